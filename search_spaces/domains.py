@@ -1,0 +1,321 @@
+"""The kinds of decision that a space is made of: what one key can be, and its options numbered from 0.
+
+A domain maps a *token* (an int in ``range(radix)``) to a *choice* (what a trial receives) and back. ``layer_choice``
+and ``input_choice`` are NNI 1.9's types for architectures; ``choice``, ``randint`` and ``quniform`` are NNI's finite
+types for everything else, so that a learning rate can be searched together with the network.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, TypeGuard
+
+Choice = Any
+"""``{"_value": name, "_idx": i}``, lists of both for an input choice, or a bare value for NNI's own types."""
+
+MAX_RADIX = 2**62
+"""Tokens are NumPy int64; a key with more options than this has to be split into several."""
+
+
+def is_int(value: object) -> TypeGuard[int]:
+    """True for an integer of Python's or NumPy's, never for a bool."""
+    return hasattr(value, "__index__") and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """True for a finite real number, never for a bool."""
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) or is_int(value)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int too large for a float
+        return False
+
+
+@dataclass(frozen=True)
+class LayerDomain:
+    """One of several named candidates. Names may repeat: the index decides, the name is checked against it."""
+
+    type: ClassVar[str] = "layer_choice"
+    names: tuple[str, ...]
+
+    @property
+    def radix(self) -> int:
+        return len(self.names)
+
+    def choice(self, token: int) -> Choice:
+        return {"_value": self.names[token], "_idx": token}
+
+    def token(self, choice: Choice) -> int:
+        """Return the token of a choice that has no :meth:`problems`."""
+        return int(choice["_idx"])
+
+    def problems(self, choice: Choice) -> list[str]:
+        """Everything that is wrong with ``choice``; empty if it fits."""
+        wrong = _not_a_pair(choice, '{"_value": name, "_idx": index}')
+        if wrong:
+            return wrong
+        return _index_problems(choice["_idx"], choice.get("_value"), self.names, "_value" in choice)
+
+    def to_json(self) -> Any:
+        return list(self.names)
+
+
+@dataclass(frozen=True)
+class InputDomain:
+    """A subset of named candidates: of ``low`` to ``high`` members, ordered by size, then lexicographically.
+
+    Where any number may be chosen the token is the bit mask instead: bit ``i`` stands for candidate ``i``.
+    """
+
+    type: ClassVar[str] = "input_choice"
+    candidates: tuple[str, ...]
+    n_chosen: int | tuple[int, int] | None = None
+
+    @cached_property
+    def bounds(self) -> tuple[int, int]:
+        """The smallest and the largest number of inputs, inclusive."""
+        if self.n_chosen is None:
+            return 0, len(self.candidates)
+        return self.n_chosen if isinstance(self.n_chosen, tuple) else (self.n_chosen, self.n_chosen)
+
+    @cached_property
+    def radix(self) -> int:
+        low, high = self.bounds
+        return sum(math.comb(len(self.candidates), k) for k in range(low, high + 1))
+
+    def choice(self, token: int) -> Choice:
+        members = self.members(token)
+        return {"_value": [self.candidates[i] for i in members], "_idx": list(members)}
+
+    def members(self, token: int) -> tuple[int, ...]:
+        """The chosen inputs' indices, ascending."""
+        n = len(self.candidates)
+        if self.n_chosen is None:
+            return tuple(i for i in range(n) if token >> i & 1)
+        for k in range(self.bounds[0], self.bounds[1] + 1):
+            if token < math.comb(n, k):
+                return _subset(token, n, k)
+            token -= math.comb(n, k)
+        raise IndexError(token)
+
+    def token(self, choice: Choice) -> int:
+        """Return the token of a choice that has no :meth:`problems`."""
+        members = sorted(int(i) for i in choice["_idx"])
+        if self.n_chosen is None:
+            return sum(1 << i for i in members)
+        n, k = len(self.candidates), len(members)
+        return sum(math.comb(n, size) for size in range(self.bounds[0], k)) + _subset_rank(members, n)
+
+    def problems(self, choice: Choice) -> list[str]:
+        """Everything that is wrong with ``choice``; empty if it fits."""
+        wrong = _not_a_pair(choice, '{"_value": [names], "_idx": [indices]}')
+        if wrong:
+            return wrong
+        indices, values = choice["_idx"], choice.get("_value")
+        if not isinstance(indices, (list, tuple)):
+            return [f"_idx is {indices!r}, wanted a list of indices"]
+        checked = isinstance(values, (list, tuple)) and len(values) == len(indices)
+        if "_value" in choice and not checked:
+            return [f"_value is {values!r}, wanted a list of {len(indices)} names"]
+        names = list(values) if checked and values is not None else [None] * len(indices)
+        found = [
+            problem
+            for index, name in zip(indices, names, strict=True)
+            for problem in _index_problems(index, name, self.candidates, checked)
+        ]
+        if not found and len(set(indices)) < len(indices):
+            found.append(f"_idx is {list(indices)}: an input may be chosen only once")
+        low, high = self.bounds
+        if not low <= len(indices) <= high:
+            wanted = f"exactly {low}" if low == high else f"{low} to {high}"
+            found.append(f"{len(indices)} inputs chosen, wanted {wanted}")
+        return found
+
+    def to_json(self) -> Any:
+        n_chosen = list(self.n_chosen) if isinstance(self.n_chosen, tuple) else self.n_chosen
+        return {"candidates": list(self.candidates), "n_chosen": n_chosen}
+
+
+class _Plain(ABC):
+    """Shared by NNI's own types: the choice is the bare value, as NNI hands it to a trial."""
+
+    @abstractmethod
+    def find(self, value: Any) -> int | None:
+        """The token of a bare value, or None."""
+
+    @abstractmethod
+    def wanted(self) -> str:
+        """What is on offer, for an error message."""
+
+    def token(self, choice: Choice) -> int:
+        """Return the token of a choice that has no :meth:`problems`."""
+        token = self.find(_bare(choice))
+        if token is None:
+            raise LookupError(choice)
+        return token
+
+    def problems(self, choice: Choice) -> list[str]:
+        """Everything that is wrong with ``choice``; empty if it fits."""
+        value = _bare(choice)
+        token = self.find(value)
+        if token is None:
+            return [f"value {value!r} is not on offer, wanted {self.wanted()}"]
+        if isinstance(choice, dict) and "_idx" in choice and choice is not value and choice["_idx"] != token:
+            return [f"_idx {choice['_idx']!r} is not that of value {value!r}, which is {token}"]
+        return []
+
+
+@dataclass(frozen=True)
+class ChoiceDomain(_Plain):
+    """NNI's ``choice``: one of a list of distinct JSON values."""
+
+    type: ClassVar[str] = "choice"
+    options: tuple[Any, ...]
+
+    @property
+    def radix(self) -> int:
+        return len(self.options)
+
+    def choice(self, token: int) -> Choice:
+        return self.options[token]
+
+    def find(self, value: Any) -> int | None:
+        """The token of a bare value, or None. ``True`` is not 1 here."""
+        for token, option in enumerate(self.options):
+            if same(option, value):
+                return token
+        return None
+
+    def wanted(self) -> str:
+        """What is on offer, for an error message."""
+        return f"one of {list(self.options)}"
+
+    def to_json(self) -> Any:
+        return list(self.options)
+
+
+@dataclass(frozen=True)
+class RandintDomain(_Plain):
+    """NNI's ``randint``: ``low`` to ``high - 1``."""
+
+    type: ClassVar[str] = "randint"
+    low: int
+    high: int
+
+    @property
+    def radix(self) -> int:
+        return self.high - self.low
+
+    def choice(self, token: int) -> Choice:
+        return self.low + token
+
+    def find(self, value: Any) -> int | None:
+        """The token of a bare value, or None."""
+        return int(value) - self.low if is_number(value) and value == int(value) and self._holds(value) else None
+
+    def _holds(self, value: float) -> bool:
+        return self.low <= value < self.high
+
+    def wanted(self) -> str:
+        """What is on offer, for an error message."""
+        return f"an integer from {self.low} to {self.high - 1}"
+
+    def to_json(self) -> Any:
+        return [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class QuniformDomain(_Plain):
+    """NNI's ``quniform``: ``clip(round(x / q) * q, low, high)`` for ``low <= x <= high``, as a grid."""
+
+    type: ClassVar[str] = "quniform"
+    low: float
+    high: float
+    q: float
+
+    @cached_property
+    def _first(self) -> int:
+        return round(self.low / self.q)
+
+    @cached_property
+    def radix(self) -> int:
+        return round(self.high / self.q) - self._first + 1
+
+    def choice(self, token: int) -> Choice:
+        return float(min(max((self._first + token) * self.q, self.low), self.high))
+
+    def find(self, value: Any) -> int | None:
+        """The token of a bare value, or None; rounding errors of one part in 10^9 are forgiven."""
+        if not is_number(value) or not self.low - self.q <= value <= self.high + self.q:
+            return None
+        guess = round(value / self.q) - self._first
+        near = [t for t in (guess - 1, guess, guess + 1) if 0 <= t < self.radix]
+        best = min(near, key=lambda t: abs(self.choice(t) - value), default=None)
+        return best if best is not None and math.isclose(self.choice(best), value, abs_tol=self.q * 1e-9) else None
+
+    def wanted(self) -> str:
+        """What is on offer, for an error message."""
+        return f"a multiple of {self.q} from {self.low} to {self.high}"
+
+    def to_json(self) -> Any:
+        return [self.low, self.high, self.q]
+
+
+Domain = LayerDomain | InputDomain | ChoiceDomain | RandintDomain | QuniformDomain
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equality of JSON values in which a bool is not a number."""
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
+
+
+def _bare(choice: Choice) -> Any:
+    return choice["_value"] if isinstance(choice, dict) and choice.keys() == {"_value", "_idx"} else choice
+
+
+def _not_a_pair(choice: Choice, wanted: str) -> list[str]:
+    if not isinstance(choice, dict):
+        return [f"got {choice!r}, wanted {wanted}"]
+    return [] if "_idx" in choice else [f"got {choice!r} without _idx, wanted {wanted}"]
+
+
+def _index_problems(index: Any, name: Any, names: tuple[str, ...], checked: bool) -> list[str]:
+    """What is wrong with one index, and with the name beside it if there is one to check."""
+    if not is_int(index):
+        return [f"_idx is {index!r}, wanted an integer"]
+    if not 0 <= index < len(names):
+        return [f"_idx {index} is out of range, wanted 0 to {len(names) - 1} for {list(names)}"]
+    if checked and name != names[index]:
+        return [f"_value {name!r} does not belong to _idx {index}, which is {names[index]!r}"]
+    return []
+
+
+def _subset(rank: int, n: int, k: int) -> tuple[int, ...]:
+    """The ``rank``-th k-subset of ``range(n)`` in lexicographic order."""
+    members: list[int] = []
+    for item in range(n):
+        if len(members) == k:
+            break
+        with_item = math.comb(n - item - 1, k - len(members) - 1)
+        if rank < with_item:
+            members.append(item)
+        else:
+            rank -= with_item
+    return tuple(members)
+
+
+def _subset_rank(members: list[int], n: int) -> int:
+    """The place of an ascending k-subset of ``range(n)`` in lexicographic order."""
+    rank, previous, k = 0, -1, len(members)
+    for position, member in enumerate(members):
+        rank += sum(math.comb(n - item - 1, k - position - 1) for item in range(previous + 1, member))
+        previous = member
+    return rank

@@ -1,0 +1,230 @@
+"""Everything that is wrong with a search space, at once and with its place; and the domains of one that is right."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import json5
+
+from search_spaces.domains import (
+    MAX_RADIX,
+    ChoiceDomain,
+    Domain,
+    InputDomain,
+    LayerDomain,
+    QuniformDomain,
+    RandintDomain,
+    is_int,
+    is_number,
+    same,
+)
+
+_INSTEAD = {
+    "uniform": "quniform with a step, or choice with the values to try",
+    "loguniform": 'choice with the values to try, such as {"_type": "choice", "_value": [0.001, 0.01, 0.1]}',
+    "qloguniform": "choice with the values to try",
+    "normal": "quniform with a step, or choice with the values to try",
+    "qnormal": "quniform with a step, or choice with the values to try",
+    "lognormal": "choice with the values to try",
+    "qlognormal": "choice with the values to try",
+    "mutable_layer": "layer_choice and input_choice, one key each",
+}
+_TYPES = ("layer_choice", "input_choice", "choice", "randint", "quniform")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where it is, what stands there, what should."""
+
+    path: str
+    got: str
+    wanted: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: got {self.got}, wanted {self.wanted}"
+
+
+class Malformed(ValueError):
+    """The text is neither JSON nor JSON5."""
+
+
+class _Object(dict[str, Any]):
+    """A parsed JSON object that remembers which of its keys were written more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        names = [key for key, _ in pairs]
+        self.repeated = sorted({key for key in names if names.count(key) > 1}) if len(self) < len(names) else []
+
+
+def parse(text: str) -> Any:
+    """Read JSON, or else JSON5 (comments, trailing commas, single quotes).
+
+    Raises:
+        Malformed: it is neither; the message gives line and column.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_Object)
+    except RecursionError:
+        raise Malformed("nested too deeply") from None
+    except ValueError as strict:
+        try:
+            return json5.loads(text, object_pairs_hook=_Object)
+        except RecursionError:
+            raise Malformed("nested too deeply") from None
+        except ValueError as error:
+            reason = " ".join(str(error).split()) or str(strict)
+            raise Malformed(reason.replace("<string>:", "line ", 1)) from None
+
+
+def check(obj: Any) -> tuple[dict[str, Domain], list[Problem]]:
+    """Return the domains of a space, by key, and all that is wrong with it.
+
+    Args:
+        obj: what a space file holds: ``{key: {"_type": ..., "_value": ...}}``.
+    """
+    if not isinstance(obj, dict):
+        return {}, [Problem("the search space", _short(obj), 'an object {key: {"_type": ..., "_value": ...}}')]
+    found = [Problem(_at(key), "the key twice", "each key once") for key in getattr(obj, "repeated", [])]
+    domains: dict[str, Domain] = {}
+    for key, entry in obj.items():
+        if not isinstance(key, str) or not key:
+            found.append(Problem(_at(key), "a key that is no text", "a name"))
+        elif key.startswith("_"):
+            found.append(Problem(_at(key), "a key that begins with _", "another name: those are kept for the tuner"))
+        else:
+            outcome = _check_entry(_at(key), entry)
+            if isinstance(outcome, list):
+                found += outcome
+            else:
+                domains[key] = outcome
+    if not obj:
+        found.append(Problem("the search space", "no key at all", "at least one choice"))
+    return domains, found
+
+
+def _check_entry(at: str, entry: Any) -> Domain | list[Problem]:
+    if not isinstance(entry, dict):
+        return [Problem(at, _short(entry), 'an object {"_type": ..., "_value": ...}')]
+    extra = [str(name) for name in entry if name not in ("_type", "_value")]
+    found = [Problem(f"{at}.{name}", "an unknown field", "only _type and _value") for name in extra]
+    found += [Problem(f"{at}.{name}", "the field twice", "it once") for name in getattr(entry, "repeated", [])]
+    kind = entry.get("_type")
+    if not isinstance(kind, str) or kind not in _TYPES:
+        instead = _INSTEAD.get(kind) if isinstance(kind, str) else None
+        return [*found, Problem(f"{at}._type", _short(kind), instead or "one of " + ", ".join(_TYPES))]
+    if "_value" not in entry:
+        return [*found, Problem(at, "no _value", _VALUE_WANTED[kind])]
+    outcome = _CHECKS[kind](f"{at}._value", entry["_value"])
+    if isinstance(outcome, list) or found:
+        return found + (outcome if isinstance(outcome, list) else [])
+    if outcome.radix > MAX_RADIX:
+        return [Problem(at, f"{outcome.radix:.3g} options", "at most 2^62 a key: split it into several keys")]
+    return outcome
+
+
+def _check_layer(at: str, value: Any) -> Domain | list[Problem]:
+    return _check_names(at, value, "candidates") or LayerDomain(tuple(value))
+
+
+def _check_input(at: str, value: Any) -> Domain | list[Problem]:
+    if not isinstance(value, dict):
+        return [Problem(at, _short(value), _VALUE_WANTED["input_choice"])]
+    extra = [str(name) for name in value if name not in ("candidates", "n_chosen")]
+    found = [Problem(f"{at}.{name}", "an unknown field", "only candidates and n_chosen") for name in extra]
+    for name in ("candidates", "n_chosen"):
+        if name not in value:
+            found.append(Problem(at, f"no {name}", _VALUE_WANTED["input_choice"]))
+    names = value.get("candidates")
+    if "candidates" in value:
+        found += _check_names(f"{at}.candidates", names, "inputs")
+    if found:
+        return found
+    assert isinstance(names, (list, tuple))
+    n_chosen = value["n_chosen"]
+    bounds = n_chosen if isinstance(n_chosen, (list, tuple)) else [n_chosen, n_chosen]
+    if n_chosen is not None and not (
+        len(bounds) == 2 and all(is_int(b) for b in bounds) and 0 <= bounds[0] <= bounds[1] <= len(names)
+    ):
+        wanted = f"null (any number), or an integer from 0 to {len(names)}, or two of them as [lowest, highest]"
+        return [Problem(f"{at}.n_chosen", _short(n_chosen), wanted)]
+    if isinstance(n_chosen, (list, tuple)):
+        n_chosen = (int(bounds[0]), int(bounds[1]))
+    return InputDomain(tuple(names), n_chosen)
+
+
+def _check_choice(at: str, value: Any) -> Domain | list[Problem]:
+    if not isinstance(value, (list, tuple)) or not value:
+        return [Problem(at, _short(value), "a list of at least one value")]
+    found = []
+    for i, option in enumerate(value):
+        if isinstance(option, dict) and "_name" in option:
+            found.append(
+                Problem(f"{at}[{i}]", "a nested space (_name)", "a plain value; give the inner keys beside it")
+            )
+        elif not _is_json(option):
+            found.append(Problem(f"{at}[{i}]", _short(option), "a JSON value, without NaN or infinity"))
+        elif any(same(option, other) for other in value[:i]):
+            found.append(Problem(f"{at}[{i}]", f"{_short(option)} again", "each value once"))
+    return found or ChoiceDomain(tuple(value))
+
+
+def _check_randint(at: str, value: Any) -> Domain | list[Problem]:
+    whole = isinstance(value, (list, tuple)) and len(value) == 2 and all(is_number(v) and v == int(v) for v in value)
+    if not whole or not value[0] < value[1]:
+        return [Problem(at, _short(value), _VALUE_WANTED["randint"])]
+    return RandintDomain(int(value[0]), int(value[1]))
+
+
+def _check_quniform(at: str, value: Any) -> Domain | list[Problem]:
+    numbers = isinstance(value, (list, tuple)) and len(value) == 3 and all(is_number(v) for v in value)
+    if not numbers or not (value[0] <= value[1] and value[2] > 0 and abs(value[1] / value[2]) < MAX_RADIX):
+        return [Problem(at, _short(value), _VALUE_WANTED["quniform"])]
+    if abs(value[0] / value[2]) >= MAX_RADIX:
+        return [Problem(at, _short(value), "a larger step: that is more than 2^62 values")]
+    return QuniformDomain(*(float(v) for v in value))
+
+
+def _check_names(at: str, value: Any, what: str) -> list[Problem]:
+    if not isinstance(value, (list, tuple)) or not value:
+        return [Problem(at, _short(value), f"a list of at least one of the {what}' names")]
+    return [
+        Problem(f"{at}[{i}]", _short(name), 'a name in quotes, such as "3"')
+        for i, name in enumerate(value)
+        if not isinstance(name, str)
+    ]
+
+
+_CHECKS = {
+    "layer_choice": _check_layer,
+    "input_choice": _check_input,
+    "choice": _check_choice,
+    "randint": _check_randint,
+    "quniform": _check_quniform,
+}
+_VALUE_WANTED = {
+    "layer_choice": "a list of the candidates' names",
+    "input_choice": '{"candidates": [names], "n_chosen": k, null or [lowest, highest]}',
+    "choice": "a list of at least one value",
+    "randint": "[low, high], two integers with low < high (high itself is not drawn)",
+    "quniform": "[low, high, q], three numbers with low <= high and a step q > 0 that is not too fine",
+}
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_json(item) for item in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    return value is None or isinstance(value, (str, bool)) or is_number(value)
+
+
+def _at(key: Any) -> str:
+    return f"key {_short(key)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(dict(value)) if isinstance(value, dict) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
