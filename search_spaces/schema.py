@@ -139,9 +139,15 @@ class Space:
         """Draw ``n`` architectures, uniformly and independently. Returns: (n, keys)."""
         return rng.integers(0, self._bounds, size=(n, len(self.keys)))
 
-    def neighbour(self, tokens: Sequence[int], rng: np.random.Generator) -> Tokens:
-        """Re-draw one key among its *other* options. In a space of one architecture: that one."""
-        return tuple(self.neighbours(tokens, rng, 1)[0].tolist())
+    def neighbour(self, tokens: Sequence[int], rng: np.random.Generator, steps: int = 1) -> Tokens:
+        """Re-draw one key among its *other* options, ``steps`` times over. In a space of one architecture: that one."""
+        drawn = [int(token) for token in tokens]
+        if len(self._free):
+            free, shifts = rng.integers(len(self._free), size=steps).tolist(), rng.random(steps).tolist()
+            for at, shift in zip(self._free[free].tolist(), shifts, strict=True):
+                radix = self.radices[at]
+                drawn[at] = (drawn[at] + 1 + int(shift * (radix - 1))) % radix
+        return tuple(drawn)
 
     def neighbours(self, tokens: Sequence[int], rng: np.random.Generator, n: int) -> TokenArray:
         """Draw ``n`` neighbours of one architecture, independently: each differs in one key. Returns: (n, keys)."""

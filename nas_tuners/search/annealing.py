@@ -1,0 +1,130 @@
+"""Simulated annealing (Kirkpatrick et al., Science 1983) on discrete choices, as PaddleSlim's SANAS uses it.
+
+Differs: accepts by comparing with T * log(u), so a temperature that underflows to zero simply never accepts a drop; a
+mutation never re-draws the old value; the first proposal is evaluated itself; where every neighbour is known it
+looks further afield instead of ending.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from nas_tuners.search.base import Search
+from search_spaces import Choices, Space, Tokens
+from search_spaces.domains import is_number
+
+_RING_LIMIT = 4096  # a larger neighbourhood is never enumerated: it is not exhausted either
+_MISSES = 8  # known architectures in a row, before the step grows longer
+
+
+class Annealing(Search):
+    """Steps away from the incumbent; takes a worse step with probability exp(-drop / temperature).
+
+    Args:
+        init_temperature: in units of the metric: at 0.02, losing two points of accuracy is accepted with probability
+            1/e. None: 10.0, or 1.0 with ``init_choices``, as SANAS documents; that is far too hot for an accuracy
+            between 0 and 1 and a few dozen trials.
+        reduce_rate: what each result multiplies the temperature by, in (0, 1].
+        init_choices: the architecture to begin with, as ``Space.decode`` gives it; it is evaluated first.
+        seed: of this search alone; no global generator is touched.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        init_temperature: float | None = None,
+        reduce_rate: float = 0.85,
+        init_choices: Choices | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(seed)
+        if init_temperature is None:
+            init_temperature = 10.0 if init_choices is None else 1.0
+        if not (is_number(init_temperature) and init_temperature > 0):
+            raise ValueError(f"Annealing: init_temperature is {init_temperature!r}, wanted a number above 0.")
+        if not (is_number(reduce_rate) and 0 < reduce_rate <= 1):
+            raise ValueError(f"Annealing: reduce_rate is {reduce_rate!r}, wanted a number in (0, 1].")
+        self.init_temperature, self.reduce_rate = float(init_temperature), float(reduce_rate)
+        self._init_choices = init_choices
+        self._start: Tokens | None = None
+        self._incumbent: tuple[Tokens, float] | None = None
+        self._results = 0
+        self._at(None)
+
+    def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
+        """Take the space to search, and check ``init_choices`` against it."""
+        if self._init_choices is not None:
+            self._start = space.encode(self._init_choices)
+        super().setup(space, optimize_mode)
+        self._at(self._start)
+
+    def fresh(self) -> Self:
+        """Return a search with the same arguments that has seen nothing; the first choices were the old space's."""
+        kept = {"init_temperature": self.init_temperature, "init_choices": None}
+        return type(self)(**{**self.arguments, **kept})
+
+    @property
+    def temperature(self) -> float:
+        """Now in force: ``init_temperature * reduce_rate ** results``."""
+        return float(self.init_temperature * self.reduce_rate**self._results)
+
+    def _propose(self, n: int) -> Iterable[Sequence[int]]:
+        if self._start is not None and not self.known(self._start):
+            return [self._start, *self._steps(self._start, n - 1)]
+        if self._centre is None:
+            return self.space.sample_tokens(self.rng, n).tolist()  # type: ignore[no-any-return]
+        return self._steps(self._centre, n)
+
+    def _learn(self, tokens: Tokens, score: float) -> None:
+        slack = self.temperature * math.log(1.0 - self.rng.random())  # <= 0: Metropolis without a division
+        self._results += 1
+        if score == -math.inf:
+            return
+        if self._incumbent is None or score - self._incumbent[1] >= slack:
+            self._incumbent = (tokens, score)
+            self._at(tokens)
+
+    def _at(self, centre: Tokens | None) -> None:
+        """Step from ``centre`` from now on, at first to its direct neighbours."""
+        self._centre = centre
+        self._ring: list[Tokens] | None = None
+        self._radius = 1
+        self._missed = 0
+
+    def _steps(self, centre: Tokens, n: int) -> list[Tokens]:
+        return [self._step(centre) for _ in range(n)]
+
+    def _step(self, centre: Tokens) -> Tokens:
+        tokens = self.space.neighbour(centre, self.rng, self._radius)
+        if self._radius == 1:
+            return self._unknown_neighbour(centre) or tokens if self.known(tokens) else tokens
+        self._missed = self._missed + 1 if self.known(tokens) else 0
+        if self._missed == _MISSES and self._radius < len(self.space):
+            self._radius, self._missed = self._radius + 1, 0
+        return tokens
+
+    def _unknown_neighbour(self, centre: Tokens) -> Tokens | None:
+        """One of the neighbours that are left; without any, lengthen the step."""
+        if self._ring is None:
+            if sum(self.space.radices) > _RING_LIMIT:
+                return None
+            ring = [t for t in _neighbourhood(self.space, centre) if not self.known(t)]
+            self._ring = [ring[i] for i in self.rng.permutation(len(ring)).tolist()]
+        while self._ring:
+            tokens = self._ring.pop()
+            if not self.known(tokens):
+                return tokens
+        self._radius = 2
+        return None
+
+
+def _neighbourhood(space: Space, tokens: Tokens) -> Iterable[Tokens]:
+    """Every architecture that differs in one key."""
+    for at, radix in enumerate(space.radices):
+        for other in range(radix):
+            if other != tokens[at]:
+                yield (*tokens[:at], other, *tokens[at + 1 :])
