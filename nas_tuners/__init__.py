@@ -1,1 +1,20 @@
 """The search side: searches, and the tuners that run them under NNI. Names load on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas_tuners.adapter import SearchTuner
+    from nas_tuners.tuners import AnnealingTuner, RandomTuner
+
+__all__ = ["AnnealingTuner", "RandomTuner", "SearchTuner"]
+
+_HOMES = {"AnnealingTuner": "tuners", "RandomTuner": "tuners", "SearchTuner": "adapter"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,7 +1,8 @@
 """Search algorithms, ask and tell. They know neither NNI nor torch; each owns its seed."""
 
 from nas_tuners.search.annealing import Annealing
-from nas_tuners.search.base import Best, MetricError, Proposal, Search
+from nas_tuners.search.base import Search, SearchError
 from nas_tuners.search.random import RandomSearch
+from nas_tuners.search.records import Best, MetricError, Proposal
 
-__all__ = ["Annealing", "Best", "MetricError", "Proposal", "RandomSearch", "Search"]
+__all__ = ["Annealing", "Best", "MetricError", "Proposal", "RandomSearch", "Search", "SearchError"]

@@ -7,70 +7,20 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 
-from search_spaces import Choices, Space, Tokens
+from nas_tuners.search.records import Best, Counts, Proposal, Trial, as_metrics
+from search_spaces import Space, Tokens
 from search_spaces.domains import is_int
 
 _PATIENCE = 16  # proposals of an algorithm that are all known, before the base draws an unknown one itself
 
 
-class MetricError(ValueError):
-    """What a trial reported is no number, and no dict with a number under ``default``."""
-
-
-@dataclass(slots=True)
-class Trial:
-    """What is known of one proposal. ``score``: higher is better, ``-inf`` for a failure, whatever is optimized."""
-
-    uid: int
-    tokens: Tokens
-    space: Space
-    state: str = "pending"  # pending, told, failed, or dropped: no longer part of the space
-    score: float = -math.inf
-    metrics: Mapping[str, Any] | None = None
-    reason: str | None = None
-    job: str | None = None  # the host's name for whatever ran it
-    resolved: int = -1  # the how-manieth result this was
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """An architecture to evaluate. ``choices`` are made on demand."""
-
-    uid: int
-    tokens: Tokens
-    space: Space
-
-    @property
-    def choices(self) -> Choices:
-        return self.space.decode(self.tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    """The best architecture so far. ``score`` is the reported metric itself, also where that is minimized."""
-
-    uid: int
-    tokens: Tokens
-    choices: Choices
-    score: float
-    metrics: Mapping[str, Any]
-
-
-@dataclass(slots=True)
-class Counts:
-    """``asked`` = ``told`` + ``failed`` + ``pending`` + ``dropped``; ``duplicate``: results for a uid that had one."""
-
-    asked: int = 0
-    told: int = 0
-    failed: int = 0
-    duplicate: int = 0
-    pending: int = 0
-    dropped: int = 0
+class SearchError(RuntimeError):
+    """An algorithm failed, or proposed something outside of its space."""
 
 
 class Search(ABC):
@@ -112,6 +62,7 @@ class Search(ABC):
         self._unknown: list[Tokens] | None = None
         self._best: Trial | None = None
         self._sign = 1.0
+        self._resolved = 0
 
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
         """Take the space to search.
@@ -141,7 +92,8 @@ class Search(ABC):
         Never waits: any number of asks may come before the first result.
 
         Raises:
-            RuntimeError: the search was not set up, or its algorithm proposed something outside of the space.
+            SearchError: the algorithm failed, or proposed something outside of the space.
+            RuntimeError: the search was not set up.
         """
         return [self._admit(tokens) for tokens in self._draw(n)]
 
@@ -157,6 +109,34 @@ class Search(ABC):
             raise ValueError(f"tokens {given} were proposed before.")
         return self._admit(given)
 
+    def readmit(self, asked: Sequence[Tokens], drawn: bool) -> bool:
+        """Repeat an ask or a suggestion of a journal, which decides what was proposed.
+
+        Args:
+            asked: the architectures that were proposed.
+            drawn: whether the algorithm drew them; it then draws once more, so that its own state moves on too.
+
+        Returns: whether it drew the same.
+
+        Raises:
+            ValueError: one of them was proposed before, or is not in the space.
+        """
+        try:
+            same = not drawn or self._draw(len(asked)) == list(asked)
+        except SearchError:
+            same = False
+        for tokens in asked:
+            if tokens in self._known or not self._fits(tokens):
+                raise ValueError(f"tokens {tokens} were proposed before, or are not in the space")
+            self._admit(tokens)
+        return same
+
+    def adopt_dropped(self, trial: Trial) -> None:
+        """Take in a trial of another space that has no place in this one, so that its uid stays its own."""
+        self.trials[trial.uid] = replace(trial, state="dropped")
+        self.counts.asked += 1
+        self.counts.dropped += 1
+
     def tell(self, uid: int, metrics: Any, job: str | None = None) -> bool:
         """Report a result. NaN and infinity count as a failure; a second result for a uid is only counted.
 
@@ -169,6 +149,7 @@ class Search(ABC):
 
         Raises:
             MetricError: it is neither; nothing has changed then.
+            SearchError: the algorithm failed to learn from it; the result itself is kept.
             ValueError: no such uid was ever proposed.
         """
         trial, kept = self._trial(uid), as_metrics(metrics)
@@ -182,7 +163,7 @@ class Search(ABC):
         trial.reason = None if score > -math.inf else f"the metric is {value}"
         if score > -math.inf and (self._best is None or score > self._best.score):
             self._best = trial
-        self._learn(trial.tokens, score)
+        self._teach(trial.tokens, score)
         return True
 
     def fail(self, uid: int, reason: str = "", learn: bool = True) -> bool:
@@ -204,7 +185,7 @@ class Search(ABC):
         self._resolve(trial, "failed", -math.inf)
         trial.reason = reason
         if learn:
-            self._learn(trial.tokens, -math.inf)
+            self._teach(trial.tokens, -math.inf)
         return True
 
     @property
@@ -249,14 +230,30 @@ class Search(ABC):
         for _ in range(_PATIENCE):
             if len(found) >= wanted:
                 return list(found)
-            for row in self._propose(wanted - len(found)):
-                tokens = tuple(row.tolist() if isinstance(row, np.ndarray) else row)
+            for tokens in self._proposed(wanted - len(found)):
                 if tokens not in self._known and len(found) < wanted:
-                    self._check(tokens)
                     found[tokens] = None
         while len(found) < wanted:
             found.update(dict.fromkeys(self._draw_unknown(found, wanted - len(found))))
         return list(found)
+
+    def _proposed(self, n: int) -> list[Tokens]:
+        """What the algorithm proposes, checked."""
+        try:
+            rows = [tuple(row.tolist() if isinstance(row, np.ndarray) else row) for row in self._propose(n)]
+        except Exception as error:
+            raise SearchError(f"{type(self).__name__}._propose({n}) failed: {error!r}") from error
+        for tokens in rows:
+            if not self._fits(tokens):
+                wrong = f"{type(self).__name__}._propose gave {tokens}"
+                raise SearchError(f"{wrong}, wanted one token below each of {self.space.radices}.")
+        return rows
+
+    def _teach(self, tokens: Tokens, score: float) -> None:
+        try:
+            self._learn(tokens, score)
+        except Exception as error:
+            raise SearchError(f"{type(self).__name__}._learn({tokens}, {score}) failed: {error!r}") from error
 
     def _draw_unknown(self, taken: Mapping[Tokens, None], n: int) -> list[Tokens]:
         """Up to ``n`` unknown architectures, uniformly: by rejection while that is cheap, then from a list."""
@@ -274,12 +271,9 @@ class Search(ABC):
                 drawn.append(tokens)
         return drawn
 
-    def _check(self, tokens: Tokens) -> None:
+    def _fits(self, tokens: Tokens) -> bool:
         radices = self.space.radices
-        if len(tokens) != len(radices) or not all(0 <= t < r for t, r in zip(tokens, radices, strict=True)):
-            raise RuntimeError(
-                f"{type(self).__name__}._propose gave {tokens}, wanted one token below each of {radices}."
-            )
+        return len(tokens) == len(radices) and all(0 <= t < r for t, r in zip(tokens, radices, strict=True))
 
     def _admit(self, tokens: Tokens) -> Proposal:
         uid = len(self.trials)
@@ -293,31 +287,14 @@ class Search(ABC):
         before, counts = trial.state, self.counts
         setattr(counts, before, getattr(counts, before) - 1)
         setattr(counts, state, getattr(counts, state) + 1)
-        trial.state, trial.score, trial.resolved = state, score, counts.told + counts.failed
+        self._resolved += 1
+        trial.state, trial.score, trial.resolved = state, score, self._resolved
 
     def _trial(self, uid: int) -> Trial:
         trial = self.trials.get(uid) if is_int(uid) else None
         if trial is None:
             raise ValueError(f"uid {uid!r} was never proposed here; {len(self.trials)} were, from 0 up.")
         return trial
-
-
-def as_metrics(metrics: Any) -> dict[str, Any]:
-    """Return ``metrics`` as a dict with a float under ``default``; NaN and infinity are let through.
-
-    Raises:
-        MetricError: it is neither a number nor such a dict.
-    """
-    kept = dict(metrics) if isinstance(metrics, Mapping) else {"default": metrics}
-    default = kept.get("default")
-    if isinstance(default, (bool, np.bool_, str, bytes)) or default is None:
-        raise MetricError(f"the metric is {metrics!r}, wanted a number, or a dict with a number as 'default'.")
-    try:
-        kept["default"] = float(default)
-    except (TypeError, ValueError, OverflowError):
-        wanted = "wanted a number, or a dict with a number as 'default'"
-        raise MetricError(f"the metric is {metrics!r}, {wanted}.") from None
-    return kept
 
 
 def _signature(cls: type) -> str:

@@ -1,0 +1,326 @@
+"""Any search as an NNI 3.0 tuner. The only tuner-side file that speaks NNI, and it hides what NNI gets wrong.
+
+Differs from a plain ``nni.tuner.Tuner``: results are paired by a uid that travels inside the parameters, because NNI
+hands parameters to whichever trial asks first; the journal, not NNI's database, is the truth; two threads may call at
+once; an experiment ends by itself when its space is exhausted, and with an error when the tuner cannot go on.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import nni
+from nni.runtime.tuner_command_channel import CommandType, TunerCommandChannel
+from nni.tuner import Tuner
+
+from nas_tuners.journal import JournalError
+from nas_tuners.manager import Manager, ManagerError
+from nas_tuners.run import Run
+from nas_tuners.search.base import Search, SearchError
+from nas_tuners.search.records import MetricError, Proposal
+from search_spaces import Space, SpaceError
+from search_spaces.domains import is_int
+
+_log = logging.getLogger("nas_tuners")
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _locked(
+    method: Callable[Concatenate[SearchTuner, _P], _T],
+) -> Callable[Concatenate[SearchTuner, _P], _T]:
+    """One call at a time; an unexpected error ends the experiment visibly, where NNI would stall in silence."""
+
+    @functools.wraps(method)
+    def call(self: SearchTuner, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with self._lock:
+            try:
+                return method(self, *args, **kwargs)
+            except nni.NoMoreTrialError:
+                raise
+            except Exception as error:
+                self._give_up(error)
+                raise
+
+    return call
+
+
+class SearchTuner(Tuner):  # type: ignore[misc]
+    """Runs a :class:`~nas_tuners.search.Search` under NNI. Derive from it to give a search of your own a name.
+
+    Args:
+        search: any search that has no space yet.
+        optimize_mode: ``maximize`` or ``minimize`` the metric, or its ``default`` where it is a dict.
+        on_failure: what a trial that ends without a usable result means: ``worst``, the worst score; ``retry``, the
+            same architecture again, up to ``retries`` times, then ``worst``; ``skip``, nothing to learn.
+        retries: how often one architecture may be tried again.
+
+    Raises:
+        ValueError: an argument is not one of those.
+    """
+
+    def __init__(
+        self, search: Search, optimize_mode: str = "maximize", on_failure: str = "worst", retries: int = 2
+    ) -> None:
+        super().__init__()
+        if optimize_mode not in ("maximize", "minimize"):
+            raise ValueError(f'optimize_mode is {optimize_mode!r}, wanted "maximize" or "minimize".')
+        if on_failure not in ("worst", "retry", "skip"):
+            raise ValueError(f'on_failure is {on_failure!r}, wanted "worst", "retry" or "skip".')
+        if not is_int(retries) or retries < 0:
+            raise ValueError(f"retries is {retries!r}, wanted a whole number from 0 up.")
+        self._search, self._optimize_mode = search, optimize_mode
+        self._retries = retries if on_failure == "retry" else 0
+        self._learn_failures = on_failure != "skip"
+        self._lock = threading.RLock()
+        self._run: Run | None = None
+        self._uids: dict[int, int] = {}  # parameter id, unique in this process only -> uid
+        self._again: deque[int] = deque()  # uids to hand out once more
+        self._tries: dict[int, int] = {}
+        self._ended = 0  # trials that NNI says have ended, whichever they were
+        self._no_more = False
+
+    @property
+    def run(self) -> Run:
+        """The search and its journal.
+
+        Raises:
+            RuntimeError: NNI has not given a search space yet.
+        """
+        if self._run is None:
+            raise RuntimeError("the tuner has no search space yet.")
+        return self._run
+
+    @_locked
+    def update_search_space(self, search_space: Any) -> None:
+        """Take the space: at first start or resume, later move what still fits into the new one."""
+        space = Space.from_json(search_space)
+        if self._run is None:
+            self._open(space)
+        elif space.digest != self._run.space.digest:
+            dropped = self._run.change_space(space)
+            _log.warning("the search space has changed: %d of the trials so far do not fit the new one.", dropped)
+
+    @_locked
+    def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
+        """Return choices for one trial, with their ``_uid``.
+
+        Raises:
+            nni.NoMoreTrialError: the space is exhausted; the experiment ends when the last trial has.
+        """
+        self._settle_lost()
+        proposal = self._next()
+        if proposal is None:
+            self._no_more = True
+            self._end_if_idle()
+            raise nni.NoMoreTrialError("every architecture of the search space has been proposed.")
+        self._uids[parameter_id] = proposal.uid
+        return {**proposal.choices, "_uid": proposal.uid}
+
+    @_locked
+    def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
+        """Take in a result; what NNI calls ``parameters`` here is what the trial got, and nowhere else."""
+        uid = _uid_in(value)
+        if uid is None:
+            uid = _uid_in(parameters)
+        if uid is None:
+            uid = self._uids.get(parameter_id)
+        self._record(uid, value, kwargs.get("trial_job_id"))
+
+    @_locked
+    def trial_end(self, parameter_id: int | None, success: bool, **kwargs: Any) -> None:
+        """Count an end. NNI does not say truly which trial it was, nor before or after its result."""
+        if parameter_id is None:
+            _log.info("a trial that was added by hand has ended; it is no part of this search.")
+            return
+        self._ended += 1
+        self._end_if_idle()
+
+    @_locked
+    def import_data(self, data: Any) -> None:
+        """Take in results that NNI kept. After a resume it pairs most of them wrongly: only the lost ones count."""
+        for entry in data:
+            if isinstance(entry, Mapping):
+                self._import(entry.get("parameter"), entry.get("value"), entry.get("trialJobId"))
+            else:
+                self._note(f"imported data is {entry!r}, wanted an object with parameter and value: ignored.")
+
+    def load_checkpoint(self) -> None:
+        """Nothing to do: the journal is read as soon as the space is known."""
+
+    def save_checkpoint(self) -> None:
+        """Nothing to do: the journal is always up to date."""
+
+    def _on_exit(self) -> None:
+        with self._lock:
+            if self._run is not None:
+                self._run.close()
+
+    def _on_error(self) -> None:
+        self._on_exit()
+
+    def _open(self, space: Space) -> None:
+        path = _journal_path()
+        if path is None or not path.exists():
+            more = {"experiment": path.parent.parent.name if path else None, "tuner": type(self).__name__}
+            self._run = Run.start(self._search, space, self._optimize_mode, path, **more)
+            return
+        self._run = Run.resume(self._search, path)
+        if self._run.optimize_mode != self._optimize_mode:
+            raise JournalError(
+                f"{path} is of a search that is to {self._run.optimize_mode}, not {self._optimize_mode}."
+            )
+        if self._run.space.digest != space.digest:
+            raise JournalError(
+                f"{path} is of another search space: its digest is {self._run.space.digest[:12]}, "
+                f"the experiment's {space.digest[:12]}. Start a new experiment for a new space."
+            )
+        self._again.extend(self._lost_in_the_crash())
+
+    def _lost_in_the_crash(self) -> list[int]:
+        """Pending uids that NNI will not run again by itself, although nobody has them any more."""
+        pending = [proposal.uid for proposal in self.run.search.pending]
+        manager = Manager.of_tuner()
+        if not pending or manager is None:
+            return []
+        try:
+            jobs = [job for job in manager.trial_jobs() if job.get("status") in ("WAITING", "RUNNING", "UNKNOWN")]
+        except ManagerError as error:
+            _log.warning("cannot tell which trials NNI runs again: %s", error)
+            return []
+        rerun = {_uid_in(parameters) for job in jobs for parameters in _parameters_of(job)}
+        return [uid for uid in pending if uid not in rerun]
+
+    def _next(self) -> Proposal | None:
+        while self._again:
+            trial = self.run.search.trials[self._again.popleft()]
+            if trial.state == "pending":  # its result may have come after all
+                self.run.note("handed out again", uid=trial.uid)
+                return Proposal(trial.uid, trial.tokens, trial.space)
+        proposals = self.run.ask()
+        return proposals[0] if proposals else None
+
+    def _record(self, uid: int | None, value: Any, job: str | None) -> None:
+        if uid is None or uid not in self.run.search.trials:
+            self._note(f"a result for uid {uid}, which was never proposed here: ignored.", job=job)
+            return
+        reason = value.get("_failed") if isinstance(value, Mapping) else None
+        if reason is not None:
+            self._failed(uid, str(reason))
+            return
+        if isinstance(value, Mapping):
+            value = {key: item for key, item in value.items() if not str(key).startswith("_")}
+        try:
+            if not self.run.tell(uid, value, job):
+                self._note(f"a second result for uid {uid}: not counted.", job=job)
+        except MetricError as error:
+            self._failed(uid, str(error))
+        except SearchError:
+            _log.exception("the search goes on without having learnt from uid %d.", uid)
+
+    def _failed(self, uid: int, reason: str) -> None:
+        if self.run.search.trials[uid].state != "pending":
+            self._note(f"uid {uid} has its result already, and now failed: {reason}")
+        elif self._tries.get(uid, 0) < self._retries:
+            self._tries[uid] = self._tries.get(uid, 0) + 1
+            self._again.append(uid)
+            self._note(f"uid {uid} failed and is tried again: {reason}")
+        else:
+            _log.warning("uid %d failed: %s", uid, reason)
+            try:
+                self.run.fail(uid, reason, self._learn_failures)
+            except SearchError:
+                _log.exception("the search goes on without having learnt from uid %d.", uid)
+
+    def _settle_lost(self) -> None:
+        """Where no trial is left that could be running it, a proposal without a result has failed.
+
+        Called when NNI asks for a trial, which it does after it has delivered the results of those that ended.
+        """
+        if self._ended < len(self._uids):
+            return
+        for uid in dict.fromkeys(self._uids.values()):
+            if self.run.search.trials[uid].state == "pending" and uid not in self._again:
+                self._failed(uid, "its trial ended without a result")
+
+    def _import(self, parameters: Any, value: Any, job: str | None) -> None:
+        search = self.run.search
+        uid = _uid_in(value) if job is not None else None
+        if uid is None:
+            uid = _uid_in(parameters)
+        if job is not None and any(trial.job == job for trial in search.trials.values()):
+            return  # the journal has it from the trial itself
+        if uid is not None and uid in search.trials and (job is not None or self._is(uid, parameters)):
+            if search.trials[uid].state == "pending":
+                self._record(uid, value, job)
+            return
+        self._import_foreign(parameters, value)
+
+    def _is(self, uid: int, parameters: Any) -> bool:
+        return not self.run.space.problems(parameters) and (
+            self.run.space.encode(parameters) == self.run.search.trials[uid].tokens
+        )
+
+    def _import_foreign(self, parameters: Any, value: Any) -> None:
+        """A result that somebody gives to ``nnictl experiment import``."""
+        problems = self.run.space.problems(parameters)
+        if problems:
+            self._note("imported data does not fit the search space and is ignored: " + "; ".join(problems))
+        elif not self.run.search.known(tokens := self.run.space.encode(parameters)):
+            self._record(self.run.suggest(tokens).uid, value, None)
+
+    def _end_if_idle(self) -> None:
+        """NNI stays idle for ever after a NoMoreTrialError; lowering its number of trials makes it end as DONE."""
+        manager = Manager.of_tuner()
+        if not self._no_more or self._ended < len(self._uids) or manager is None:
+            return
+        try:
+            jobs = len(manager.trial_jobs())
+            manager.end_at(max(jobs, 1))
+            _log.info("the search space is exhausted after %d trials: the experiment ends.", jobs)
+        except ManagerError as error:
+            _log.error("the search space is exhausted, but the experiment cannot be ended: %s. Use nnictl stop.", error)
+
+    def _give_up(self, error: Exception) -> None:
+        """Tell the manager, which then shows ERROR; left alone it would show RUNNING for ever."""
+        text = f"{type(self).__name__} cannot go on: {error}"
+        _log.error(text, exc_info=not isinstance(error, (JournalError, SpaceError)))
+        url = os.environ.get("NNI_TUNER_COMMAND_CHANNEL")
+        if url:
+            try:
+                channel = TunerCommandChannel(url)
+                channel.connect()
+                channel._send(CommandType.Error, text)
+                channel.disconnect()
+            except Exception:
+                _log.exception("the manager cannot be told. Use nnictl stop.")
+
+    def _note(self, text: str, **more: Any) -> None:
+        _log.warning(text)
+        self.run.note(text, **more)
+
+
+def _journal_path() -> Path | None:
+    folder = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
+    return Path(folder) / "journal.jsonl" if folder else None
+
+
+def _uid_in(value: Any) -> int | None:
+    uid = value.get("_uid") if isinstance(value, Mapping) else None
+    return int(uid) if is_int(uid) else None
+
+
+def _parameters_of(job: Mapping[str, Any]) -> list[Any]:
+    """The parameters that NNI has on its form for a job."""
+    packed = job.get("hyperParameters") or []
+    records = [json.loads(one) if isinstance(one, str) else one for one in packed]
+    return [record.get("parameters") for record in records if isinstance(record, dict)]

@@ -1,0 +1,153 @@
+"""An append-only journal: one JSON line an event, on the disk before the event takes effect anywhere else.
+
+A line that was cut short by a kill is dropped with a warning; any other line that cannot be read is an error.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+FORMAT = 1
+Event = dict[str, Any]
+
+
+class JournalError(RuntimeError):
+    """A journal cannot be read or written, or is not the one that was expected."""
+
+
+class Journal:
+    """An open journal. One process at a time may hold it; the lock ends with the process, however that ends.
+
+    Args:
+        path: of the file; it is created, with its folder, if ``header`` is given.
+        header: the first event of a new journal; None opens one that exists.
+
+    Raises:
+        JournalError: it cannot be opened, is held by another process, or is damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], header: Event | None = None) -> None:
+        self.path = Path(path)
+        flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if header is not None else 0)
+        try:
+            if header is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self.path, flags, 0o644)
+        except OSError as error:
+            raise JournalError(f"cannot open the journal {self.path}: {error.strerror}.") from None
+        self._lock()
+        self.events, self._size = read(self.path)
+        os.ftruncate(self._fd, self._size)
+        if not self.events:
+            self._begin(header)
+        self.header = self.events[0]
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise JournalError(
+                f"{self.path} is in use by another process, perhaps a tuner that outlived its experiment: "
+                "end it first (nas resume does that)."
+            ) from None
+
+    def _begin(self, header: Event | None) -> None:
+        if header is None:
+            self.close()
+            raise JournalError(f"{self.path} is empty: nothing to resume.")
+        self.append({"event": "header", "format": FORMAT, **header})
+        self.events = [{"event": "header", "format": FORMAT, **header}]
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # else a crash may lose the file itself
+        finally:
+            os.close(folder)
+
+    def append(self, event: Event) -> None:
+        """Write one event and wait until it is on the disk.
+
+        Raises:
+            JournalError: it could not be written; the journal is as it was before.
+        """
+        if self._fd < 0:
+            raise JournalError(f"{self.path} is closed.")
+        line = (json.dumps(_plain(event), ensure_ascii=False, allow_nan=False) + "\n").encode(
+            "utf-8", "backslashreplace"
+        )
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+            os.fsync(self._fd)
+        except OSError as error:
+            os.ftruncate(self._fd, self._size)
+            raise JournalError(f"cannot write to the journal {self.path}: {error.strerror}.") from None
+        self._size += len(line)
+
+    def close(self) -> None:
+        """Let go of the file. Appending ends here."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read(path: str | os.PathLike[str]) -> tuple[list[Event], int]:
+    """Return the events of a journal, the header first, and how many bytes of the file they take.
+
+    Raises:
+        JournalError: the file cannot be read, or a line of it cannot; it is named.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise JournalError(f"cannot read the journal {path}: {error.strerror}.") from None
+    size = data.rfind(b"\n") + 1
+    if size < len(data):
+        warnings.warn(f"{path}: the last line was cut short and is dropped.", RuntimeWarning, stacklevel=2)
+    events = [_event(path, number, line) for number, line in _lines(data[:size])]
+    if events and (events[0].get("event") != "header" or events[0].get("format") != FORMAT):
+        raise JournalError(f"{path}, line 1: wanted the header of a journal of format {FORMAT}: it is none of ours.")
+    return events, size
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    return enumerate(data.splitlines(), start=1)
+
+
+def _event(path: str | os.PathLike[str], number: int, line: bytes) -> Event:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        event = None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        raise JournalError(f"{path}, line {number} is damaged: {line[:60]!r}. Restore the file from a copy.")
+    return event
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as strict JSON: NaN and infinity become text, NumPy's numbers ours, what else is no JSON its repr."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(value)
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return repr(value)

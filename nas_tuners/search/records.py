@@ -1,0 +1,85 @@
+"""What a search keeps: its trials, their metrics and their counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from search_spaces import Choices, Space, Tokens
+
+
+class MetricError(ValueError):
+    """What a trial reported is no number, and no dict with a number under ``default``."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """What is known of one proposal. ``score``: higher is better, ``-inf`` for a failure, whatever is optimized."""
+
+    uid: int
+    tokens: Tokens
+    space: Space
+    state: str = "pending"  # pending, told, failed, or dropped: no longer part of the space
+    score: float = -math.inf
+    metrics: Mapping[str, Any] | None = None
+    reason: str | None = None
+    job: str | None = None  # the host's name for whatever ran it
+    resolved: int = -1  # the how-manieth result this was
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An architecture to evaluate. ``choices`` are made on demand."""
+
+    uid: int
+    tokens: Tokens
+    space: Space
+
+    @property
+    def choices(self) -> Choices:
+        return self.space.decode(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best architecture so far. ``score`` is the reported metric itself, also where that is minimized."""
+
+    uid: int
+    tokens: Tokens
+    choices: Choices
+    score: float
+    metrics: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Counts:
+    """``asked`` = ``told`` + ``failed`` + ``pending`` + ``dropped``; ``duplicate``: results for a uid that had one."""
+
+    asked: int = 0
+    told: int = 0
+    failed: int = 0
+    duplicate: int = 0
+    pending: int = 0
+    dropped: int = 0
+
+
+def as_metrics(metrics: Any) -> dict[str, Any]:
+    """Return ``metrics`` as a dict with a float under ``default``; NaN and infinity are let through.
+
+    Raises:
+        MetricError: it is neither a number nor such a dict.
+    """
+    kept = dict(metrics) if isinstance(metrics, Mapping) else {"default": metrics}
+    default = kept.get("default")
+    if isinstance(default, (bool, np.bool_, str, bytes)) or default is None:
+        raise MetricError(f"the metric is {metrics!r}, wanted a number, or a dict with a number as 'default'.")
+    try:
+        kept["default"] = float(default)
+    except (TypeError, ValueError, OverflowError):
+        wanted = "wanted a number, or a dict with a number as 'default'"
+        raise MetricError(f"the metric is {metrics!r}, {wanted}.") from None
+    return kept
