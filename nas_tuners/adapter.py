@@ -7,15 +7,15 @@ once; an experiment ends by itself when its space is exhausted, and with an erro
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import nni
 from nni.runtime.tuner_command_channel import CommandType, TunerCommandChannel
@@ -30,28 +30,6 @@ from search_spaces import Space, SpaceError
 from search_spaces.domains import is_int
 
 _log = logging.getLogger("nas_tuners")
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-
-def _locked(
-    method: Callable[Concatenate[SearchTuner, _P], _T],
-) -> Callable[Concatenate[SearchTuner, _P], _T]:
-    """One call at a time; an unexpected error ends the experiment visibly, where NNI would stall in silence."""
-
-    @functools.wraps(method)
-    def call(self: SearchTuner, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        with self._lock:
-            try:
-                return method(self, *args, **kwargs)
-            except nni.NoMoreTrialError:
-                raise
-            except Exception as error:
-                self._give_up(error)
-                raise
-
-    return call
 
 
 class SearchTuner(Tuner):  # type: ignore[misc]
@@ -86,8 +64,23 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         self._uids: dict[int, int] = {}  # parameter id, unique in this process only -> uid
         self._again: deque[int] = deque()  # uids to hand out once more
         self._tries: dict[int, int] = {}
+        self._out: dict[int, None] = {}  # uids handed out by this process that have no result yet
+        self._before: list[int] = []  # uids that were pending when this process began
         self._ended = 0  # trials that NNI says have ended, whichever they were
         self._no_more = False
+        self._ended_at = -1  # how many trials had ended when the manager was last told to end
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        """One call at a time; an unexpected error ends the experiment visibly, where NNI would stall in silence."""
+        with self._lock:
+            try:
+                yield
+            except nni.NoMoreTrialError:
+                raise
+            except Exception as error:
+                self._give_up(error)
+                raise
 
     @property
     def run(self) -> Run:
@@ -100,59 +93,65 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             raise RuntimeError("the tuner has no search space yet.")
         return self._run
 
-    @_locked
     def update_search_space(self, search_space: Any) -> None:
         """Take the space: at first start or resume, later move what still fits into the new one."""
-        space = Space.from_json(search_space)
-        if self._run is None:
-            self._open(space)
-        elif space.digest != self._run.space.digest:
-            dropped = self._run.change_space(space)
-            _log.warning("the search space has changed: %d of the trials so far do not fit the new one.", dropped)
+        with self._guard():
+            if self._run is None:
+                self._open(Space.from_json(search_space))
+                return
+            try:
+                space = Space.from_json(search_space)
+            except SpaceError as error:
+                self._note(f"the search goes on in the old space: {error}")
+                return
+            if space.digest != self._run.space.digest:
+                dropped = self._run.change_space(space)
+                _log.warning("the search space has changed: %d of the trials so far do not fit the new one.", dropped)
 
-    @_locked
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
         """Return choices for one trial, with their ``_uid``.
 
         Raises:
             nni.NoMoreTrialError: the space is exhausted; the experiment ends when the last trial has.
         """
-        self._settle_lost()
-        proposal = self._next()
-        if proposal is None:
-            self._no_more = True
-            self._end_if_idle()
-            raise nni.NoMoreTrialError("every architecture of the search space has been proposed.")
-        self._uids[parameter_id] = proposal.uid
-        return {**proposal.choices, "_uid": proposal.uid}
+        with self._guard():
+            self._settle_lost()
+            proposal = self._next()
+            if proposal is None:
+                self._no_more = True
+                self._end_if_idle()
+                raise nni.NoMoreTrialError("every architecture of the search space has been proposed.")
+            self._uids[parameter_id] = proposal.uid
+            self._out[proposal.uid] = None
+            return {**proposal.choices, "_uid": proposal.uid}
 
-    @_locked
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
         """Take in a result; what NNI calls ``parameters`` here is what the trial got, and nowhere else."""
-        uid = _uid_in(value)
-        if uid is None:
-            uid = _uid_in(parameters)
-        if uid is None:
-            uid = self._uids.get(parameter_id)
-        self._record(uid, value, kwargs.get("trial_job_id"))
+        with self._guard():
+            uid = _uid_in(value)
+            if uid is None:
+                uid = _uid_in(parameters)
+            if uid is None:
+                uid = self._uids.get(parameter_id)
+            self._record(uid, value, kwargs.get("trial_job_id"))
 
-    @_locked
     def trial_end(self, parameter_id: int | None, success: bool, **kwargs: Any) -> None:
         """Count an end. NNI does not say truly which trial it was, nor before or after its result."""
-        if parameter_id is None:
-            _log.info("a trial that was added by hand has ended; it is no part of this search.")
-            return
-        self._ended += 1
-        self._end_if_idle()
+        with self._guard():
+            if parameter_id is None:
+                _log.info("a trial that was added by hand has ended; it is no part of this search.")
+                return
+            self._ended += 1
+            self._end_if_idle()
 
-    @_locked
     def import_data(self, data: Any) -> None:
         """Take in results that NNI kept. After a resume it pairs most of them wrongly: only the lost ones count."""
-        for entry in data:
-            if isinstance(entry, Mapping):
-                self._import(entry.get("parameter"), entry.get("value"), entry.get("trialJobId"))
-            else:
-                self._note(f"imported data is {entry!r}, wanted an object with parameter and value: ignored.")
+        with self._guard():
+            for entry in data:
+                if isinstance(entry, Mapping):
+                    self._import(entry.get("parameter"), entry.get("value"), entry.get("trialJobId"))
+                else:
+                    self._note(f"imported data is {entry!r}, wanted an object with parameter and value: ignored.")
 
     def load_checkpoint(self) -> None:
         """Nothing to do: the journal is read as soon as the space is known."""
@@ -163,6 +162,10 @@ class SearchTuner(Tuner):  # type: ignore[misc]
     def _on_exit(self) -> None:
         with self._lock:
             if self._run is not None:
+                try:
+                    self._settle_lost()
+                except JournalError as error:
+                    _log.error("%s", error)
                 self._run.close()
 
     def _on_error(self) -> None:
@@ -184,23 +187,30 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                 f"{path} is of another search space: its digest is {self._run.space.digest[:12]}, "
                 f"the experiment's {space.digest[:12]}. Start a new experiment for a new space."
             )
-        self._again.extend(self._lost_in_the_crash())
+        self._before = [proposal.uid for proposal in self._run.search.pending]
 
-    def _lost_in_the_crash(self) -> list[int]:
-        """Pending uids that NNI will not run again by itself, although nobody has them any more."""
-        pending = [proposal.uid for proposal in self.run.search.pending]
+    def _reclaim(self) -> None:
+        """After a resume: hand out again what was pending, except what NNI itself is running again.
+
+        NNI re-runs the jobs that were running by its forms, and those name the wrong parameters as often as not.
+        """
         manager = Manager.of_tuner()
-        if not pending or manager is None:
-            return []
+        self._before = [uid for uid in self._before if self.run.search.trials[uid].state == "pending"]
+        if not self._before or manager is None:
+            return
+        # Jobs to be run again stay ADD_RESUMED until the first batch was requested, those of a failed resume for ever.
+        live = ("WAITING", "RUNNING", "UNKNOWN") + (() if self._uids else ("ADD_RESUMED",))
         try:
-            jobs = [job for job in manager.trial_jobs() if job.get("status") in ("WAITING", "RUNNING", "UNKNOWN")]
+            jobs = [job for job in manager.trial_jobs() if job.get("status") in live]
         except ManagerError as error:
             _log.warning("cannot tell which trials NNI runs again: %s", error)
-            return []
-        rerun = {_uid_in(parameters) for job in jobs for parameters in _parameters_of(job)}
-        return [uid for uid in pending if uid not in rerun]
+            return
+        running = {_uid_in(parameters) for job in jobs for parameters in _parameters_of(job)}
+        self._again.extend(uid for uid in self._before if uid not in running)
+        self._before = [uid for uid in self._before if uid in running]
 
     def _next(self) -> Proposal | None:
+        self._reclaim()
         while self._again:
             trial = self.run.search.trials[self._again.popleft()]
             if trial.state == "pending":  # its result may have come after all
@@ -213,6 +223,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         if uid is None or uid not in self.run.search.trials:
             self._note(f"a result for uid {uid}, which was never proposed here: ignored.", job=job)
             return
+        self._out.pop(uid, None)
         reason = value.get("_failed") if isinstance(value, Mapping) else None
         if reason is not None:
             self._failed(uid, str(reason))
@@ -248,9 +259,9 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         """
         if self._ended < len(self._uids):
             return
-        for uid in dict.fromkeys(self._uids.values()):
-            if self.run.search.trials[uid].state == "pending" and uid not in self._again:
-                self._failed(uid, "its trial ended without a result")
+        lost, self._out = self._out, {}
+        for uid in lost:
+            self._failed(uid, "its trial ended without a result")
 
     def _import(self, parameters: Any, value: Any, job: str | None) -> None:
         search = self.run.search
@@ -281,8 +292,9 @@ class SearchTuner(Tuner):  # type: ignore[misc]
     def _end_if_idle(self) -> None:
         """NNI stays idle for ever after a NoMoreTrialError; lowering its number of trials makes it end as DONE."""
         manager = Manager.of_tuner()
-        if not self._no_more or self._ended < len(self._uids) or manager is None:
+        if not self._no_more or self._ended < len(self._uids) or self._ended == self._ended_at or manager is None:
             return
+        self._ended_at = self._ended
         try:
             jobs = len(manager.trial_jobs())
             manager.end_at(max(jobs, 1))

@@ -1,0 +1,133 @@
+"""The command ``nas``. A failure prints one to three lines and exits non-zero."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns: the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    warnings.showwarning = _show_warning
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        print("nas: interrupted; nothing that was told is lost.", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"nas: {error}", file=sys.stderr)
+        return 1
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"nas: warning: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nas", description="Neural architecture search for PyTorch under NNI.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add = commands.add_parser
+
+    p = add(
+        "ss-gen",
+        help="write the search space of a trial script's model",
+        usage="nas ss-gen [-d DIR] [-o FILE] -- COMMAND",
+    )
+    p.add_argument("-d", "--directory", type=Path, default=Path(), metavar="DIR", help="where to run COMMAND")
+    p.add_argument("-o", "--output", type=Path, default=Path("search_space.json"), metavar="FILE")
+    p.add_argument("command", nargs="+", metavar="COMMAND", help="such as: python trial.py")
+    p.set_defaults(run=_ss_gen)
+
+    p = add("check", help="say all that is wrong with a space file or an experiment's config.yml")
+    p.add_argument("file", type=Path)
+    p.set_defaults(run=_check)
+
+    p = add("show", help="show what a run has found")
+    p.add_argument("source", metavar="RUN", help="an experiment's id, a folder, or a journal")
+    p.add_argument("--json", action="store_true", help="everything, as one JSON object")
+    p.add_argument("--watch", action="store_true", help="print progress until the experiment ends")
+    p.set_defaults(run=_show)
+
+    p = add("export", help="write the best architecture of a run to files")
+    p.add_argument("source", metavar="RUN")
+    p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    p.add_argument(
+        "--model", metavar="MODULE:FUNCTION", help="builds the model; with --weights, the network is saved too"
+    )
+    p.add_argument("--weights", type=Path, metavar="FILE", help="a state dict, of the network or of the whole model")
+    p.set_defaults(run=_export)
+
+    p = add("resume", help="bring an experiment back, whatever was left over of it")
+    p.add_argument("source", metavar="RUN")
+    p.add_argument("--port", type=int, help="of NNI's web page; default: the one it had, or a free one")
+    p.set_defaults(run=_resume)
+
+    p = add("register", help="make the tuners known to NNI by name, in this Python environment")
+    p.set_defaults(run=_register)
+    return parser
+
+
+def _ss_gen(options: argparse.Namespace) -> int:
+    from nas_tuners.commands.check import told
+    from nas_tuners.commands.ss_gen import ss_gen
+
+    space = ss_gen(options.command, options.directory, options.output)
+    print(f"{options.output}: {told(space)}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from nas_tuners.commands.check import check
+
+    print(f"{options.file} is fine: {check(options.file)}")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from nas_tuners.commands.locate import experiment_of, journal_of
+    from nas_tuners.commands.show import summary, table, watch
+    from nas_tuners.run import load
+
+    if options.watch:
+        status = watch(experiment_of(options.source))
+        print(f"the experiment is {status}")
+        return int(status == "ERROR")
+    run, header = load(journal_of(options.source))
+    print(json.dumps(summary(run, header), indent=2, allow_nan=False) if options.json else table(run, header))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from nas_tuners.commands.export import export
+    from nas_tuners.commands.locate import journal_of
+
+    for path in export(journal_of(options.source), options.output, options.model, options.weights):
+        print(path)
+    return 0
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from nas_tuners.commands.locate import experiment_of
+    from nas_tuners.commands.resume import resume
+
+    experiment = experiment_of(options.source)
+    port = resume(experiment, options.port)
+    print(f"experiment {experiment} goes on: http://localhost:{port}; watch it with: nas show --watch {experiment}")
+    return 0
+
+
+def _register(options: argparse.Namespace) -> int:
+    from nas_tuners.commands.register import register
+
+    print(f"registered for {sys.prefix}: {', '.join(register())}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""``nas export``: the best architecture of a run as files, and as a network where the weights are given."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nas_tuners.commands import CommandError
+from nas_tuners.commands.ss_gen import write_atomically
+from nas_tuners.run import load
+
+
+def export(journal: Path, folder: Path, model: str | None = None, weights: Path | None = None) -> list[Path]:
+    """Write the best architecture to ``folder``.
+
+    Args:
+        journal: of the run.
+        folder: gets ``choices.json``, which :func:`mutators.extract` takes, and ``choices.yml``, which lists names.
+        model: ``module:function`` that builds the model with its choices.
+        weights: a state dict of the extracted network, or of the whole model; with ``model`` the network is
+            saved as well, for :func:`mutators.load_subnet`.
+
+    Returns: the files.
+
+    Raises:
+        CommandError: the run has no result yet, or only one of ``model`` and ``weights`` is given.
+    """
+    if (model is None) != (weights is None):
+        raise CommandError("--model and --weights go together: the one builds the network, the other fills it.")
+    run, _ = load(journal)
+    best = run.search.best
+    if best is None:
+        raise CommandError(f"{journal} has no result yet: nothing to export.")
+    choices = dict(best.choices)
+    files = [folder / "choices.json", folder / "choices.yml"]
+    write_atomically(files[0], json.dumps(choices, indent=2) + "\n")
+    named = {key: {"chosen": _names(choice)} for key, choice in choices.items()}
+    write_atomically(files[1], yaml.safe_dump(named, sort_keys=False))
+    if model is not None and weights is not None:
+        files += _save_network(folder, model, weights, choices)
+    return files
+
+
+def _names(choice: Any) -> list[Any]:
+    value = choice["_value"] if isinstance(choice, dict) and "_value" in choice else choice
+    return value if isinstance(value, list) else [value]
+
+
+def _save_network(folder: Path, model: str, weights: Path, choices: dict[str, Any]) -> list[Path]:
+    import torch
+    from mutators.subnet import build
+
+    from mutators import extract, save_subnet
+
+    whole = build(model)
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        raise CommandError(f"cannot read the weights {weights}: {error}") from None
+    except Exception as error:  # pickle's own error, when the file holds more than tensors
+        raise CommandError(f"{weights} is not a state dict of tensors: {error}") from None
+    network = extract(whole, choices)
+    target = network if state.keys() == network.state_dict().keys() else whole
+    try:
+        target.load_state_dict(state)
+    except RuntimeError as error:
+        raise CommandError(f"{weights} does not fit {model}: {' '.join(str(error).split())}") from None
+    save_subnet(folder, network if target is network else extract(whole, choices), choices, factory=model)
+    return [folder / "arch.json", folder / "weights.pt"]

@@ -1,0 +1,14 @@
+"""``nas register``: make our tuners known to NNI by name, in the Python environment that this runs in."""
+
+from __future__ import annotations
+
+TUNERS = {"NasRandom": "nas_tuners.RandomTuner", "NasAnnealing": "nas_tuners.AnnealingTuner"}
+
+
+def register() -> list[str]:
+    """Register every tuner; doing it again changes nothing. Returns: their names."""
+    from nni.tools.package_utils import AlgoMeta, register_algo_meta
+
+    for name, class_name in TUNERS.items():
+        register_algo_meta(AlgoMeta.load({"algoType": "tuner", "builtinName": name, "className": class_name}))
+    return list(TUNERS)

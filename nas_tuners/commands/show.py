@@ -1,0 +1,135 @@
+"""``nas show``: what a run has found, from its journal."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict
+from typing import Any
+
+from nas_tuners.journal import Event
+from nas_tuners.manager import Manager, ManagerError, experiments, folder_of
+from nas_tuners.run import Run, load
+from nas_tuners.search.records import Trial
+
+
+def summary(run: Run, header: Event) -> dict[str, Any]:
+    """Everything about a run, as one JSON object."""
+    search, best = run.search, run.search.best
+    counts = asdict(search.counts)
+    return {
+        "space_digest": run.space.digest,
+        "search": header["search"]["name"],
+        "arguments": header["search"]["arguments"],
+        "seed": header["search"]["arguments"].get("seed"),
+        "optimize_mode": run.optimize_mode,
+        "counts": counts,
+        "best": None if best is None else _trial(search.trials[best.uid]),
+        "trials": [_trial(trial) for trial in search.trials.values()],
+    }
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    metrics = trial.metrics or {"default": None}
+    shown = {
+        "uid": trial.uid,
+        "choices": trial.space.decode(trial.tokens),
+        "metrics": {key: _strict(value) for key, value in metrics.items()},
+        "trial_job_id": trial.job,
+        "state": trial.state,
+    }
+    return shown | ({"reason": trial.reason} if trial.reason else {})
+
+
+def _strict(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def table(run: Run, header: Event, rows: int = 10) -> str:
+    """What a person wants to know of a run: its counts and its best architectures."""
+    search, counts = run.search, run.search.counts
+    size = run.space.size
+    lines = [
+        f"{header['search']['name']}, {run.optimize_mode}, seed {header['search']['arguments'].get('seed')}; "
+        f"{len(run.space)} choices, {_big(size)} architectures, digest {run.space.digest[:12]}",
+        f"{counts.asked} asked: {counts.told} told, {counts.failed} failed, {counts.pending} pending"
+        + (f", {counts.dropped} dropped" if counts.dropped else "")
+        + (f"; {counts.duplicate} duplicate results" if counts.duplicate else "")
+        + ("; the space is exhausted" if search.exhausted else ""),
+    ]
+    told = sorted((t for t in search.trials.values() if t.state == "told"), key=lambda t: (-t.score, t.resolved))
+    if not told:
+        return "\n".join([*lines, "no result yet"])
+    lines.append(f"{'rank':>4} {'uid':>5} {'metric':>12}  choices")
+    for rank, trial in enumerate(told[:rows], start=1):
+        assert trial.metrics is not None
+        lines.append(f"{rank:>4} {trial.uid:>5} {trial.metrics['default']:>12.6g}  {_line(trial)}")
+    failed = [t for t in search.trials.values() if t.state == "failed"]
+    lines += [f"failed: uid {trial.uid}: {trial.reason}" for trial in failed[-3:]]
+    return "\n".join(lines)
+
+
+def _line(trial: Trial) -> str:
+    choices = trial.space.decode(trial.tokens)
+    return " ".join(f"{key}={_name(choice)}" for key, choice in choices.items())
+
+
+def _name(choice: Any) -> str:
+    if not (isinstance(choice, dict) and "_idx" in choice):
+        return str(choice)
+    values, indices = choice["_value"], choice["_idx"]
+    if isinstance(values, list):
+        return "[" + ",".join(value or str(i) for value, i in zip(values, indices, strict=True)) + "]"
+    return str(values or indices)
+
+
+def _big(number: int) -> str:
+    return str(number) if number < 10**6 else f"{number:.2e}" if number < 10**300 else f"10^{len(str(number)) - 1}"
+
+
+def progress(run: Run, total: int | None, started: float) -> str:
+    """One line: how far, the best so far, and when it will be over."""
+    counts, best = run.search.counts, run.search.best
+    total = min(total, run.space.size) if total else None
+    done = counts.told + counts.failed
+    parts = [f"{done}{f'/{total}' if total else ''} trials"]
+    if total:
+        filled = min(10, 10 * done // total)
+        parts.insert(0, "[" + "#" * filled + "-" * (10 - filled) + "]")
+    parts.append(f"best {best.score:.4g}" if best else "no result yet")
+    parts.append(f"pending {counts.pending}  failed {counts.failed}  duplicate {counts.duplicate}")
+    if total and 0 < done < total:
+        left = (time.time() - started) / done * (total - done)
+        parts.append(f"ETA {int(left) // 60}:{int(left) % 60:02d}")
+    return "  ".join(parts)
+
+
+def watch(experiment: str, interval: float = 1.0) -> str:
+    """Print progress until an experiment has come to an end. Returns: its status then."""
+    journal = folder_of(experiment) / "checkpoint" / "journal.jsonl"  # not there yet when the experiment has just begun
+    entry = experiments()[experiment]
+    manager = Manager(f"http://localhost:{entry.get('port')}")
+    started = float(entry.get("startTime") or time.time() * 1000) / 1000
+    total, size = _total(manager), 0
+    while True:
+        try:
+            status, errors = manager.status()
+        except ManagerError:
+            status, errors = "STOPPED", []
+        if journal.exists() and journal.stat().st_size != size:
+            size = journal.stat().st_size
+            print(progress(load(journal)[0], total, started), flush=True)
+        if status not in ("INITIALIZED", "RUNNING", "NO_MORE_TRIAL", "TUNER_NO_MORE_TRIAL"):
+            for error in errors:
+                print(f"error: {error}", flush=True)
+            return status
+        time.sleep(interval)  # NNI offers no event to wait for
+
+
+def _total(manager: Manager) -> int | None:
+    try:
+        limit = manager.get("experiment").get("params", {}).get("maxTrialNumber")
+    except (ManagerError, AttributeError):
+        return None
+    return int(limit) if isinstance(limit, (int, float)) else None
