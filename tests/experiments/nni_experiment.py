@@ -1,0 +1,181 @@
+"""A real NNI experiment on this machine, for tests: its own home folder, a free port, stopped whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import yaml
+
+from nas_tuners.manager import Manager, ManagerError
+
+BIN = Path(sys.executable).parent
+SPACE = {f"k{i}": {"_type": "layer_choice", "_value": ["a", "b", "c"]} for i in range(4)}
+
+# A trial whose metric is a pure function of its choices, so that any wrong pairing shows. No torch: it starts fast.
+TRIAL = """
+import nni
+choices = nni.get_next_parameter()
+nni.report_final_result(sum((i + 1) * choices[key]["_idx"] for i, key in enumerate(sorted(choices)) if key[0] == "k"))
+"""
+
+
+def expected(choices: dict[str, Any]) -> float:
+    """What TRIAL reports for ``choices``."""
+    keys = [key for key in sorted(choices) if key[0] == "k"]
+    # `_uid` sorts before every key, so the trial counts from 1 where it is there.
+    return float(sum((i + 2) * choices[key]["_idx"] for i, key in enumerate(keys)))
+
+
+def free_port() -> int:
+    """A port with a free one after it."""
+    while True:
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+            try:
+                two.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+class Experiment:
+    """Create with ``with``; the experiment runs then, and is stopped at the end."""
+
+    def __init__(self, home: Path, space: Any = None, trial: str = TRIAL, tuner: Any = None, **config: Any) -> None:
+        self.home, self.code = home, home / "code"
+        self.code.mkdir(parents=True)
+        self.port = free_port()
+        self.env = {**os.environ, "HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
+        (self.code / "trial.py").write_text(trial)
+        (self.code / "space.json").write_text(json.dumps(space or SPACE))
+        default = {"className": "nas_tuners.AnnealingTuner", "classArgs": {"init_temperature": 2.0, "seed": 1}}
+        self.config = {
+            "searchSpaceFile": "space.json",
+            "trialCommand": f"{sys.executable} trial.py",
+            "trialConcurrency": 2,
+            "maxTrialNumber": 12,
+            "tuner": {"codeDirectory": ".", **(tuner or default)},
+            "trainingService": {"platform": "local"},
+            **config,
+        }
+        (self.code / "config.yml").write_text(yaml.safe_dump(self.config))
+        self.id = ""
+
+    def __enter__(self) -> Self:
+        for _ in range(3):  # nnictl gives up after four seconds if the manager is slow to start
+            text = self.call("nnictl", "create", "-c", "config.yml", "-p", str(self.port))
+            found = re.search(r"nnictl stop (\w+)", re.sub(r"\x1b\[[0-9;]*m", "", text))
+            if found:
+                self.id = found.group(1)
+                return self
+            self._end_all()
+        raise AssertionError(f"nnictl create failed: {text}")
+
+    def __exit__(self, *_: object) -> None:
+        self.call("nnictl", "stop", "--all")
+        self._end_all()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def call(self, *words: str) -> str:
+        """Run a command of this environment in the experiment's code folder. Returns: all that it printed."""
+        command = [str(BIN / words[0]), *words[1:]]
+        done = subprocess.run(
+            command,
+            cwd=self.code,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=180,
+        )
+        return done.stdout
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "nni-experiments" / self.id
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "checkpoint" / "journal.jsonl"
+
+    @property
+    def manager(self) -> Manager:
+        return Manager(f"http://localhost:{self._entry().get('port', self.port)}")
+
+    def show(self) -> dict[str, Any]:
+        """What ``nas show --json`` prints."""
+        text = self.call("nas", "show", "--json", self.id)
+        return json.loads(text[text.index("{") :])  # type: ignore[no-any-return]
+
+    def log(self) -> str:
+        """The dispatcher's log."""
+        return (self.folder / "log" / "dispatcher.log").read_text()
+
+    def told(self) -> int:
+        """How many results the journal holds now."""
+        return self.journal.read_bytes().count(b'"event": "tell"') if self.journal.exists() else 0
+
+    def wait(self, until: Callable[[], bool], seconds: float = 120) -> None:
+        """Wait for a state of an experiment; NNI offers no event to wait for."""
+        deadline = time.monotonic() + seconds
+        while not until():
+            if time.monotonic() > deadline:
+                raise AssertionError(
+                    f"not within {seconds} s; {self.status()}, told {self.told()}\n{self.log()[-3000:]}"
+                )
+            time.sleep(0.2)
+
+    def status(self) -> str:
+        try:
+            return self.manager.status()[0]
+        except ManagerError:
+            return "UNREACHABLE"
+
+    def wait_until_done(self, seconds: float = 180) -> None:
+        self.wait(lambda: self.status() in ("DONE", "ERROR"), seconds)
+
+    def kill_manager(self) -> None:
+        """SIGKILL, as the out-of-memory killer would."""
+        os.kill(int(self._entry()["pid"]), signal.SIGKILL)
+
+    def kill_dispatcher(self) -> None:
+        """SIGKILL the tuner's process."""
+        for process in self._processes("-m", "nni"):
+            process.kill()
+            process.wait(10)
+
+    def _entry(self) -> dict[str, Any]:
+        path = self.home / "nni-experiments" / ".experiment"
+        return json.loads(path.read_text()).get(self.id, {}) if path.exists() else {}  # type: ignore[no-any-return]
+
+    def _processes(self, *words: str) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                mine = process.environ().get("HOME") == str(self.home)
+                if mine and (not words or process.cmdline()[1 : 1 + len(words)] == list(words)):
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue  # it ended meanwhile, or is not ours to look at
+        return found
+
+    def _end_all(self) -> None:
+        for process in self._processes():
+            try:
+                process.kill()
+                process.wait(10)
+            except psutil.Error:
+                continue  # it ended meanwhile
