@@ -74,7 +74,7 @@ class Annealing(Search):
 
     def _propose(self, n: int) -> Iterable[Sequence[int]]:
         if self._start is not None and not self.known(self._start):
-            return [self._start, *self._steps(self._start, n - 1)]
+            return [self._start, *self._steps(self._start, n)]
         if self._centre is None:
             return self.space.sample_tokens(self.rng, n).tolist()  # type: ignore[no-any-return]
         return self._steps(self._centre, n)
