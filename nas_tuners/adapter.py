@@ -163,7 +163,8 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         with self._lock:
             if self._run is not None:
                 try:
-                    self._settle_lost()
+                    if not self._retries:  # else a resume tries them again
+                        self._settle_lost()
                 except JournalError as error:
                     _log.error("%s", error)
                 self._run.close()
@@ -296,6 +297,8 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         if not self._no_more or self._ended < len(self._uids) or self._ended == self._ended_at or manager is None:
             return
         self._ended_at = self._ended
+        self._retries = 0  # NNI will not ask again
+        self._settle_lost()
         try:
             jobs = len(manager.trial_jobs())
             manager.end_at(max(jobs, 1))
