@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -132,6 +133,10 @@ def test_a_misspelt_idx_is_read_with_a_warning() -> None:
         ("first_conv", {"_idx": [1]}, "wanted an integer"),
         ("first_conv", {"_value": "conv5x5", "_idx": 1}, "'conv5x5' does not belong to _idx 1"),
         ("first_conv", {"_value": "conv3x3"}, "without _idx"),
+        ("first_conv", {"_idx": torch.tensor(1)}, "wanted an integer"),
+        ("first_conv", {"_idx": np.array(0.5)}, "wanted an integer"),
+        ("first_conv", {"_idx": 1, "_value": np.array(["conv3x3", "x"])}, "does not belong"),
+        ("skip", {"_idx": [torch.tensor(1)]}, "wanted an integer"),
         ("first_conv", "conv3x3", "wanted {"),
         ("first_conv", 1, "wanted {"),
         ("first_conv", None, "wanted {"),
