@@ -7,4 +7,14 @@ from nas_tuners.search.evolution import Evolution
 from nas_tuners.search.random import RandomSearch
 from nas_tuners.search.records import Best, MetricError, Proposal
 
-__all__ = ["Annealing", "Best", "ConstraintError", "Evolution", "MetricError", "Proposal", "RandomSearch", "Search", "SearchError"]
+__all__ = [
+    "Annealing",
+    "Best",
+    "ConstraintError",
+    "Evolution",
+    "MetricError",
+    "Proposal",
+    "RandomSearch",
+    "Search",
+    "SearchError",
+]
