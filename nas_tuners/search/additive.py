@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import reduce
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +75,7 @@ class _Half:
         self._order = np.argsort(sums, kind="stable")
         self.sums = sums[self._order]
 
-    def write(self, rows: IntArray, index: IntArray) -> None:
+    def write(self, rows: IntArray, index: npt.NDArray[Any]) -> None:
         """Fill in the tokens that make up the sums at ``index``."""
         if self.keys:
             for key, tokens in zip(self.keys, np.unravel_index(self._order[index], self._shape), strict=True):
@@ -131,14 +131,14 @@ class Grid:
         self._bins = [np.rint((column - column.min()) / self._step).astype(np.int64) for column in columns]
         self._size = sum(int(bins.max()) for bins in self._bins) + 1
         slack = 0.0 if self.exact else min(len(columns) / 2, 3 * math.sqrt(len(columns)))  # beyond: one in 10^7
-        self._from = self._clipped(math.ceil, (low - base) / self._step - slack)
-        self._until = self._clipped(math.floor, (high - base) / self._step + slack) + 1
+        ends = np.array([(low - base) / self._step - slack, (high - base) / self._step + slack + 1])
+        self._from, self._until = (self._bin(end) for end in (np.ceil(ends[0]), np.floor(ends[1])))
         self._below = self._shares()
-        self.share = float(self._below[0][max(self._until, 0)] - self._below[0][max(self._from, 0)])
+        self.share = float(self._below[0][self._until] - self._below[0][self._from])
         self.count = round(Fraction(self.share) * math.prod(len(column) for column in columns))
 
-    def _clipped(self, rounded: type[int] | object, bins: float) -> int:
-        return int(rounded(min(max(bins, -1.0), float(self._size))))  # type: ignore[operator]
+    def _bin(self, end: float) -> int:
+        return int(min(max(end, 0.0), float(self._size)))
 
     def _shares(self) -> list[FloatArray]:
         """For each key: of all ways to choose from it onwards, the share that sums to less than each bin."""
@@ -178,7 +178,8 @@ class Grid:
         spent, below = used[:, None] + self._bins[key][None, :], self._below[key + 1]
         ends = (np.clip(end - spent, 0, self._size) for end in (self._until, self._from))
         upper, lower = (below[end] for end in ends)
-        return upper - lower
+        chances: FloatArray = upper - lower
+        return chances
 
 
 def _step(columns: Sequence[FloatArray], span: float, whole: bool) -> tuple[float, bool]:
@@ -194,6 +195,6 @@ def _step(columns: Sequence[FloatArray], span: float, whole: bool) -> tuple[floa
     return span / bins, False
 
 
-def nearest_of(costs: FloatArray, low: float, high: float) -> float:
+def nearest_of(costs: npt.NDArray[np.floating[Any]], low: float, high: float) -> float:
     """The one of ``costs`` that is nearest to a range."""
     return float(costs[np.maximum(low - costs, costs - high).argmin()])

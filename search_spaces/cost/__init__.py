@@ -1,4 +1,4 @@
-"""What an architecture costs: multiply-adds, parameters, milliseconds. Names load on first use; a table needs no torch."""
+"""What an architecture costs: multiply-adds, parameters, milliseconds. Names load on first use, a table without torch."""
 
 from __future__ import annotations
 
