@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from nas_tuners.search.base import Search, Table
 from nas_tuners.search.constraints import Constraints
-from search_spaces import Tokens
+from search_spaces import Space, Tokens
 from search_spaces.domains import is_int, is_number
 
 _SIZES = ("candidate_pool_size", "candidate_top_k", "num_mutation", "num_crossover")
-_DEFAULTS: dict[str, Any] = dict(zip(_SIZES, (30, 10, 15, 15), strict=True)) | {"mutate_prob": 0.05, "max_epoch": None}
+_DEFAULTS: dict[str, Any] = {"candidate_pool_size": 20, "candidate_top_k": 5, "mutate_prob": 0.05, "max_epoch": None}
 _PRESETS: dict[str, dict[str, Any]] = {
     "spos": dict(zip(_SIZES, (50, 10, 25, 25), strict=True)) | {"mutate_prob": 0.1, "max_epoch": 20}
 }
@@ -38,7 +38,7 @@ class Evolution(Search):
         candidate_pool_size: architectures drawn at random to begin with; of one epoch; in an aging population.
         candidate_top_k: the best of all history, who become parents; with ``regularized``, the size of a tournament.
         num_mutation, num_crossover: children of either kind in an epoch; the rest of the pool is drawn at random. In
-            steady mode their shares are the chances of each kind.
+            steady mode their shares are the chances of each kind. One that is not given fills the pool, both halve it.
         mutate_prob: the chance of each key to change in a mutation, beside the one that always does.
         max_epoch: ends the search after ``max_epoch * candidate_pool_size`` architectures; None: never.
         constraints, cost_table, score_key, seed: as for every :class:`~nas_tuners.search.Search`.
@@ -82,6 +82,12 @@ class Evolution(Search):
         self._parents: list[_Ranked] = []  # of this generation
         self._began, self._had_results = 0, 0  # how many were asked for, and had results, when it began
 
+    def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
+        """Take the space to search."""
+        super().setup(space, optimize_mode)
+        self._radices = np.array(space.radices, dtype=np.int64)
+        self._free = np.flatnonzero(self._radices > 1)
+
     def _propose(self, n: int) -> Rows:
         slot = self.counts.asked + self._found
         if slot < self.candidate_pool_size:
@@ -118,43 +124,54 @@ class Evolution(Search):
             return self._sample(len(kinds))
         rows, scores = np.array([entry[2] for entry in pool]), np.array([entry[0] for entry in pool])
         children = rows[self._pick(scores, len(kinds))]
-        others = rows[self._pick(scores, len(kinds))]
-        crossed = (kinds >= self.num_mutation) & (kinds < self.num_mutation + self.num_crossover)
-        swap = crossed[:, None] & (self.rng.random(children.shape) < 0.5)
-        children = self._mutated(np.where(swap, others, children), ~crossed)
-        fresh = np.flatnonzero(kinds >= self.num_mutation + self.num_crossover)
-        if len(fresh):
-            drawn = self._sample(len(fresh))
-            children[fresh[: len(drawn)]] = drawn
+        mutants = kinds < self.num_mutation
+        fresh = kinds >= self.num_mutation + self.num_crossover
+        at = np.flatnonzero(~mutants & ~fresh)
+        if len(at):
+            others = rows[self._pick(scores, len(at))]
+            children[at] = np.where(self.rng.random(others.shape, dtype=np.float32) < 0.5, others, children[at])
+        at = np.flatnonzero(mutants)
+        if len(at):
+            children[at] = self._mutated(children[at])
+        at = np.flatnonzero(fresh)
+        if len(at):
+            drawn = self._sample(len(at))
+            children[at[: len(drawn)]] = drawn
         return children
 
     def _pick(self, scores: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.int64]:
         """``n`` parents: any of the elite, or the winners of tournaments."""
         if not self.regularized:
-            return self.rng.integers(len(scores), size=n)
+            return np.asarray(self.rng.integers(len(scores), size=n))
         entered = self.rng.integers(len(scores), size=(n, self.candidate_top_k))
         winners = scores[entered].argmin(axis=1)
-        return np.take_along_axis(entered, winners[:, None], axis=1)[:, 0]
+        return np.asarray(entered[np.arange(n), winners])
 
-    def _mutated(self, rows: Rows, which: npt.NDArray[np.bool_]) -> Rows:
-        """Give some keys of ``which`` rows another of their values: one at least."""
-        radices = np.array(self.space.radices)
-        free = np.flatnonzero(radices > 1)
-        if not len(free):
+    def _mutated(self, rows: Rows) -> Rows:
+        """Give each row another value in some of its keys: in one at least."""
+        if not len(self._free):
             return rows
-        change = self.rng.random(rows.shape) < self.mutate_prob
-        change[np.arange(len(rows)), free[self.rng.integers(len(free), size=len(rows))]] = True
-        shift = 1 + (self.rng.random(rows.shape) * (radices - 1)).astype(np.int64)
-        changed = (rows + np.minimum(shift, np.maximum(radices - 1, 0))) % radices
-        return np.where(change & which[:, None], changed, rows)
+        change = self.rng.random(rows.shape, dtype=np.float32) < self.mutate_prob
+        change[np.arange(len(rows)), self._free[self.rng.integers(len(self._free), size=len(rows))]] = True
+        row, key = np.nonzero(change & (self._radices > 1))
+        radix = self._radices[key]
+        rows[row, key] = (rows[row, key] + self.rng.integers(1, radix)) % radix
+        return rows
 
 
 def _numbers(given: dict[str, Any], preset: str | None) -> dict[str, Any]:
     if preset is not None and preset not in _PRESETS:
         raise ValueError(f"Evolution: preset is {preset!r}, wanted one of {sorted(_PRESETS)}, or None.")
-    return (_PRESETS[preset] if preset else _DEFAULTS) | {
-        name: value for name, value in given.items() if value is not None
-    }
+    numbers = (_PRESETS[preset] if preset else _DEFAULTS) | {k: v for k, v in given.items() if v is not None}
+    pool = numbers["candidate_pool_size"]
+    if is_int(pool):
+        numbers.setdefault("num_mutation", _rest(pool, numbers.get("num_crossover", pool // 2)))
+        numbers.setdefault("num_crossover", _rest(pool, numbers["num_mutation"]))
+    return dict.fromkeys(given) | numbers
+
+
+def _rest(pool: int, others: object) -> int:
+    return max(pool - others, 0) if is_int(others) else 0
 
 
 def _check(numbers: dict[str, Any], mode: str, regularized: bool) -> None:
@@ -162,7 +179,7 @@ def _check(numbers: dict[str, Any], mode: str, regularized: bool) -> None:
     wrong = [
         f"{name} is {numbers[name]!r}, wanted a whole number from {low} up"
         for name, low in least.items()
-        if numbers[name] is not None and not (is_int(numbers[name]) and numbers[name] >= low)
+        if not ((is_int(numbers[name]) and numbers[name] >= low) or (name, numbers[name]) == ("max_epoch", None))
     ]
     if not (is_number(numbers["mutate_prob"]) and 0 <= numbers["mutate_prob"] <= 1):
         wrong.append(f"mutate_prob is {numbers['mutate_prob']!r}, wanted a number from 0 to 1")

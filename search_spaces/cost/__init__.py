@@ -1,4 +1,4 @@
-"""What an architecture costs: multiply-adds, parameters, milliseconds. Names load on first use, a table without torch."""
+"""The cost of networks: multiply-adds, parameters, milliseconds. Names load on first use; no torch for a table."""
 
 from __future__ import annotations
 
