@@ -1,0 +1,69 @@
+"""Put choices into a PyTorch model, get its search space, apply what a tuner chose, and extract the plain network.
+
+Loads lazily: ``import mutators`` costs neither torch nor nni; a name costs what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mutators.base import BaseMutator, Mutator, RandomMutator
+    from mutators.errors import ChoiceError
+    from mutators.fixed import apply_choices, apply_fixed_architecture, extract, search_space_of
+    from mutators.mutables import InputChoice, LayerChoice, MutableScope
+    from mutators.subnet import SubnetError, load_subnet, save_subnet
+    from mutators.trial import get_and_apply_next_architecture, report_final, report_intermediate
+
+__all__ = [
+    "BaseMutator",
+    "ChoiceError",
+    "InputChoice",
+    "LayerChoice",
+    "MutableScope",
+    "Mutator",
+    "RandomMutator",
+    "SubnetError",
+    "apply_choices",
+    "apply_fixed_architecture",
+    "extract",
+    "get_and_apply_next_architecture",
+    "load_subnet",
+    "report_final",
+    "report_intermediate",
+    "save_subnet",
+    "search_space_of",
+]
+
+_HOME = {
+    "BaseMutator": "base",
+    "ChoiceError": "errors",
+    "InputChoice": "mutables",
+    "LayerChoice": "mutables",
+    "MutableScope": "mutables",
+    "Mutator": "base",
+    "RandomMutator": "base",
+    "SubnetError": "subnet",
+    "apply_choices": "fixed",
+    "apply_fixed_architecture": "fixed",
+    "extract": "fixed",
+    "get_and_apply_next_architecture": "trial",
+    "load_subnet": "subnet",
+    "report_final": "trial",
+    "report_intermediate": "trial",
+    "save_subnet": "subnet",
+    "search_space_of": "fixed",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,212 @@
+"""Mutators: what steers a model's choices while it runs, for supernets and for algorithms of one's own.
+
+After NNI 1.9's ``BaseMutator`` and ``Mutator``. Differs: a mutator is a plain object and no module, so that it never
+shows up among the model's parameters; it can be released; a copied model stays with it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from mutators.errors import ChoiceError
+from mutators.mutables import InputChoice, LayerChoice, Mutable, MutableScope
+from mutators.selection import combine, mask_of
+from mutators.walk import decisions, walk
+from search_spaces.domains import LayerDomain
+
+Sample = Mapping[str, torch.Tensor]
+"""One architecture, or a weighting of all: by key, (number of candidates,) bool or float."""
+
+
+class BaseMutator:
+    """Binds to ``model`` once and is called by its mutables, instead of the choice that is applied to them.
+
+    Args:
+        model: with choices. Its mutables' ``key`` is then the resolved one.
+
+    Raises:
+        RuntimeError: a mutator is bound to the model, or a part of it, already.
+        ChoiceError: the model's choices do not fit together.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        sites = walk(model)
+        bound = next((site for site in sites if site.mutable.mutator is not None), None)
+        if bound is not None:
+            owner = type(bound.mutable.mutator).__name__
+            raise RuntimeError(f"{owner} is bound to this model already (at {bound.key!r}): release() it first.")
+        self.model = model
+        self.domains = decisions(sites)
+        self._sites = sites
+        for site in sites:
+            site.mutable.bind(self, site.key)
+
+    @property
+    def mutables(self) -> list[Mutable]:
+        """The mutables, scopes included, in definition order; of those that share a key the first."""
+        return list({site.key: site.mutable for site in reversed(self._sites)}.values())[::-1]
+
+    @property
+    def undedup_mutables(self) -> list[Mutable]:
+        """All mutables, scopes included, in definition order."""
+        return [site.mutable for site in self._sites]
+
+    def release(self, model: nn.Module | None = None) -> None:
+        """Unbind from the model, whose applied choices, if it has any, count again; or from ``model``, a copy of it.
+
+        Differs: in NNI 1.9 a mutator is bound for ever.
+        """
+        for module in (self.model if model is None else model).modules():
+            if isinstance(module, Mutable) and module.mutator is self:
+                module.bind(None, module.key)
+
+    def on_forward_layer_choice(self, mutable: LayerChoice, *args: Any, **kwargs: Any) -> tuple[Any, torch.Tensor]:
+        """Run some of the candidates. Returns: their reduced output, and a mask, (len(mutable),) bool."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what a layer choice does")
+
+    def on_forward_input_choice(self, mutable: InputChoice, tensor_list: list[Any]) -> tuple[Any, torch.Tensor]:
+        """Select from ``n_candidates`` tensors or None. Returns: the reduced ones, and a mask, (n_candidates,) bool."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what an input choice does")
+
+    def enter_mutable_scope(self, mutable_scope: MutableScope) -> None:
+        """Called before a scope's forward."""
+
+    def exit_mutable_scope(self, mutable_scope: MutableScope) -> None:
+        """Called after a scope's forward, also if that raised."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # a copied model is steered by the same mutator
+
+
+class Mutator(BaseMutator):
+    """Selects by masks: write :meth:`sample_search` and :meth:`sample_final`; call :meth:`reset` before each forward.
+
+    A bool mask runs only what it chooses. A float mask runs what is not zero and multiplies by it, so that gradients
+    flow into it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self._sample: Sample | None = None
+        self._picked: dict[str, list[int]] = {}
+
+    @abstractmethod
+    def sample_search(self) -> Sample:
+        """Return a tensor for each key, (number of candidates,), bool or float: what the next forwards run."""
+        raise NotImplementedError(f"{type(self).__name__} has no sample_search()")
+
+    @abstractmethod
+    def sample_final(self) -> Sample:
+        """Return a tensor for each key, (number of candidates,), bool or float: the result of the search."""
+        raise NotImplementedError(f"{type(self).__name__} has no sample_final()")
+
+    def reset(self) -> None:
+        """Draw what the next forwards run.
+
+        Raises:
+            ChoiceError: the sample lacks keys or has unknown ones, or a tensor has the wrong shape or type.
+        """
+        sample = self._checked(self.sample_search(), "sample_search")
+        # Once here and not in every forward: reading a mask waits for its device.
+        self._picked = {key: torch.nonzero(mask.detach()).flatten().tolist() for key, mask in sample.items()}
+        self._sample = sample
+
+    def export(self) -> Sample:
+        """Return the result of the search, :meth:`sample_final`, checked.
+
+        Differs: tensors; the readable form is :meth:`export_json`.
+        """
+        return self._checked(self.sample_final(), "sample_final")
+
+    def export_json(self) -> dict[str, list[bool] | list[float]]:
+        """Return :meth:`export` as lists; lists of bools are what ``apply_fixed_architecture`` takes."""
+        return {key: mask.detach().tolist() for key, mask in self.export().items()}
+
+    def on_forward_layer_choice(self, mutable: LayerChoice, *args: Any, **kwargs: Any) -> tuple[Any, torch.Tensor]:
+        """Run the candidates that the sample does not exclude. Returns: the reduced output, (len(mutable),) bool."""
+        mask, picked = self._of(mutable)
+        return combine([_weighted(mask, i, mutable[i](*args, **kwargs)) for i in picked], mutable.reduction), (
+            mask_of(picked, len(mutable))
+        )
+
+    def on_forward_input_choice(self, mutable: InputChoice, tensor_list: list[Any]) -> tuple[Any, torch.Tensor]:
+        """Select the inputs that the sample does not exclude. Returns: the reduced ones, (n_candidates,) bool."""
+        mask, picked = self._of(mutable)
+        return combine([_weighted(mask, i, tensor_list[i]) for i in picked], mutable.reduction), (
+            mask_of(picked, mutable.n_candidates)
+        )
+
+    def _of(self, mutable: Mutable) -> tuple[torch.Tensor, Sequence[int]]:
+        if self._sample is None:
+            raise ChoiceError(f"{type(self).__name__} has drawn nothing yet: call reset() before the model.")
+        return self._sample[mutable.key], self._picked[mutable.key]
+
+    def _checked(self, sample: Any, source: str) -> Sample:
+        where = f"{type(self).__name__}.{source}()"
+        if not isinstance(sample, Mapping):
+            raise ChoiceError(f"{where} returned a {type(sample).__name__}, wanted a dict {{key: tensor}}.")
+        problems = [f"missing {key!r}" for key in self.domains if key not in sample]
+        problems += [f"unknown {key!r}" for key in sample if key not in self.domains]
+        for key, domain in self.domains.items():
+            n = len(domain.names if isinstance(domain, LayerDomain) else domain.candidates)
+            if key in sample and not _is_mask(sample[key], n):
+                problems.append(f"{key!r}: got {_shown(sample[key])}, wanted a bool or float tensor of shape ({n},)")
+        if problems:
+            raise ChoiceError(f"{where} does not fit the model:", problems)
+        return dict(sample)
+
+
+class RandomMutator(Mutator):
+    """Draws architectures at random: one layer each, and inputs as many as ``n_chosen`` says.
+
+    Of a range of numbers each is equally likely; for "any number" each input is chosen with probability 1/2.
+
+    Args:
+        model: see :class:`BaseMutator`.
+        seed: of this mutator's own generator; torch's global one is not touched.
+
+    Differs: :meth:`sample_final` is what the last forward ran, where NNI 1.9 draws anew.
+    """
+
+    def __init__(self, model: nn.Module, seed: int = 0) -> None:
+        super().__init__(model)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def sample_search(self) -> Sample:
+        """Return an architecture, drawn now: by key (number of candidates,) bool."""
+        return {key: self._draw(domain) for key, domain in self.domains.items()}
+
+    def sample_final(self) -> Sample:
+        """Return the architecture that :meth:`reset` drew last, or else one drawn now."""
+        return self.sample_search() if self._sample is None else self._sample
+
+    def _draw(self, domain: Any) -> torch.Tensor:
+        if isinstance(domain, LayerDomain):
+            return mask_of([self._integer(0, len(domain.names))], len(domain.names))
+        n = len(domain.candidates)
+        if domain.n_chosen is None:
+            return torch.randint(2, (n,), generator=self.generator).bool()
+        low, high = domain.bounds
+        order = torch.randperm(n, generator=self.generator)
+        return mask_of(order[: self._integer(low, high + 1)].tolist(), n)
+
+    def _integer(self, low: int, end: int) -> int:
+        return int(torch.randint(low, end, (), generator=self.generator))
+
+
+def _weighted(mask: torch.Tensor, index: int, output: Any) -> Any:
+    return output if output is None or mask.dtype == torch.bool else mask[index] * output
+
+
+def _is_mask(value: Any, n: int) -> bool:
+    fits = isinstance(value, torch.Tensor) and value.shape == (n,)
+    return fits and (value.dtype == torch.bool or value.dtype.is_floating_point)
+
+
+def _shown(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"

@@ -1,0 +1,113 @@
+"""Factories by name: the one door through which a saved file gets a function called.
+
+A saved file is data, and may come from anywhere. So that it cannot call ``os:system``, a factory has to be a class of
+modules, or a function annotated to return one, which is checked before it is called. Its module is imported for that:
+only load folders that name modules which you would import yourself.
+"""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import FunctionType
+from typing import Any
+
+from torch import nn
+
+Factory = Callable[..., nn.Module]
+
+
+class FactoryError(ValueError):
+    """A factory cannot be named, found or trusted."""
+
+
+def name_of(factory: str | Factory) -> str:
+    """Return "module:function" for a factory that can be found again under this name, in another process.
+
+    Raises:
+        FactoryError: it cannot, or it is not a class of modules or a function annotated to return one.
+    """
+    if isinstance(factory, str):
+        find(factory)
+        return factory
+    module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise FactoryError(
+            f"the factory {factory!r} has no name: write a function at the top of a module and give that."
+        )
+    if module == "__main__" or not name.isidentifier():
+        where = "in __main__" if module == "__main__" else "a lambda, local or nested"
+        raise FactoryError(
+            f"the factory {name!r} is {where}, where a later process cannot find it: move it to the top of a module "
+            'that can be imported, and give it as "module:function".'
+        )
+    if find(f"{module}:{name}") is not factory:
+        raise FactoryError(f"{module}:{name} is not this factory, {factory!r}, but something else of the same name.")
+    return f"{module}:{name}"
+
+
+def find(name: str) -> Factory:
+    """Return the factory that "module:function" names, checked and not called.
+
+    Raises:
+        FactoryError: there is none, or it is not a class of modules or a function annotated to return one.
+    """
+    module, colon, attribute = name.partition(":")
+    if not colon or not attribute.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        raise FactoryError(f'the factory is named {name!r}, wanted "module:function".')
+    try:
+        found = getattr(import_module(module), attribute)
+    except ImportError as error:
+        raise FactoryError(f"the factory {name} cannot be imported: {error}.") from error
+    except AttributeError:
+        raise FactoryError(f"the factory {name} does not exist: {module} has no {attribute}.") from None
+    if not _returns_module(found, name):
+        raise FactoryError(
+            f"{name} is not called, since nothing says that it builds a model: annotate the function to return an "
+            "nn.Module (def build(...) -> nn.Module), or give a class of modules."
+        )
+    return typing.cast(Factory, found)
+
+
+def call(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Return what the named factory builds.
+
+    Raises:
+        FactoryError: see :func:`find`; or the call failed, or returned something else.
+    """
+    factory = find(name)
+    try:
+        model = factory(**arguments)
+    except Exception as error:  # whatever the author's code raises, the reader has to learn which call it was
+        raise FactoryError(f"{name}(**{dict(arguments)!r}) failed: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise FactoryError(f"{name} returned a {type(model).__name__}, wanted an nn.Module.")
+    return model
+
+
+def check_arguments(arguments: Any) -> dict[str, Any]:
+    """Return keyword arguments as JSON gives them back.
+
+    Raises:
+        FactoryError: they are no dict of names, or do not survive JSON.
+    """
+    if not isinstance(arguments, Mapping) or not all(isinstance(key, str) for key in arguments):
+        raise FactoryError(f"factory_args is {arguments!r}, wanted a dict of keyword arguments.")
+    try:
+        return dict(json.loads(json.dumps(dict(arguments))))
+    except (TypeError, ValueError) as error:
+        raise FactoryError(f"factory_args {dict(arguments)!r} cannot be written as JSON: {error}.") from None
+
+
+def _returns_module(found: Any, name: str) -> bool:
+    if isinstance(found, type):
+        return issubclass(found, nn.Module)
+    if not isinstance(found, FunctionType):
+        return False
+    try:
+        returned = typing.get_type_hints(found).get("return")
+    except Exception as error:  # annotations may hold any expression
+        raise FactoryError(f"the annotations of {name} cannot be read: {type(error).__name__}: {error}.") from error
+    return isinstance(returned, type) and issubclass(returned, nn.Module)

@@ -1,0 +1,172 @@
+"""The trial's side of NNI: emit the space, receive an architecture, report results and failures.
+
+The only file on the model's side that imports nni, and only where a trial really talks to it: a dry run and a
+standalone run that reports nothing do without.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mutators.files import write_atomically
+from mutators.fixed import apply_choices, search_space_of
+from mutators.metrics import check_others, to_number
+from mutators.walk import decisions, walk
+from mutators.watch import Witness, watch_this_trial
+from search_spaces.domains import Choice, InputDomain, LayerDomain
+from search_spaces.schema import Space
+
+_logger = logging.getLogger(__name__)
+
+
+def get_and_apply_next_architecture(model: nn.Module) -> dict[str, Any]:
+    """Apply to ``model`` the architecture that this trial should train, in place.
+
+    - ``NNI_GEN_SEARCH_SPACE`` is set (``nas ss-gen``): writes the search space to this path, and exits.
+    - No experiment (``NNI_PLATFORM`` unset, or "unittest" with nothing to receive): applies the first candidate of
+      each layer choice, and of the inputs all (any number), the first k, or as many of the first as may be.
+    - In an experiment: applies what the tuner proposed. Nothing is asked for twice: a second model of the same
+      process gets the same parameters, also if the script called ``nni.get_next_parameter()`` before. From then on a
+      trial that ends by an uncaught exception, or without a final metric, tells the tuner so by the final metric
+      ``{"default": NaN, "_uid": uid, "_failed": reason}``; what a killed process cannot say is not covered.
+
+    Returns: the parameters as received: the choices, hyper-parameters that were searched beside them, and the tuner's
+        own keys, which begin with ``_``. In a standalone run: the choices.
+
+    Raises:
+        SystemExit: with code 0, after the search space was written.
+        ChoiceError: the model's choices do not fit together, or the parameters do not fit the model.
+        SpaceError: there is no choice in the model, and its search space was to be written.
+        RuntimeError: there are no parameters for this trial, or this is a child process, which would take another
+            trial's.
+
+    Differs: NNI 1.9 returns nothing, takes new parameters at each call, and leaves it to NNI to notice failures, which
+    cannot say which trial it was.
+    """
+    destination = os.environ.get("NNI_GEN_SEARCH_SPACE")
+    if destination:
+        _write_space(model, Path(destination))
+        raise SystemExit(0)
+    parameters = _receive()
+    if parameters:
+        apply_choices(model, parameters)
+        return dict(parameters)
+    choices = {key: _first(domain) for key, domain in decisions(walk(model)).items()}
+    apply_choices(model, choices)
+    return choices
+
+
+def report_intermediate(metric: Any) -> None:
+    """Report a result on the way, such as an epoch's accuracy.
+
+    Args:
+        metric: a number, or a tensor or array of one element. NaN is passed on.
+
+    Raises:
+        TypeError: it is no number.
+        RuntimeError: in an experiment, before the parameters were received.
+    """
+    number = to_number(metric)
+    import nni
+
+    if _in_experiment():
+        _uid()
+    nni.report_intermediate_result(number)
+
+
+def report_final(metric: Any, **others: Any) -> None:
+    """Report this trial's result, once. In an experiment sends ``{"default": metric, "_uid": uid, **others}``.
+
+    Args:
+        metric: a number, or a tensor or array of one element. NaN is passed on.
+        **others: what else to keep, as JSON: numbers (one-element tensors too), texts, lists, dicts.
+
+    Raises:
+        TypeError: the metric is no number, or something else is no JSON; all are named.
+        ValueError: a name is "default" or begins with ``_``.
+        RuntimeError: in an experiment, before the parameters were received.
+    """
+    number, kept = to_number(metric), check_others(others)
+    import nni
+
+    if _in_experiment():
+        nni.report_final_result({"default": number, **_uid(), **kept})
+    else:
+        nni.report_final_result({"default": number, **kept} if kept else number)
+
+
+def _in_experiment() -> bool:
+    return os.environ.get("NNI_PLATFORM") not in (None, "", "unittest")
+
+
+def _write_space(model: nn.Module, destination: Path) -> None:
+    space = search_space_of(model)
+    Space.from_json(space)
+    write_atomically(destination, (json.dumps(space, indent=2, sort_keys=True) + "\n").encode())
+    _logger.info("search space written to %s", destination)
+
+
+def _receive() -> dict[str, Any] | None:
+    """Return this trial's parameters; None or {} in a standalone run."""
+    if not os.environ.get("NNI_PLATFORM"):
+        return None
+    if not _in_experiment():
+        return _receive_unittest()
+    import nni
+    from nni.runtime import trial_command_channel as channels
+
+    parameters = nni.get_current_parameter()
+    if parameters is None:
+        if multiprocessing.parent_process() is not None:
+            raise RuntimeError(
+                "get_and_apply_next_architecture was called in a child process, which would take the parameters of "
+                'another trial: put the script\'s work under if __name__ == "__main__":, and hand what children need '
+                "to them as arguments."
+            )
+        parameters = nni.get_next_parameter()
+    if parameters is None:
+        raise RuntimeError("NNI has no parameters for this trial: see the tuner's log for why it proposed none.")
+    channel = channels.get_default_trial_command_channel()
+    if not isinstance(channel, Witness):
+        channel = channels.set_default_trial_command_channel(Witness(channel))
+    watch_this_trial(channel, nni.report_final_result, _uid_in(parameters))
+    return dict(parameters)
+
+
+def _receive_unittest() -> dict[str, Any] | None:
+    import nni
+
+    with warnings.catch_warnings():  # nni's advice to those who run without an experiment
+        warnings.simplefilter("ignore", RuntimeWarning)
+        received: dict[str, Any] | None = nni.get_next_parameter()
+    return received
+
+
+def _uid() -> dict[str, Any]:
+    """``{"_uid": uid}`` of the parameters that this process received, or {} if the tuner gave none."""
+    import nni
+
+    parameters = nni.get_current_parameter()
+    if parameters is None:
+        raise RuntimeError("a metric before the parameters: call get_and_apply_next_architecture(model) first.")
+    return _uid_in(parameters)
+
+
+def _uid_in(parameters: Any) -> dict[str, Any]:
+    return {"_uid": parameters["_uid"]} if isinstance(parameters, dict) and "_uid" in parameters else {}
+
+
+def _first(domain: LayerDomain | InputDomain) -> Choice:
+    """The choice of a standalone run."""
+    if isinstance(domain, LayerDomain):
+        return domain.choice(0)
+    count = domain.bounds[1]
+    return {"_value": list(domain.candidates[:count]), "_idx": list(range(count))}
