@@ -4,7 +4,7 @@ A stem, 20 blocks in four stages, each a choice of four, a 1x1 convolution, glob
 architectures. Two published variants differ in detail:
 
 =====================  ==============================  ===============================
-\                      ``megvii`` (the authors')       ``mmrazor`` (MMRazor 0.3)
+what                   ``megvii`` (the authors')       ``mmrazor`` (MMRazor 0.3)
 =====================  ==============================  ===============================
 stage's first block    bypass keeps C_in channels,     both branches give C_out / 2
                        the rest comes from the main
