@@ -254,11 +254,15 @@ def _references() -> tuple[Reference, ...]:
     For MMRazor its convolutions' numbers are known; the linear layer's 1024 * 1000 come on top.
     """
     archs = {"paper": PAPER} | {f"all {name}": (token,) * 20 for token, name in enumerate(OPTIONS)}
-    macs = {"megvii": (322_918_720, 295_842_496, 313_654_976, 340_373_696, 358_825_920)}
     convolutions = (320_891_200, 293_814_976, 311_627_456, 338_346_176, 356_798_400)
-    macs["mmrazor"] = tuple(convolution_macs + HEAD_CHANNELS * 1000 for convolution_macs in convolutions)
-    params = {"megvii": (3_558_464, 3_154_880, 3_211_968, 3_297_600, 3_870_816)}
-    params["mmrazor"] = (3_558_952, 3_155_368, 3_212_456, 3_298_088, 3_871_304)
+    macs: dict[str, Sequence[int]] = {
+        "megvii": (322_918_720, 295_842_496, 313_654_976, 340_373_696, 358_825_920),
+        "mmrazor": [convolution_macs + HEAD_CHANNELS * 1000 for convolution_macs in convolutions],
+    }
+    params = {
+        "megvii": (3_558_464, 3_154_880, 3_211_968, 3_297_600, 3_870_816),
+        "mmrazor": (3_558_952, 3_155_368, 3_212_456, 3_298_088, 3_871_304),
+    }
     return tuple(
         Reference(f"{variant} {name}", {"variant": variant}, tokens, macs[variant][i], params[variant][i])
         for variant in VARIANTS

@@ -20,8 +20,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from search_spaces.cost.table import CostError
 from search_spaces.cost.example import Example, inputs_for, told
+from search_spaces.cost.table import CostError
 from search_spaces.cost.trace import Trace
 
 Ignore = Collection[str | type[nn.Module]]
@@ -96,8 +96,8 @@ class DryRun:
         unknown = [path for path in unknown if not _is_ignored(path, modules[path], ignore)]
         if unknown:
             raise CostError(
-                f"nothing says what these modules with parameters cost ({len(unknown)}). If it is nothing, list them in "
-                "ignore=; else build them from layers that are known:",
+                f"nothing says what these modules with parameters cost ({len(unknown)}). If it is nothing, list them "
+                "in ignore=; else build them from layers that are known:",
                 [f"{path or 'the model itself'}: {_class(modules[path])}" for path in unknown],
             )
         return {paths.get(module, ""): macs for module, macs in trace.macs.items()}
@@ -133,15 +133,16 @@ def _traced(model: nn.Module, inputs: tuple[torch.Tensor, ...], mode: FakeTensor
 @contextmanager
 def _unfused() -> Iterator[None]:
     """No operation stands for a whole attention, transformer layer or recurrent layer: torch could not count it."""
-    mha, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
+    mkldnn: Any = torch.backends.mkldnn  # its settings are properties that look like constants
+    mha, rnn = torch.backends.mha.get_fastpath_enabled(), mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
-    torch.backends.mkldnn.enabled = False
+    mkldnn.enabled = False
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(mha)
-        torch.backends.mkldnn.enabled = mkldnn
+        mkldnn.enabled = rnn
 
 
 def _tensors_of(model: nn.Module) -> Iterator[torch.Tensor]:

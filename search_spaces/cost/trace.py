@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 FREE = (
     nn.modules.batchnorm._NormBase,
@@ -58,8 +58,7 @@ class Trace:
             for buffer in _present(module._buffers):
                 self._constant.setdefault(_storage(buffer), set())
         self._stack.enter_context(_tracked(self._running))
-        counter = self._stack.enter_context(FlopCounterMode(display=False, custom_mapping=_VECTORS))
-        self._stack.enter_context(_Watch(self._note, counter))
+        self._stack.enter_context(_Watch(self._note))
         return self
 
     def __exit__(
@@ -86,38 +85,43 @@ class Trace:
             self.macs[self._running[-1] if self._running else id(self._model)] += macs
 
 
-class _Watch(TorchDispatchMode):
-    """Hands every operation to ``note``, with the multiply-adds that the counter below it adds."""
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Hands every operation to ``note``, with its multiply-adds: half of what torch's table of formulas says."""
 
-    def __init__(
-        self, note: Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], int], None], counter: FlopCounterMode
-    ) -> None:
-        super().__init__()
-        self._note, self._counter = note, counter
+    def __init__(self, note: Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], int], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._note = note
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = self._counter.get_total_flops()
-        out = func(*args, **(kwargs or {}))
-        macs = (self._counter.get_total_flops() - before) // 2
+        kwargs = kwargs or {}
+        formula = _FORMULAS.get(func._overloadpacket)
+        if formula is None and torch.is_inference_mode_enabled():  # where operations arrive whole
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        macs = formula(*args, **kwargs, out_val=out) // 2 if formula else 0
         self._note(_tensors((args, kwargs)), _tensors(out), macs)
         return out
 
 
-def _vector_flops(matrix_shape: Sequence[int], *_: Any, **__: Any) -> int:
+def _vector_flops(matrix: torch.Tensor, *_: Any, **__: Any) -> int:
     """Twice the multiply-adds of a matrix, or a vector, times a vector."""
-    return 2 * torch.Size(matrix_shape).numel()
+    return 2 * matrix.numel()
 
 
-def _added_vector_flops(_: Any, matrix_shape: Sequence[int], *__: Any, **___: Any) -> int:
-    return _vector_flops(matrix_shape)
+def _added_vector_flops(_: Any, matrix: torch.Tensor, *__: Any, **___: Any) -> int:
+    return _vector_flops(matrix)
 
 
-_VECTORS: Mapping[Any, Callable[..., int]] = {
+_FORMULAS: Mapping[Any, Callable[..., int]] = {
     torch.ops.aten.mv: _vector_flops,
     torch.ops.aten.dot: _vector_flops,
     torch.ops.aten.addmv: _added_vector_flops,
+    **flop_registry,
 }
-"""What ``torch.utils.flop_counter`` does not know: products with a vector."""
+"""Floating-point operations by operator: torch's, and products with a vector, which it does not know."""
 
 
 @contextmanager
