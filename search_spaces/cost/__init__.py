@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search_spaces.cost.count import count_macs, count_params, macs_by_module
-    from search_spaces.cost.fill_latency import measure_latency
     from search_spaces.cost.latency import Latency, latency_of
     from search_spaces.cost.measure import measure_cost
+    from search_spaces.cost.measure_latency import measure_latency
     from search_spaces.cost.table import CostError, CostTable
 
 __all__ = [
@@ -33,7 +33,7 @@ _HOME = {
     "latency_of": "latency",
     "macs_by_module": "count",
     "measure_cost": "measure",
-    "measure_latency": "fill_latency",
+    "measure_latency": "measure_latency",
 }
 
 

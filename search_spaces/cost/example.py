@@ -38,3 +38,10 @@ def inputs_for(model: nn.Module, example: Example) -> list[tuple[torch.Tensor, .
 def told(inputs: tuple[torch.Tensor, ...]) -> str:
     """The shapes, for a message."""
     return ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
+
+
+def shape_of(example: Example) -> list[Any]:
+    """The shape as JSON; for tensors with the batch, and one shape for each of several."""
+    if isinstance(example, torch.Tensor):
+        return list(example.shape)
+    return [list(part.shape) if isinstance(part, torch.Tensor) else part for part in example]
