@@ -173,26 +173,33 @@ def fitted(space: Space, visits: TokenArray, times: FloatArray) -> tuple[float, 
         visits: (rounds, networks, keys) tokens.
         times: (rounds, networks) milliseconds.
     """
-    rounds, size, _ = visits.shape
-    blocks = [np.eye(radix)[visits[:, :, at].ravel()] for at, radix in enumerate(space.radices)]
-    drift = np.repeat(np.eye(rounds), size, axis=0)
-    effects = _least_deviations(np.hstack([*blocks, drift]), times.ravel())
-    columns = np.split(effects, np.cumsum(space.radices))[: len(space)]
-    columns = [column - column.min() for column in columns]
-    sums = sum((column[visits[:, :, at]] for at, column in enumerate(columns)), np.zeros_like(times))
+    effects = _least_deviations(space, visits, times) if len(space) else []
+    columns = [column - column.min() for column in effects]
     options = {key: column.tolist() for key, column in zip(space.keys, columns, strict=True)}
-    return float(np.median(times - sums)), options
+    return float(np.median(times - _sums(columns, visits, times))), options
 
 
-def _least_deviations(design: FloatArray, wanted: FloatArray, steps: int = 30) -> FloatArray:
-    """The smallest x that minimises the sum of absolute deviations, by reweighted least squares: (columns,)"""
-    weights, floor = np.ones(len(wanted)), 1e-3 * float(np.median(wanted))
+def _least_deviations(space: Space, visits: TokenArray, times: FloatArray, steps: int = 30) -> list[FloatArray]:
+    """By key what its options add, such that deviations within the rounds are least: reweighted least squares."""
+    width, weights = sum(space.radices), np.ones_like(times)
     for _ in range(steps):
-        root = np.sqrt(weights)
-        solution = np.linalg.lstsq(design * root[:, None], wanted * root, rcond=1e-9)[0]
-        weights = 1 / np.maximum(np.abs(design @ solution - wanted), floor)
-        weights /= weights.max()
-    return np.asarray(solution, dtype=np.float64)
+        gram, moment = np.zeros((width, width)), np.zeros(width)
+        for tokens, row, weight in zip(visits, times, weights, strict=True):
+            hot = np.hstack([np.eye(radix)[tokens[:, at]] for at, radix in enumerate(space.radices)])
+            hot -= np.average(hot, axis=0, weights=weight)
+            gram += (hot.T * weight) @ hot
+            moment += hot.T @ (weight * row)
+        effects = np.asarray(np.linalg.lstsq(gram, moment, rcond=1e-9)[0], dtype=np.float64)
+        columns = np.split(effects, np.cumsum(space.radices)[:-1])
+        rests = times - _sums(columns, visits, times)
+        rests -= np.average(rests, axis=1, weights=weights)[:, None]
+        weights = 1 / np.maximum(np.abs(rests), 1e-3 * float(np.median(times)))
+    return columns
+
+
+def _sums(columns: list[FloatArray], visits: TokenArray, times: FloatArray) -> FloatArray:
+    """What the options add, of each network. Returns: (rounds, networks)."""
+    return sum((column[visits[:, :, at]] for at, column in enumerate(columns)), np.zeros_like(times))
 
 
 def _merged(others: CostTable | None, made: CostTable, about: dict[str, Any]) -> CostTable:
