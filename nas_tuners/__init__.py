@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas_tuners.adapter import SearchTuner
-    from nas_tuners.tuners import AnnealingTuner, RandomTuner
+    from nas_tuners.tuners import AnnealingTuner, EvolutionTuner, RandomTuner
 
-__all__ = ["AnnealingTuner", "RandomTuner", "SearchTuner"]
+__all__ = ["AnnealingTuner", "EvolutionTuner", "RandomTuner", "SearchTuner"]
 
-_HOMES = {"AnnealingTuner": "tuners", "RandomTuner": "tuners", "SearchTuner": "adapter"}
+_HOMES = {
+    "AnnealingTuner": "tuners",
+    "EvolutionTuner": "tuners",
+    "RandomTuner": "tuners",
+    "SearchTuner": "adapter",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -25,8 +25,10 @@ from nas_tuners.journal import JournalError
 from nas_tuners.manager import Manager, ManagerError
 from nas_tuners.run import Run
 from nas_tuners.search.base import Search, SearchError
+from nas_tuners.search.constraints import ConstraintError
 from nas_tuners.search.records import MetricError, Proposal
 from search_spaces import Space, SpaceError
+from search_spaces.cost.table import CostError
 from search_spaces.domains import is_int
 
 _log = logging.getLogger("nas_tuners")
@@ -37,7 +39,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
 
     Args:
         search: any search that has no space yet.
-        optimize_mode: ``maximize`` or ``minimize`` the metric, or its ``default`` where it is a dict.
+        optimize_mode: ``maximize`` or ``minimize`` the metric, or its ``score_key`` where it is a dict.
         on_failure: what a trial that ends without a usable result means: ``worst``, the worst score; ``retry``, the
             same architecture again, up to ``retries`` times, then ``worst``; ``skip``, nothing to learn.
         retries: how often one architecture may be tried again.
@@ -101,18 +103,19 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                 return
             try:
                 space = Space.from_json(search_space)
-            except SpaceError as error:
+                if space.digest == self._run.space.digest:
+                    return
+                dropped = self._run.change_space(space)
+            except (SpaceError, CostError, ConstraintError) as error:
                 self._note(f"the search goes on in the old space: {error}")
                 return
-            if space.digest != self._run.space.digest:
-                dropped = self._run.change_space(space)
-                _log.warning("the search space has changed: %d of the trials so far do not fit the new one.", dropped)
+            _log.warning("the search space has changed: %d of the trials so far do not fit the new one.", dropped)
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
         """Return choices for one trial, with their ``_uid``.
 
         Raises:
-            nni.NoMoreTrialError: the space is exhausted; the experiment ends when the last trial has.
+            nni.NoMoreTrialError: the search is finished; the experiment ends when the last trial has.
         """
         with self._guard():
             self._settle_lost()
@@ -120,7 +123,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             if proposal is None:
                 self._no_more = True
                 self._end_if_idle()
-                raise nni.NoMoreTrialError("every architecture of the search space has been proposed.")
+                raise nni.NoMoreTrialError(f"{self._why_finished()}.")
             self._uids[parameter_id] = proposal.uid
             self._out[proposal.uid] = None
             return {**proposal.choices, "_uid": proposal.uid}
@@ -286,8 +289,16 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         problems = self.run.space.problems(parameters)
         if problems:
             self._note("imported data does not fit the search space and is ignored: " + "; ".join(problems))
-        elif not self.run.search.known(tokens := self.run.space.encode(parameters)):
+        elif not self.run.search.feasible(tokens := self.run.space.encode(parameters)):
+            self._note("imported data does not keep the constraints of this search and is ignored.")
+        elif not self.run.search.known(tokens):
             self._record(self.run.suggest(tokens).uid, value, None)
+
+    def _why_finished(self) -> str:
+        search = self.run.search
+        return (
+            "every architecture that may be proposed has been" if search.exhausted else "the search's budget is spent"
+        )
 
     def _end_if_idle(self) -> None:
         """NNI stays idle for ever after a NoMoreTrialError; lowering its number of trials makes it end as DONE."""
@@ -298,14 +309,15 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         try:
             jobs = len(manager.trial_jobs())
             manager.end_at(max(jobs, 1))
-            _log.info("the search space is exhausted after %d trials: the experiment ends.", jobs)
+            _log.info("%s, after %d trials: the experiment ends.", self._why_finished(), jobs)
         except ManagerError as error:
-            _log.error("the search space is exhausted, but the experiment cannot be ended: %s. Use nnictl stop.", error)
+            why = self._why_finished()
+            _log.error("%s, but the experiment cannot be ended: %s. Use nnictl stop.", why, error)
 
     def _give_up(self, error: Exception) -> None:
         """Tell the manager, which then shows ERROR; left alone it would show RUNNING for ever."""
         text = f"{type(self).__name__} cannot go on: {error}"
-        _log.error(text, exc_info=not isinstance(error, (JournalError, SpaceError)))
+        _log.error(text, exc_info=not isinstance(error, (JournalError, SpaceError, CostError, ConstraintError)))
         url = os.environ.get("NNI_TUNER_COMMAND_CHANNEL")
         if url:
             try:

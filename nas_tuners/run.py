@@ -89,7 +89,7 @@ class Run:
     def tell(self, uid: int, metrics: Any, job: str | None = None) -> bool:
         """As :meth:`Search.tell`; the result is on the disk before the search learns from it."""
         self._check()
-        kept = as_metrics(metrics)
+        kept = as_metrics(metrics, self.search.score_key)
         if uid not in self.search.trials:
             return self.search.tell(uid, kept, job)  # raises
         if self.search.trials[uid].state == "dropped":
@@ -112,10 +112,15 @@ class Run:
         self._write({"event": "note", "text": text, **more})
 
     def change_space(self, space: Space) -> int:
-        """Go on in another space with all that still fits it. Returns: how many trials did not."""
+        """Go on in another space with all that still fits it. Returns: how many trials did not.
+
+        Raises:
+            CostError: the search has constraints, and its cost table is of the old space; nothing has changed then.
+        """
         self._check()
+        search = moved(self.search, space, self.optimize_mode)
         self._write({"event": "space", "space": space.to_json(), "digest": space.digest})
-        self.search = moved(self.search, space, self.optimize_mode)
+        self.search = search
         return self.search.counts.dropped
 
     def close(self) -> None:
@@ -154,16 +159,18 @@ def load(path: str | Path) -> tuple[Run, Event]:
     events, _ = read(path)
     if not events:
         raise JournalError(f"{path} is empty.")
-    return replay(Ledger(), events, path), events[0]
+    ledger = Ledger(score_key=_arguments(events[0]).get("score_key", "default"))
+    return replay(ledger, events, path), events[0]
 
 
 def header(search: Search, optimize_mode: str) -> Event:
     """The first event of a journal: all that a resume needs."""
-    cls = type(search)
+    cls, table = type(search), search.cost_table
     return {
         "digest": search.space.digest,
         "space": search.space.to_json(),
-        "search": {"name": cls.__name__, "module": cls.__module__, "arguments": search.arguments},
+        "search": {"name": cls.__name__, "module": cls.__module__, "arguments": search.arguments}
+        | ({} if table is None else {"cost_digest": table.digest}),
         "optimize_mode": optimize_mode,
     }
 
@@ -171,6 +178,7 @@ def header(search: Search, optimize_mode: str) -> Event:
 def replay(search: Search, events: Sequence[Event], path: str | Path) -> Run:
     """Bring ``search`` to where the events leave it."""
     first = events[0]
+    _check_costs(search, first, path)
     try:
         search.setup(Space.from_json(first["space"]), first["optimize_mode"])
         run = Run(search, first["optimize_mode"])
@@ -186,14 +194,35 @@ def replay(search: Search, events: Sequence[Event], path: str | Path) -> Run:
     return run
 
 
+def _check_costs(search: Search, first: Event, path: str | Path) -> None:
+    """Other limits or other costs would make other proposals, and allow what was not allowed."""
+    if isinstance(search, Ledger):
+        return
+    then = _arguments(first).get("constraints") or {}
+    now = {limit.metric: limit.to_json() for limit in search.constraints}
+    if then != now:
+        raise JournalError(f"{path} is of a search with the constraints {then}, wanted those and not {now}.")
+    digest, table = first.get("search", {}).get("cost_digest"), search.cost_table
+    if now and table is not None and digest != table.digest:
+        raise JournalError(
+            f"{path} is of a search with another cost table: its digest is {str(digest)[:12]}, that of the table now "
+            f"{table.digest[:12]}. Put the old file back, or start a new search."
+        )
+
+
+def _arguments(first: Event) -> dict[str, Any]:
+    arguments = first.get("search", {}).get("arguments", {})
+    return arguments if isinstance(arguments, dict) else {}
+
+
 def _apply(run: Run, event: Event) -> None:
     search, kind = run.search, event["event"]
     if kind in ("ask", "suggest"):
         if not search.readmit([tuple(tokens) for tokens in event["tokens"]], drawn=kind == "ask"):
             _log.warning("%s proposes something else than its journal says: was it changed?", type(search).__name__)
     elif kind == "tell":
-        metrics = event["metrics"]
-        search.tell(event["uid"], {**metrics, "default": float(metrics["default"])}, event.get("job"))
+        score = {search.score_key: float(event["metrics"][search.score_key])}  # NaN and infinity are text there
+        search.tell(event["uid"], {**event["metrics"], **score}, event.get("job"))
     elif kind == "fail":
         search.fail(event["uid"], event["reason"], event["learn"])
     elif kind == "space":
@@ -206,7 +235,7 @@ def moved(search: Search, space: Space, optimize_mode: str) -> Search:
     """Return a fresh search on ``space`` that knows what ``search`` knew, as far as that still fits."""
     new = search.fresh()
     new.setup(space, optimize_mode)
-    new.counts.duplicate = search.counts.duplicate
+    new.counts.duplicate, new.counts.infeasible = search.counts.duplicate, search.counts.infeasible
     for trial in search.trials.values():
         tokens = None if trial.state == "dropped" else _translated(trial, space)
         if tokens is None or new.known(tokens):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from nas_tuners.adapter import SearchTuner
-from nas_tuners.search import Annealing, RandomSearch
+from nas_tuners.search import Annealing, Evolution, RandomSearch
+from nas_tuners.search.base import Table
+from nas_tuners.search.constraints import Constraints
 from search_spaces import Choices
 
 
@@ -11,9 +13,16 @@ class RandomTuner(SearchTuner):
     """Random search without replacement; see :class:`~nas_tuners.search.RandomSearch` and :class:`SearchTuner`."""
 
     def __init__(
-        self, optimize_mode: str = "maximize", seed: int = 0, on_failure: str = "worst", retries: int = 2
+        self,
+        optimize_mode: str = "maximize",
+        seed: int = 0,
+        on_failure: str = "worst",
+        retries: int = 2,
+        constraints: Constraints | None = None,
+        cost_table: Table = None,
+        score_key: str = "default",
     ) -> None:
-        super().__init__(RandomSearch(seed), optimize_mode, on_failure, retries)
+        super().__init__(RandomSearch(seed, constraints, cost_table, score_key), optimize_mode, on_failure, retries)
 
 
 class AnnealingTuner(SearchTuner):
@@ -28,6 +37,49 @@ class AnnealingTuner(SearchTuner):
         seed: int = 0,
         on_failure: str = "worst",
         retries: int = 2,
+        constraints: Constraints | None = None,
+        cost_table: Table = None,
+        score_key: str = "default",
     ) -> None:
-        search = Annealing(init_temperature, reduce_rate, init_choices, seed)
+        search = Annealing(init_temperature, reduce_rate, init_choices, seed, constraints, cost_table, score_key)
+        super().__init__(search, optimize_mode, on_failure, retries)
+
+
+class EvolutionTuner(SearchTuner):
+    """Evolution; see :class:`~nas_tuners.search.Evolution` and :class:`SearchTuner`."""
+
+    def __init__(
+        self,
+        optimize_mode: str = "maximize",
+        candidate_pool_size: int | None = None,
+        candidate_top_k: int | None = None,
+        num_mutation: int | None = None,
+        num_crossover: int | None = None,
+        mutate_prob: float | None = None,
+        max_epoch: int | None = None,
+        constraints: Constraints | None = None,
+        score_key: str = "default",
+        seed: int = 0,
+        cost_table: Table = None,
+        mode: str = "steady",
+        regularized: bool = False,
+        preset: str | None = None,
+        on_failure: str = "worst",
+        retries: int = 2,
+    ) -> None:
+        search = Evolution(
+            candidate_pool_size=candidate_pool_size,
+            candidate_top_k=candidate_top_k,
+            num_mutation=num_mutation,
+            num_crossover=num_crossover,
+            mutate_prob=mutate_prob,
+            max_epoch=max_epoch,
+            constraints=constraints,
+            score_key=score_key,
+            seed=seed,
+            cost_table=cost_table,
+            mode=mode,
+            regularized=regularized,
+            preset=preset,
+        )
         super().__init__(search, optimize_mode, on_failure, retries)

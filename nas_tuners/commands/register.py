@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-TUNERS = {"NasRandom": "nas_tuners.RandomTuner", "NasAnnealing": "nas_tuners.AnnealingTuner"}
+TUNERS = {
+    "NasRandom": "nas_tuners.RandomTuner",
+    "NasAnnealing": "nas_tuners.AnnealingTuner",
+    "NasEvolution": "nas_tuners.EvolutionTuner",
+}
 
 
 def register() -> list[str]:

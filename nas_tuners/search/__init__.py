@@ -2,7 +2,19 @@
 
 from nas_tuners.search.annealing import Annealing
 from nas_tuners.search.base import Search, SearchError
+from nas_tuners.search.constraints import ConstraintError
+from nas_tuners.search.evolution import Evolution
 from nas_tuners.search.random import RandomSearch
 from nas_tuners.search.records import Best, MetricError, Proposal
 
-__all__ = ["Annealing", "Best", "MetricError", "Proposal", "RandomSearch", "Search", "SearchError"]
+__all__ = [
+    "Annealing",
+    "Best",
+    "ConstraintError",
+    "Evolution",
+    "MetricError",
+    "Proposal",
+    "RandomSearch",
+    "Search",
+    "SearchError",
+]

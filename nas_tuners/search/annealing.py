@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from nas_tuners.search.base import Search
+from nas_tuners.search.base import Search, Table
+from nas_tuners.search.constraints import ConstraintError, Constraints
 from search_spaces import Choices, Space, Tokens
 from search_spaces.domains import is_number
 
@@ -29,6 +30,7 @@ class Annealing(Search):
         reduce_rate: what each result multiplies the temperature by, in (0, 1].
         init_choices: the architecture to begin with, as ``Space.decode`` gives it; it is evaluated first.
         seed: of this search alone; no global generator is touched.
+        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
 
     Raises:
         ValueError: a number is out of its range.
@@ -40,8 +42,11 @@ class Annealing(Search):
         reduce_rate: float = 0.85,
         init_choices: Choices | None = None,
         seed: int = 0,
+        constraints: Constraints | None = None,
+        cost_table: Table = None,
+        score_key: str = "default",
     ) -> None:
-        super().__init__(seed)
+        super().__init__(seed, constraints, cost_table, score_key)
         if init_temperature is None:
             init_temperature = 10.0 if init_choices is None else 1.0
         if not (is_number(init_temperature) and init_temperature > 0):
@@ -56,10 +61,12 @@ class Annealing(Search):
         self._at(None)
 
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
-        """Take the space to search, and check ``init_choices`` against it."""
+        """Take the space to search, and check ``init_choices`` against it and against the constraints."""
         if self._init_choices is not None:
             self._start = space.encode(self._init_choices)
         super().setup(space, optimize_mode)
+        if self._start is not None and not self.feasible(self._start):
+            raise ConstraintError(f"init_choices do not keep {', '.join(map(str, self.constraints))}.")
         self._at(self._start)
 
     def fresh(self) -> Self:
@@ -76,7 +83,7 @@ class Annealing(Search):
         if self._start is not None and not self.known(self._start):
             return [self._start, *self._steps(self._start, n - 1)]
         if self._centre is None:
-            return self.space.sample_tokens(self.rng, n).tolist()  # type: ignore[no-any-return]
+            return self._sample(n)
         return self._steps(self._centre, n)
 
     def _learn(self, tokens: Tokens, score: float) -> None:
@@ -101,18 +108,21 @@ class Annealing(Search):
     def _step(self, centre: Tokens) -> Tokens:
         tokens = self.space.neighbour(centre, self.rng, self._radius)
         if self._radius == 1:
-            return self._unknown_neighbour(centre) or tokens if self.known(tokens) else tokens
-        self._missed = self._missed + 1 if self.known(tokens) else 0
+            return tokens if self._open(tokens) else self._unknown_neighbour(centre) or tokens
+        self._missed = 0 if self._open(tokens) else self._missed + 1
         if self._missed == _MISSES and self._radius < len(self.space):
             self._radius, self._missed = self._radius + 1, 0
         return tokens
+
+    def _open(self, tokens: Tokens) -> bool:
+        return not self.known(tokens) and self.feasible(tokens)
 
     def _unknown_neighbour(self, centre: Tokens) -> Tokens | None:
         """One of the neighbours that are left; without any, lengthen the step."""
         if self._ring is None:
             if sum(self.space.radices) > _RING_LIMIT:
                 return None
-            ring = [t for t in _neighbourhood(self.space, centre) if not self.known(t)]
+            ring = [t for t in _neighbourhood(self.space, centre) if self._open(t)]
             self._ring = [ring[i] for i in self.rng.permutation(len(ring)).tolist()]
         while self._ring:
             tokens = self._ring.pop()

@@ -13,10 +13,11 @@ class RandomSearch(Search):
 
     Args:
         seed: of this search alone.
+        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
     """
 
     def _propose(self, n: int) -> Iterable[Sequence[int]]:
-        return self.space.sample_tokens(self.rng, n).tolist()  # type: ignore[no-any-return]
+        return self._sample(n)
 
     def _learn(self, tokens: Tokens, score: float) -> None:
         """Every draw is independent of the results."""

@@ -57,7 +57,10 @@ class Best:
 
 @dataclass(slots=True)
 class Counts:
-    """``asked`` = ``told`` + ``failed`` + ``pending`` + ``dropped``; ``duplicate``: results for a uid that had one."""
+    """``asked`` = ``told`` + ``failed`` + ``pending`` + ``dropped``.
+
+    ``duplicate``: results for a uid that had one; ``infeasible``: what the algorithm drew beyond the constraints.
+    """
 
     asked: int = 0
     told: int = 0
@@ -65,21 +68,24 @@ class Counts:
     duplicate: int = 0
     pending: int = 0
     dropped: int = 0
+    infeasible: int = 0
 
 
-def as_metrics(metrics: Any) -> dict[str, Any]:
-    """Return ``metrics`` as a dict with a float under ``default``; NaN and infinity are let through.
+def as_metrics(metrics: Any, score_key: str = "default") -> dict[str, Any]:
+    """Return ``metrics`` as a dict with a float under ``score_key``; NaN and infinity are let through.
+
+    A bare number is the score, whatever its key. Where there is no ``default`` beside the score, it is filled in.
 
     Raises:
         MetricError: it is neither a number nor such a dict.
     """
-    kept = dict(metrics) if isinstance(metrics, Mapping) else {"default": metrics}
-    default = kept.get("default")
-    if isinstance(default, (bool, np.bool_, str, bytes)) or default is None:
-        raise MetricError(f"the metric is {metrics!r}, wanted a number, or a dict with a number as 'default'.")
+    kept = dict(metrics) if isinstance(metrics, Mapping) else {score_key: metrics}
+    score, wanted = kept.get(score_key), f"wanted a number, or a dict with a number as {score_key!r}"
+    if isinstance(score, (bool, np.bool_, str, bytes)) or score is None:
+        raise MetricError(f"the metric is {metrics!r}, {wanted}.")
     try:
-        kept["default"] = float(default)
+        kept[score_key] = float(score)
     except (TypeError, ValueError, OverflowError):
-        wanted = "wanted a number, or a dict with a number as 'default'"
         raise MetricError(f"the metric is {metrics!r}, {wanted}.") from None
+    kept.setdefault("default", kept[score_key])
     return kept

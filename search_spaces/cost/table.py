@@ -90,14 +90,18 @@ class CostTable:
             CostError: something in it is wrong.
         """
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise CostError(f"not a cost table of format {FORMAT}: wanted an object with format, space, fixed, options.")
+            raise CostError(
+                f"not a cost table of format {FORMAT}: wanted an object with format, space, fixed, options."
+            )
         missing = [f"no {name!r}" for name in ("space", "digest", "fixed", "options") if name not in data]
         if missing:
             raise CostError("not a valid cost table:", missing)
         try:
             space = Space.from_json(data["space"])
         except SpaceError as error:
-            raise CostError("not a valid cost table, its search space is wrong:", list(map(str, error.problems))) from None
+            raise CostError(
+                "not a valid cost table, its search space is wrong:", list(map(str, error.problems))
+            ) from None
         if data["digest"] != space.digest:
             wrong = f"the digest is {str(data['digest'])[:12]!r}, but that of its space is {space.digest[:12]!r}"
             raise CostError("not a valid cost table: it was changed by hand or damaged.", [wrong])

@@ -1,0 +1,225 @@
+"""Limits on what an architecture may cost: which architectures keep them, how many do, and drawing from those alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_tuners.search.additive import IntArray, Sampler, sampler
+from search_spaces import Space, Tokens
+from search_spaces.cost.table import CostTable
+from search_spaces.domains import is_number
+
+LIST_LIMIT = 2**18  # up to so many feasible architectures are listed, and the search ends with the last of them
+_TRIALS = 2**14  # drawn at a time, to see how many keep the other limits
+_MOST_TRIALS = 2**20  # then limits that were never all kept are called impossible
+_ROUNDS = 256  # of drawing, before a sample comes out short
+
+Constraints = Mapping[str, float | Sequence[float | None]]
+"""``{"macs": 330e6}``, or ``{"macs": [290e6, 330e6]}`` with None for an open end. Limits are inclusive."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+class ConstraintError(ValueError):
+    """A constraint is malformed, has no cost table, or cannot be met."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One metric's range, inclusive."""
+
+    metric: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        low = f"{self.low:.10g} <= " if self.low > -math.inf else ""
+        return f"{low}{self.metric}" + (f" <= {self.high:.10g}" if self.high < math.inf else "")
+
+    def to_json(self) -> list[float | None]:
+        return [None if math.isinf(end) else end for end in (self.low, self.high)]
+
+
+def limits_of(constraints: Any) -> tuple[Limit, ...]:
+    """Return what ``constraints`` says, checked.
+
+    Raises:
+        ConstraintError: it is no mapping, an end is no number, or a range is empty.
+    """
+    if constraints is None:
+        return ()
+    if not isinstance(constraints, Mapping):
+        raise ConstraintError(f'constraints is {constraints!r}, wanted {{"macs": 330e6}} or {{"macs": [low, high]}}.')
+    return tuple(_limit(metric, value) for metric, value in constraints.items())
+
+
+def _limit(metric: Any, value: Any) -> Limit:
+    ends = [None, value] if not isinstance(value, (list, tuple)) else list(value)
+    if len(ends) != 2 or ends == [None, None] or not all(end is None or is_number(end) for end in ends):
+        wanted = "wanted the highest cost allowed, or [lowest, highest] with None for an open end"
+        raise ConstraintError(f"constraints[{metric!r}] is {value!r}, {wanted}.")
+    low, high = -math.inf if ends[0] is None else float(ends[0]), math.inf if ends[1] is None else float(ends[1])
+    if low > high:
+        raise ConstraintError(f"constraints[{metric!r}] is {value!r}, an empty range: wanted [lowest, highest].")
+    return Limit(str(metric), low, high)
+
+
+def table_of(cost_table: CostTable | Mapping[str, Any] | str | PathLike[str] | None) -> CostTable | None:
+    """Return the table itself, read from its file or built from its JSON.
+
+    Raises:
+        CostError: it cannot be read, or is not valid.
+        ConstraintError: it is something else altogether.
+    """
+    if cost_table is None or isinstance(cost_table, CostTable):
+        return cost_table
+    if isinstance(cost_table, Mapping):
+        return CostTable.from_json(cost_table)
+    if not isinstance(cost_table, (str, PathLike)):
+        raise ConstraintError(f"cost_table is {cost_table!r}, wanted the path of a cost table, or a CostTable.")
+    return CostTable.load(cost_table)
+
+
+def check_limits(limits: Sequence[Limit], table: CostTable | None) -> None:
+    """Raise ConstraintError where a limit is on something that no table tells the cost of."""
+    if limits and table is None:
+        named = ", ".join(map(str, limits))
+        raise ConstraintError(f"the constraint {named} needs cost_table=, the file that nas cost writes.")
+    unknown = [limit.metric for limit in limits if table is not None and limit.metric not in table.metrics]
+    if unknown and table is not None:
+        raise ConstraintError(f"the cost table has no metric {unknown}, wanted some of {list(table.metrics)}.")
+
+
+class Feasible:
+    """The part of a space that keeps every limit.
+
+    With one limit a draw is uniform and direct. With several, it is direct on the tightest of them and by rejection
+    on the others; where at most 2^18 keep the tightest, those that keep all are listed, and drawing is direct again.
+
+    Args:
+        space: what can be chosen.
+        table: of the same space; its keys may stand in another order.
+        limits: at least one.
+
+    Raises:
+        CostError: the table is of another space.
+        ConstraintError: nothing keeps the limits; the nearest reachable cost is named.
+    """
+
+    def __init__(self, space: Space, table: CostTable, limits: Sequence[Limit]) -> None:
+        self.limits, self._space, self._table = tuple(limits), space, table.arranged(space)
+        self._slack = {limit.metric: self._slack_of(limit.metric) for limit in limits}
+        samplers = {limit: self._sampler(limit) for limit in limits}
+        tightest = min(limits, key=lambda limit: samplers[limit].share)
+        self._sampler_, self._listed = samplers[tightest], None  # type: tuple[Sampler, IntArray | None]
+        if self._sampler_.count <= LIST_LIMIT:
+            rows = self._sampler_.every()
+            kept = rows[self.mask(rows)]
+            self._complain_if_none(kept, rows)
+            self._listed, self.count, self.share, self.exact = kept, len(kept), len(kept) / space.size, True
+        elif self._sampler_.exact and len(limits) == 1:
+            self.count, self.share, self.exact = self._sampler_.count, self._sampler_.share, True
+        else:
+            self.share, self.exact = self._sampler_.share * self._accepted(), False
+            self.count = space.size
+
+    share: float
+    """Of all architectures, those that keep the limits."""
+    exact: bool
+    """Whether :attr:`share` is counted; otherwise it is estimated from draws."""
+    count: int
+    """How many there are, or at most, where ``exact`` is False."""
+
+    def holds(self, tokens: Tokens) -> bool:
+        """Whether one architecture keeps every limit."""
+        for limit in self.limits:
+            cost, slack = self._table.cost(limit.metric, tokens), self._slack[limit.metric]
+            if not limit.low - slack <= cost <= limit.high + slack:
+                return False
+        return True
+
+    def mask(self, rows: IntArray) -> Mask:
+        """Which architectures keep every limit. Returns: (n,)."""
+        kept = np.ones(len(rows), dtype=np.bool_)
+        for limit in self.limits:
+            costs, slack = self._table.costs(limit.metric, rows), self._slack[limit.metric]
+            kept &= (costs >= limit.low - slack) & (costs <= limit.high + slack)
+        return kept
+
+    def sample(self, rng: np.random.Generator, n: int) -> IntArray:
+        """Draw ``n`` architectures that keep the limits; fewer only where hardly any do. Returns: (n, keys)."""
+        if self._listed is not None:
+            return self._listed[rng.integers(len(self._listed), size=n)]
+        if self.exact:
+            return self._sampler_.draw(rng, n)
+        found, missing, batch = [], n, n + 8
+        for _ in range(_ROUNDS):
+            rows = self._sampler_.draw(rng, batch)
+            kept = rows[self.mask(rows)][:missing]
+            found.append(kept)
+            missing -= len(kept)
+            if not missing:
+                break
+            batch = min(2 * batch, _TRIALS)
+        return np.concatenate(found)
+
+    def every(self) -> IntArray | None:
+        """All architectures that keep the limits, where they could be listed. Returns: (count, keys)."""
+        return self._listed
+
+    def __str__(self) -> str:
+        limits = ", ".join(map(str, self.limits))
+        how = f"exactly {self.count} architectures" if self.exact else "estimated"
+        return f"{self.share:.4g} of the space keeps {limits} ({how})"
+
+    def _slack_of(self, metric: str) -> float:
+        """Rounding errors are forgiven where costs are no whole numbers: one part in 10^12."""
+        if self._table.whole(metric):
+            return 0.0
+        costs = self._table.columns(metric)
+        return 1e-12 * (abs(self._table.fixed[metric]) + sum(float(np.abs(column).max()) for column in costs))
+
+    def _sampler(self, limit: Limit) -> Sampler:
+        fixed, slack = float(self._table.fixed[limit.metric]), self._slack[limit.metric]
+        columns, whole = self._table.columns(limit.metric), self._table.whole(limit.metric)
+        lowest, highest = (fixed + sum(float(end(column)) for column in columns) for end in (np.min, np.max))
+        for wrong, nearest in ((limit.high + slack < lowest, lowest), (limit.low - slack > highest, highest)):
+            if wrong:
+                raise _impossible(limit, nearest)
+        found = sampler(columns, limit.low - fixed - slack, limit.high - fixed + slack, whole)
+        if not found.share > 0:
+            raise _impossible(limit, fixed + found.nearest())
+        return found
+
+    def _accepted(self) -> float:
+        """The share of direct draws that keep every limit, from as many draws as it takes to see a hundred."""
+        rng, tried, kept = np.random.default_rng(0), 0, 0
+        while kept < 100 and tried < _MOST_TRIALS:
+            rows = self._sampler_.draw(rng, _TRIALS)
+            kept, tried = kept + int(self.mask(rows).sum()), tried + _TRIALS
+        self._complain_if_none(rows[:kept], rows)
+        return kept / tried
+
+    def _complain_if_none(self, kept: IntArray, rows: IntArray) -> None:
+        if len(kept):
+            return
+        by_limit = {limit: self._table.costs(limit.metric, rows) for limit in self.limits}
+        excess = np.zeros(len(rows))
+        for limit, costs in by_limit.items():
+            over = np.maximum(np.maximum(limit.low - costs, costs - limit.high), 0)
+            excess += over / max(float(np.abs(costs).mean()), 1e-300)
+        best = int(excess.argmin())
+        nearest = ", ".join(f"{limit.metric} {costs[best]:.10g}" for limit, costs in by_limit.items())
+        every = "no architecture keeps" if len(rows) <= LIST_LIMIT else "none was found that keeps"
+        raise ConstraintError(f"{every} {' and '.join(map(str, self.limits))}; the nearest has {nearest}.")
+
+
+def _impossible(limit: Limit, nearest: float) -> ConstraintError:
+    return ConstraintError(f"no architecture keeps {limit}; the nearest reachable {limit.metric} is {nearest:.10g}.")

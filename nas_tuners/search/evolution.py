@@ -1,0 +1,198 @@
+"""Evolution of architectures: SPOS (Guo et al., ECCV 2020, arXiv:1904.00420) and aging (Real et al., AAAI 2019).
+
+Differs: elitist over all history and tie-safe; a mutation always changes something and never re-draws the old value;
+nothing is proposed twice; no generation is waited for; children beyond the constraints are dropped, and what is
+missing then is drawn directly from the feasible ones.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections import deque
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_tuners.search.base import Search, Table
+from nas_tuners.search.constraints import Constraints
+from search_spaces import Space, Tokens
+from search_spaces.domains import is_int, is_number
+
+_SIZES = ("candidate_pool_size", "candidate_top_k", "num_mutation", "num_crossover")
+_DEFAULTS: dict[str, Any] = {"candidate_pool_size": 20, "candidate_top_k": 5, "mutate_prob": 0.05, "max_epoch": None}
+_PRESETS: dict[str, dict[str, Any]] = {
+    "spos": dict(zip(_SIZES, (50, 10, 25, 25), strict=True)) | {"mutate_prob": 0.1, "max_epoch": 20}
+}
+_SPARE = 8  # children made for one that is asked for, since some of them are known already
+
+Rows = npt.NDArray[np.int64]
+_Ranked = tuple[float, int, Tokens]  # score negated, order of arrival, architecture: ascending is best first
+
+
+class Evolution(Search):
+    """Mutates and crosses the best architectures so far. Arguments are named as in MMRazor's EvolutionSearcher.
+
+    Args:
+        candidate_pool_size: architectures drawn at random to begin with; of one epoch; in an aging population.
+        candidate_top_k: the best of all history, who become parents; with ``regularized``, the size of a tournament.
+        num_mutation, num_crossover: children of either kind in an epoch; the rest of the pool is drawn at random. In
+            steady mode their shares are the chances of each kind. One that is not given fills the pool, both halve it.
+        mutate_prob: the chance of each key to change in a mutation, beside the one that always does.
+        max_epoch: ends the search after ``max_epoch * candidate_pool_size`` architectures; None: never.
+        constraints, cost_table, score_key, seed: as for every :class:`~nas_tuners.search.Search`.
+        mode: ``steady``, every result counts at once; ``generation``, parents change when a whole epoch has results.
+            Asks that come before those are filled with mutants of the best so far.
+        regularized: aging evolution: parents win tournaments among the latest ``candidate_pool_size`` results.
+        preset: ``spos`` sets the published 50, 10, 25, 25, 0.1 and 20 epochs where nothing else is given.
+
+    Raises:
+        ValueError: an argument is out of its range, or two of them contradict each other.
+    """
+
+    def __init__(
+        self,
+        candidate_pool_size: int | None = None,
+        candidate_top_k: int | None = None,
+        num_mutation: int | None = None,
+        num_crossover: int | None = None,
+        mutate_prob: float | None = None,
+        max_epoch: int | None = None,
+        constraints: Constraints | None = None,
+        score_key: str = "default",
+        seed: int = 0,
+        cost_table: Table = None,
+        mode: str = "steady",
+        regularized: bool = False,
+        preset: str | None = None,
+    ) -> None:
+        super().__init__(seed, constraints, cost_table, score_key)
+        given = (candidate_pool_size, candidate_top_k, num_mutation, num_crossover, mutate_prob, max_epoch)
+        numbers = _numbers(dict(zip((*_SIZES, "mutate_prob", "max_epoch"), given, strict=True)), preset)
+        _check(numbers, mode, regularized)
+        self.candidate_pool_size, self.candidate_top_k = numbers["candidate_pool_size"], numbers["candidate_top_k"]
+        self.num_mutation, self.num_crossover = numbers["num_mutation"], numbers["num_crossover"]
+        self.mutate_prob, self.max_epoch = float(numbers["mutate_prob"]), numbers["max_epoch"]
+        self.mode, self.regularized = mode, regularized
+        self.budget = None if self.max_epoch is None else self.max_epoch * self.candidate_pool_size
+        self._results = 0
+        self._elite: list[_Ranked] = []
+        self._population: deque[_Ranked] = deque(maxlen=self.candidate_pool_size)
+        self._parents: list[_Ranked] = []  # of this generation
+        self._began, self._had_results = 0, 0  # how many were asked for, and had results, when it began
+
+    def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
+        """Take the space to search."""
+        super().setup(space, optimize_mode)
+        self._radices = np.array(space.radices, dtype=np.int64)
+        self._free = np.flatnonzero(self._radices > 1)
+
+    def _propose(self, n: int) -> Rows:
+        slot = self.counts.asked + self._found
+        if slot < self.candidate_pool_size:
+            return self._sample(min(n, self.candidate_pool_size - slot))
+        if self.mode == "generation":
+            return self._of_generation(n)
+        pool = list(self._population) if self.regularized else self._elite
+        kinds = self.rng.random(max(n, _SPARE)) * self.candidate_pool_size
+        return self._children(pool, kinds)
+
+    def _learn(self, tokens: Tokens, score: float) -> None:
+        self._results += 1
+        if score == -math.inf:
+            return
+        ranked = (-score, self._results, tokens)
+        self._population.append(ranked)
+        bisect.insort(self._elite, ranked)
+        del self._elite[self.candidate_top_k :]
+
+    def _of_generation(self, n: int) -> Rows:
+        resolved = self.counts.told + self.counts.failed
+        if resolved - self._had_results >= self.candidate_pool_size:
+            self._parents, self._began, self._had_results = list(self._elite), self.counts.asked, resolved
+        slot = self.counts.asked + self._found - self._began
+        left = self.candidate_pool_size - slot
+        if left <= 0 or not self._parents:
+            return self._children(self._elite, np.zeros(max(n, _SPARE)))
+        kinds = np.arange(slot, slot + min(n, left))
+        return self._children(self._parents, np.tile(kinds, -(-_SPARE // len(kinds))))
+
+    def _children(self, pool: list[_Ranked], kinds: npt.NDArray[Any]) -> Rows:
+        """One child a kind: below ``num_mutation`` a mutant, then ``num_crossover`` crossovers, beyond a fresh draw."""
+        if not pool:
+            return self._sample(len(kinds))
+        rows, scores = np.array([entry[2] for entry in pool]), np.array([entry[0] for entry in pool])
+        children = rows[self._pick(scores, len(kinds))]
+        mutants = kinds < self.num_mutation
+        fresh = kinds >= self.num_mutation + self.num_crossover
+        at = np.flatnonzero(~mutants & ~fresh)
+        if len(at):
+            others = rows[self._pick(scores, len(at))]
+            children[at] = np.where(self.rng.random(others.shape, dtype=np.float32) < 0.5, others, children[at])
+        at = np.flatnonzero(mutants)
+        if len(at):
+            children[at] = self._mutated(children[at])
+        at = np.flatnonzero(fresh)
+        if len(at):
+            drawn = self._sample(len(at))
+            children[at[: len(drawn)]] = drawn
+        return children
+
+    def _pick(self, scores: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.int64]:
+        """``n`` parents: any of the elite, or the winners of tournaments."""
+        if not self.regularized:
+            return np.asarray(self.rng.integers(len(scores), size=n))
+        entered = self.rng.integers(len(scores), size=(n, self.candidate_top_k))
+        winners = scores[entered].argmin(axis=1)
+        return np.asarray(entered[np.arange(n), winners])
+
+    def _mutated(self, rows: Rows) -> Rows:
+        """Give each row another value in some of its keys: in one at least."""
+        if not len(self._free):
+            return rows
+        change = self.rng.random(rows.shape, dtype=np.float32) < self.mutate_prob
+        change[np.arange(len(rows)), self._free[self.rng.integers(len(self._free), size=len(rows))]] = True
+        row, key = np.nonzero(change & (self._radices > 1))
+        radix = self._radices[key]
+        rows[row, key] = (rows[row, key] + self.rng.integers(1, radix)) % radix
+        return rows
+
+
+def _numbers(given: dict[str, Any], preset: str | None) -> dict[str, Any]:
+    if preset is not None and preset not in _PRESETS:
+        raise ValueError(f"Evolution: preset is {preset!r}, wanted one of {sorted(_PRESETS)}, or None.")
+    numbers = (_PRESETS[preset] if preset else _DEFAULTS) | {k: v for k, v in given.items() if v is not None}
+    pool = numbers["candidate_pool_size"]
+    if is_int(pool):
+        numbers.setdefault("num_mutation", _rest(pool, numbers.get("num_crossover", pool // 2)))
+        numbers.setdefault("num_crossover", _rest(pool, numbers["num_mutation"]))
+    return dict.fromkeys(given) | numbers
+
+
+def _rest(pool: int, others: object) -> int:
+    return max(pool - others, 0) if is_int(others) else 0
+
+
+def _check(numbers: dict[str, Any], mode: str, regularized: bool) -> None:
+    least = dict(zip(_SIZES, (1, 1, 0, 0), strict=True)) | {"max_epoch": 1}
+    wrong = [
+        f"{name} is {numbers[name]!r}, wanted a whole number from {low} up"
+        for name, low in least.items()
+        if not ((is_int(numbers[name]) and numbers[name] >= low) or (name, numbers[name]) == ("max_epoch", None))
+    ]
+    if not (is_number(numbers["mutate_prob"]) and 0 <= numbers["mutate_prob"] <= 1):
+        wrong.append(f"mutate_prob is {numbers['mutate_prob']!r}, wanted a number from 0 to 1")
+    if mode not in ("steady", "generation"):
+        wrong.append(f'mode is {mode!r}, wanted "steady" or "generation"')
+    if not isinstance(regularized, bool):
+        wrong.append(f"regularized is {regularized!r}, wanted true or false")
+    elif regularized and mode == "generation":
+        wrong.append('regularized evolution has no generations: wanted mode "steady"')
+    if not wrong and numbers["num_mutation"] + numbers["num_crossover"] > numbers["candidate_pool_size"]:
+        wrong.append(
+            f"num_mutation {numbers['num_mutation']} + num_crossover {numbers['num_crossover']} is more than "
+            f"candidate_pool_size {numbers['candidate_pool_size']}"
+        )
+    if wrong:
+        raise ValueError("Evolution: " + "; ".join(wrong) + ".")
