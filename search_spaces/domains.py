@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, TypeGuard
 
+import numpy as np
+
 Choice = Any
 """``{"_value": name, "_idx": i}``, lists of both for an input choice, or a bare value for NNI's own types."""
 
@@ -21,8 +23,8 @@ MAX_RADIX = 2**62
 
 
 def is_int(value: object) -> TypeGuard[int]:
-    """True for an integer of Python's or NumPy's, never for a bool."""
-    return hasattr(value, "__index__") and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
+    """True for an integer of Python's or NumPy's, never for a bool, an array or a tensor."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -293,7 +295,7 @@ def _index_problems(index: Any, name: Any, names: tuple[str, ...], checked: bool
         return [f"_idx is {index!r}, wanted an integer"]
     if not 0 <= index < len(names):
         return [f"_idx {index} is out of range, wanted 0 to {len(names) - 1} for {list(names)}"]
-    if checked and name != names[index]:
+    if checked and not (isinstance(name, str) and name == names[index]):
         return [f"_value {name!r} does not belong to _idx {index}, which is {names[index]!r}"]
     return []
 
