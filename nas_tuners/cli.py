@@ -69,9 +69,25 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--port", type=int, help="of NNI's web page; default: the one it had, or a free one")
     p.set_defaults(run=_resume)
 
+    p = add("cost", help="count what each option of a model's choices costs: macs, params")
+    _add_model(p)
+    p.set_defaults(run=_cost)
+
+    p = add("latency", help="measure how many milliseconds each option of a model's choices takes here")
+    _add_model(p)
+    p.add_argument("--table", type=Path, metavar="FILE", help="of nas cost: keep its metrics beside this one")
+    p.add_argument("--threads", type=int, metavar="N", help="of torch; default: as many as it takes by itself")
+    p.set_defaults(run=_latency)
+
     p = add("register", help="make the tuners known to NNI by name, in this Python environment")
     p.set_defaults(run=_register)
     return parser
+
+
+def _add_model(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", metavar="MODULE:FUNCTION", help="builds the model; annotated to return an nn.Module")
+    p.add_argument("--input", required=True, metavar="C,H,W", help="shape of one input, such as 3,224,224")
+    p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the cost table")
 
 
 def _ss_gen(options: argparse.Namespace) -> int:
@@ -120,6 +136,21 @@ def _resume(options: argparse.Namespace) -> int:
     experiment = experiment_of(options.source)
     port = resume(experiment, options.port)
     print(f"experiment {experiment} goes on: http://localhost:{port}; watch it with: nas show --watch {experiment}")
+    return 0
+
+
+def _cost(options: argparse.Namespace) -> int:
+    from nas_tuners.commands.cost import cost
+
+    print("\n".join(cost(options.model, options.input, options.output)))
+    return 0
+
+
+def _latency(options: argparse.Namespace) -> int:
+    from nas_tuners.commands.latency import latency
+
+    lines = latency(options.model, options.input, options.output, options.table, options.threads)
+    print("\n".join(lines))
     return 0
 
 

@@ -1,0 +1,95 @@
+"""Layers that several nets share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+
+def conv_bn(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    affine: bool = True,
+    relu: bool = True,
+) -> list[nn.Module]:
+    """Convolution without bias, batch norm and, if asked for, ReLU, to be unpacked into a ``Sequential``.
+
+    Padding is ``kernel_size // 2``: (N, in_channels, H, W) becomes (N, out_channels, ceil(H / stride),
+    ceil(W / stride)) for odd kernels.
+    """
+    conv = nn.Conv2d(
+        in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False
+    )
+    norm = nn.BatchNorm2d(out_channels, affine=affine)
+    return [conv, norm, nn.ReLU(inplace=True)] if relu else [conv, norm]
+
+
+def depthwise_bn(channels: int, kernel_size: int, stride: int = 1, affine: bool = True) -> list[nn.Module]:
+    """One filter a channel, and batch norm, no activation: (N, channels, H, W) to (N, channels, H/stride, W/stride)."""
+    return conv_bn(channels, channels, kernel_size, stride, groups=channels, affine=affine, relu=False)
+
+
+def shuffle_channels(x: torch.Tensor, groups: int = 2) -> torch.Tensor:
+    """Interleave groups of channels (Zhang et al., ShuffleNet, CVPR 2018, arXiv:1707.01083).
+
+    Args:
+        x: (N, C, H, W), C a multiple of ``groups``.
+
+    Returns: (N, C, H, W); channel ``i`` of group ``g`` has become channel ``i * groups + g``.
+    """
+    n, channels, height, width = x.shape
+    grouped = x.reshape(n, groups, channels // groups, height, width)
+    return grouped.transpose(1, 2).reshape(n, channels, height, width)
+
+
+def split_even_odd(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Channels 0, 2, 4, ... and 1, 3, 5, ...: (N, C, H, W) to two of (N, C/2, H, W).
+
+    It is the inverse of :func:`shuffle_channels` with two groups, followed by a split into halves.
+    """
+    return x[:, 0::2], x[:, 1::2]
+
+
+def split_halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first and the second half of the channels: (N, C, H, W) to two of (N, C/2, H, W)."""
+    first, second = x.chunk(2, dim=1)
+    return first, second
+
+
+class TwoBranches(nn.Module):
+    """ShuffleNetV2's unit (Ma et al., ECCV 2018, arXiv:1807.11164): one branch works, the other goes by.
+
+    With ``bypass`` (a stage's first unit) both branches see all channels; without it the channels are split and the
+    first part is passed on untouched.
+
+    Args:
+        main: what works.
+        bypass: what the other branch goes through; None splits.
+        split: how channels are split in two.
+        shuffle: interleave the branches' channels at the end.
+    """
+
+    def __init__(
+        self,
+        main: nn.Module,
+        bypass: nn.Module | None,
+        split: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+        shuffle: bool,
+    ) -> None:
+        super().__init__()
+        self.main, self.bypass = main, bypass
+        self.split, self.shuffle = split, shuffle
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C_in, H, W) to (N, C_out, H', W'): C_out is what both branches give together."""
+        if self.bypass is None:
+            passed, worked = self.split(x)
+        else:
+            passed, worked = self.bypass(x), x
+        out = torch.cat((passed, self.main(worked)), dim=1)
+        return shuffle_channels(out) if self.shuffle else out

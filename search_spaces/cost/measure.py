@@ -1,0 +1,225 @@
+"""Fills a cost table for a model with choices, and checks how well its sums match whole networks.
+
+From a base architecture one choice at a time is changed, so that the number of runs is the sum of the numbers of
+options and not their product. Nothing is computed: see :mod:`search_spaces.cost.count`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mutators import LayerChoice, apply_choices, search_space_of
+from mutators.walk import walk
+from search_spaces.cost.count import CannotRun, DryRun, Ignore
+from search_spaces.cost.example import Example, shape_of
+from search_spaces.cost.table import MAX_OPTIONS, CostError, CostTable
+from search_spaces.domains import InputDomain
+from search_spaces.schema import Space, Tokens
+
+Progress = Callable[[int, int], None]
+"""Called with how many steps are done, and of how many."""
+
+METRICS = ("macs", "params")
+
+
+def measure_cost(
+    model: nn.Module,
+    input_shape: Example,
+    metrics: Sequence[str] = METRICS,
+    *,
+    checks: int = 200,
+    seed: int = 0,
+    ignore: Ignore = (),
+    progress: Progress | None = None,
+) -> CostTable:
+    """Return what every option of every choice costs, and the rest of the network.
+
+    An option's number is what stands inside the choice, where the network is additive; otherwise what the network
+    gains or loses by it. ``about`` says for which model and input the table is, and under "check" how far its sums
+    are from the costs of whole random architectures, and whether they are equal ("exact").
+
+    Args:
+        model: with choices and without a mutator; stays as it is.
+        input_shape: without the batch, such as (3, 224, 224), for batch 1; or an example.
+        metrics: some of "macs" and "params".
+        checks: number of random architectures, equal ones counted once.
+        seed: of these.
+        ignore: see :func:`search_spaces.cost.count_macs`.
+        progress: told after each run.
+
+    Raises:
+        CostError: a metric is unknown, a key has more than 4096 options, or the model cannot be run or counted.
+        ChoiceError: the model's choices do not fit together, or a mutator is bound.
+    """
+    unknown = [metric for metric in metrics if metric not in METRICS]
+    if unknown or not metrics:
+        raise CostError(f"metrics are {list(metrics)}, wanted some of {', '.join(METRICS)}.")
+    space = checked_space(model)
+    base = _base(space)
+    meter = _meter(model, space, base, input_shape, ignore)
+    samples = np.unique(space.sample_tokens(np.random.default_rng(seed), checks), axis=0)
+    steps = _Steps(1 + sum(space.radices) - len(space) + len(samples), progress)
+    whole = steps.count(meter.totals(base))
+    inside = meter.inside(base)
+    changes: dict[str, dict[str, list[float]]] = {metric: {} for metric in metrics}
+    for at, (key, radix) in enumerate(zip(space.keys, space.radices, strict=True)):
+        rows = [
+            whole if token == base[at] else steps.count(meter.totals((*base[:at], token, *base[at + 1 :])))
+            for token in range(radix)
+        ]
+        for metric in metrics:
+            changes[metric][key] = [row[metric] - whole[metric] + inside[metric].get(key, 0) for row in rows]
+    fixed = {metric: whole[metric] - sum(inside[metric].get(key, 0) for key in space.keys) for metric in metrics}
+    about = _about(model, input_shape)
+    table = CostTable(space, fixed, changes, about)
+    table.about["check"] = _check(table, samples, [steps.count(meter.totals(row.tolist())) for row in samples], seed)
+    return table
+
+
+def checked_space(model: nn.Module) -> Space:
+    """Return the model's space.
+
+    Raises:
+        CostError: a key has too many options for a table.
+        ChoiceError: the model's choices do not fit together.
+    """
+    space = Space.from_json(search_space_of(model))
+    wide = [
+        f"key {key!r} has {radix} options, wanted at most {MAX_OPTIONS}: split it into several keys"
+        for key, radix in zip(space.keys, space.radices, strict=True)
+        if radix > MAX_OPTIONS
+    ]
+    if wide:
+        raise CostError("this model's costs do not fit a table:", wide)
+    return space
+
+
+class _Steps:
+    """Counts runs and tells about them."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def count(self, costs: dict[str, int]) -> dict[str, int]:
+        """Return ``costs``, the outcome of one more run."""
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+        return costs
+
+
+class _Meter:
+    """What architectures of one model cost, whole or by the choice that it happens in."""
+
+    def __init__(self, run: DryRun, space: Space, input_shape: Example, ignore: Ignore) -> None:
+        self._run, self._space, self._input_shape, self._ignore = run, space, input_shape, ignore
+        sites = walk(run.model)
+        self._keys = {site.path: site.key for site in sites if isinstance(site.mutable, LayerChoice)}
+
+    def totals(self, tokens: Sequence[int]) -> dict[str, int]:
+        """The costs of an architecture, by metric.
+
+        Raises:
+            CostError: this architecture cannot be run or counted; the message names it.
+        """
+        return {metric: sum(parts.values()) for metric, parts in self._parts(tokens).items()}
+
+    def inside(self, tokens: Sequence[int]) -> dict[str, dict[str, int]]:
+        """By metric and key, what stands inside the choices; of nested ones inside the innermost."""
+        found: dict[str, dict[str, int]] = {}
+        for metric, parts in self._parts(tokens).items():
+            sums = found.setdefault(metric, {})
+            for path, cost in parts.items():
+                key = self._key_round(path)
+                if key is not None:
+                    sums[key] = sums.get(key, 0) + cost
+        return found
+
+    def _parts(self, tokens: Sequence[int]) -> dict[str, dict[str, int]]:
+        """By metric and module path."""
+        choices = self._space.decode(tokens)
+        apply_choices(self._run.model, choices)
+        try:
+            macs = self._run.macs_by_module(self._input_shape, self._ignore)
+        except CostError as error:
+            named = " ".join(f"{key}={choice['_value']}" for key, choice in choices.items())
+            raise type(error)(f"of the architecture {named}: {error}") from error
+        return {"macs": macs, "params": _active_params(self._run.model)}
+
+    def _key_round(self, path: str) -> str | None:
+        """The key of the innermost choice that the module at ``path`` stands in."""
+        while path not in self._keys:
+            if not path:
+                return None
+            path = path.rpartition(".")[0]
+        return self._keys[path]
+
+
+def _meter(model: nn.Module, space: Space, base: Tokens, input_shape: Example, ignore: Ignore) -> _Meter:
+    """A meter that can run the base architecture: on shapes alone, or where that fails with numbers."""
+    meter = _Meter(DryRun(model), space, input_shape, ignore)
+    try:
+        meter.totals(base)
+    except CannotRun:
+        meter = _Meter(DryRun(model, weightless=False), space, input_shape, ignore)
+    return meter
+
+
+def _base(space: Space) -> Tokens:
+    """The first option of every layer choice and the largest set of every input choice: no network lacks its inputs."""
+    domains = space.domains.values()
+    return tuple(domain.radix - 1 if isinstance(domain, InputDomain) else 0 for domain in domains)
+
+
+def _active_params(model: nn.Module) -> dict[str, int]:
+    """Parameters by module path, without those of candidates that are not chosen, each once."""
+    seen: set[int] = set()
+    counts: dict[str, int] = {}
+    for path, module in _active_modules("", model, set()):
+        fresh = [p for p in module._parameters.values() if p is not None and id(p) not in seen]
+        seen.update(map(id, fresh))
+        counts[path] = sum(parameter.numel() for parameter in fresh)
+    return counts
+
+
+def _active_modules(path: str, module: nn.Module, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    yield path, module
+    children: Mapping[str, nn.Module | None] = module._modules
+    if isinstance(module, LayerChoice) and module.chosen is not None:
+        (index,) = module.chosen
+        children = {f"candidates.{module.names[index]}": module[index]}
+    for name, child in children.items():
+        if child is not None:
+            yield from _active_modules(f"{path}.{name}" if path else name, child, seen)
+
+
+def _check(table: CostTable, samples: Any, measured: Sequence[Mapping[str, int]], seed: int) -> dict[str, Any]:
+    """How far the table is from whole architectures."""
+    errors = {}
+    for metric in table.metrics:
+        wanted = np.array([costs[metric] for costs in measured], dtype=np.float64)
+        errors[metric] = float((np.abs(table.costs(metric, samples) - wanted) / np.maximum(wanted, 1)).max(initial=0))
+    return {
+        "architectures": len(samples),
+        "seed": seed,
+        "max_relative_error": errors,
+        "exact": {metric: error == 0 for metric, error in errors.items()},
+    }
+
+
+def _about(model: nn.Module, input_shape: Example) -> dict[str, Any]:
+    device = next((str(parameter.device) for parameter in model.parameters()), "cpu")
+    return {
+        "model": type(model).__name__,
+        "input_shape": shape_of(input_shape),
+        "device": device,
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,156 @@
+"""Watches a forward pass: how many multiply-adds each module did, and whose parameters took part uncounted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+FREE = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    nn.PReLU,
+    nn.Embedding,
+)
+"""Layers with parameters that cost no multiply-adds by the convention."""
+
+
+class Trace:
+    """A context round one forward pass of ``model``, under ``no_grad``.
+
+    Whether a parameter was counted is told from its storage: it was, when it, or what was computed of parameters and
+    buffers alone (a sliced, masked or normalised weight), went into an operation that counts, in whichever module.
+
+    Attributes:
+        macs: by ``id`` of the innermost module that was running.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.macs: Counter[int] = Counter()
+        self._model = model
+        self._running: list[int] = []
+        self._constant: dict[int, set[int]] = {}  # by storage: ids of the modules whose parameters it was computed of
+        self._kept: list[torch.Tensor] = []  # so that no constant's storage is used again
+        self._used: set[int] = set()
+        self._counted: set[int] = set()
+        self._stack = ExitStack()
+
+    def unknown(self) -> set[int]:
+        """Ids of the modules whose parameters worked on the input, are not free, and got no count."""
+        free = {id(module) for module in self._model.modules() if isinstance(module, FREE)}
+        return self._used - self._counted - free - {module for module, macs in self.macs.items() if macs}
+
+    def __enter__(self) -> Trace:
+        for module in self._model.modules():
+            for parameter in _present(module._parameters):
+                self._constant.setdefault(_storage(parameter), set()).add(id(module))
+            for buffer in _present(module._buffers):
+                self._constant.setdefault(_storage(buffer), set())
+        self._stack.enter_context(_tracked(self._running))
+        self._stack.enter_context(_Watch(self._note))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        self._kept.clear()
+
+    def _note(self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor], macs: int) -> None:
+        """Take down one operation."""
+        storages = [_storage(tensor) for tensor in inputs]
+        owners = set().union(*(self._constant.get(storage, set()) for storage in storages))
+        constant = all(storage in self._constant for storage in storages)
+        for tensor in outputs:
+            if constant:
+                self._constant.setdefault(_storage(tensor), set()).update(owners)
+                self._kept.append(tensor)
+            else:  # also written in place: a constant no longer
+                self._constant.pop(_storage(tensor), None)
+        if not constant:
+            self._used |= owners
+        if macs:
+            self._counted |= owners
+            self.macs[self._running[-1] if self._running else id(self._model)] += macs
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Hands every operation to ``note``, with its multiply-adds: half of what torch's table of formulas says."""
+
+    def __init__(self, note: Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], int], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._note = note
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        formula = _FORMULAS.get(func._overloadpacket)
+        if formula is None and torch.is_inference_mode_enabled():  # where operations arrive whole
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        macs = formula(*args, **kwargs, out_val=out) // 2 if formula else 0
+        self._note(_tensors((args, kwargs)), _tensors(out), macs)
+        return out
+
+
+def _vector_flops(matrix: torch.Tensor, *_: Any, **__: Any) -> int:
+    """Twice the multiply-adds of a matrix, or a vector, times a vector."""
+    return 2 * matrix.numel()
+
+
+def _added_vector_flops(_: Any, matrix: torch.Tensor, *__: Any, **___: Any) -> int:
+    return _vector_flops(matrix)
+
+
+_FORMULAS: Mapping[Any, Callable[..., int]] = {
+    torch.ops.aten.mv: _vector_flops,
+    torch.ops.aten.dot: _vector_flops,
+    torch.ops.aten.addmv: _added_vector_flops,
+    **flop_registry,
+}
+"""Floating-point operations by operator: torch's, and products with a vector, which it does not know."""
+
+
+@contextmanager
+def _tracked(running: list[int]) -> Iterator[None]:
+    """Keep the ids of the modules that are running in ``running``, innermost last."""
+    enter = register_module_forward_pre_hook(lambda module, _: running.append(id(module)))
+    leave = register_module_forward_hook(lambda *_: _drop_last(running), always_call=True)
+    try:
+        yield
+    finally:
+        enter.remove()
+        leave.remove()
+
+
+def _drop_last(running: list[int]) -> None:
+    running.pop()
+
+
+def _present(tensors: Mapping[str, torch.Tensor | None]) -> list[torch.Tensor]:
+    return [tensor for tensor in tensors.values() if tensor is not None]
+
+
+def _tensors(tree: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    """What two tensors have in common when one is a view of the other."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except NotImplementedError:  # sparse tensors have none
+        return id(tensor)
