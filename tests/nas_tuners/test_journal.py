@@ -102,12 +102,8 @@ def test_the_header_says_all_that_a_resume_needs(tmp_path: Path) -> None:
     header = read(tmp_path / "journal.jsonl")[0][0]
     assert header["digest"] == WIDE.digest == Space.from_json(header["space"]).digest
     assert header["search"]["name"] == "Annealing"
-    assert header["search"]["arguments"] == {
-        "init_temperature": 3.0,
-        "reduce_rate": 0.85,
-        "init_choices": None,
-        "seed": 7,
-    } | {key: None for key in header["search"]["arguments"] if key in ("constraints", "cost_table")}
+    expected = {"init_temperature": 3.0, "reduce_rate": 0.85, "init_choices": None, "seed": 7}
+    assert header["search"]["arguments"].items() >= expected.items()
 
 
 def written(tmp_path: Path) -> tuple[Path, list[str]]:
