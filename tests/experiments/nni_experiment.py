@@ -67,7 +67,7 @@ class Experiment:
             "trialCommand": f"{sys.executable} trial.py",
             "trialConcurrency": 2,
             "maxTrialNumber": 12,
-            "tuner": {"codeDirectory": ".", **(tuner or default)},
+            "tuner": tuner if tuner and "name" in tuner else {"codeDirectory": ".", **(tuner or default)},
             "trainingService": {"platform": "local"},
             **config,
         }
@@ -88,14 +88,19 @@ class Experiment:
         return {**os.environ, "HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
 
     def __enter__(self) -> Self:
-        for _ in range(3):  # nnictl gives up after four seconds if the manager is slow to start
+        for _ in range(3):  # on a busy machine nnictl gives up after four seconds, and NNI on a tuner after ten
             text = self.call("nnictl", "create", "-c", "config.yml", "-p", str(self.port))
             found = re.search(r"nnictl stop (\w+)", re.sub(r"\x1b\[[0-9;]*m", "", text))
             if found:
                 self.id = found.group(1)
-                return self
+                if self._connected():
+                    return self
             self._end_all()
         raise AssertionError(f"nnictl create failed: {text}")
+
+    def _connected(self) -> bool:
+        self.wait(lambda: self.status() not in ("INITIALIZED", "UNREACHABLE"), 30)
+        return not any("did not connect" in error for error in self.manager.status()[1])
 
     def __exit__(self, *_: object) -> None:
         self.call("nnictl", "stop", "--all")

@@ -29,12 +29,19 @@ def test_forty_trials_at_concurrency_four_are_all_paired_right(tmp_path: Path) -
     assert nnis < 40, "NNI pairs rightly now: the adapter's own pairing could go"
 
 
-def test_an_exhausted_space_ends_the_experiment(tmp_path: Path) -> None:
+def test_an_exhausted_space_ends_the_experiment_of_a_registered_tuner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NNI_CONFIG_DIR", str(tmp_path / "config"))
     space = {f"k{i}": {"_type": "layer_choice", "_value": ["a", "b"]} for i in range(3)}
-    with Experiment(tmp_path / "home", space=space, maxTrialNumber=100) as experiment:
+    tuner = {"name": "NasAnnealing", "classArgs": {"init_temperature": 1.0}}
+    named = Experiment(tmp_path / "home", space=space, tuner=tuner, maxTrialNumber=100)
+    assert "NasAnnealing" in named.call("nas", "register")
+    with named as experiment:
         experiment.wait_until_done()
         shown, status = experiment.show(), experiment.status()
 
     assert status == "DONE"
-    assert shown["counts"] == dict(asked=8, told=8, failed=0, duplicate=0, pending=0, dropped=0)
+    assert shown["search"] == "Annealing"
+    assert shown["counts"].items() >= dict(asked=8, told=8, failed=0, duplicate=0, pending=0, dropped=0).items()
     assert len({json.dumps(trial["choices"]) for trial in shown["trials"]}) == 8
