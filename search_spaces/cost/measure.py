@@ -127,10 +127,19 @@ class _Meter:
         Raises:
             CostError: this architecture cannot be run or counted; the message names it.
         """
-        return {metric: sum(parts.values()) for metric, parts in self._parts(tokens).items()}
+        try:
+            return {metric: sum(parts.values()) for metric, parts in self._parts(tokens).items()}
+        except CostError as error:
+            choices = self._space.decode(tokens).items()
+            named = ", ".join(f"{key} {choice['_value']}" for key, choice in choices)
+            raise CostError(f"{error}\nThis is the architecture {named}.") from error
 
     def inside(self, tokens: Sequence[int]) -> dict[str, dict[str, int]]:
-        """By metric and key, what stands inside the choices; of nested ones inside the innermost."""
+        """By metric and key, what stands inside the choices; of nested ones inside the innermost.
+
+        Raises:
+            CostError: this architecture cannot be run or counted.
+        """
         found: dict[str, dict[str, int]] = {}
         for metric, parts in self._parts(tokens).items():
             sums = found.setdefault(metric, {})
@@ -142,13 +151,8 @@ class _Meter:
 
     def _parts(self, tokens: Sequence[int]) -> dict[str, dict[str, int]]:
         """By metric and module path."""
-        choices = self._space.decode(tokens)
-        apply_choices(self._run.model, choices)
-        try:
-            macs = self._run.macs_by_module(self._input_shape, self._ignore)
-        except CostError as error:
-            named = " ".join(f"{key}={choice['_value']}" for key, choice in choices.items())
-            raise type(error)(f"of the architecture {named}: {error}") from error
+        apply_choices(self._run.model, self._space.decode(tokens))
+        macs = self._run.macs_by_module(self._input_shape, self._ignore)
         return {"macs": macs, "params": _active_params(self._run.model)}
 
     def _key_round(self, path: str) -> str | None:
@@ -164,9 +168,10 @@ def _meter(model: nn.Module, space: Space, base: Tokens, input_shape: Example, i
     """A meter that can run the base architecture: on shapes alone, or where that fails with numbers."""
     meter = _Meter(DryRun(model), space, input_shape, ignore)
     try:
-        meter.totals(base)
+        meter.inside(base)
     except CannotRun:
         meter = _Meter(DryRun(model, weightless=False), space, input_shape, ignore)
+        meter.inside(base)
     return meter
 
 
