@@ -51,9 +51,9 @@ def _names(choice: Any) -> list[Any]:
 
 def _save_network(folder: Path, model: str, weights: Path, choices: dict[str, Any]) -> list[Path]:
     import torch
+    from mutators.subnet import build
 
     from mutators import extract, save_subnet
-    from mutators.subnet import build
 
     whole = build(model)
     try:

@@ -53,7 +53,8 @@ def measure_cost(
         progress: told after each run.
 
     Raises:
-        CostError: a metric is unknown, a key has more than 4096 options, or the model cannot be run or counted.
+        CostError: a metric is unknown, the model has no choices or one of more than 4096 options, or it cannot be run
+            or counted.
         ChoiceError: the model's choices do not fit together, or a mutator is bound.
     """
     unknown = [metric for metric in metrics if metric not in METRICS]
@@ -85,10 +86,16 @@ def checked_space(model: nn.Module) -> Space:
     """Return the model's space.
 
     Raises:
-        CostError: a key has too many options for a table.
+        CostError: there are no choices, or a key has too many options for a table.
         ChoiceError: the model's choices do not fit together.
     """
-    space = Space.from_json(search_space_of(model))
+    emitted = search_space_of(model)
+    if not emitted:
+        raise CostError(
+            f"{type(model).__name__} has no choices, so there is nothing to tabulate: "
+            "count_macs, count_params and latency_of tell what it costs."
+        )
+    space = Space.from_json(emitted)
     wide = [
         f"key {key!r} has {radix} options, wanted at most {MAX_OPTIONS}: split it into several keys"
         for key, radix in zip(space.keys, space.radices, strict=True)

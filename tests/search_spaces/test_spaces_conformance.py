@@ -74,7 +74,7 @@ def test_a_misspelt_argument_is_named(name: str) -> None:
 def test_an_unknown_net_is_named_with_the_nearest() -> None:
     with pytest.raises(NetError, match="no net 'shuflenet_v2': did you mean 'shufflenet_v2'"):
         search_spaces.build("shuflenet_v2")
-    with pytest.raises(NetError, match="there are: .*shufflenet_v2"):
+    with pytest.raises(NetError, match=r"there are: .*shufflenet_v2"):
         search_spaces.input_shape("zzz")
 
 
