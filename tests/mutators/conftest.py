@@ -4,11 +4,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from mutators import search_space_of
 from search_spaces import Space
 from tests.mutators import models
+
+torch.set_num_threads(1)  # networks this small only wait for each other's threads on a busy machine
 
 
 @pytest.fixture(params=sorted(models.MODELS))
