@@ -105,6 +105,7 @@ class Search(ABC):
         self._feasible: Feasible | None = None
         self._count: int | float = 0  # of feasible architectures
         self._found = 0  # of the ask under way, how many architectures there are already
+        self._repeated = 0.0  # of its last round, which part of the feasible proposals was known before
         self._best: Trial | None = None
         self._sign = 1.0
         self._resolved = 0
@@ -315,13 +316,16 @@ class Search(ABC):
             raise RuntimeError("this search has no space yet: call setup(space) first.")
         wanted = int(min(n, self._left()))
         found: dict[Tokens, None] = {}
+        self._found, self._repeated = 0, 0.0
         for _ in range(_PATIENCE):
             if len(found) >= wanted:
                 return list(found)
-            self._found = len(found)
-            for tokens in self._proposed(wanted - len(found)):
+            proposed = self._proposed(wanted - len(found))
+            for tokens in proposed:
                 if tokens not in self._known and len(found) < wanted:
                     found[tokens] = None
+            self._repeated = 1 - (len(found) - self._found) / len(proposed) if proposed else 0.0
+            self._found = len(found)
         vain = 0
         while len(found) < wanted and vain < _LAST_DRAWS:
             unknown = self._draw_unknown(found, wanted - len(found))
