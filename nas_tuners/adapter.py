@@ -166,7 +166,8 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         with self._lock:
             if self._run is not None:
                 try:
-                    self._settle_lost()
+                    if not self._retries:  # else a resume tries them again
+                        self._settle_lost()
                 except JournalError as error:
                     _log.error("%s", error)
                 self._run.close()
@@ -180,17 +181,18 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             more = {"experiment": path.parent.parent.name if path else None, "tuner": type(self).__name__}
             self._run = Run.start(self._search, space, self._optimize_mode, path, **more)
             return
-        self._run = Run.resume(self._search, path)
-        if self._run.optimize_mode != self._optimize_mode:
+        run = Run.resume(self._search, path)
+        if run.optimize_mode != self._optimize_mode:
+            run.close()
+            raise JournalError(f"{path} is of a search that is to {run.optimize_mode}, not {self._optimize_mode}.")
+        if run.space.digest != space.digest:
+            run.close()
             raise JournalError(
-                f"{path} is of a search that is to {self._run.optimize_mode}, not {self._optimize_mode}."
-            )
-        if self._run.space.digest != space.digest:
-            raise JournalError(
-                f"{path} is of another search space: its digest is {self._run.space.digest[:12]}, "
+                f"{path} is of another search space: its digest is {run.space.digest[:12]}, "
                 f"the experiment's {space.digest[:12]}. Start a new experiment for a new space."
             )
-        self._before = [proposal.uid for proposal in self._run.search.pending]
+        self._run = run
+        self._before = [proposal.uid for proposal in run.search.pending]
 
     def _reclaim(self) -> None:
         """After a resume: hand out again what was pending, except what NNI itself is running again.
@@ -306,6 +308,8 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         if not self._no_more or self._ended < len(self._uids) or self._ended == self._ended_at or manager is None:
             return
         self._ended_at = self._ended
+        self._retries = 0  # NNI will not ask again
+        self._settle_lost()
         try:
             jobs = len(manager.trial_jobs())
             manager.end_at(max(jobs, 1))

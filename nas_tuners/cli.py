@@ -14,9 +14,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns: the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    warnings.showwarning = _show_warning
     try:
-        return int(options.run(options))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return int(options.run(options))
     except KeyboardInterrupt:
         print("nas: interrupted; nothing that was told is lost.", file=sys.stderr)
         return 130
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     p.set_defaults(run=_check)
 
     p = add("show", help="show what a run has found")
-    p.add_argument("source", metavar="RUN", help="an experiment's id, a folder, or a journal")
+    p.add_argument("source", metavar="RUN", help="an experiment's id, latest, a folder, or a journal")
     p.add_argument("--json", action="store_true", help="everything, as one JSON object")
     p.add_argument("--watch", action="store_true", help="print progress until the experiment ends")
     p.set_defaults(run=_show)

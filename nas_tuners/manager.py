@@ -53,6 +53,10 @@ class Manager:
         body = {"params": {"maxTrialNumber": trials}}
         self._call("PUT", "experiment?update_type=MAX_TRIAL_NUM", body)
 
+    def add_trial(self, parameters: Any) -> None:
+        """Queue a trial of one's own choosing, as the web page's *customized trial* does."""
+        self._call("POST", "trial-jobs", parameters)
+
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
@@ -81,12 +85,15 @@ def experiments() -> dict[str, dict[str, Any]]:
 
 
 def folder_of(experiment: str) -> Path:
-    """Where an experiment keeps its files.
+    """Where an experiment keeps its files; ``latest`` is the one that was started last.
 
     Raises:
         ManagerError: there is no such experiment.
     """
-    entry = experiments().get(experiment)
+    known = experiments()
+    if experiment == "latest" and known:
+        experiment = max(known, key=lambda name: known[name].get("startTime") or 0)
+    entry = known.get(experiment)
     if entry is None:
         raise ManagerError(f"there is no experiment {experiment!r}; nnictl experiment list --all names them.")
     return Path(str(entry.get("logDir") or Path.home() / "nni-experiments")) / experiment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +52,23 @@ def _names(choice: Any) -> list[Any]:
 
 def _save_network(folder: Path, model: str, weights: Path, choices: dict[str, Any]) -> list[Path]:
     import torch
-    from mutators.subnet import build
 
     from mutators import extract, save_subnet
+    from mutators.factory import call
 
-    whole = build(model)
+    sys.path.insert(0, "")  # as `python -c` has it: MODULE is looked for in the current folder first
+    whole = call(model, {})
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise CommandError(f"cannot read the weights {weights}: {error}") from None
-    except Exception as error:  # pickle's own error, when the file holds more than tensors
-        raise CommandError(f"{weights} is not a state dict of tensors: {error}") from None
+    except OSError as error:
+        raise CommandError(f"cannot read the weights {weights}: {error.strerror}.") from None
+    except Exception as error:  # torch and pickle raise all sorts of things at a file that is no state dict
+        raise CommandError(f"{weights} is not a state dict of tensors: {' '.join(str(error).split())[:200]}") from None
     network = extract(whole, choices)
     target = network if state.keys() == network.state_dict().keys() else whole
     try:
         target.load_state_dict(state)
-    except RuntimeError as error:
-        raise CommandError(f"{weights} does not fit {model}: {' '.join(str(error).split())}") from None
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise CommandError(f"{weights} does not fit {model}: {' '.join(str(error).split())[:500]}") from None
     save_subnet(folder, network if target is network else extract(whole, choices), choices, factory=model)
     return [folder / "arch.json", folder / "weights.pt"]

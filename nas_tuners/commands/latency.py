@@ -35,7 +35,8 @@ def latency(factory: str, input_shape: str, output: Path, table: Path | None, th
     held_out, rank = about["held_out"], about["held_out"]["rank_correlation"]
     low, high = held_out["measured_range_ms"]
     return [
-        f"{output}: {', '.join(measured.metrics)}; {about['device']}, threads: {about['threads']}",
+        f"{output}: {', '.join(measured.metrics)}; "
+        f"{about['device']}, {about['threads']} threads, torch {about['torch']}",
         described(measured, "latency_ms"),
         f"on {held_out['architectures']} other random architectures of {low:.4g} to {high:.4g} ms: predictions are off "
         f"by {held_out['mean_absolute_error_percent']:.2g} % on average, rank correlation "

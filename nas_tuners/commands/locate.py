@@ -1,4 +1,4 @@
-"""RUN on a command line: an experiment's id, a folder, or a journal."""
+"""RUN on a command line: an experiment's id, ``latest``, a folder, or a journal."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ def experiment_of(run: str) -> str:
     """Return the id of the experiment that ``run`` means."""
     path = Path(run)
     if not path.exists():
-        folder_of(run)
-        return run
+        try:
+            return folder_of(run).name
+        except ManagerError as error:
+            raise CommandError(f"{run} is no file and no folder, and {error}") from None
     journal = journal_of(run).resolve()
     if journal.parent.name != "checkpoint":
         raise CommandError(f"{journal} is of no NNI experiment: there is nothing for nnictl to resume.")

@@ -81,7 +81,7 @@ class Annealing(Search):
 
     def _propose(self, n: int) -> Iterable[Sequence[int]]:
         if self._start is not None and not self.known(self._start):
-            return [self._start, *self._steps(self._start, n - 1)]
+            return [self._start, *self._steps(self._start, n)]
         if self._centre is None:
             return self._sample(n)
         return self._steps(self._centre, n)

@@ -58,7 +58,7 @@ class Experiment:
         self.home, self.code = home, home / "code"
         self.code.mkdir(parents=True)
         self.port = free_port()
-        self.env = {**os.environ, "HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
+        self.env = self.environment(home)
         (self.code / "trial.py").write_text(trial)
         (self.code / "space.json").write_text(json.dumps(space or SPACE))
         default = {"className": "nas_tuners.AnnealingTuner", "classArgs": {"init_temperature": 2.0, "seed": 1}}
@@ -73,6 +73,19 @@ class Experiment:
         }
         (self.code / "config.yml").write_text(yaml.safe_dump(self.config))
         self.id = ""
+
+    @classmethod
+    def of(cls, home: Path, folder: Path) -> Self:
+        """The experiment that a folder with a config.yml describes."""
+        experiment = cls(home)
+        shutil.rmtree(experiment.code)
+        shutil.copytree(folder, experiment.code)
+        return experiment
+
+    @staticmethod
+    def environment(home: Path) -> dict[str, str]:
+        """NNI keeps its experiments in the home folder; the commands of this Python environment come first."""
+        return {**os.environ, "HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
 
     def __enter__(self) -> Self:
         for _ in range(3):  # nnictl gives up after four seconds if the manager is slow to start

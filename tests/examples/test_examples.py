@@ -1,0 +1,56 @@
+"""Every example runs, as short as it can be, and says what it found."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.experiments.nni_experiment import Experiment
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+
+def run(*words: str, cwd: Path, home: Path) -> str:
+    env = Experiment.environment(home)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.skipif(
+    not FASHION_MNIST.is_dir(), reason="Fashion-MNIST is missing: apt-get install dataset-fashion-mnist"
+)
+def test_quickstart_on_fashion_mnist(tmp_path: Path) -> None:
+    words = ("--smoke", "--data", str(FASHION_MNIST), "--limit", "2000", "-o", str(tmp_path / "out"))
+    said = run(str(EXAMPLES / "quickstart" / "demo.py"), *words, cwd=tmp_path, home=tmp_path)
+    assert "the same file as by nas ss-gen" in said
+    assert "4 asked: 4 told, 0 failed, 0 pending" in said
+    (accuracy,) = re.findall(r"accuracy on 2000 held-out images: ([\d.]+)", said)
+    assert float(accuracy) > 0.5  # one architecture, three epochs of 2000 images
+    assert "largest difference of logits 0.0e+00" in said
+
+
+def test_own_tuner_under_nni(tmp_path: Path) -> None:
+    folder = EXAMPLES / "own_tuner"
+    with Experiment.of(tmp_path / "home", folder) as experiment:
+        experiment.wait_until_done()
+        shown, status = experiment.show(), experiment.status()
+    assert status == "DONE"
+    assert [trial["choices"]["conv"]["_idx"] for trial in shown["trials"]] == [0, 0, 1, 1, 2, 2]
+    assert shown["best"]["metrics"]["default"] == 2.5
+
+
+def test_one_shot_by_hand(tmp_path: Path) -> None:
+    said = run(str(EXAMPLES / "one_shot" / "train.py"), "--smoke", cwd=tmp_path, home=tmp_path)
+    (score,) = re.findall(r"best of 36 architectures: ([\d.]+)", said)
+    assert float(score) > 0.5
+    assert float(re.findall(r"largest difference of logits ([\d.e+-]+)", said)[0]) < 1e-5
