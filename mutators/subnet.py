@@ -21,8 +21,8 @@ from torch import nn
 
 from mutators import factory as factories
 from mutators.errors import ChoiceError
-from mutators.files import write_atomically
 from mutators.fixed import extract, search_space_of
+from search_spaces.files import write_atomically
 from search_spaces.schema import Choices, Space
 
 FORMAT = 1
@@ -72,7 +72,6 @@ def save_subnet(
         "versions": _versions(),
     }
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
         write_atomically(Path(folder, WEIGHTS), weights)
         write_atomically(Path(folder, ARCH), (json.dumps(arch, indent=2) + "\n").encode())
     except OSError as error:

@@ -16,12 +16,12 @@ from typing import Any
 
 from torch import nn
 
-from mutators.files import write_atomically
 from mutators.fixed import apply_choices, search_space_of
 from mutators.metrics import check_others, to_number
 from mutators.walk import decisions, walk
 from mutators.watch import Witness, watch_this_trial
 from search_spaces.domains import Choice, InputDomain, LayerDomain
+from search_spaces.files import write_atomically
 from search_spaces.schema import Space
 
 _logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from nas_tuners.commands import CommandError
-from nas_tuners.commands.ss_gen import write_atomically
 from nas_tuners.run import load
+from search_spaces.files import write_atomically
 
 
 def export(journal: Path, folder: Path, model: str | None = None, weights: Path | None = None) -> list[Path]:
@@ -37,9 +37,9 @@ def export(journal: Path, folder: Path, model: str | None = None, weights: Path 
         raise CommandError(f"{journal} has no result yet: nothing to export.")
     choices = dict(best.choices)
     files = [folder / "choices.json", folder / "choices.yml"]
-    write_atomically(files[0], json.dumps(choices, indent=2) + "\n")
+    write_atomically(files[0], (json.dumps(choices, indent=2) + "\n").encode())
     named = {key: {"chosen": _names(choice)} for key, choice in choices.items()}
-    write_atomically(files[1], yaml.safe_dump(named, sort_keys=False))
+    write_atomically(files[1], yaml.safe_dump(named, sort_keys=False).encode())
     if model is not None and weights is not None:
         files += _save_network(folder, model, weights, choices)
     return files

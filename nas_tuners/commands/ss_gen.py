@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nas_tuners.commands import CommandError
 from search_spaces import Space
+from search_spaces.files import write_atomically
 
 
 def ss_gen(command: Sequence[str], directory: Path, output: Path) -> Space:
@@ -43,21 +44,5 @@ def ss_gen(command: Sequence[str], directory: Path, output: Path) -> Space:
                 f"{shown} emitted no search space: it has to call mutators.get_and_apply_next_architecture(model)."
             )
         space = Space.load(emitted)
-        write_atomically(output, emitted.read_text(encoding="utf-8"))
+        write_atomically(output, emitted.read_bytes())
     return space
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

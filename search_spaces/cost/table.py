@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.domains import is_number
+from search_spaces.files import write_atomically
 from search_spaces.schema import Space, SpaceError
 
 FORMAT = 1
@@ -131,7 +131,7 @@ class CostTable:
         except (TypeError, ValueError) as error:
             raise CostError(f"the cost table cannot be written, about is no JSON: {error}") from None
         try:
-            _write(path, text)
+            write_atomically(path, (text + "\n").encode("utf-8"))
         except OSError as error:
             raise CostError(f"cannot write the cost table {path}: {error.strerror}.") from None
 
@@ -272,18 +272,3 @@ def _differences(ours: Space, theirs: Space) -> list[str]:
 def _number(cost: float) -> float:
     """A plain int where it is one, so that the file shows multiply-adds to the unit."""
     return int(cost) if float(cost).is_integer() else float(cost)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-import mutators.files
+import search_spaces.files
 from mutators import LayerChoice, RandomMutator, apply_choices, extract, load_subnet, save_subnet, search_space_of
 from mutators.subnet import SubnetError
 from search_spaces import Space
@@ -218,7 +218,7 @@ class TestSaving:
         def crash(*_: Any) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(mutators.files.os, "replace", crash)
+        monkeypatch.setattr(search_spaces.files.os, "replace", crash)
         with pytest.raises(KeyboardInterrupt):
             save_subnet(folder, models.build("Mnist"), CHOICES)
         assert (folder / "weights.pt").read_bytes() == before and len(os.listdir(folder)) == 2
@@ -228,7 +228,7 @@ class TestSaving:
         order: list[str] = []
         real = os.replace
         monkeypatch.setattr(
-            mutators.files.os, "replace", lambda a, b: (order.append(os.path.basename(b)), real(a, b))[1]
+            search_spaces.files.os, "replace", lambda a, b: (order.append(os.path.basename(b)), real(a, b))[1]
         )
         save_subnet(folder, models.build("Mnist"), CHOICES)
         assert order == ["weights.pt", "arch.json"]

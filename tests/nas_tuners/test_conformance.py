@@ -14,13 +14,18 @@ import numpy as np
 import pytest
 
 from nas_tuners.run import Run
-from nas_tuners.search import Annealing, RandomSearch, Search
+from nas_tuners.search import Annealing, Evolution, RandomSearch, Search
 from search_spaces import Space
 from tests.spaces import SPACES
 
 SEARCHES: dict[str, Callable[..., Search]] = {
     "random": RandomSearch,
     "annealing": Annealing,
+    "evolution": Evolution,
+    "evolution in generations": lambda seed=0: Evolution(
+        mode="generation", candidate_pool_size=10, candidate_top_k=4, num_mutation=5, num_crossover=5, seed=seed
+    ),
+    "evolution with aging": lambda seed=0: Evolution(regularized=True, seed=seed),
     "annealing, cold": lambda seed=0: Annealing(init_temperature=1e-9, seed=seed),
 }
 

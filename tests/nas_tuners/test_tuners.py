@@ -16,7 +16,7 @@ import nni
 import pytest
 
 import nas_tuners
-from nas_tuners import AnnealingTuner, RandomTuner, SearchTuner
+from nas_tuners import AnnealingTuner, EvolutionTuner, RandomTuner, SearchTuner
 from nas_tuners.commands.register import TUNERS as REGISTERED
 from nas_tuners.commands.show import summary
 from nas_tuners.journal import JournalError
@@ -25,7 +25,11 @@ from nas_tuners.search import RandomSearch, SearchError
 from search_spaces import Space, SpaceError
 from tests.spaces import SPACES, layer
 
-TUNERS: dict[str, Callable[..., SearchTuner]] = {"random": RandomTuner, "annealing": AnnealingTuner}
+TUNERS: dict[str, Callable[..., SearchTuner]] = {
+    "random": RandomTuner,
+    "annealing": AnnealingTuner,
+    "evolution": EvolutionTuner,
+}
 
 WIDE = SPACES["20 x 4"]
 SMALL = {"a": layer("x", "y", "z"), "b": layer("p", "q")}

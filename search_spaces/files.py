@@ -8,11 +8,12 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name in the same folder, fsync it, and rename it.
+    """Write a file under a temporary name in the same folder, which is made if need be, fsync it, and rename it.
 
     Raises:
-        OSError: the folder does not exist, or the like; what stood under ``path`` is as it was.
+        OSError: it cannot be written; what stood under ``path`` is as it was.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
