@@ -305,6 +305,10 @@ class Search(ABC):
             return self.space.sample_tokens(self.rng, n)
         return self._feasible.sample(self.rng, n)
 
+    def _mask(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of (n, keys) architectures are feasible. Returns: (n,)."""
+        return np.ones(len(rows), dtype=np.bool_) if self._feasible is None else self._feasible.mask(rows)
+
     def _left(self) -> int | float:
         """How many more architectures can be asked for."""
         left = self._count - len(self._known)
