@@ -170,7 +170,7 @@ class Evolution(Search):
         return np.asarray(entered[np.arange(n), winners])
 
     def _mutated(self, rows: Rows, times: int, chance: float) -> Rows:
-        """Give each row another value in some of its keys: in those of up to ``times`` draws, and in any by ``chance``."""
+        """Give each row another value in some of its keys: in up to ``times`` sure ones, and in any by ``chance``."""
         if not len(self._free):
             return rows
         change = self.rng.random(rows.shape, dtype=np.float32) < chance
