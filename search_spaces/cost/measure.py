@@ -41,7 +41,8 @@ def measure_cost(
 
     An option's number is what stands inside the choice, where the network is additive; otherwise what the network
     gains or loses by it. ``about`` says for which model and input the table is, and under "check" how far its sums
-    are from the costs of whole random architectures, and whether they are equal ("exact").
+    are from the costs of whole random architectures, and whether they are equal ("exact"): they are not where one
+    choice decides what another costs, by stride or width or because it stands inside an option that is not taken.
 
     Args:
         model: with choices and without a mutator; stays as it is.
