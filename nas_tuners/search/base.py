@@ -1,49 +1,30 @@
-"""Ask and tell, once for all algorithms: what is pending, known and best, and when a space is exhausted."""
+"""Ask and tell, once for all algorithms: what is pending, what failed and what is best."""
 
 from __future__ import annotations
 
 import inspect
-import itertools
-import logging
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
-
-from nas_tuners.search.constraints import (
-    ConstraintError,
-    Constraints,
-    Feasible,
-    Limit,
-    check_limits,
-    limits_of,
-    table_of,
-)
-from nas_tuners.search.records import Best, Counts, Proposal, Trial, as_metrics
+from nas_tuners.search.constraints import ConstraintError, Constraints, check_limits, limits_of, table_of
+from nas_tuners.search.draws import Draws, SearchError
+from nas_tuners.search.records import Best, Proposal, Trial, as_metrics
 from search_spaces import Space, Tokens
 from search_spaces.cost.table import CostTable
 from search_spaces.domains import is_int
 
-_log = logging.getLogger(__name__)
-_BATCH = 16  # rows of an array that are worth checking as an array
-_PATIENCE = 16  # proposals of an algorithm that are all known, before the base draws an unknown one itself
-_LAST_DRAWS = 1000  # draws in vain, before what is left of a space too large to list is given up
+__all__ = ["Search", "SearchError", "Table"]
 
 Table = CostTable | Mapping[str, Any] | str | PathLike[str] | None
 """A cost table, as a constructor takes it: itself, its JSON, or its path."""
 
 
-class SearchError(RuntimeError):
-    """An algorithm failed, or proposed something outside of its space."""
-
-
-class Search(ABC):
+class Search(Draws):
     """A search over a finite space: ``setup``, then any mix of ``ask``, ``tell`` and ``fail``, in any order.
 
     A new algorithm writes :meth:`_propose` and :meth:`_learn` and nothing else. Both are called in the same order
@@ -62,10 +43,6 @@ class Search(ABC):
         ConstraintError: a constraint is malformed, or the table does not have its metric.
         CostError: the table cannot be read.
     """
-
-    space: Space
-    budget: int | None = None
-    """How many architectures may be asked for; None: as many as there are."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep the arguments, for the journal's header and for :meth:`fresh`."""
@@ -91,20 +68,12 @@ class Search(ABC):
             raise ValueError(f"{type(self).__name__}: seed is {seed!r}, wanted a whole number from 0 up.")
         if not isinstance(score_key, str) or not score_key:
             raise ValueError(f"{type(self).__name__}: score_key is {score_key!r}, wanted the name of a metric.")
-        self.constraints: tuple[Limit, ...] = limits_of(constraints)
-        self.cost_table = table_of(cost_table)
-        check_limits(self.constraints, self.cost_table)
+        limits, table = limits_of(constraints), table_of(cost_table)
+        check_limits(limits, table)
+        super().__init__(int(seed), limits, table)
         self._keep_arguments(cost_table)
         self.score_key = score_key
-        self.seed = int(seed)
-        self.rng = np.random.default_rng(self.seed)
         self.trials: dict[int, Trial] = {}
-        self.counts = Counts()
-        self._known: set[Tokens] = set()
-        self._unknown: list[Tokens] | None = None
-        self._feasible: Feasible | None = None
-        self._count: int | float = 0  # of feasible architectures
-        self._found = 0  # of the ask under way, how many architectures there are already
         self._best: Trial | None = None
         self._sign = 1.0
         self._resolved = 0
@@ -126,12 +95,7 @@ class Search(ABC):
             raise ValueError(f'optimize_mode is {optimize_mode!r}, wanted "maximize" or "minimize".')
         if hasattr(self, "space"):
             raise RuntimeError("this search has a space already: use search.fresh() for another.")
-        self._count = space.size
-        if self.constraints and self.cost_table is not None:
-            self._feasible = Feasible(space, self.cost_table, self.constraints)
-            self._count = self._feasible.count
-            _log.info("%s: %s.", type(self).__name__, self._feasible)
-        self.space = space
+        self._enter(space)
         self._sign = 1.0 if optimize_mode == "maximize" else -1.0
 
     def fresh(self) -> Self:
@@ -255,149 +219,19 @@ class Search(ABC):
         )
 
     @property
-    def exhausted(self) -> bool:
-        """Whether every architecture of the space that keeps the constraints has been proposed."""
-        return len(self._known) >= self._count
-
-    @property
-    def finished(self) -> bool:
-        """Whether there is nothing more to ask for: the space is exhausted, or the budget spent."""
-        return self._left() <= 0
-
-    @property
-    def feasible_share(self) -> float:
-        """Which part of all architectures keeps the constraints, from the set-up on."""
-        return 1.0 if self._feasible is None else self._feasible.share
-
-    @property
-    def feasible_share_exact(self) -> bool:
-        """Whether :attr:`feasible_share` is counted, not estimated."""
-        return self._feasible is None or self._feasible.exact
-
-    def feasible(self, tokens: Tokens) -> bool:
-        """Whether an architecture keeps the constraints."""
-        return self._feasible is None or self._feasible.holds(tokens)
-
-    @property
     def pending(self) -> list[Proposal]:
         """Proposals without a result, in the order of asking."""
         return [Proposal(t.uid, t.tokens, t.space) for t in self.trials.values() if t.state == "pending"]
 
-    def known(self, tokens: Tokens) -> bool:
-        """Whether an architecture was proposed before."""
-        return tokens in self._known
-
-    @abstractmethod
-    def _propose(self, n: int) -> Iterable[Sequence[int]]:
-        """Return about ``n`` architectures, (n, keys), as an array where that is at hand.
-
-        The base drops those that are known or infeasible and asks again, or helps out.
-        """
-
     @abstractmethod
     def _learn(self, tokens: Tokens, score: float) -> None:
         """Take in one result; ``score`` is to be maximized, and ``-inf`` for a failure."""
-
-    def _sample(self, n: int) -> npt.NDArray[np.int64]:
-        """Draw ``n`` feasible architectures, uniformly, known ones too. Returns: (n, keys)."""
-        if self._feasible is None:
-            return self.space.sample_tokens(self.rng, n)
-        return self._feasible.sample(self.rng, n)
-
-    def _left(self) -> int | float:
-        """How many more architectures can be asked for."""
-        left = self._count - len(self._known)
-        return left if self.budget is None else min(left, self.budget - self.counts.asked)
-
-    def _draw(self, n: int) -> list[Tokens]:
-        """``n`` unknown architectures, as far as there are so many."""
-        if not hasattr(self, "space"):
-            raise RuntimeError("this search has no space yet: call setup(space) first.")
-        wanted = int(min(n, self._left()))
-        found: dict[Tokens, None] = {}
-        for _ in range(_PATIENCE):
-            if len(found) >= wanted:
-                return list(found)
-            self._found = len(found)
-            for tokens in self._proposed(wanted - len(found)):
-                if tokens not in self._known and len(found) < wanted:
-                    found[tokens] = None
-        vain = 0
-        while len(found) < wanted and vain < _LAST_DRAWS:
-            unknown = self._draw_unknown(found, wanted - len(found))
-            found.update(dict.fromkeys(unknown))
-            vain = 0 if unknown else vain + 1
-        if len(found) < wanted:
-            _log.warning("%s: no unknown architecture was found: the space counts as exhausted.", type(self).__name__)
-            self._count = len(self._known) + len(found)
-        return list(found)
-
-    def _proposed(self, n: int) -> list[Tokens]:
-        """What the algorithm proposes: checked, and without what is infeasible."""
-        try:
-            rows = self._propose(n)
-            if isinstance(rows, np.ndarray) and len(rows) >= _BATCH:
-                return self._checked(rows)
-            listed = [tuple(row.tolist() if isinstance(row, np.ndarray) else row) for row in rows]
-        except SearchError:
-            raise
-        except Exception as error:
-            raise SearchError(f"{type(self).__name__}._propose({n}) failed: {error!r}") from error
-        for tokens in listed:
-            if not self._fits(tokens):
-                raise self._misfit(tokens)
-        if self._feasible is None:
-            return listed
-        kept = [tokens for tokens in listed if self._feasible.holds(tokens)]
-        self.counts.infeasible += len(listed) - len(kept)
-        return kept
-
-    def _checked(self, rows: npt.NDArray[np.int64]) -> list[Tokens]:
-        """The same for an array, all at once."""
-        radices = np.array(self.space.radices)
-        if rows.ndim != 2 or rows.shape[1] != len(radices) or rows.dtype.kind not in "iu":
-            raise self._misfit(f"an array of {rows.dtype}, {rows.shape}")
-        wrong = ((rows < 0) | (rows >= radices)).any(axis=1)
-        if wrong.any():
-            raise self._misfit(tuple(rows[wrong.argmax()].tolist()))
-        if self._feasible is not None:
-            kept = rows[self._feasible.mask(rows)]
-            self.counts.infeasible += len(rows) - len(kept)
-            rows = kept
-        return list(map(tuple, rows.tolist()))
-
-    def _misfit(self, got: object) -> SearchError:
-        wanted = f"one token below each of {self.space.radices}"
-        return SearchError(f"{type(self).__name__}._propose gave {got}, wanted {wanted}.")
 
     def _teach(self, tokens: Tokens, score: float) -> None:
         try:
             self._learn(tokens, score)
         except Exception as error:
             raise SearchError(f"{type(self).__name__}._learn({tokens}, {score}) failed: {error!r}") from error
-
-    def _draw_unknown(self, taken: Mapping[Tokens, None], n: int) -> list[Tokens]:
-        """Up to ``n`` unknown architectures, uniformly: by rejection while that is cheap, then from a list."""
-        if self._unknown is None and (self._count > 2 * (len(self._known) + len(taken)) or not self._can_list()):
-            rows = map(tuple, self._sample(2 * n + 8).tolist())
-            return list(itertools.islice((t for t in rows if t not in self._known and t not in taken), n))
-        if self._unknown is None:
-            unknown = [tokens for tokens in self._every() if tokens not in self._known]
-            self._unknown = [unknown[i] for i in self.rng.permutation(len(unknown)).tolist()]
-        drawn: list[Tokens] = []
-        while len(drawn) < n and self._unknown:
-            tokens = self._unknown.pop()
-            if tokens not in self._known and tokens not in taken:
-                drawn.append(tokens)
-        return drawn
-
-    def _can_list(self) -> bool:
-        return self._feasible is None or self._feasible.every() is not None
-
-    def _every(self) -> Iterable[Tokens]:
-        """All feasible architectures of a space that is nearly exhausted."""
-        listed = None if self._feasible is None else self._feasible.every()
-        return itertools.product(*map(range, self.space.radices)) if listed is None else map(tuple, listed.tolist())
 
     def _keep_arguments(self, cost_table: object) -> None:
         """Make the arguments plain JSON, for the journal: with a table's path, or else the table itself."""
@@ -407,10 +241,6 @@ class Search(ABC):
         else:
             plain["cost_table"] = None if self.cost_table is None else self.cost_table.to_json()
         self.arguments.update({name: value for name, value in plain.items() if name in self.arguments})
-
-    def _fits(self, tokens: Tokens) -> bool:
-        radices = self.space.radices
-        return len(tokens) == len(radices) and all(0 <= t < r for t, r in zip(tokens, radices, strict=True))
 
     def _admit(self, tokens: Tokens) -> Proposal:
         uid = len(self.trials)

@@ -2,7 +2,7 @@
 
 Differs: elitist over all history and tie-safe; a mutation always changes something and never re-draws the old value;
 nothing is proposed twice; no generation is waited for; children beyond the constraints are dropped, and what is
-missing then is drawn directly from the feasible ones.
+missing then is drawn directly from the feasible ones; where nearly all children are known, they step further.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from search_spaces import Space, Tokens
 from search_spaces.domains import is_int, is_number
 
 _SIZES = ("candidate_pool_size", "candidate_top_k", "num_mutation", "num_crossover")
-_DEFAULTS: dict[str, Any] = {"candidate_pool_size": 20, "candidate_top_k": 5, "mutate_prob": 0.05, "max_epoch": None}
+_DEFAULTS: dict[str, Any] = {"candidate_pool_size": 16, "candidate_top_k": 5, "mutate_prob": 0.05, "max_epoch": None}
 _PRESETS: dict[str, dict[str, Any]] = {
     "spos": dict(zip(_SIZES, (50, 10, 25, 25), strict=True)) | {"mutate_prob": 0.1, "max_epoch": 20}
 }
+_REPAIRS = 3
+_KNOWN = 0.9  # part of the children in a round
+_WORN_OUT = 4  # rounds in a row of so many known children: then they go further from their parents
 _SPARE = 8  # children made for one that is asked for, since some of them are known already
 
 Rows = npt.NDArray[np.int64]
@@ -81,6 +84,8 @@ class Evolution(Search):
         self._population: deque[_Ranked] = deque(maxlen=self.candidate_pool_size)
         self._parents: list[_Ranked] = []  # of this generation
         self._began, self._had_results = 0, 0  # how many were asked for, and had results, when it began
+        self._reach = 0  # keys that change beyond the usual, because the parents' neighbourhood is known
+        self._worn = 0  # rounds in a row, in one ask, of little but known children
 
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
         """Take the space to search."""
@@ -92,6 +97,9 @@ class Evolution(Search):
         slot = self.counts.asked + self._found
         if slot < self.candidate_pool_size:
             return self._sample(min(n, self.candidate_pool_size - slot))
+        self._worn = self._worn + 1 if self._repeated > _KNOWN else 0
+        if self._worn == _WORN_OUT:
+            self._reach, self._worn = min(self._reach + 1, len(self.space)), 0
         if self.mode == "generation":
             return self._of_generation(n)
         pool = list(self._population) if self.regularized else self._elite
@@ -104,8 +112,10 @@ class Evolution(Search):
             return
         ranked = (-score, self._results, tokens)
         self._population.append(ranked)
-        bisect.insort(self._elite, ranked)
-        del self._elite[self.candidate_top_k :]
+        if len(self._elite) < self.candidate_top_k or ranked < self._elite[-1]:
+            bisect.insort(self._elite, ranked)
+            del self._elite[self.candidate_top_k :]
+            self._reach = 0
 
     def _of_generation(self, n: int) -> Rows:
         resolved = self.counts.told + self.counts.failed
@@ -130,14 +140,26 @@ class Evolution(Search):
         if len(at):
             others = rows[self._pick(scores, len(at))]
             children[at] = np.where(self.rng.random(others.shape, dtype=np.float32) < 0.5, others, children[at])
+            if self._reach:
+                children[at] = self._mutated(children[at], self._reach, 0.0)
         at = np.flatnonzero(mutants)
         if len(at):
-            children[at] = self._mutated(children[at])
+            children[at] = self._mutated(children[at], 1 + self._reach, self.mutate_prob)
         at = np.flatnonzero(fresh)
         if len(at):
             drawn = self._sample(len(at))
             children[at[: len(drawn)]] = drawn
-        return children
+        return self._repaired(children)
+
+    def _repaired(self, children: Rows) -> Rows:
+        """Change one key more of what is infeasible, a few times over: at a limit most good steps are exchanges."""
+        repaired = children.copy()
+        for _ in range(_REPAIRS):
+            wrong = np.flatnonzero(~self._mask(repaired))
+            if not len(wrong):
+                break
+            repaired[wrong] = self._mutated(children[wrong], 1, 0.0)
+        return repaired
 
     def _pick(self, scores: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.int64]:
         """``n`` parents: any of the elite, or the winners of tournaments."""
@@ -147,12 +169,16 @@ class Evolution(Search):
         winners = scores[entered].argmin(axis=1)
         return np.asarray(entered[np.arange(n), winners])
 
-    def _mutated(self, rows: Rows) -> Rows:
-        """Give each row another value in some of its keys: in one at least."""
+    def _mutated(self, rows: Rows, times: int, chance: float) -> Rows:
+        """Give each row another value in some of its keys: in up to ``times`` sure ones, and in any by ``chance``."""
         if not len(self._free):
             return rows
-        change = self.rng.random(rows.shape, dtype=np.float32) < self.mutate_prob
-        change[np.arange(len(rows)), self._free[self.rng.integers(len(self._free), size=len(rows))]] = True
+        change = self.rng.random(rows.shape, dtype=np.float32) < chance
+        sure = self._free[self.rng.integers(len(self._free), size=(len(rows), times))]
+        if times > 1:  # the nearest are not left out
+            counts = self.rng.integers(1, times + 1, size=len(rows))
+            sure = np.where(np.arange(times) < counts[:, None], sure, sure[:, :1])
+        np.put_along_axis(change, sure, True, axis=1)
         row, key = np.nonzero(change & (self._radices > 1))
         radix = self._radices[key]
         rows[row, key] = (rows[row, key] + self.rng.integers(1, radix)) % radix

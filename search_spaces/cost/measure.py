@@ -41,7 +41,8 @@ def measure_cost(
 
     An option's number is what stands inside the choice, where the network is additive; otherwise what the network
     gains or loses by it. ``about`` says for which model and input the table is, and under "check" how far its sums
-    are from the costs of whole random architectures, and whether they are equal ("exact").
+    are from the costs of whole random architectures, and whether they are equal ("exact"): they are not where one
+    choice decides what another costs, by stride or width or because it stands inside an option that is not taken.
 
     Args:
         model: with choices and without a mutator; stays as it is.
@@ -53,7 +54,8 @@ def measure_cost(
         progress: told after each run.
 
     Raises:
-        CostError: a metric is unknown, a key has more than 4096 options, or the model cannot be run or counted.
+        CostError: a metric is unknown, the model has no choices or one of more than 4096 options, or it cannot be run
+            or counted.
         ChoiceError: the model's choices do not fit together, or a mutator is bound.
     """
     unknown = [metric for metric in metrics if metric not in METRICS]
@@ -85,10 +87,16 @@ def checked_space(model: nn.Module) -> Space:
     """Return the model's space.
 
     Raises:
-        CostError: a key has too many options for a table.
+        CostError: there are no choices, or a key has too many options for a table.
         ChoiceError: the model's choices do not fit together.
     """
-    space = Space.from_json(search_space_of(model))
+    emitted = search_space_of(model)
+    if not emitted:
+        raise CostError(
+            f"{type(model).__name__} has no choices, so there is nothing to tabulate: "
+            "count_macs, count_params and latency_of tell what it costs."
+        )
+    space = Space.from_json(emitted)
     wide = [
         f"key {key!r} has {radix} options, wanted at most {MAX_OPTIONS}: split it into several keys"
         for key, radix in zip(space.keys, space.radices, strict=True)
@@ -127,10 +135,19 @@ class _Meter:
         Raises:
             CostError: this architecture cannot be run or counted; the message names it.
         """
-        return {metric: sum(parts.values()) for metric, parts in self._parts(tokens).items()}
+        try:
+            return {metric: sum(parts.values()) for metric, parts in self._parts(tokens).items()}
+        except CostError as error:
+            choices = self._space.decode(tokens).items()
+            named = ", ".join(f"{key} {choice['_value']}" for key, choice in choices)
+            raise CostError(f"{error}\nThis is the architecture {named}.") from error
 
     def inside(self, tokens: Sequence[int]) -> dict[str, dict[str, int]]:
-        """By metric and key, what stands inside the choices; of nested ones inside the innermost."""
+        """By metric and key, what stands inside the choices; of nested ones inside the innermost.
+
+        Raises:
+            CostError: this architecture cannot be run or counted.
+        """
         found: dict[str, dict[str, int]] = {}
         for metric, parts in self._parts(tokens).items():
             sums = found.setdefault(metric, {})
@@ -142,13 +159,8 @@ class _Meter:
 
     def _parts(self, tokens: Sequence[int]) -> dict[str, dict[str, int]]:
         """By metric and module path."""
-        choices = self._space.decode(tokens)
-        apply_choices(self._run.model, choices)
-        try:
-            macs = self._run.macs_by_module(self._input_shape, self._ignore)
-        except CostError as error:
-            named = " ".join(f"{key}={choice['_value']}" for key, choice in choices.items())
-            raise type(error)(f"of the architecture {named}: {error}") from error
+        apply_choices(self._run.model, self._space.decode(tokens))
+        macs = self._run.macs_by_module(self._input_shape, self._ignore)
         return {"macs": macs, "params": _active_params(self._run.model)}
 
     def _key_round(self, path: str) -> str | None:
@@ -164,9 +176,10 @@ def _meter(model: nn.Module, space: Space, base: Tokens, input_shape: Example, i
     """A meter that can run the base architecture: on shapes alone, or where that fails with numbers."""
     meter = _Meter(DryRun(model), space, input_shape, ignore)
     try:
-        meter.totals(base)
+        meter.inside(base)
     except CannotRun:
         meter = _Meter(DryRun(model, weightless=False), space, input_shape, ignore)
+        meter.inside(base)
     return meter
 
 

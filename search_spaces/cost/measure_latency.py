@@ -62,7 +62,8 @@ def measure_latency(
         progress: told after each measurement.
 
     Raises:
-        CostError: a number is out of its range, the table is of another space, or the model cannot be run.
+        CostError: a number is out of its range, the table is of another space, the model has no choices, or it cannot
+            be run.
         ChoiceError: the model's choices do not fit together, or a mutator is bound.
     """
     if rounds < 1 or held_out < 2 or repeats < 1:
@@ -70,7 +71,7 @@ def measure_latency(
     space = checked_space(model)
     others = table.arranged(space) if table is not None else None
     network, rng = copy.deepcopy(model), np.random.default_rng(seed)
-    total = rounds * max(space.radices, default=1) + held_out * repeats
+    total = rounds * max(space.radices) + held_out * repeats
     with threads_set(threads) as thread_count, evaluating(network):
         timer = _timer(network, space, input_shape, _counting(progress, total))
         samples, visits = space.sample_tokens(rng, held_out), _designed(space, rounds, rng)
@@ -135,7 +136,7 @@ def _timer(network: nn.Module, space: Space, input_shape: Example, count: Callab
 
 def _designed(space: Space, rounds: int, rng: np.random.Generator) -> TokenArray:
     """Random networks in which every option of every choice stands once a round. Returns: (rounds, networks, keys)."""
-    size = max(space.radices, default=1)
+    size = max(space.radices)
     visits = np.zeros((rounds, size, len(space)), dtype=np.int64)
     for at, radix in enumerate(space.radices):
         for one_round in visits:
@@ -173,8 +174,7 @@ def fitted(space: Space, visits: TokenArray, times: FloatArray) -> tuple[float, 
         visits: (rounds, networks, keys) tokens.
         times: (rounds, networks) milliseconds.
     """
-    effects = _least_deviations(space, visits, times) if len(space) else []
-    columns = [column - column.min() for column in effects]
+    columns = [column - column.min() for column in _least_deviations(space, visits, times)]
     options = {key: column.tolist() for key, column in zip(space.keys, columns, strict=True)}
     return float(np.median(times - _sums(columns, visits, times))), options
 

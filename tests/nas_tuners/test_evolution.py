@@ -295,7 +295,6 @@ def test_every_key_and_value_is_reached_by_mutation() -> None:
     for proposal in search.ask(6):
         search.tell(proposal.uid, -proposal.uid)
     centre = search.trials[0].tokens
-    ring = {p.tokens for _ in range(30) for p in search.ask(1)}
-    wanted = {(*centre[:k], v, *centre[k + 1 :]) for k, v in itertools.product(range(10), range(4))} - {centre}
-    wanted -= {trial.tokens for trial in list(search.trials.values())[:6]}
-    assert ring == wanted or len(ring & wanted) >= 29
+    reached = {p.tokens for _ in range(300) for p in search.ask(1)} | {t.tokens for t in search.trials.values()}
+    ring = {(*centre[:k], v, *centre[k + 1 :]) for k, v in itertools.product(range(10), range(4))}
+    assert ring <= reached

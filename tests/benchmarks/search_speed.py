@@ -1,0 +1,106 @@
+"""How fast are the searches? Ask and tell, flatness, replay, and proposals under constraints.
+
+python -m tests.benchmarks.search_speed --trials 100000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from nas_tuners.run import header, load
+from nas_tuners.search import Annealing, Evolution, RandomSearch, Search
+from search_spaces import Space
+from search_spaces.cost import CostTable
+
+SPACE = Space.from_json({f"k{i}": {"_type": "layer_choice", "_value": list("abcd")} for i in range(20)})
+SEARCHES: dict[str, Callable[[], Search]] = {
+    "RandomSearch": RandomSearch,
+    "Annealing": Annealing,
+    "Evolution": Evolution,
+    "Evolution generation": lambda: Evolution(mode="generation"),
+    "Evolution regularized": lambda: Evolution(regularized=True),
+}
+
+
+def costs() -> CostTable:
+    """About ShuffleNet's multiply-adds: 38.6 M fixed, 270 to 399 M in all, four options in each of twenty blocks."""
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.full(20, 8.0))
+    rows = np.outer(shares, [231.4e6, 275.1e6, 301.8e6, 360.4e6]) * rng.uniform(0.99, 1.01, (20, 4))
+    options = {key: list(map(int, row)) for key, row in zip(SPACE.keys, rows, strict=True)}
+    return CostTable(SPACE, {"macs": 38_555_648}, {"macs": options})
+
+
+def ask_and_tell(search: Search, trials: int) -> tuple[float, float]:
+    """Returns: trials a second, and how many times longer the last tenth took than the second."""
+    search.setup(SPACE)
+    marks = [time.perf_counter()]
+    for _ in range(10):
+        for _ in range(trials // 10):
+            proposal = search.ask(1)[0]
+            search.tell(proposal.uid, float(sum(proposal.tokens)))
+        marks.append(time.perf_counter())
+    return trials / (marks[-1] - marks[0]), (marks[-1] - marks[-2]) / (marks[2] - marks[1])
+
+
+def replay_seconds(search: Search) -> float:
+    """Seconds to read the journal of a search that has ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.jsonl"
+        events = [{"event": "header", "format": 1, **header(search, "maximize")}]
+        for trial in search.trials.values():
+            events.append({"event": "ask", "uid": trial.uid, "tokens": [trial.tokens]})
+            events.append({"event": "tell", "uid": trial.uid, "metrics": trial.metrics, "job": None})
+        path.write_text("".join(json.dumps(event) + "\n" for event in events))
+        began = time.perf_counter()
+        run, _ = load(path)
+        assert run.search.counts.told == search.counts.told
+        return time.perf_counter() - began
+
+
+def constrained(limit: float, table: CostTable, tell: bool) -> str:
+    """Proposals a second, asked for in batches of 1,000."""
+    search = Evolution(constraints={"macs": limit}, cost_table=table)
+    began = time.perf_counter()
+    search.setup(SPACE)
+    ready, spent, asked = time.perf_counter() - began, 0.0, 0
+    for _ in range(50):
+        began = time.perf_counter()
+        proposals = search.ask(1000)
+        spent += time.perf_counter() - began
+        asked += len(proposals)
+        assert (table.costs("macs", [p.tokens for p in proposals]) <= limit).all()
+        if tell:
+            for proposal in proposals:
+                search.tell(proposal.uid, float(sum(proposal.tokens)))
+    told = "with results" if tell else "none told   "
+    what = f"macs <= {limit / 1e6:.1f} M, share {search.feasible_share:.3g}, {told}"
+    return f"{what} {asked / spent:10,.0f}/s, set-up {ready:.2f} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=100_000)
+    options = parser.parse_args()
+    print(f"{'20 keys x 4, ask(1) and tell':32}{'trials/s':>12}{'last/second tenth':>20}{'replay s':>10}")
+    for name, make in SEARCHES.items():
+        search = make()
+        rate, ratio = ask_and_tell(search, options.trials)
+        print(f"{name:32}{rate:12,.0f}{ratio:20.2f}{replay_seconds(search):10.1f}", flush=True)
+    print("\nEvolution under constraints, batches of 1,000")
+    table = costs()
+    sums = table.costs("macs", SPACE.sample_tokens(np.random.default_rng(1), 2**17))
+    for limit in (330e6, float(sums.mean() - 4.6 * sums.std())):
+        for tell in (False, True):
+            print(constrained(limit, table, tell), flush=True)
+
+
+if __name__ == "__main__":
+    main()

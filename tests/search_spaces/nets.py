@@ -1,0 +1,49 @@
+"""Small networks with choices, and steps on them, that several tests share."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mutators import InputChoice, LayerChoice, search_space_of
+from search_spaces import Space
+
+
+class Small(nn.Module):
+    """Two layer choices, the second nested in the first's option, and an input choice; (N, 3, H, W) to (N, 10)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.first = LayerChoice({"3x3": nn.Conv2d(8, 8, 3, padding=1), "5x5": nn.Conv2d(8, 8, 5, padding=2)})
+        inner = LayerChoice({"1x1": nn.Conv2d(8, 8, 1), "none": nn.Identity()})
+        self.second = LayerChoice({"two": nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), inner), "skip": nn.Identity()})
+        self.inputs = InputChoice(n_candidates=3, n_chosen=None)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        y = self.first(x)
+        z = self.second(y)
+        mixed = self.inputs([x, y, z])
+        return self.head(self.norm(z if mixed is None else mixed).mean(dim=(2, 3)))
+
+
+def small() -> nn.Module:
+    return Small()
+
+
+def space_of(model: nn.Module) -> Space:
+    return Space.from_json(search_space_of(model))
+
+
+def step(network: nn.Module, shape: tuple[int, ...]) -> torch.Tensor:
+    """Forwards and backwards on two random inputs; every parameter must get a gradient. Returns: the output."""
+    network.train()
+    output = network(torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)))
+    output.square().mean().backward()
+    missing = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not missing
+    assert output.isfinite().all()
+    return output
