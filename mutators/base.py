@@ -49,7 +49,10 @@ class BaseMutator:
     @property
     def mutables(self) -> list[Mutable]:
         """The mutables, scopes included, in definition order; of those that share a key the first."""
-        return list({site.key: site.mutable for site in reversed(self._sites)}.values())[::-1]
+        first: dict[str, Mutable] = {}
+        for site in self._sites:
+            first.setdefault(site.key, site.mutable)
+        return list(first.values())
 
     @property
     def undedup_mutables(self) -> list[Mutable]:
