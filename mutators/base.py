@@ -188,6 +188,14 @@ class RandomMutator(Mutator):
         """Return the architecture that :meth:`reset` drew last, or else one drawn now."""
         return self.sample_search() if self._sample is None else self._sample
 
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the generator's state, so that a training that was killed can go on."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put back what :meth:`state_dict` returned."""
+        self.generator.set_state(state["generator"])
+
     def _draw(self, domain: Any) -> torch.Tensor:
         if isinstance(domain, LayerDomain):
             return mask_of([self._integer(0, len(domain.names))], len(domain.names))

@@ -81,7 +81,9 @@ def train(checkpoint: Path | None, optimizer: str = "sgd", epochs: int = 4, work
     torch.manual_seed(1)
     model = supernet(dropout=0.2)
     loader: DataLoader[Any] = DataLoader(Noisy(), batch_size=8, shuffle=True, num_workers=workers)
-    config = TrainConfig(epochs=epochs, optimizer=optimizer, checkpoint_every=1, warmup_epochs=1, clip_norm=1, **options)
+    config = TrainConfig(
+        epochs=epochs, optimizer=optimizer, checkpoint_every=1, warmup_epochs=1, clip_norm=1, **options
+    )
     return model, train_supernet(model, loader, config, checkpoint=checkpoint, progress=False)
 
 
