@@ -20,6 +20,7 @@ setup(
         "torch>=2.6",
         "numpy",
         "json5",
+        "tqdm",
         "nni==3.0",
         "setuptools<81",  # nnictl imports pkg_resources, which later releases no longer have
     ],
