@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from mutators.files import write_atomically
 from mutators.oneshot.errors import OneShotError
+from search_spaces.files import write_atomically
 
 FORMAT = 1
 _FIELDS = ("about", "model", "optimizer", "scaler", "mutator", "base_lrs", "rng", "step", "losses", "loss_sum")
