@@ -9,6 +9,7 @@ from typing import Any
 
 from nas_tuners.journal import Event
 from nas_tuners.manager import Manager, ManagerError, experiments, folder_of
+from nas_tuners.plotdata import option_name
 from nas_tuners.run import Run, load
 from nas_tuners.search.records import Trial
 
@@ -73,16 +74,7 @@ def table(run: Run, header: Event, rows: int = 10) -> str:
 def one_line(trial: Trial) -> str:
     """The choices of a trial, such as ``conv=3x3 skip=[a,b]``."""
     choices = trial.space.decode(trial.tokens)
-    return " ".join(f"{key}={_name(choice)}" for key, choice in choices.items())
-
-
-def _name(choice: Any) -> str:
-    if not (isinstance(choice, dict) and "_idx" in choice):
-        return str(choice)
-    values, indices = choice["_value"], choice["_idx"]
-    if isinstance(values, list):
-        return "[" + ",".join(value or str(i) for value, i in zip(values, indices, strict=True)) + "]"
-    return str(values or indices)
+    return " ".join(f"{key}={option_name(choice)}" for key, choice in choices.items())
 
 
 def _big(number: int) -> str:
