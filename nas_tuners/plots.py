@@ -83,13 +83,12 @@ def _figure(run: Run, header: Event, told: list[Trial], costs: Costs | None) -> 
 
 def _title(run: Run, header: Event) -> str:
     search, counts = header["search"], run.search.counts
+    results = f"{counts.told} result{'s' * (counts.told != 1)}"
     failed = f", {counts.failed} failed" if counts.failed else ""
     best = run.search.best
-    assert best is not None
-    return (
-        f"{search['name']}, seed {search['arguments'].get('seed')}: {counts.told} result{'s' * (counts.told != 1)}{failed}; "
-        f"best {best.score:.6g} (uid {best.uid})"
-    )
+    assert best is not None  # something was told
+    seed = search["arguments"].get("seed")
+    return f"{search['name']}, seed {seed}: {results}{failed}; best {best.score:.6g} (uid {best.uid})"
 
 
 def _draw_progress(axes: Axes, run: Run, header: Event, told: list[Trial]) -> None:
@@ -197,13 +196,13 @@ def _finish(axes: Axes) -> None:
     axes.grid(color="#e6e8eb", lw=0.6, zorder=0)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8, colors=_INK)
-    axes.xaxis.label.set_size(9)
-    axes.yaxis.label.set_size(9)
+    axes.xaxis.label.set_fontsize(9)
+    axes.yaxis.label.set_fontsize(9)
     axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
-    above = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.99), "borderaxespad": 0.2}
-    axes.legend(once.values(), once.keys(), fontsize=8, frameon=False, ncols=5, columnspacing=1.2, **above)
+    above = axes.legend(once.values(), once.keys(), loc="lower left", fontsize=8, frameon=False, ncols=5)
+    above.set_bbox_to_anchor((-0.01, 0.97), axes.transAxes)
 
 
 def short(text: str, most: int) -> str:
