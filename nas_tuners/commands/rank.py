@@ -90,7 +90,7 @@ def rank(
 def resume_rank(job: Job, header: Event, path: Path) -> list[str]:
     """Go on with a run of ``nas rank``. Returns: what :func:`rank` does."""
     path = path.resolve()
-    both = Both(Imported(job.functions["score"]), Imported(job.functions["retrain"]))
+    both = Both(job.function("score"), job.function("retrain"))
     run = resumed(search_of(job, header, path), job, path)
     conduct(run, job, both, path)
     return report(run)
@@ -133,6 +133,8 @@ def _metric(trial: Trial, name: str) -> float:
 
 def kendall(scores: Sequence[float], truths: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
     """Return Kendall's tau-b, and the ends of its 95 % percentile interval over 2000 resamples of the pairs.
+
+    Two orders that agree, or disagree, wholly give an interval of no width: more architectures can tell more.
 
     Args:
         scores: one an architecture.

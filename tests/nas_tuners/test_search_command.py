@@ -131,7 +131,8 @@ def test_the_function_is_looked_for_in_the_current_folder_also_when_resumed_else
     nas: Nas, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     (folder / "own.py").write_text(
-        "def f(choices):\n    return float(open('factor').read()) * len(choices)\n"  # a file beside it
+        "from pathlib import Path\n"
+        "def f(choices):\n    return float(Path('factor').read_text()) * len(choices)\n"  # a file beside it
     )
     (folder / "factor").write_text("2")
     assert "best 40" in nas(*words(function="own:f"), cwd=folder)
@@ -186,13 +187,24 @@ def test_a_resume_refuses_another_cost_table(nas: Nas, folder: Path) -> None:
     assert "another cost table" in nas("resume", "run", "--trials", "40", cwd=folder, code=1)
 
 
+COMMAND = {
+    "name": "search",
+    "functions": {"evaluate": f"{HERE}:good"},
+    "algorithm": "random",
+    "trials": 1,
+    "workers": 1,
+    "folder": ".",
+}
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (
-            {"name": "party", "functions": {}, "algorithm": "random", "trials": 1, "workers": 1, "folder": "."},
-            "nas party",
-        ),
+        (COMMAND | {"name": "party"}, "nas party"),
+        (COMMAND | {"functions": None}, "wanted the header of a run of nas search"),
+        (COMMAND | {"functions": {}}, "the function is named 'None'"),
+        (COMMAND | {"trials": "many"}, "trials is 'many', wanted a whole number"),
+        (COMMAND | {"algorithm": "party"}, "--algorithm 'party' is unknown"),
         ({"name": "search"}, "wanted the header of a run of nas search"),
     ],
 )
