@@ -160,20 +160,14 @@ def search_of(job: Job, header: Event, path: Path) -> Search:
 
 def conduct(run: Run, job: Job, evaluate: Evaluate, path: Path) -> None:
     """Search, and show progress; say how to go on if that is interrupted."""
-    progress = Progress(job.trials)
     try:
-        run_search(run, evaluate, job.trials, job.workers, progress)
+        with Progress(job.trials) as progress:
+            run_search(run, evaluate, job.trials, job.workers, progress)
     except KeyboardInterrupt:
-        progress.close()
         counts = run.search.counts
         done = f"{counts.told + counts.failed} of {job.trials} trials"
         said = f"interrupted after {done}; nothing is lost. Go on with: nas resume {path.parent}"
         raise KeyboardInterrupt(said) from None
-    except BaseException:
-        progress.close()
-        raise
-    else:
-        progress.close()
     finally:
         run.close()
 

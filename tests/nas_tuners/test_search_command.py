@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -230,7 +231,8 @@ def test_progress_is_one_line_on_a_terminal_and_seldom_in_a_log() -> None:
     shown, logged = Progress(5, terminal), Progress(5, log)
     run = Run.start(RandomSearch(seed=1), Space.from_json({"a": layer(*"abcdefg")}))
     run_search(run, functions.good, 5, on_progress=lambda r: (shown(r), logged(r)))  # type: ignore[func-returns-value]
-    shown.close()
+    with shown:
+        pass
     text = terminal.getvalue()
     assert text.count("\n") == 1
     assert "no result yet" in text
@@ -253,3 +255,15 @@ def test_progress_tells_counts_costs_and_the_time_left_of_what_is_new() -> None:
     (line,) = log.getvalue().splitlines()
     best = max(sum(trial.tokens) for trial in run.search.trials.values())
     assert f"5/9 trials  best {best} (macs {best})  pending 0  failed 0  duplicate 0  infeasible 0  ETA 0:2" in line
+
+
+def test_progress_goes_on_while_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas_tuners.commands.progress._SELDOM", 0.01)
+    log = io.StringIO()
+    run = Run.start(RandomSearch(seed=1), Space.from_json(SPACE))
+    with Progress(5, log) as progress:
+        progress(run)
+        deadline = time.monotonic() + 10
+        while log.getvalue().count("\n") < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert log.getvalue().count("0/5 trials  no result yet") >= 3
