@@ -152,8 +152,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no group": ({}, r"0 \(group 'all', space_id 'one'\): the group's entry in the mapping is missing"),
     "another group": ({"al": mapping()["all"]}, r"is missing: there is 'al'"),
     "no object": ({"all": OneShotOP}, "wanted an object"),
-    "no type": ({"all": {"choices": {"a": nn.Identity}}}, r"2 \(group 'all', space_id 'two'\): type is missing"),
-    "bad type": ({"all": {"type": "OneShot", "choices": {"a": nn.Identity}}}, "type is 'OneShot', wanted .*OneShotOP"),
+    "no type": ({"all": {"choices": {"a": nn.Identity}}}, r"2 \(group 'all', space_id 'two'\): type: it is missing"),
+    "bad type": (
+        {"all": {"type": "OneShot", "choices": {"a": nn.Identity}}},
+        "type: it is 'OneShot', wanted .*'OneShotOP'",
+    ),
     "no choices": ({"all": {"type": OneShotOP}}, "choices are missing, in the mapping and in the placeholder"),
     "unknown key": (
         {"all": {**mapping()["all"], "with_arch_param": True}},
@@ -163,11 +166,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"all": {"type": OneShotOP, "choices": {"a": {"type": nn.Conv2d, "kernel": 3}}}},
         "choice 'a': Conv2d lacks the argument 'kernel_size'",
     ),
-    "no candidate": ({"all": {"type": OneShotOP, "choices": {"a": 3}}}, "choice 'a' is 3, wanted a class"),
+    "no candidate": ({"all": {"type": OneShotOP, "choices": {"a": 3}}}, "choice 'a': it is 3, wanted a class"),
     "no such name": ({"all": {"type": OneShotOP, "choices": {"a": "torch.nn:Lin"}}}, "torch.nn has no Lin"),
     "a module": ({"all": {"type": OneShotOP, "choices": {"a": nn.ReLU()}}}, "would share: give its class"),
     "no module made": ({"all": {"type": OneShotOP, "choices": {"a": lambda **_: 3}}}, "returned a int"),
     "it fails": ({"all": {"type": OneShotOP, "choices": {"a": lambda **_: 1 / 0}}}, "ZeroDivisionError: division"),
+    "no arguments": ({"all": {**mapping()["all"], "choice_args": [1]}}, r"choice_args are \[1\], wanted an object"),
+    "no mapping": ([], r"the mapping is \[\], wanted an object"),  # type: ignore[dict-item]
     "two chosen": ({"all": {**mapping()["all"], "num_chosen": 2}}, "num_chosen=2, wanted 1"),
 }
 
@@ -190,7 +195,12 @@ class TestErrors:
             convert_placeholders(model, {"b": {"type": OneShotOP}, "c": {"num_chosen": 1}})
         assert len(caught.value.problems) == 5
         said = str(caught.value)
-        for part in ("'a'", "lacks the argument 'in_features'", "lacks the argument 'out_features'", "type is missing"):
+        for part in (
+            "'a'",
+            "lacks the argument 'in_features'",
+            "lacks the argument 'out_features'",
+            "type: it is missing",
+        ):
             assert part in said
 
     def test_a_missing_choice_argument(self) -> None:

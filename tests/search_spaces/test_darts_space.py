@@ -13,6 +13,7 @@ import search_spaces
 from mutators import DartsMutator, RandomMutator, extract, search_space_of
 from search_spaces import Space, darts
 from search_spaces.cost import count_macs, count_params
+from search_spaces.darts_operations import FactorizedReduce, Zero
 
 CHANNELS = 4
 
@@ -115,8 +116,8 @@ class TestRunning:
 
     def test_none_is_zero_and_the_halving_sees_even_and_odd_pixels(self) -> None:
         x = torch.rand(1, 2, 4, 4, requires_grad=True)
-        assert not darts.Zero(2)(x).any()
-        halving = darts.FactorizedReduce(2, 4, affine=True).eval()
+        assert not Zero(2)(x).any()
+        halving = FactorizedReduce(2, 4, affine=True).eval()
         (gradient,) = torch.autograd.grad(halving(x).square().sum(), x)
         seen = gradient.abs().sum((0, 1)) > 0
         assert seen.tolist() == [[(i + j) % 2 == 0 and i % 2 == j % 2 for j in range(4)] for i in range(4)]
