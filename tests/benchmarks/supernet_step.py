@@ -22,8 +22,8 @@ from torch import nn
 from mutators import RandomMutator, extract
 from mutators.oneshot import TrainConfig, uniform
 from mutators.oneshot.optim import make_optimizer
+from mutators.oneshot.run import Run
 from mutators.oneshot.switch import Switch
-from mutators.oneshot.train import _Run
 from search_spaces import Tokens, build
 
 CONFIG = TrainConfig(epochs=1, lr=1e-4, schedule="constant", steps_per_epoch=10**6)
@@ -62,11 +62,11 @@ def supernet_step(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], toke
         original = steered.sample_search
         steered.sample_search = lambda: (original(), masks)[1]  # type: ignore[method-assign]
     loss = _loss
-    run = _Run(net, [batch], CONFIG, loss, paths if steered is None else None, steered, None, torch.device("cpu"))
+    run = Run(net, [batch], CONFIG, loss, paths if steered is None else None, steered, None, torch.device("cpu"))
 
     def step() -> float:
         started = time.perf_counter()
-        run._step(batch)
+        run.train_on(batch)
         return time.perf_counter() - started
 
     return step

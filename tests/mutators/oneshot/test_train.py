@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -282,6 +283,8 @@ class TestErrors:
             fit(nets.supernet(), checkpoint=path, paths=lambda i: [(0, 0, 0)])
         with pytest.raises(OneShotError, match="space"):
             fit(nets.supernet()[:4], checkpoint=path)
+        with pytest.raises(OneShotError, match="parameters"):
+            fit(nets.supernet(norm=False), checkpoint=path)
         with pytest.raises(OneShotError, match="already"):
             fit(nets.supernet(), checkpoint=path, resume=False)
 
@@ -327,6 +330,26 @@ def test_without_tensorboard_a_warning(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.warns(UserWarning, match="tensorboard"):
         fit(nets.supernet(), log_dir=tmp_path)
+
+
+def test_scalars_for_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the package, which need not be installed."""
+    written: list[Any] = []
+
+    class SummaryWriter:
+        def __init__(self, log_dir: str, purge_step: int) -> None:
+            written.append((log_dir, purge_step))
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, step))
+
+        def close(self) -> None:
+            written.append("closed")
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    fit(nets.supernet(), log_dir=tmp_path, epochs=1)
+    assert written == [(str(tmp_path), 0), ("loss", 4), ("lr", 4), "closed"]
 
 
 class Interrupted(Exception):
