@@ -45,40 +45,53 @@ def lr_factor(config: TrainConfig, step: int, steps: int, steps_per_epoch: int) 
 class Update:
     """One optimizer step after backward passes, and the gradients' end.
 
+    A supernet has several times the parameters of a path, and only to look at each of them takes a noticeable part of
+    a short step. So they are looked at once a step, in :meth:`gather`; the rest works on what has a gradient.
+
     Args:
         optimizer: whose parameters have the gradients.
         clip_norm: see :class:`TrainConfig`.
         scale: whether losses are scaled, as half precision needs it.
+        narrow: show the optimizer only what has a gradient: right for those that skip the rest anyway.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, clip_norm: float | None, scale: bool) -> None:
-        self.optimizer, self.clip_norm = optimizer, clip_norm
+    def __init__(self, optimizer: torch.optim.Optimizer, clip_norm: float | None, scale: bool, narrow: bool) -> None:
+        self.optimizer, self.clip_norm, self.narrow = optimizer, clip_norm, narrow
         self.scaler = torch.amp.GradScaler("cuda", enabled=scale)
         self.base_lrs = [float(group["lr"]) for group in optimizer.param_groups]
-        self.parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
+        self.groups: list[list[nn.Parameter]] = [list(group["params"]) for group in optimizer.param_groups]
+        self.active = self.groups
 
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradients of ``loss``, ()."""
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
-    def gradients(self) -> list[torch.Tensor]:
-        """Those that exist: of the parameters that the paths of this step ran."""
-        return [p.grad for p in self.parameters if p.grad is not None]
+    def gather(self) -> list[torch.Tensor]:
+        """Return the gradients that exist: of the parameters that the paths of this step ran."""
+        self.active = [[p for p in group if p.grad is not None] for group in self.groups]
+        return [p.grad for group in self.active for p in group if p.grad is not None]
 
     def step(self, factor: float) -> None:
-        """Cut the gradients if wanted, and update at ``factor`` of the learning rates."""
-        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = lr * factor
-        if self.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        """Cut the gathered gradients if wanted, and update at ``factor`` of the learning rates."""
+        groups = self.optimizer.param_groups
+        try:
+            for group, lr, active in zip(groups, self.base_lrs, self.active, strict=True):
+                group["lr"] = lr * factor
+                group["params"] = active if self.narrow else group["params"]
+            if self.clip_norm is not None:
+                self.scaler.unscale_(self.optimizer)
+                nn.utils.clip_grad_norm_([p for active in self.active for p in active], self.clip_norm)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        finally:
+            for group, whole in zip(groups, self.groups, strict=True):
+                group["params"] = whole
 
     def clear(self) -> None:
         """Set all gradients to None, not to zero: what the next path does not run must not move."""
-        for parameter in self.parameters:
-            parameter.grad = None
+        for active in self.active:
+            for parameter in active:
+                parameter.grad = None
 
 
 def bad_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> Sequence[str]:

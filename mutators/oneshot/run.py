@@ -54,7 +54,9 @@ class Run:
         self.model, self.loader, self.config, self.device = model, loader, config, device
         self.loss_of_batch, self.mutator = loss_of_batch, mutator
         self.amp = config.amp and device.type == "cuda"
-        self.update = Update(optimizer or make_optimizer(model, config), config.clip_norm, self.amp)
+        self.update = Update(
+            optimizer or make_optimizer(model, config), config.clip_norm, self.amp, narrow=optimizer is None
+        )
         self.switch = Switch(model) if mutator is None else None
         self.space = Space({}) if self.switch is None else self.switch.space
         self.paths = paths or {"uniform": uniform, "fair": fair}[config.strategy](self.space, config.seed)
@@ -116,7 +118,7 @@ class Run:
                 loss = self.loss_of_batch(self.model, batch)
             self.update.backward(loss)
             self.loss_sum += loss.detach() / len(group)
-        distributed.average_gradients(self.update.gradients())
+        distributed.average_gradients(self.update.gather())
         self.update.step(lr_factor(self.config, self.step, self.steps, self.steps_per_epoch))
         self.step += 1
 

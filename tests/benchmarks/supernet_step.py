@@ -92,7 +92,7 @@ def compare(a: Step, b: Step, pairs: int) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=200)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=3)
     parser.add_argument("--size", type=int, default=64)
     options = parser.parse_args()
     torch.set_num_threads(1)
