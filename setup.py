@@ -20,9 +20,13 @@ setup(
         "torch>=2.6",
         "numpy",
         "json5",
+        "tqdm",
         "nni==3.0",
         "setuptools<81",  # nnictl imports pkg_resources, which later releases no longer have
     ],
-    extras_require={"dev": ["ruff", "mypy", "pytest", "hypothesis", "types-PyYAML", "types-psutil"]},
+    extras_require={
+        "plots": ["matplotlib"],
+        "dev": ["ruff", "mypy", "pytest", "hypothesis", "types-PyYAML", "types-psutil", "matplotlib"],
+    },
     entry_points={"console_scripts": ["nas=nas_tuners.cli:main"]},
 )

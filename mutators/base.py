@@ -49,7 +49,10 @@ class BaseMutator:
     @property
     def mutables(self) -> list[Mutable]:
         """The mutables, scopes included, in definition order; of those that share a key the first."""
-        return list({site.key: site.mutable for site in reversed(self._sites)}.values())[::-1]
+        first: dict[str, Mutable] = {}
+        for site in self._sites:
+            first.setdefault(site.key, site.mutable)
+        return list(first.values())
 
     @property
     def undedup_mutables(self) -> list[Mutable]:
@@ -184,6 +187,14 @@ class RandomMutator(Mutator):
     def sample_final(self) -> Sample:
         """Return the architecture that :meth:`reset` drew last, or else one drawn now."""
         return self.sample_search() if self._sample is None else self._sample
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the generator's state, so that a training that was killed can go on."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put back what :meth:`state_dict` returned."""
+        self.generator.set_state(state["generator"])
 
     def _draw(self, domain: Any) -> torch.Tensor:
         if isinstance(domain, LayerDomain):

@@ -9,7 +9,7 @@ from torch import nn
 
 from mutators.candidates import NO_KEY, Candidates
 from mutators.errors import ChoiceError
-from mutators.mutables import InputChoice, LayerChoice, Mutable
+from mutators.mutables import InputChoice, Mutable
 from search_spaces.domains import InputDomain, LayerDomain
 
 
@@ -73,7 +73,7 @@ def _mutables(module: nn.Module, path: str, key: str, seen: set[int]) -> Iterato
 def _is_wrapping(parent: nn.Module, name: str) -> bool:
     """Whether the child ``name`` is no part of the key. Under a mutable all names are the author's own."""
     if isinstance(parent, (Mutable, Candidates)):
-        return isinstance(parent, LayerChoice) and name == "candidates"
+        return name == "candidates" and isinstance(parent._modules[name], Candidates)
     return name == "_orig_mod" or (name == "module" and len(parent._modules) == 1)
 
 

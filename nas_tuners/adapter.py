@@ -7,11 +7,9 @@ once; an experiment ends by itself when its space is exhausted, and with an erro
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +19,8 @@ import nni
 from nni.runtime.tuner_command_channel import CommandType, TunerCommandChannel
 from nni.tuner import Tuner
 
-from nas_tuners.journal import JournalError
+from nas_tuners.handouts import Handouts, uid_in
+from nas_tuners.journal import JournalError, begun
 from nas_tuners.manager import Manager, ManagerError
 from nas_tuners.run import Run
 from nas_tuners.search.base import Search, SearchError
@@ -63,12 +62,8 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         self._learn_failures = on_failure != "skip"
         self._lock = threading.RLock()
         self._run: Run | None = None
-        self._uids: dict[int, int] = {}  # parameter id, unique in this process only -> uid
-        self._again: deque[int] = deque()  # uids to hand out once more
         self._tries: dict[int, int] = {}
-        self._out: dict[int, None] = {}  # uids handed out by this process that have no result yet
-        self._before: list[int] = []  # uids that were pending when this process began
-        self._ended = 0  # trials that NNI says have ended, whichever they were
+        self._handouts = Handouts()
         self._no_more = False
         self._ended_at = -1  # how many trials had ended when the manager was last told to end
 
@@ -124,18 +119,17 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                 self._no_more = True
                 self._end_if_idle()
                 raise nni.NoMoreTrialError(f"{self._why_finished()}.")
-            self._uids[parameter_id] = proposal.uid
-            self._out[proposal.uid] = None
+            self._handouts.give(parameter_id, proposal.uid)
             return {**proposal.choices, "_uid": proposal.uid}
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
         """Take in a result; what NNI calls ``parameters`` here is what the trial got, and nowhere else."""
         with self._guard():
-            uid = _uid_in(value)
+            uid = uid_in(value)
             if uid is None:
-                uid = _uid_in(parameters)
+                uid = uid_in(parameters)
             if uid is None:
-                uid = self._uids.get(parameter_id)
+                uid = self._handouts.uid_of(parameter_id)
             self._record(uid, value, kwargs.get("trial_job_id"))
 
     def trial_end(self, parameter_id: int | None, success: bool, **kwargs: Any) -> None:
@@ -144,7 +138,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             if parameter_id is None:
                 _log.info("a trial that was added by hand has ended; it is no part of this search.")
                 return
-            self._ended += 1
+            self._handouts.ended += 1
             self._end_if_idle()
 
     def import_data(self, data: Any) -> None:
@@ -177,7 +171,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
 
     def _open(self, space: Space) -> None:
         path = _journal_path()
-        if path is None or not path.exists():
+        if path is None or not begun(path):
             more = {"experiment": path.parent.parent.name if path else None, "tuner": type(self).__name__}
             self._run = Run.start(self._search, space, self._optimize_mode, path, **more)
             return
@@ -192,32 +186,13 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                 f"the experiment's {space.digest[:12]}. Start a new experiment for a new space."
             )
         self._run = run
-        self._before = [proposal.uid for proposal in run.search.pending]
-
-    def _reclaim(self) -> None:
-        """After a resume: hand out again what was pending, except what NNI itself is running again.
-
-        NNI re-runs the jobs that were running by its forms, and those name the wrong parameters as often as not.
-        """
-        manager = Manager.of_tuner()
-        self._before = [uid for uid in self._before if self.run.search.trials[uid].state == "pending"]
-        if not self._before or manager is None:
-            return
-        # Jobs to be run again stay ADD_RESUMED until the first batch was requested, those of a failed resume for ever.
-        live = ("WAITING", "RUNNING", "UNKNOWN") + (() if self._uids else ("ADD_RESUMED",))
-        try:
-            jobs = [job for job in manager.trial_jobs() if job.get("status") in live]
-        except ManagerError as error:
-            _log.warning("cannot tell which trials NNI runs again: %s", error)
-            return
-        running = {_uid_in(parameters) for job in jobs for parameters in _parameters_of(job)}
-        self._again.extend(uid for uid in self._before if uid not in running)
-        self._before = [uid for uid in self._before if uid in running]
+        self._handouts.begin(proposal.uid for proposal in run.search.pending)
 
     def _next(self) -> Proposal | None:
-        self._reclaim()
-        while self._again:
-            trial = self.run.search.trials[self._again.popleft()]
+        trials, handouts = self.run.search.trials, self._handouts
+        handouts.reclaim(lambda uid: trials[uid].state == "pending")
+        while handouts.again:
+            trial = trials[handouts.again.popleft()]
             if trial.state == "pending":  # its result may have come after all
                 self.run.note("handed out again", uid=trial.uid)
                 return Proposal(trial.uid, trial.tokens, trial.space)
@@ -228,7 +203,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         if uid is None or uid not in self.run.search.trials:
             self._note(f"a result for uid {uid}, which was never proposed here: ignored.", job=job)
             return
-        self._out.pop(uid, None)
+        self._handouts.back(uid)
         reason = value.get("_failed") if isinstance(value, Mapping) else None
         if reason is not None:
             self._failed(uid, str(reason))
@@ -248,7 +223,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             self._note(f"uid {uid} has its result already, and now failed: {reason}")
         elif self._tries.get(uid, 0) < self._retries:
             self._tries[uid] = self._tries.get(uid, 0) + 1
-            self._again.append(uid)
+            self._handouts.again.append(uid)
             self._note(f"uid {uid} failed and is tried again: {reason}")
         else:
             _log.warning("uid %d failed: %s", uid, reason)
@@ -258,21 +233,14 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                 _log.exception("the search goes on without having learnt from uid %d.", uid)
 
     def _settle_lost(self) -> None:
-        """Where no trial is left that could be running it, a proposal without a result has failed.
-
-        Called when NNI asks for a trial, which it does after it has delivered the results of those that ended.
-        """
-        if self._ended < len(self._uids):
-            return
-        lost, self._out = self._out, {}
-        for uid in lost:
+        for uid in self._handouts.lost():
             self._failed(uid, "its trial ended without a result")
 
     def _import(self, parameters: Any, value: Any, job: str | None) -> None:
         search = self.run.search
-        uid = _uid_in(value) if job is not None else None
+        uid = uid_in(value) if job is not None else None
         if uid is None:
-            uid = _uid_in(parameters)
+            uid = uid_in(parameters)
         if job is not None and any(trial.job == job for trial in search.trials.values()):
             return  # the journal has it from the trial itself
         if uid is not None and uid in search.trials and (job is not None or self._is(uid, parameters)):
@@ -304,10 +272,10 @@ class SearchTuner(Tuner):  # type: ignore[misc]
 
     def _end_if_idle(self) -> None:
         """NNI stays idle for ever after a NoMoreTrialError; lowering its number of trials makes it end as DONE."""
-        manager = Manager.of_tuner()
-        if not self._no_more or self._ended < len(self._uids) or self._ended == self._ended_at or manager is None:
+        manager, handouts = Manager.of_tuner(), self._handouts
+        if not self._no_more or not handouts.idle or handouts.ended == self._ended_at or manager is None:
             return
-        self._ended_at = self._ended
+        self._ended_at = handouts.ended
         self._retries = 0  # NNI will not ask again
         self._settle_lost()
         try:
@@ -340,15 +308,3 @@ class SearchTuner(Tuner):  # type: ignore[misc]
 def _journal_path() -> Path | None:
     folder = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
     return Path(folder) / "journal.jsonl" if folder else None
-
-
-def _uid_in(value: Any) -> int | None:
-    uid = value.get("_uid") if isinstance(value, Mapping) else None
-    return int(uid) if is_int(uid) else None
-
-
-def _parameters_of(job: Mapping[str, Any]) -> list[Any]:
-    """The parameters that NNI has on its form for a job."""
-    packed = job.get("hyperParameters") or []
-    records = [json.loads(one) if isinstance(one, str) else one for one in packed]
-    return [record.get("parameters") for record in records if isinstance(record, dict)]

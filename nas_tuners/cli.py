@@ -18,8 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             return int(options.run(options))
-    except KeyboardInterrupt:
-        print("nas: interrupted; nothing that was told is lost.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"nas: {str(error) or 'interrupted; nothing that was told is lost.'}", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, OSError) as error:
         print(f"nas: {error}", file=sys.stderr)
@@ -49,9 +49,32 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("file", type=Path)
     p.set_defaults(run=_check)
 
+    p = add("search", help="search a space with a function of your own, without NNI")
+    p.add_argument("space", type=Path, metavar="SPACE", help="a space file, such as nas ss-gen writes")
+    p.add_argument("--evaluate", required=True, metavar="MODULE:FUNCTION", help="takes choices, returns a metric")
+    p.add_argument("--algorithm", default="evolution", metavar="NAME", help="random, annealing or evolution (default)")
+    p.add_argument("--trials", type=int, default=100, metavar="N", help="results in total, failures included (100)")
+    p.add_argument("--minimize", action="store_true", help="the lowest metric is the best")
+    p.add_argument("--score-key", default="default", metavar="NAME", help="what counts of several metrics (default)")
+    p.add_argument(
+        "--set", action="append", metavar="NAME=VALUE", dest="numbers", help="an argument of the algorithm, in JSON"
+    )
+    _add_loop(p)
+    p.set_defaults(run=_search)
+
+    p = add("rank", help="how well a supernet's scores rank architectures: Kendall's tau against retraining")
+    p.add_argument("space", type=Path, metavar="SPACE")
+    p.add_argument("--score", required=True, metavar="MODULE:FUNCTION", help="the supernet's score of choices")
+    p.add_argument("--retrain", required=True, metavar="MODULE:FUNCTION", help="the score of a network trained alone")
+    p.add_argument("-n", type=int, default=10, dest="trials", help="random architectures (10)")
+    _add_loop(p)
+    p.set_defaults(run=_rank)
+
     p = add("show", help="show what a run has found")
     p.add_argument("source", metavar="RUN", help="an experiment's id, latest, a folder, or a journal")
     p.add_argument("--json", action="store_true", help="everything, as one JSON object")
+    p.add_argument("--plot", type=Path, metavar="FILE", help="draw it: .png, .svg or .pdf")
+    p.add_argument("--cost", metavar="NAME", help="what to plot the metric against; default: macs, params ... if known")
     p.add_argument("--watch", action="store_true", help="print progress until the experiment ends")
     p.set_defaults(run=_show)
 
@@ -64,8 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--weights", type=Path, metavar="FILE", help="a state dict, of the network or of the whole model")
     p.set_defaults(run=_export)
 
-    p = add("resume", help="bring an experiment back, whatever was left over of it")
+    p = add("resume", help="bring an experiment or a search back, whatever was left over of it")
     p.add_argument("source", metavar="RUN")
+    p.add_argument("--trials", type=int, metavar="N", help="of nas search and rank: results in total, if not as begun")
+    p.add_argument("--workers", type=int, metavar="N", help="of nas search and rank: processes, if not as begun")
     p.add_argument("--port", type=int, help="of NNI's web page; default: the one it had, or a free one")
     p.set_defaults(run=_resume)
 
@@ -82,6 +107,16 @@ def _parser() -> argparse.ArgumentParser:
     p = add("register", help="make the tuners known to NNI by name, in this Python environment")
     p.set_defaults(run=_register)
     return parser
+
+
+def _add_loop(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--seed", type=int, default=0, metavar="S")
+    p.add_argument(
+        "--constraint", action="append", metavar="LIMIT", help='such as "macs<=330e6" or "290e6<=macs<=330e6"; several'
+    )
+    p.add_argument("--cost-table", type=Path, metavar="FILE", help="of nas cost or nas latency; for constraints")
+    p.add_argument("--workers", type=int, default=1, metavar="N", help="processes that evaluate (1)")
+    p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="for the journal")
 
 
 def _add_model(p: argparse.ArgumentParser) -> None:
@@ -106,6 +141,45 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
+def _search(options: argparse.Namespace) -> int:
+    from nas_tuners.commands.search import search
+
+    lines = search(
+        options.space,
+        options.evaluate,
+        options.output,
+        algorithm=options.algorithm,
+        trials=options.trials,
+        seed=options.seed,
+        workers=options.workers,
+        optimize_mode="minimize" if options.minimize else "maximize",
+        constraints=options.constraint,
+        cost_table=options.cost_table,
+        score_key=options.score_key,
+        numbers=options.numbers,
+    )
+    print("\n".join(lines))
+    return 0
+
+
+def _rank(options: argparse.Namespace) -> int:
+    from nas_tuners.commands.rank import rank
+
+    lines = rank(
+        options.space,
+        options.score,
+        options.retrain,
+        options.output,
+        trials=options.trials,
+        seed=options.seed,
+        workers=options.workers,
+        constraints=options.constraint,
+        cost_table=options.cost_table,
+    )
+    print("\n".join(lines))
+    return 0
+
+
 def _show(options: argparse.Namespace) -> int:
     from nas_tuners.commands.locate import experiment_of, journal_of
     from nas_tuners.commands.show import summary, table, watch
@@ -116,6 +190,11 @@ def _show(options: argparse.Namespace) -> int:
         print(f"the experiment is {status}")
         return int(status == "ERROR")
     run, header = load(journal_of(options.source))
+    if options.plot is not None:
+        from nas_tuners.plots import plot
+
+        print(plot(run, header, options.plot, options.cost))
+        return 0
     print(json.dumps(summary(run, header), indent=2, allow_nan=False) if options.json else table(run, header))
     return 0
 
@@ -130,9 +209,15 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
+    from nas_tuners.commands.again import again, command_of
     from nas_tuners.commands.locate import experiment_of
     from nas_tuners.commands.resume import resume
 
+    if command_of(options.source):
+        print("\n".join(again(options.source, options.trials, options.workers)))
+        return 0
+    if options.trials or options.workers:
+        raise ValueError("--trials and --workers are for runs of nas search and nas rank; nnictl update is for NNI's.")
     experiment = experiment_of(options.source)
     port = resume(experiment, options.port)
     print(f"experiment {experiment} goes on: http://localhost:{port}; watch it with: nas show --watch {experiment}")

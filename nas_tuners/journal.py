@@ -105,6 +105,11 @@ class Journal:
         self.close()
 
 
+def begun(path: Path) -> bool:
+    """Whether there is a journal: one that was killed within its first line has not begun."""
+    return path.exists() and b"\n" in path.read_bytes()
+
+
 def read(path: str | os.PathLike[str]) -> tuple[list[Event], int]:
     """Return the events of a journal, the header first, and how many bytes of the file they take.
 

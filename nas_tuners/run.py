@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas_tuners.journal import Event, Journal, JournalError, read
+from nas_tuners.journal import Event, Journal, JournalError, begun, read
 from nas_tuners.search.base import Search, SearchError
 from nas_tuners.search.records import Proposal, Trial, as_metrics
 from search_spaces import Space, SpaceError, Tokens
@@ -46,7 +46,7 @@ class Run:
         search.setup(space, optimize_mode)
         if path is None:
             return Run(search, optimize_mode)
-        if Path(path).exists() and Path(path).stat().st_size:
+        if begun(Path(path)):
             raise JournalError(f"{path} exists: resume it, or give another folder.")
         return Run(search, optimize_mode, Journal(path, header(search, optimize_mode) | more))
 

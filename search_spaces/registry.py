@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _NETS = {
+    "darts": "search_spaces.darts",
     "shufflenet_v2": "search_spaces.shufflenet_v2",
 }
 

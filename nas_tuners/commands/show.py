@@ -9,6 +9,7 @@ from typing import Any
 
 from nas_tuners.journal import Event
 from nas_tuners.manager import Manager, ManagerError, experiments, folder_of
+from nas_tuners.plotdata import option_name
 from nas_tuners.run import Run, load
 from nas_tuners.search.records import Trial
 
@@ -64,45 +65,57 @@ def table(run: Run, header: Event, rows: int = 10) -> str:
     lines.append(f"{'rank':>4} {'uid':>5} {'metric':>12}  choices")
     for rank, trial in enumerate(told[:rows], start=1):
         assert trial.metrics is not None
-        lines.append(f"{rank:>4} {trial.uid:>5} {trial.metrics['default']:>12.6g}  {_line(trial)}")
+        lines.append(f"{rank:>4} {trial.uid:>5} {trial.metrics[search.score_key]:>12.6g}  {one_line(trial)}")
     failed = [t for t in search.trials.values() if t.state == "failed"]
     lines += [f"failed: uid {trial.uid}: {trial.reason}" for trial in failed[-3:]]
     return "\n".join(lines)
 
 
-def _line(trial: Trial) -> str:
+def one_line(trial: Trial) -> str:
+    """The choices of a trial, such as ``conv=3x3 skip=[a,b]``."""
     choices = trial.space.decode(trial.tokens)
-    return " ".join(f"{key}={_name(choice)}" for key, choice in choices.items())
-
-
-def _name(choice: Any) -> str:
-    if not (isinstance(choice, dict) and "_idx" in choice):
-        return str(choice)
-    values, indices = choice["_value"], choice["_idx"]
-    if isinstance(values, list):
-        return "[" + ",".join(value or str(i) for value, i in zip(values, indices, strict=True)) + "]"
-    return str(values or indices)
+    return " ".join(f"{key}={option_name(choice)}" for key, choice in choices.items())
 
 
 def _big(number: int) -> str:
     return str(number) if number < 10**6 else f"{number:.2e}" if number < 10**300 else f"10^{len(str(number)) - 1}"
 
 
-def progress(run: Run, total: int | None, started: float) -> str:
-    """One line: how far, the best so far, and when it will be over."""
-    counts, best = run.search.counts, run.search.best
+def progress(run: Run, total: int | None, seconds: float, fresh: int | None = None, costs: str = "") -> str:
+    """One line: how far, the best so far, and when it will be over.
+
+    Args:
+        run: to tell of.
+        total: results that it will have; None: unknown.
+        seconds: since it began, or was resumed.
+        fresh: results in that time; None: all there are.
+        costs: of the best, as :func:`costs_of` gives them.
+    """
+    search, counts, best = run.search, run.search.counts, run.search.best
     total = min(total, run.space.size) if total else None
     done = counts.told + counts.failed
+    fresh = done if fresh is None else fresh
     parts = [f"{done}{f'/{total}' if total else ''} trials"]
     if total:
         filled = min(10, 10 * done // total)
         parts.insert(0, "[" + "#" * filled + "-" * (10 - filled) + "]")
-    parts.append(f"best {best.score:.4g}" if best else "no result yet")
+    parts.append(f"best {best.score:.4g}{costs and f' ({costs})'}" if best else "no result yet")
     parts.append(f"pending {counts.pending}  failed {counts.failed}  duplicate {counts.duplicate}")
-    if total and 0 < done < total:
-        left = (time.time() - started) / done * (total - done)
+    if search.constraints:
+        parts.append(f"infeasible {counts.infeasible}")
+    if total and fresh and done < total:
+        left = seconds / fresh * (total - done)
         parts.append(f"ETA {int(left) // 60}:{int(left) % 60:02d}")
     return "  ".join(parts)
+
+
+def costs_of(run: Run) -> str:
+    """What the best costs, in the metrics that are limited, such as ``macs 3.221e+08``; empty where none is."""
+    search, best = run.search, run.search.best
+    if best is None or search.cost_table is None or not search.constraints:
+        return ""
+    table = search.cost_table.arranged(run.space)
+    return ", ".join(f"{limit.metric} {table.cost(limit.metric, best.tokens):.4g}" for limit in search.constraints)
 
 
 def watch(experiment: str, interval: float = 1.0) -> str:
@@ -119,7 +132,7 @@ def watch(experiment: str, interval: float = 1.0) -> str:
             status, errors = "STOPPED", []
         if journal.exists() and journal.stat().st_size != size:
             size = journal.stat().st_size
-            print(progress(load(journal)[0], total, started), flush=True)
+            print(progress(load(journal)[0], total, time.time() - started), flush=True)
         if status not in ("INITIALIZED", "RUNNING", "NO_MORE_TRIAL", "TUNER_NO_MORE_TRIAL"):
             for error in errors:
                 print(f"error: {error}", flush=True)

@@ -157,9 +157,7 @@ class Feasible:
         """Draw ``n`` architectures that keep the limits; fewer only where hardly any do. Returns: (n, keys)."""
         if self._listed is not None:
             return self._listed[rng.integers(len(self._listed), size=n)]
-        if self.exact:
-            return self._sampler_.draw(rng, n)
-        found, missing, batch = [], n, n + 8
+        found, missing, batch = [], n, n if self.exact else n + 8
         for _ in range(_ROUNDS):
             rows = self._sampler_.draw(rng, batch)
             kept = rows[self.mask(rows)][:missing]
@@ -167,7 +165,7 @@ class Feasible:
             missing -= len(kept)
             if not missing:
                 break
-            batch = min(2 * batch, _TRIALS)
+            batch = min(2 * batch + 8, _TRIALS)
         return np.concatenate(found)
 
     def every(self) -> IntArray | None:

@@ -49,6 +49,12 @@ def pair() -> nn.ModuleDict:
 
 
 class TestBinding:
+    def test_a_shared_key_stands_where_it_is_first(self) -> None:
+        layers = [LayerChoice([nn.Identity()], key=key) for key in ("a", "b", "a")]
+        mutator = BaseMutator(nn.Sequential(*layers))
+        assert [m.key for m in mutator.mutables] == ["a", "b"]
+        assert mutator.mutables[0] is layers[0]
+
     def test_mutables_and_keys(self, name: str, model: nn.Module) -> None:
         mutator = BaseMutator(model)
         assert [m.key for m in mutator.undedup_mutables] == EXPECTED[name]

@@ -13,10 +13,10 @@ import torch
 import yaml
 
 from mutators import extract, load_subnet
-from nas_tuners.cli import main
 from nas_tuners.run import Run
 from nas_tuners.search import RandomSearch
 from search_spaces import Space
+from tests.nas_tuners.nas import Nas
 from tests.spaces import SPACES, layer
 
 TRIAL = """
@@ -29,34 +29,6 @@ if __name__ == "__main__":
     get_and_apply_next_architecture(build())
     sys.exit(3)  # not reached in a dry run
 """
-
-
-class Nas:
-    """Runs ``nas`` in this process. What it prints holds no traceback, and a failure is its exit code."""
-
-    def __init__(self, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.capfd, self.monkeypatch = capfd, monkeypatch
-
-    def __call__(self, *words: str, cwd: Path, code: int = 0) -> str:
-        """Returns: all that it printed."""
-        self.capfd.readouterr()
-        with self.monkeypatch.context() as context:
-            context.chdir(cwd)
-            context.setattr(sys, "path", [*sys.path])
-            before = set(sys.modules)
-            exited = main(words)
-            for name in set(sys.modules) - before:
-                if name in ("own", "trial"):  # another test's module of the same name is another one
-                    del sys.modules[name]
-        out, err = self.capfd.readouterr()
-        assert exited == code, out + err
-        assert "Traceback" not in out + err
-        return out + err
-
-
-@pytest.fixture
-def nas(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Nas:
-    return Nas(capfd, monkeypatch)
 
 
 @pytest.mark.parametrize(

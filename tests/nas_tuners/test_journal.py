@@ -163,6 +163,12 @@ def test_a_journal_killed_within_its_header_can_be_begun_again(tmp_path: Path) -
     path.write_text('{"event": "head')
     with pytest.warns(RuntimeWarning, match="cut short"), pytest.raises(JournalError, match="nothing to resume"):
         Run.resume(RandomSearch(), path)
+    path.write_text('{"event": "head')
+    with pytest.warns(RuntimeWarning, match="cut short"):
+        run = start(path)
+    drive(run, 3)
+    run.close()
+    assert resume(path).search.counts.told == 3
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write into any folder")

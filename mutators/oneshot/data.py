@@ -1,0 +1,97 @@
+"""Batches in an order that is a function of seed and epoch, from any loader, and from any place in an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from mutators.oneshot.errors import OneShotError
+from mutators.oneshot.rng import seed_of, seeded_rng
+
+_ORDER = 2**32 - 1  # in the place of a batch's number: the seed of what draws the order
+
+
+def batches(loader: Any, seed: int, epoch: int = 0, skip: int = 0, rank: int = 0) -> Iterator[Any]:
+    """Walk once over ``loader``, from batch ``skip`` on.
+
+    While the loader draws anything (the order, augmentation), torch's, NumPy's and Python's global generators are
+    lent to it with a seed made of (seed, epoch, rank, batch); generators that a ``DataLoader`` and its sampler hold
+    themselves are seeded at the start. So the batches are the same for the same numbers, whatever else happens in the
+    process. A loader of the user's own must draw from these generators, or from none that lives longer than an epoch.
+
+    What is skipped is loaded and dropped: workers' random numbers then are right too, and it takes as long.
+    """
+    for generator in generators(loader):
+        generator.manual_seed(seed_of(seed, epoch, rank, _ORDER))
+    with seeded_rng(seed, epoch, rank, _ORDER):
+        iterator = iter(loader)
+    index = 0
+    while True:
+        with seeded_rng(seed, epoch, rank, index):
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+        if index >= skip:
+            yield batch
+        index += 1
+
+
+def generators(loader: Any) -> list[torch.Generator]:
+    """The generators that a ``DataLoader`` and its samplers hold, each once."""
+    sampler = getattr(loader, "sampler", None)
+    holders = (loader, sampler, getattr(loader, "batch_sampler", None))
+    found = {id(held): held for held in (getattr(holder, "generator", None) for holder in holders)}
+    return [held for held in found.values() if isinstance(held, torch.Generator)]
+
+
+def check_loader(loader: Any, processes: int = 1, resumable: bool = False) -> None:
+    """Refuse loaders whose batches cannot be the same again.
+
+    Args:
+        loader: of training batches.
+        processes: of the distributed training.
+        resumable: whether checkpoints are written.
+
+    Raises:
+        OneShotError: it is an iterator, which can be walked once only; its workers outlive an epoch, with random
+            states that nobody can restore; or several processes would train on the same batches.
+    """
+    if isinstance(loader, Iterator):
+        raise OneShotError(f"the loader is an iterator ({type(loader).__name__}), wanted one that can start again.")
+    if not isinstance(loader, DataLoader):
+        return
+    if resumable and loader.persistent_workers:
+        raise OneShotError(
+            "the loader has persistent_workers=True, whose random states outlive an epoch and cannot be restored after "
+            "a kill: turn it off, or train without a checkpoint."
+        )
+    sharded = hasattr(loader.sampler, "set_epoch") or hasattr(loader.batch_sampler, "set_epoch")
+    if processes > 1 and not sharded and not isinstance(loader.dataset, IterableDataset):
+        raise OneShotError(
+            f"{processes} processes would train on the same batches: give the DataLoader a DistributedSampler."
+        )
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Move the tensors of a batch: in tuples, named tuples, lists and dicts, however deep."""
+    if isinstance(batch, torch.Tensor):
+        return batch if batch.device == device else batch.to(device, non_blocking=True)
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(item, device) for item in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(to_device(item, device) for item in batch)
+    if isinstance(batch, Mapping):
+        return {key: to_device(item, device) for key, item in batch.items()}
+    return batch
+
+
+def set_epoch(loader: Any, epoch: int) -> None:
+    """Call ``set_epoch`` of the loader and of its samplers, where there is one, as ``DistributedSampler`` needs it."""
+    holders: list[Any] = [loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)]
+    for holder in holders:
+        if hasattr(holder, "set_epoch"):
+            holder.set_epoch(epoch)

@@ -1,0 +1,88 @@
+"""Optimizer, learning rate and half precision of supernet training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from mutators.oneshot.config import TrainConfig
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return SGD or AdamW over the parameters that want gradients; decay on those of two or more dimensions only.
+
+    Both leave a parameter alone whose gradient is None: no momentum moves it and no decay shrinks it.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+
+
+def lr_factor(config: TrainConfig, step: int, steps: int, steps_per_epoch: int) -> float:
+    """What the learning rate of ``step``, of ``steps``, is multiplied by.
+
+    With W steps of warm-up: (step + 1) / W before step W. From there t goes from 0 to 1 - 1 / (steps - W), and the
+    factor is (1 + cos(pi t)) / 2, or 1 - t, or 1.
+    """
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    if config.schedule == "constant":
+        return 1.0
+    t = (step - warmup) / (steps - warmup)
+    return (1 + math.cos(math.pi * t)) / 2 if config.schedule == "cosine" else 1 - t
+
+
+class Update:
+    """One optimizer step after backward passes, and the gradients' end.
+
+    Args:
+        optimizer: whose parameters have the gradients.
+        clip_norm: see :class:`TrainConfig`.
+        scale: whether losses are scaled, as half precision needs it.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, clip_norm: float | None, scale: bool) -> None:
+        self.optimizer, self.clip_norm = optimizer, clip_norm
+        self.scaler = torch.amp.GradScaler("cuda", enabled=scale)
+        self.base_lrs = [float(group["lr"]) for group in optimizer.param_groups]
+        self.parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradients of ``loss``, ()."""
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def gradients(self) -> list[torch.Tensor]:
+        """Those that exist: of the parameters that the paths of this step ran."""
+        return [p.grad for p in self.parameters if p.grad is not None]
+
+    def step(self, factor: float) -> None:
+        """Cut the gradients if wanted, and update at ``factor`` of the learning rates."""
+        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = lr * factor
+        if self.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def clear(self) -> None:
+        """Set all gradients to None, not to zero: what the next path does not run must not move."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+def bad_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> Sequence[str]:
+    """What is wrong with an optimizer of the user's own for ``model``."""
+    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    lost = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in known]
+    return [f"the optimizer does not have {len(lost)} of the model's parameters, such as {lost[0]!r}"] if lost else []

@@ -1,0 +1,135 @@
+"""The score of one path of a supernet, without a trace on the supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from mutators.oneshot.batchnorm import (
+    Forward,
+    device_of,
+    kept_modes,
+    kept_statistics,
+    normalising_by_batch,
+    recalibrate_bn,
+    run,
+)
+from mutators.oneshot.data import batches as walk_batches
+from mutators.oneshot.data import generators, to_device
+from mutators.oneshot.errors import OneShotError
+from mutators.oneshot.rng import kept_rng
+from mutators.oneshot.switch import applied
+from search_spaces.schema import Choices
+
+Metric = Callable[[Any, Any], Any]
+
+
+def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The share of images whose highest logit is the target's. outputs: (N, C), targets: (N,). Returns: ()."""
+    return (outputs.argmax(dim=1) == targets).double().mean()
+
+
+def evaluate(
+    supernet: nn.Module,
+    choices: Choices,
+    valid_loader: Iterable[Any],
+    calibration_loader: Iterable[Any] | None = None,
+    *,
+    batches: int | None = 20,
+    valid_batches: int | None = None,
+    seed: int = 0,
+    bn_training_mode: bool = False,
+    metric: Metric = accuracy,
+    forward: Forward | None = None,
+) -> dict[str, Any]:
+    """Score an architecture by the supernet's weights.
+
+    All candidates are scored alike: with the same ``seed`` they see the same batches of both loaders. A loader that
+    shuffles gives a random part of the data in this way; of one that does not, ``valid_batches`` takes the first.
+
+    Afterwards the supernet is as it was: its batch norms' statistics, training modes, applied choices, a bound
+    mutator, and the generators, global and of the loaders; also after an exception.
+
+    Args:
+        supernet: with choices, bound to a mutator or not, on the device of its parameters.
+        choices: the architecture.
+        valid_loader: of batches (inputs, targets) that were not trained on.
+        calibration_loader: of training batches, for :func:`recalibrate_bn`; None: the supernet's own statistics
+            count, which are a mixture of those of all paths.
+        batches: of the calibration; None: all.
+        valid_batches: of the validation; None: all.
+        seed: of both loaders' order.
+        bn_training_mode: normalise by the validation batch, as MMRazor's option does. Scores then depend on the size
+            of the batches; without effect on the statistics that are kept.
+        metric: (outputs, targets) to the mean over the batch: a number, or numbers by name.
+        forward: (model, batch) to (outputs, targets), for other batches; None: of (inputs, targets).
+
+    Returns: the metric over all images, as "default" or by its names; "images" and "calibration_batches" that it was
+        computed with; and the "seed".
+
+    Raises:
+        ChoiceError: the choices do not fit the supernet.
+        OneShotError: a loader has too few batches, or both a calibration and ``bn_training_mode`` are asked for.
+    """
+    if bn_training_mode and calibration_loader is not None:
+        raise OneShotError("bn_training_mode needs no calibration_loader: give one of them.")
+    for name, count in (("batches", batches), ("valid_batches", valid_batches)):
+        if count is not None and count < 1:
+            raise OneShotError(f"{name} is {count}, wanted at least 1, or None for all.")
+    with _untouched(supernet, (valid_loader, calibration_loader)), applied(supernet, choices):
+        calibrated = 0
+        with kept_statistics(supernet):
+            if calibration_loader is not None:
+                calibrated = recalibrate_bn(supernet, calibration_loader, batches, seed=seed, forward=forward)
+            with normalising_by_batch(supernet) if bn_training_mode else _evaluating(supernet):
+                scores, images = _score(supernet, valid_loader, valid_batches, seed, metric, forward or _pair)
+    return {**scores, "images": images, "calibration_batches": calibrated, "seed": seed}
+
+
+def _score(
+    model: nn.Module, loader: Iterable[Any], limit: int | None, seed: int, metric: Metric, forward: Forward
+) -> tuple[dict[str, float], int]:
+    """The means of the metrics, weighted by the size of the batches, and the number of images."""
+    sums: dict[str, Any] = {}
+    images = done = 0
+    device = device_of(model)
+    with torch.no_grad():
+        for batch in islice(walk_batches(loader, seed), limit):
+            outputs, targets = forward(model, to_device(batch, device))
+            values = metric(outputs, targets)
+            for name, value in (values if isinstance(values, Mapping) else {"default": values}).items():
+                sums[name] = sums.get(name, 0.0) + value * len(targets)
+            images, done = images + len(targets), done + 1
+    if done < (limit or 1):
+        raise OneShotError(f"the validation loader has {done} batches, wanted {limit or 'at least 1'}.")
+    return {name: float(total) / images for name, total in sums.items()}, images
+
+
+def _pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
+    _, targets = batch
+    return run(model, batch), targets
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    with kept_modes(model):
+        model.eval()
+        yield
+
+
+@contextmanager
+def _untouched(model: nn.Module, loaders: Iterable[Any]) -> Iterator[None]:
+    """Put back training modes, the global generators, and those of the loaders."""
+    held = [generator for loader in loaders for generator in generators(loader)]
+    states = [generator.get_state() for generator in held]
+    try:
+        with kept_rng(), kept_modes(model):
+            yield
+    finally:
+        for generator, state in zip(held, states, strict=True):
+            generator.set_state(state)

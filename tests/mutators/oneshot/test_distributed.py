@@ -1,0 +1,95 @@
+"""Two real processes against one with the doubled batch."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.utils.data import DataLoader, DistributedSampler
+
+from mutators.oneshot import OneShotError, TrainConfig, train_supernet
+from mutators.oneshot.data import check_loader
+from tests.mutators.oneshot import nets
+
+STEPS, BATCH = 12, 8
+CONFIG = {"epochs": 2, "lr": 0.1, "weight_decay": 0.01, "seed": 5, "checkpoint_every": 1}
+
+
+def shares(rank: int, processes: int) -> list[Any]:
+    """Batches of which those of all processes together are the doubled batch."""
+    x, y = nets.data(STEPS * BATCH * 2).tensors
+    whole = zip(x.split(BATCH * 2), y.split(BATCH * 2), strict=True)
+    return [(a.chunk(processes)[rank], b.chunk(processes)[rank]) for a, b in whole]
+
+
+def work(rank: int, folder: Path, init: str, ours: bool, strategy: str, stop: int | None) -> None:
+    import os
+
+    torch.set_num_threads(1)
+    port = init.rpartition(":")[2]
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    if not ours:
+        dist.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
+    model = nets.supernet(norm=False, seed=rank)  # the first one's weights count
+    config = TrainConfig(strategy=strategy, **CONFIG)  # type: ignore[arg-type]
+    loader: Any = shares(rank, 2)
+    if stop is not None:
+        loader = _Ending(loader, stop)
+    try:
+        train_supernet(model, loader, config, checkpoint=folder / "c.pt", progress=False)
+    except OneShotError:
+        assert stop is not None
+    assert dist.is_initialized() != ours
+    torch.save(model.state_dict(), folder / f"{rank}.pt")
+
+
+class _Ending(list[Any]):
+    """Ends early, the way a process ends that is killed: after its last checkpoint."""
+
+    def __init__(self, content: list[Any], stop: int) -> None:
+        super().__init__(content)
+        self.stop = stop
+
+    def __iter__(self) -> Any:
+        return iter(list.__getitem__(self, slice(self.stop)))
+
+
+def run_two(folder: Path, ours: bool = True, strategy: str = "uniform", stop: int | None = None) -> list[Any]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        init = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    mp.spawn(work, (folder, init, ours, strategy, stop), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ours", "strategy"), [(True, "uniform"), (False, "fair")])
+def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path, ours: bool, strategy: str) -> None:
+    first, second = run_two(tmp_path, ours, strategy)
+    alone = nets.supernet(norm=False, seed=0)
+    train_supernet(alone, shares(0, 1), TrainConfig(strategy=strategy, **CONFIG), progress=False)  # type: ignore[arg-type]
+    assert nets.same(first, second)
+    for name, tensor in alone.state_dict().items():
+        assert (first[name] - tensor).abs().max() <= 1e-5, name
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    (whole := tmp_path / "whole").mkdir()
+    (part := tmp_path / "part").mkdir()
+    unbroken = run_two(whole)
+    run_two(part, stop=5)
+    assert torch.load(part / "c.pt", weights_only=True)["step"] == 5
+    assert nets.same(run_two(part), unbroken)
+
+
+def test_processes_need_batches_of_their_own() -> None:
+    with pytest.raises(OneShotError, match="DistributedSampler"):
+        check_loader(DataLoader(nets.data()), processes=2)
+    sampler: Any = DistributedSampler(nets.data(), num_replicas=2, rank=1)
+    check_loader(DataLoader(nets.data(), sampler=sampler), processes=2)
