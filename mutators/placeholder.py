@@ -7,14 +7,14 @@ does not fit is reported at once, and then the model is as it was.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from torch import nn
 
+from mutators.building import argument_problems, build_module, to_callable
 from mutators.errors import ChoiceError
-from mutators.factory import FactoryError, find
 from mutators.mutables import Mutable
 from mutators.targets import DifferentiableEdge, DifferentiableOP, OneShotOP
 
@@ -25,6 +25,8 @@ TARGETS: dict[str, Callable[..., nn.Module]] = {
 }
 """What a mapping may name as a text."""
 
+_Built = TypeVar("_Built")
+_OURS = {"type", "choices", "choice_args"}
 _DEEPEST = 32
 """Placeholders within choices of placeholders; more than this, and a group contains itself."""
 
@@ -79,11 +81,11 @@ def convert_placeholders(model: nn.Module, mapping: Mapping[str, Mapping[str, An
     Args:
         model: with placeholders.
         mapping: by group ``{"type": target, "choices": {name: candidate}, "choice_args": {...}, **arguments}``. The
-            target is a class or function, or the name of one of :data:`TARGETS`; it is called with ``space_id``, the
-            built ``choices`` and the arguments, such as ``num_chosen``. A candidate is a class or function that
-            returns a module, or its name as "module:function", or ``{"type": one of these, **arguments}``. The
-            mapping's ``choices`` have precedence over the placeholder's, as in MMRazor, and so have its
-            ``choice_args``, name by name; both have it over a candidate's own arguments.
+            target is a class or function, its name as "module:function", or one of :data:`TARGETS`; it is called with
+            ``space_id``, the built ``choices`` and the arguments, such as ``num_chosen``. A candidate is a class or
+            function that returns a module, its name, or ``{"type": one of these, **arguments}``. The mapping's
+            ``choices`` have precedence over the placeholder's, as in MMRazor, and so have its ``choice_args``, name
+            by name; both have it over a candidate's own arguments.
 
     Returns: the model, or what stands for it if it is a placeholder itself.
 
@@ -108,6 +110,8 @@ class _Plan:
     """What becomes of each placeholder. Nothing is changed before :meth:`carry_out`."""
 
     def __init__(self, mapping: Mapping[str, Any]) -> None:
+        if not isinstance(mapping, Mapping):
+            raise ChoiceError(f"the mapping is {mapping!r}, wanted an object {{group: {{type, choices, ...}}}}.")
         self.mapping = mapping
         self.planned: dict[Placeholder, nn.Module] = {}
         self.problems: list[str] = []
@@ -121,24 +125,23 @@ class _Plan:
             if depth >= _DEEPEST:
                 self.problems.append(f"{where}: {depth} placeholders within each other: does a group contain itself?")
                 return
-            built = _build(module, self.mapping, self.problems, where)
+            built = _attempt(self.problems, where, partial(_build, module, self.mapping))
             if built is not None:
                 self.planned[module] = built
                 self.scan(built, name, depth + 1)
 
     def disagreements(self) -> Iterator[str]:
         """Placeholders that share a space_id and do not become the same decision."""
-        first: dict[str, tuple[type, Any]] = {}
+        first: dict[str, Any] = {}
         for placeholder, built in self.planned.items():
-            if isinstance(built, Mutable):
-                offer = first.setdefault(placeholder.space_id, (type(built), built.domain))
-                if offer != (type(built), built.domain):
-                    yield (
-                        f"space_id {placeholder.space_id!r} is {offer[0].__name__} {offer[1]} and "
-                        f"{type(built).__name__} {built.domain}: one space_id is one decision"
-                    )
+            if isinstance(built, Mutable) and first.setdefault(placeholder.space_id, built.domain) != built.domain:
+                yield (
+                    f"space_id {placeholder.space_id!r} is {first[placeholder.space_id]} and {built.domain}: "
+                    "one space_id is one decision"
+                )
 
     def carry_out(self, model: nn.Module) -> nn.Module:
+        """Put everything in its place. Returns: the model, or what stands for it."""
         for tree in [model, *self.planned.values()]:
             for module in tree.modules():
                 for name, child in module._modules.items():
@@ -153,93 +156,70 @@ class _Plan:
         return module
 
 
-def _build(placeholder: Placeholder, mapping: Mapping[str, Any], problems: list[str], where: str) -> nn.Module | None:
-    """Return the choice for one placeholder, or None and say why."""
+def _build(placeholder: Placeholder, mapping: Mapping[str, Any]) -> nn.Module:
+    """Return the choice for one placeholder.
+
+    Raises:
+        ChoiceError: it cannot be built; ``problems`` says why.
+    """
+    entry = _entry(placeholder, mapping)
+    problems: list[str] = []
+    target = _attempt(problems, "type", lambda: to_callable(entry.get("type"), TARGETS))
+    modules = _attempt(problems, "", lambda: _candidates(placeholder, entry))
+    arguments = {name: value for name, value in entry.items() if name not in _OURS}
+    arguments |= {"space_id": placeholder.space_id, "choices": modules}
+    if target is not None:
+        problems += argument_problems(target, arguments)
+    if target is None or problems:
+        raise ChoiceError("", problems)
+    return build_module(target, arguments)
+
+
+def _entry(placeholder: Placeholder, mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the mapping says for a placeholder's group, with choices and ``choice_args`` as they count."""
     entry = mapping.get(placeholder.group)
     if not isinstance(entry, Mapping):
         known = ", ".join(map(repr, mapping)) or "no group at all"
         said = f"is {entry!r}, wanted an object" if placeholder.group in mapping else f"is missing: there is {known}"
-        problems.append(f"{where}: the group's entry in the mapping {said}")
-        return None
-    before = len(problems)
-    target, offered = entry.get("type"), entry.get("choices", placeholder.choices)
-    target = TARGETS.get(target, target) if isinstance(target, str) else target
-    if not callable(target):
-        got = "is missing" if target is None else f"is {target!r}"
-        problems.append(f"{where}: type {got}, wanted a class, a function, or one of {', '.join(TARGETS)}")
+        raise ChoiceError("", [f"the group's entry in the mapping {said}"])
+    own, groups = placeholder.choice_args, entry.get("choice_args", {})
+    if not isinstance(groups, Mapping):
+        raise ChoiceError("", [f"choice_args are {groups!r}, wanted an object of keyword arguments"])
+    return {"choices": placeholder.choices, **entry, "choice_args": {**own, **groups}}
+
+
+def _candidates(placeholder: Placeholder, entry: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """The candidates of a placeholder, built."""
+    offered = entry["choices"]
     if not isinstance(offered, Mapping) or not offered:
         got = "are missing, in the mapping and in the placeholder" if offered is None else f"are {offered!r}"
-        problems.append(f"{where}: choices {got}, wanted {{name: class, function or object with a type}}")
-        return None
-    arguments = {**placeholder.choice_args, **entry.get("choice_args", {})}
-    modules = {
-        name: _candidate(candidate, arguments, "choices" not in entry, problems, f"{where}, choice {name!r}")
-        for name, candidate in offered.items()
-    }
-    rest = {name: value for name, value in entry.items() if name not in ("type", "choices", "choice_args")}
-    if callable(target):
-        wrong = argument_problems(target, {"space_id": placeholder.space_id, "choices": modules, **rest})
-        problems += [f"{where}: {problem}" for problem in wrong]
-    if len(problems) > before:
-        return None
-    return _called(target, {"space_id": placeholder.space_id, "choices": modules, **rest}, problems, where)
+        raise ChoiceError("", [f"choices {got}, wanted {{name: class, function or object with a type}}"])
+    problems: list[str] = []
+    built: dict[str, nn.Module] = {}
+    for name, candidate in offered.items():
+        if isinstance(candidate, nn.Module) and offered is placeholder.choices:
+            built[name] = candidate
+            continue
+        module = _attempt(problems, f"choice {name!r}", partial(_candidate, candidate, entry["choice_args"]))
+        if module is not None:
+            built[name] = module
+    if problems:
+        raise ChoiceError("", problems)
+    return built
 
 
-def _candidate(
-    given: Any, arguments: Mapping[str, Any], may_be_module: bool, problems: list[str], where: str
-) -> nn.Module | None:
-    """Return one candidate, built, or None and say why."""
+def _candidate(given: Any, arguments: Mapping[str, Any]) -> nn.Module:
     if isinstance(given, nn.Module):
-        if not may_be_module:
-            problems.append(f"{where} is a {type(given).__name__}, which all placeholders would share: give its class")
-        return given
+        raise ChoiceError("", [f"it is a {type(given).__name__}, which all placeholders would share: give its class"])
+    factory = to_callable(given.get("type") if isinstance(given, Mapping) else given)
     own = {name: value for name, value in given.items() if name != "type"} if isinstance(given, Mapping) else {}
-    factory = given.get("type") if isinstance(given, Mapping) else given
-    if isinstance(factory, str):
-        try:
-            factory = find(factory)
-        except FactoryError as error:
-            problems.append(f"{where}: {error}")
-            return None
-    if not callable(factory):
-        problems.append(
-            f'{where} is {given!r}, wanted a class, a function, "module:function", or an object with `type`'
-        )
-        return None
-    wrong = argument_problems(factory, {**own, **arguments})
-    problems += [f"{where}: {problem}" for problem in wrong]
-    return None if wrong else _called(factory, {**own, **arguments}, problems, where)
+    return build_module(factory, {**own, **arguments})
 
 
-def _called(factory: Any, arguments: Mapping[str, Any], problems: list[str], where: str) -> nn.Module | None:
+def _attempt(problems: list[str], where: str, build: Callable[[], _Built]) -> _Built | None:
+    """Return what ``build`` returns; or None, and add its problems."""
     try:
-        built = factory(**arguments)
-    except Exception as error:  # whatever the author's code raises, the reader has to learn which place it was
-        problems.append(f"{where}: {_name(factory)} failed: {type(error).__name__}: {error}")
+        return build()
+    except ChoiceError as error:
+        problems += [f"{where}: {problem}" if where else problem for problem in error.problems]
         return None
-    if isinstance(built, nn.Module):
-        return built
-    problems.append(f"{where}: {_name(factory)} returned a {type(built).__name__}, wanted an nn.Module")
-    return None
-
-
-def argument_problems(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> list[str]:
-    """Which keyword arguments ``factory`` lacks, and which it does not take; empty also if it does not tell."""
-    try:
-        known = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    named = {p.name: p for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    found = [
-        f"{_name(factory)} lacks the argument {name!r}"
-        for name, p in named.items()
-        if p.default is p.empty and name not in arguments
-    ]
-    if not any(p.kind is p.VAR_KEYWORD for p in known):
-        takes = ", ".join(named) or "none"
-        found += [f"{_name(factory)} takes no {name!r}, only {takes}" for name in arguments if name not in named]
-    return found
-
-
-def _name(factory: Any) -> str:
-    return getattr(factory, "__name__", None) or repr(factory)

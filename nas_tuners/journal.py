@@ -55,8 +55,8 @@ class Journal:
         except BlockingIOError:
             os.close(self._fd)
             raise JournalError(
-                f"{self.path} is in use by another process, perhaps a tuner that outlived its experiment: "
-                "end it first (nas resume does that)."
+                f"{self.path} is in use by another process: a search that still runs, or a tuner that outlived its "
+                "experiment. Wait for the one; end the other (nas resume does that)."
             ) from None
 
     def _begin(self, header: Event | None) -> None:

@@ -64,12 +64,13 @@ def plot(run: Run, header: Event, path: str | os.PathLike[str], cost: str | None
 def _figure(run: Run, header: Event, told: list[Trial], costs: Costs | None) -> Figure:
     try:
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError:
         raise PlotError('drawing needs matplotlib: pip install "nas-tuners[plots]"') from None
     shown = _most_changed(shares_of(run.space, told))
     rows = -(-len(shown) // _COLUMNS)
     heights = [_TOP, 0.9 + rows * _ROW] if rows else [_TOP]
-    figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, sum(heights)), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
     upper, *lower = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     panels = upper.subplots(1, 1 if costs is None else 2, squeeze=False)[0]
     upper.suptitle(_title(run, header), fontsize=11, color=_INK)

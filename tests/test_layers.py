@@ -37,10 +37,9 @@ HEAVY = {
     "yaml": (3, 5),
     "psutil": (5,),
     "sklearn": (5,),
-    "scipy": (2, 5),
     "matplotlib": (4,),
 }
-LAZY = ("matplotlib", "scipy")  # only within functions: slow to import, and the one is an extra
+LAZY = ("matplotlib",)  # only within functions: an extra, and slow to import
 NNI_ALLOWED = {"mutators/trial.py", "nas_tuners/adapter.py"}
 
 
@@ -127,7 +126,7 @@ def test_there_is_no_circle() -> None:
         ("import nas_tuners; nas_tuners.AnnealingTuner", ("torch", "nni.nas")),
         ("import mutators", ("torch", "nni")),
         ("import nas_tuners.cli", ("torch", "nni", "numpy")),
-        ("import nas_tuners.loop, nas_tuners.plots", ("torch", "nni", "matplotlib", "scipy")),
+        ("import nas_tuners.loop, nas_tuners.plots", ("torch", "nni", "matplotlib")),
     ],
 )
 def test_what_is_imported_is_light(statement: str, forbidden: tuple[str, ...]) -> None:

@@ -79,7 +79,8 @@ def numbers_of(algorithm: str, texts: Iterable[str]) -> dict[str, Any]:
     Raises:
         CommandError: one is malformed, or the algorithm has no such argument; all problems are named.
     """
-    known = [name for name in inspect.signature(algorithm_of(algorithm)).parameters if name not in _OPTIONS]
+    parameters = inspect.signature(algorithm_of(algorithm).__init__).parameters  # of the class it would be __new__'s
+    known = [name for name in list(parameters)[1:] if name not in _OPTIONS]
     given, problems = {}, []
     for text in texts:
         name, equals, value = text.partition("=")

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
@@ -42,9 +42,16 @@ class Job:
             JournalError: its header has none, or one of another kind.
         """
         try:
-            return cls(**header["command"])
+            job = cls(**header["command"])
         except (KeyError, TypeError):
-            raise JournalError(f"{path}, line 1: wanted the header of a run of nas search or nas rank.") from None
+            job = None
+        if job is None or not (isinstance(job.functions, dict) and isinstance(job.folder, str)):
+            raise JournalError(f"{path}, line 1: wanted the header of a run of nas search or nas rank.")
+        return job
+
+    def function(self, role: str) -> Imported:
+        """Return what evaluates, such as ``evaluate``; not imported yet."""
+        return Imported(str(self.functions.get(role)))
 
 
 def search(
@@ -106,7 +113,7 @@ def begun(
     _refuse_what_exists(folder)
     _look_in(job.folder)
     check_functions(evaluate)
-    run = Run.start(made, space, optimize_mode, folder / NAME, command=job.__dict__)
+    run = Run.start(made, space, optimize_mode, folder / NAME, command=asdict(job))
     if made.constraints:
         about = "" if made.feasible_share_exact else "about "
         limits = ", ".join(map(str, made.constraints))
@@ -133,7 +140,7 @@ def resumed(made: Search, job: Job, path: Path) -> Run:
 
 def resume_search(job: Job, header: Event, path: Path) -> list[str]:
     """Go on with a run of ``nas search``. Returns: lines that say what was found."""
-    path, evaluate = path.resolve(), Imported(job.functions["evaluate"])
+    path, evaluate = path.resolve(), job.function("evaluate")
     run = resumed(search_of(job, header, path), job, path)
     conduct(run, job, evaluate, path)
     return found(run, path)
@@ -153,20 +160,14 @@ def search_of(job: Job, header: Event, path: Path) -> Search:
 
 def conduct(run: Run, job: Job, evaluate: Evaluate, path: Path) -> None:
     """Search, and show progress; say how to go on if that is interrupted."""
-    progress = Progress(job.trials)
     try:
-        run_search(run, evaluate, job.trials, job.workers, progress)
+        with Progress(job.trials) as progress:
+            run_search(run, evaluate, job.trials, job.workers, progress)
     except KeyboardInterrupt:
-        progress.close()
         counts = run.search.counts
         done = f"{counts.told + counts.failed} of {job.trials} trials"
         said = f"interrupted after {done}; nothing is lost. Go on with: nas resume {path.parent}"
         raise KeyboardInterrupt(said) from None
-    except BaseException:
-        progress.close()
-        raise
-    else:
-        progress.close()
     finally:
         run.close()
 

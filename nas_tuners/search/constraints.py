@@ -18,8 +18,9 @@ from search_spaces.domains import is_number
 
 LIST_LIMIT = 2**18  # up to so many feasible architectures are listed, and the search ends with the last of them
 _TRIALS = 2**14  # drawn at a time, to see how many keep the other limits
-_MOST_TRIALS = 2**20  # then limits that were never all kept are called impossible
-_ROUNDS = 256  # of drawing, before a sample comes out short
+_MOST_TRIALS = 2**18  # then limits that were never all kept are called impossible
+_LEAST = 1e-4  # of the direct draws that have to keep the other limits too
+_ROUNDS = 32  # of drawing, half a million at most, before a sample comes out short
 
 Constraints = Mapping[str, float | Sequence[float | None]]
 """``{"macs": 330e6}``, or ``{"macs": [290e6, 330e6]}`` with None for an open end. Limits are inclusive."""
@@ -110,7 +111,8 @@ class Feasible:
 
     Raises:
         CostError: the table is of another space.
-        ConstraintError: nothing keeps the limits; the nearest reachable cost is named.
+        ConstraintError: nothing keeps the limits; the nearest reachable cost is named. Also where several limits, or
+            one narrow range in a space of more than 2^40, are kept by so little that it can hardly be drawn.
     """
 
     def __init__(self, space: Space, table: CostTable, limits: Sequence[Limit]) -> None:
@@ -203,6 +205,9 @@ class Feasible:
             rows = self._sampler_.draw(rng, _TRIALS)
             kept, tried = kept + int(self.mask(rows).sum()), tried + _TRIALS
         self._complain_if_none(rows[:kept], rows)
+        if kept < _LEAST * tried:
+            limits = " and ".join(map(str, self.limits))
+            raise ConstraintError(f"{limits}: {kept} of {tried} draws keep that, too few to search. Widen the limits.")
         return kept / tried
 
     def _complain_if_none(self, kept: IntArray, rows: IntArray) -> None:

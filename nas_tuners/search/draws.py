@@ -18,7 +18,7 @@ from search_spaces.cost.table import CostTable
 _log = logging.getLogger(__name__)
 _BATCH = 16  # rows of an array that are worth checking as an array
 _PATIENCE = 16  # proposals of an algorithm that are all known, before the base draws an unknown one itself
-_LAST_DRAWS = 1000  # draws in vain, before what is left of a space too large to list is given up
+_LAST_DRAWS = 20  # samples in vain, before what is left of a space too large to list is given up
 
 
 class SearchError(RuntimeError):

@@ -54,3 +54,12 @@ def test_one_shot_by_hand(tmp_path: Path) -> None:
     (score,) = re.findall(r"best of 36 architectures: ([\d.]+)", said)
     assert float(score) > 0.5
     assert float(re.findall(r"largest difference of logits ([\d.e+-]+)", said)[0]) < 1e-5
+
+
+def test_darts_on_digits(tmp_path: Path) -> None:
+    said = run(str(EXAMPLES / "darts" / "train.py"), "--smoke", cwd=tmp_path, home=tmp_path)
+    cells = re.findall(r"  (\w+_n\d) = (\w+)\(n\d\) \+ (\w+)\(n\d\)", said)
+    assert [name for name, *_ in cells] == ["normal_n2", "normal_n3", "reduce_n2", "reduce_n3"]
+    assert not any("none" in operations for _, *operations in cells)
+    (accuracy,) = re.findall(r"trained from scratch: ([\d.]+)", said)
+    assert float(accuracy) > 0.7

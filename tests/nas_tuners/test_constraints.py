@@ -118,6 +118,15 @@ def test_limits_that_contradict_each_other() -> None:
     assert time.perf_counter() - began < 5
 
 
+def test_a_range_too_narrow_to_draw_from_is_an_error_and_no_endless_loop() -> None:
+    rng = np.random.default_rng(1)
+    table = table_of([rng.integers(10**5, 3 * 10**7, 9).tolist() for _ in range(25)])
+    began = time.perf_counter()
+    with pytest.raises(ConstraintError, match=r"too few to search|none was found"):
+        RandomSearch(constraints={"macs": [300_000_000, 300_000_001]}, cost_table=table).setup(table.space)
+    assert time.perf_counter() - began < 5
+
+
 costs = st.lists(
     st.lists(st.integers(0, 30) | st.floats(0, 30, width=32), min_size=1, max_size=5), min_size=1, max_size=5
 )
