@@ -20,9 +20,9 @@ from mutators import extract, get_and_apply_next_architecture
 from mutators.oneshot import TrainConfig, evaluate, train_supernet
 from search_spaces.shufflenet_v2 import Stage
 
-sys.path.append(str(Path(__file__).parent.parent / "quickstart"))  # the images are loaded as there
-from data import Data, Split, load  # noqa: E402
-from training import accuracy  # noqa: E402
+sys.path.append(str(Path(__file__).resolve().parent.parent / "quickstart"))  # the images are loaded as there
+from data import Data, Split, load
+from training import accuracy
 
 # Settings that every process of the example shares; run.py sets them.
 DATA = os.environ.get("SPOS_DATA", "/usr/share/datasets/fashion-mnist")
@@ -50,7 +50,7 @@ def loader(split: Split, shuffle: bool) -> DataLoader[Any]:
 
 def train(model: nn.Module, epochs: int, checkpoint: Path | None = None) -> None:
     """The same training for the supernet, the winner and the random networks."""
-    torch.set_num_threads(int(os.environ.get("SPOS_THREADS", "1")))
+    torch.set_num_threads(1)
     config = TrainConfig(epochs=epochs, lr=0.1, warmup_epochs=0.5, label_smoothing=0.1, clip_norm=5.0)
     train_supernet(model, loader(images().train, shuffle=True), config, checkpoint=checkpoint)
 

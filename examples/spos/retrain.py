@@ -9,7 +9,7 @@ import torch
 from net import EPOCHS, build, images, train
 from training import accuracy
 
-from mutators import OneShotMutator, load_mutable_cfg, load_subnet, save_subnet
+from mutators import OneShotMutator, apply_fixed_architecture, load_mutable_cfg, load_subnet, save_subnet
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
@@ -17,11 +17,9 @@ if __name__ == "__main__":
     folder = parser.parse_args().folder
 
     torch.manual_seed(0)
-    model, chosen = build(), load_mutable_cfg(folder / "choices.yml")
-    mutator = OneShotMutator()
-    mutator.prepare_from_supernet(model)
-    choices = mutator.choices_of(chosen)
-    network = mutator.deploy_subnet(model, chosen)
+    chosen = load_mutable_cfg(folder / "choices.yml")
+    choices = apply_fixed_architecture(build(), {key: choice["chosen"] for key, choice in chosen.items()})
+    network = OneShotMutator().deploy_subnet(build(), chosen)
     train(network, EPOCHS)
     save_subnet(folder, network, choices, factory=build)
 

@@ -47,7 +47,7 @@ def main() -> None:
     env = {**os.environ, **{f"SPOS_{name}": str(value) for name, value in settings.items()}}
     space, table = str(folder / "space.json"), str(folder / "macs.json")
 
-    run({**env, "SPOS_THREADS": "2"}, "python", "train.py")
+    run(env, "python", "train.py")
     run(env, "nas", "ss-gen", "-o", space, "--", sys.executable, "net.py")
     run(env, "nas", "cost", "net:build", "--input", "1,28,28", "-o", table)
     limit = middle(json.loads(Path(table).read_text()))
@@ -56,7 +56,7 @@ def main() -> None:
         "-o", str(folder / "search"))  # fmt: skip
     best = folder / "best"
     run(env, "nas", "export", str(folder / "search"), "-o", str(best))
-    winner = run({**env, "SPOS_THREADS": "2"}, "python", "retrain.py", str(best))
+    winner = run(env, "python", "retrain.py", str(best))
     low = int(0.95 * limit)
     run(env, "nas", "rank", space, "--score", "net:score", "--retrain", "net:retrain", "-n", str(options.random),
         "--cost-table", table, "--constraint", f"{low}<=macs<={limit}", "--workers", "2",
