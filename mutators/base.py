@@ -97,6 +97,7 @@ class Mutator(BaseMutator):
         super().__init__(model)
         self._sample: Sample | None = None
         self._picked: dict[str, list[int]] = {}
+        self._masks: dict[str, torch.Tensor] = {}
 
     @abstractmethod
     def sample_search(self) -> Sample:
@@ -117,6 +118,7 @@ class Mutator(BaseMutator):
         sample = self._checked(self.sample_search(), "sample_search")
         # Once here and not in every forward: reading a mask waits for its device.
         self._picked = {key: torch.nonzero(mask.detach()).flatten().tolist() for key, mask in sample.items()}
+        self._masks = {key: mask_of(picked, len(sample[key])) for key, picked in self._picked.items()}
         self._sample = sample
 
     def export(self) -> Sample:
@@ -133,16 +135,14 @@ class Mutator(BaseMutator):
     def on_forward_layer_choice(self, mutable: LayerChoice, *args: Any, **kwargs: Any) -> tuple[Any, torch.Tensor]:
         """Run the candidates that the sample does not exclude. Returns: the reduced output, (len(mutable),) bool."""
         mask, picked = self._of(mutable)
-        return combine([_weighted(mask, i, mutable[i](*args, **kwargs)) for i in picked], mutable.reduction), (
-            mask_of(picked, len(mutable))
-        )
+        outputs = [_weighted(mask, i, mutable[i](*args, **kwargs)) for i in picked]
+        return combine(outputs, mutable.reduction), self._masks[mutable.key]
 
     def on_forward_input_choice(self, mutable: InputChoice, tensor_list: list[Any]) -> tuple[Any, torch.Tensor]:
         """Select the inputs that the sample does not exclude. Returns: the reduced ones, (n_candidates,) bool."""
         mask, picked = self._of(mutable)
-        return combine([_weighted(mask, i, tensor_list[i]) for i in picked], mutable.reduction), (
-            mask_of(picked, mutable.n_candidates)
-        )
+        outputs = [_weighted(mask, i, tensor_list[i]) for i in picked]
+        return combine(outputs, mutable.reduction), self._masks[mutable.key]
 
     def _of(self, mutable: Mutable) -> tuple[torch.Tensor, Sequence[int]]:
         if self._sample is None:

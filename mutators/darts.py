@@ -98,7 +98,7 @@ class DartsMutator(Mutator):
             choices[key] = domain.choice(domain.token({"_idx": index}))
         return choices
 
-    def first_order_step(self, valid_loss: Loss) -> Tensor:
+    def first_order_backward(self, valid_loss: Loss) -> Tensor:
         """Set the parameters' ``grad`` to that of the validation loss at the current weights.
 
         Weights, their ``grad`` and buffers stay as they are. Step the parameters' optimizer afterwards.
@@ -112,8 +112,8 @@ class DartsMutator(Mutator):
             loss, gradients = first_order_gradient(self._fresh(valid_loss), self.parameters())
         return self._set(loss, gradients)
 
-    def second_order_step(self, train_loss: Loss, valid_loss: Loss, optimizer: torch.optim.SGD) -> Tensor:
-        """As :meth:`first_order_step`, at the weights after the step that ``optimizer`` would make on ``train_loss``.
+    def second_order_backward(self, train_loss: Loss, valid_loss: Loss, optimizer: torch.optim.SGD) -> Tensor:
+        """As :meth:`first_order_backward`, at the weights that a step of ``optimizer`` on ``train_loss`` would give.
 
         Args:
             train_loss: called three times, always on the same batch.
@@ -142,6 +142,7 @@ class DartsMutator(Mutator):
     def _set(self, loss: Tensor, gradients: list[Tensor]) -> Tensor:
         for parameter, gradient in zip(self.parameters(), gradients, strict=True):
             parameter.grad = gradient
+        self._sample = None  # its graph is used up: who forgets reset() is told so
         return loss
 
     def _layers(self) -> Iterator[tuple[str, LayerDomain]]:

@@ -169,15 +169,22 @@ def _choose(sites: list[Site], choices: Mapping[str, Choice]) -> None:
 
 
 def _in_place(model: nn.Module, sites: list[Site], choices: Mapping[str, Choice]) -> nn.Module:
-    """Replace the choices by their plain forms, inner ones first."""
-    memo: dict[int, nn.Module] = {id(module): module for module in model.modules()}  # what copies would be: themselves
+    """Replace the choices by their plain forms, which hold the very modules that were candidates."""
+    memo: dict[int, Any] = {id(module): module for module in model.modules()}  # copies would be the modules themselves
     kept = list(memo.values())
-    for site in reversed(sites):
-        memo[id(site.mutable)] = site.mutable._plain(indices_of(choices[site.key]), memo)
-    for module in [*kept, *memo.values()]:
+    plain = {id(site.mutable): site.mutable._plain(indices_of(choices[site.key]), memo) for site in sites}
+
+    def instead(module: nn.Module | None) -> nn.Module | None:
+        while id(module) in plain:  # a choice may have chosen a choice
+            module = plain[id(module)]
+        return module
+
+    for module in [*kept, *plain.values()]:
         for name, child in module._modules.items():
-            module._modules[name] = memo.get(id(child), child)
-    return memo[id(model)]
+            module._modules[name] = instead(child)
+    network = instead(model)
+    assert network is not None
+    return network
 
 
 def _check_probability(prob: float) -> None:

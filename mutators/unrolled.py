@@ -34,7 +34,8 @@ def second_order_gradient(
     The dependence of that step on ``arch`` is a Hessian-vector product, measured by a central finite difference.
 
     Args:
-        train_loss, valid_loss: each is called several times and has to see the same batch each time.
+        train_loss: called three times, and has to see the same batch each time.
+        valid_loss: called once.
         optimizer: of the weights, not stepped.
         arch: parameters that the losses depend on.
 

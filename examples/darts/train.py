@@ -47,9 +47,9 @@ def search(model: nn.Module, data: Images, epochs: int, batch: int, second_order
         for at, other in zip(for_weights, for_arch, strict=True):
             train_loss, valid_loss = loss_on(model, data, at), loss_on(model, data, other)
             if second_order:
-                valid = mutator.second_order_step(train_loss, valid_loss, weights)
+                valid = mutator.second_order_backward(train_loss, valid_loss, weights)
             else:
-                valid = mutator.first_order_step(valid_loss)
+                valid = mutator.first_order_backward(valid_loss)
             arch.step()
             mutator.reset()  # the mix of the new architecture
             weights.zero_grad()

@@ -75,6 +75,9 @@ def evaluate(
     Raises:
         ChoiceError: the choices do not fit the supernet.
         OneShotError: a loader has too few batches, or both a calibration and ``bn_training_mode`` are asked for.
+
+    Differs: Megvii's tester walks on through an unshuffled validation set, so that each candidate is scored on other
+    classes than the one before; MMRazor's option leaves the supernet with the statistics of what it scored.
     """
     if bn_training_mode and calibration_loader is not None:
         raise OneShotError("bn_training_mode needs no calibration_loader: give one of them.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,8 @@ def command_of(source: str) -> str | None:
     """The command whose run ``source`` is; None for an experiment, or where there is nothing at all."""
     if not Path(source).exists():
         return None
-    command = _header(journal_of(source)).get("command")
+    path = journal_of(source)
+    command = None if path.parent.name == "checkpoint" else _header(path).get("command")
     return str(command.get("name")) if isinstance(command, dict) else None
 
 
@@ -49,7 +51,9 @@ def again(source: str, trials: int | None = None, workers: int | None = None) ->
 
 
 def _header(path: Path) -> Event:
-    events, _ = read(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a line that was cut short: whoever opens the journal next tells of it
+        events, _ = read(path)
     if not events:
         raise CommandError(f"{path} is empty: nothing was begun; begin again.")
     return events[0]

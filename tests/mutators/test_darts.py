@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mutators import (
+    ChoiceError,
     DartsMutator,
     DifferentiableEdge,
     DifferentiableOP,
@@ -201,7 +202,7 @@ class TestGradients:
     def test_other_optimizers_are_refused(self, optimizer: Callable[..., torch.optim.Optimizer], message: str) -> None:
         model = Node()
         with pytest.raises(ValueError, match=message):
-            DartsMutator(model).second_order_step(lambda: 1 / 0, lambda: 1 / 0, optimizer(model.parameters()))
+            DartsMutator(model).second_order_backward(lambda: 1 / 0, lambda: 1 / 0, optimizer(model.parameters()))
 
 
 def _with(loss: Callable[[], Tensor], tensor: Tensor, value: Tensor) -> Tensor:
@@ -235,9 +236,9 @@ class TestSteps:
         before = {name: value.clone() for name, value in model.state_dict().items()}
         arch = [p.detach().clone() for p in mutator.parameters()]
         loss = (
-            mutator.first_order_step(lambda: model(x).square().mean())
+            mutator.first_order_backward(lambda: model(x).square().mean())
             if order == 1
-            else mutator.second_order_step(lambda: model(x).mean(), lambda: model(x).square().mean(), optimizer)
+            else mutator.second_order_backward(lambda: model(x).mean(), lambda: model(x).square().mean(), optimizer)
         )
         assert loss.shape == ()
         assert not loss.requires_grad
@@ -246,9 +247,16 @@ class TestSteps:
         assert all(torch.equal(p, a) for p, a in zip(mutator.parameters(), arch, strict=True))
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in mutator.parameters())
         first = [p.grad.clone() for p in mutator.parameters() if p.grad is not None]
-        mutator.first_order_step(lambda: 0 * model(x).sum())
+        mutator.first_order_backward(lambda: 0 * model(x).sum())
         assert all(p.grad is not None and not p.grad.any() for p in mutator.parameters())  # set, not added
         assert first
+
+    def test_a_forgotten_reset_is_named(self) -> None:
+        model = Node()
+        mutator = DartsMutator(model)
+        mutator.first_order_backward(lambda: model(torch.ones(1)).sum())
+        with pytest.raises(ChoiceError, match=r"call reset\(\) before the model"):
+            model(torch.ones(1))
 
     def test_weights_come_back_also_if_the_loss_fails(self) -> None:
         model, x = Normed(), torch.rand(8, 4)
@@ -256,7 +264,7 @@ class TestSteps:
         before = {name: value.clone() for name, value in model.state_dict().items()}
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         with pytest.raises(ZeroDivisionError):
-            mutator.second_order_step(lambda: model(x).sum(), lambda: 1 / 0, optimizer)
+            mutator.second_order_backward(lambda: model(x).sum(), lambda: 1 / 0, optimizer)
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
     @pytest.mark.parametrize("order", [1, 2])
@@ -275,9 +283,9 @@ class TestSteps:
 
         for _ in range(50):
             if order == 1:
-                mutator.first_order_step(loss)
+                mutator.first_order_backward(loss)
             else:
-                mutator.second_order_step(loss, loss, optimizer)
+                mutator.second_order_backward(loss, loss, optimizer)
             arch.step()
             mutator.reset()
             optimizer.zero_grad()

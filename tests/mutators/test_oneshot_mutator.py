@@ -229,7 +229,8 @@ class TestDeploying:
         with pytest.raises(ChoiceError, match="no supernet"):
             retrained.sample_subnet()
 
-    def test_nested_and_shared_choices_and_edges(self) -> None:
+    @pytest.mark.parametrize("first", ["node", "again"])
+    def test_nested_and_shared_choices_and_edges(self, first: str) -> None:
         inner = OneShotOP("inner", {"i": nn.Linear(1, 1), "j": nn.Identity()})
         outer = OneShotOP("outer", {"in": nn.Sequential(inner), "direct": inner})
         node = DifferentiableEdge(
@@ -239,7 +240,8 @@ class TestDeploying:
         class Model(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.node, self.again = node, inner
+                for name in sorted(("node", "again"), key=lambda name: name != first):
+                    self.add_module(name, node if name == "node" else inner)
 
             def forward(self, x: torch.Tensor) -> torch.Tensor:
                 return self.node([x, 2 * x]) + self.again(x)
@@ -254,6 +256,16 @@ class TestDeploying:
             assert torch.equal(network(x), model(x))
             assert network.state_dict().keys() == extract(model, subnet).state_dict().keys()
             assert not [m for m in network.modules() if isinstance(m, (LayerChoice, InputChoice))]
+
+    def test_a_choice_that_another_one_chose(self) -> None:
+        inner = OneShotOP("inner", {"i": nn.Linear(1, 1), "j": nn.Identity()})
+        model = nn.Sequential(
+            inner, OneShotOP("outer", {"direct": inner}), OneShotOP("top", {"x": nn.Sequential(inner)})
+        )
+        mutator = OneShotMutator()
+        kept = mutator.prepare_from_supernet(model)[0]["i"]
+        mutator.deploy_subnet(model, {"inner": "i", "outer": "direct", "top": "x"})
+        assert model[0] is model[1] is model[2][0] is kept
 
 
 class TestEvolving:

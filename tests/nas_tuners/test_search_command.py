@@ -154,7 +154,18 @@ def test_a_second_search_in_a_folder_is_told_to_resume(nas: Nas, folder: Path) -
 def test_a_search_killed_in_its_header_can_be_begun_again(nas: Nas, folder: Path) -> None:
     (folder / "run").mkdir()
     (folder / "run" / "journal.jsonl").write_text('{"event": "head')
+    assert "run/journal.jsonl is empty: nothing was begun" in nas("resume", "run", cwd=folder, code=1)
     assert "of 30 trials" in nas(*words(), cwd=folder)
+
+
+@pytest.mark.filterwarnings("default:.*cut short")
+def test_a_line_that_was_cut_short_is_told_of_once(nas: Nas, folder: Path) -> None:
+    nas(*words(), cwd=folder)
+    path = folder / "run" / "journal.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    said = nas("resume", "run", cwd=folder)
+    assert said.count("the last line was cut short") == 1
+    assert "of 30 trials" in said
 
 
 def test_ctrl_c_says_how_to_go_on_and_nothing_is_lost(nas: Nas, folder: Path) -> None:

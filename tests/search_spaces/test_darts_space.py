@@ -153,7 +153,7 @@ class TestRunning:
         def loss() -> torch.Tensor:
             return nn.functional.cross_entropy(model(x), y)
 
-        assert mutator.second_order_step(loss, loss, optimizer).isfinite()
+        assert mutator.second_order_backward(loss, loss, optimizer).isfinite()
         assert all(p.grad is not None and p.grad.any() for p in mutator.parameters())
         choices = mutator.export_choices()
         assert "none" not in {choice["_value"] for key, choice in choices.items() if "_p" in key}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -79,6 +81,8 @@ def train(checkpoint: Path | None, optimizer: str = "sgd", epochs: int = 4, work
     """Train a supernet with dropout, noise and shuffling from a fixed start. Returns: (model, losses)."""
     torch.set_num_threads(1)
     torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002  # a fresh process has states of its own, and they are in the checkpoint
     model = supernet(dropout=0.2)
     loader: DataLoader[Any] = DataLoader(Noisy(), batch_size=8, shuffle=True, num_workers=workers)
     config = TrainConfig(
