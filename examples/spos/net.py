@@ -26,8 +26,8 @@ from training import accuracy
 
 # Settings that every process of the example shares; run.py sets them.
 DATA = os.environ.get("SPOS_DATA", "/usr/share/datasets/fashion-mnist")
-LIMIT = int(os.environ.get("SPOS_LIMIT", "12000"))
-EPOCHS = int(os.environ.get("SPOS_EPOCHS", "8"))
+LIMIT = int(os.environ.get("SPOS_LIMIT", "8000"))
+EPOCHS = int(os.environ.get("SPOS_EPOCHS", "5"))
 FOLDER = Path(os.environ.get("SPOS_FOLDER", "runs/spos"))
 
 BATCH = 96

@@ -31,8 +31,8 @@ def run(env: dict[str, str], *command: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="four MNIST-like idx.gz files")
-    parser.add_argument("--limit", type=int, default=12000, help="images to train and validate with")
-    parser.add_argument("--epochs", type=int, default=8, help="of each retraining; the supernet gets twice as many")
+    parser.add_argument("--limit", type=int, default=8000, help="images to train and validate with")
+    parser.add_argument("--epochs", type=int, default=5, help="of each retraining; the supernet gets twice as many")
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--random", type=int, default=10, help="random networks to compare with")
     parser.add_argument("--smoke", action="store_true", help="as short as can be")
@@ -74,7 +74,7 @@ def middle(table: dict) -> int:
 def compare(winner: float, journal: Path) -> None:
     """The winner against the mean of random architectures of the same cost, all trained alike."""
     events = [json.loads(line) for line in journal.read_text().splitlines()]
-    others = [event["metrics"]["retrained"] for event in events if event["event"] == "tell"]
+    others = [event["metrics"]["default"] for event in events if event["event"] == "tell"]
     mean, spread = statistics.mean(others), statistics.stdev(others)
     print(f"winner {winner:.4f}; mean of {len(others)} random architectures of its cost {mean:.4f} +- {spread:.4f}")
 
