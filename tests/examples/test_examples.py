@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,33 @@ def test_darts_on_digits(tmp_path: Path) -> None:
     assert not any("none" in operations for _, *operations in cells)
     (accuracy,) = re.findall(r"trained from scratch: ([\d.]+)", said)
     assert float(accuracy) > 0.7
+
+
+@pytest.mark.skipif(
+    not FASHION_MNIST.is_dir(), reason="Fashion-MNIST is missing: apt-get install dataset-fashion-mnist"
+)
+def test_spos_in_three_steps_and_under_nni_killed_and_resumed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = run(str(EXAMPLES / "spos" / "run.py"), "--smoke", "-o", str(out), cwd=tmp_path, home=tmp_path)
+    assert "exact on 200 random architectures" in said
+    assert re.search(r"winner 0\.\d+; mean of 3 random architectures of its cost 0\.\d+", said)
+    assert "tau" in said
+
+    prepared = Experiment.of(tmp_path / "home", EXAMPLES, "spos", SPOS_FOLDER=str(out), SPOS_LIMIT="1500")
+    for name in ("space.json", "macs.json"):
+        shutil.copy(out / name, prepared.code)
+    config = prepared.code / "config.yml"
+    config.write_text(config.read_text().replace("maxTrialNumber: 60", "maxTrialNumber: 8"))
+    with prepared as experiment:
+        experiment.wait(lambda: experiment.told() >= 2, 200)
+        before = {trial["uid"]: trial["metrics"] for trial in experiment.show()["trials"] if trial["state"] == "told"}
+        experiment.kill_manager()
+        experiment.kill_dispatcher()
+        experiment.call("nas", "resume", experiment.id)
+        experiment.wait_until_done(300)
+        shown = experiment.show()
+    after = {trial["uid"]: trial["metrics"] for trial in shown["trials"] if trial["state"] == "told"}
+    assert shown["search"] == "Evolution"
+    assert before.items() <= after.items()
+    assert len(after) >= 6
+    assert shown["counts"]["failed"] == 0

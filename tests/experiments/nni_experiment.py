@@ -75,11 +75,13 @@ class Experiment:
         self.id = ""
 
     @classmethod
-    def of(cls, home: Path, folder: Path) -> Self:
-        """The experiment that a folder with a config.yml describes."""
+    def of(cls, home: Path, folder: Path, name: str = ".", **environment: str) -> Self:
+        """The experiment that ``folder / name / config.yml`` describes; all of ``folder`` is copied."""
         experiment = cls(home)
         shutil.rmtree(experiment.code)
         shutil.copytree(folder, experiment.code)
+        experiment.code /= name
+        experiment.env |= environment
         return experiment
 
     @staticmethod
