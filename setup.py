@@ -20,8 +20,7 @@ setup(
         "torch>=2.6",
         "numpy",
         "json5",
-        "tqdm",
-        "nni==3.0",
+        "nni==3.0",  # and with it psutil, PyYAML and tqdm, which the commands and the training use
         "setuptools<81",  # nnictl imports pkg_resources, which later releases no longer have
     ],
     extras_require={
