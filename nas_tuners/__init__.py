@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas_tuners.adapter import SearchTuner
+    from nas_tuners.loop import run_search
+    from nas_tuners.run import Run
     from nas_tuners.tuners import AnnealingTuner, EvolutionTuner, RandomTuner
 
-__all__ = ["AnnealingTuner", "EvolutionTuner", "RandomTuner", "SearchTuner"]
+__all__ = ["AnnealingTuner", "EvolutionTuner", "RandomTuner", "Run", "SearchTuner", "run_search"]
 
 _HOMES = {
     "AnnealingTuner": "tuners",
     "EvolutionTuner": "tuners",
     "RandomTuner": "tuners",
+    "Run": "run",
     "SearchTuner": "adapter",
+    "run_search": "loop",
 }
 
 

@@ -34,12 +34,12 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write atomically.
 
     Raises:
-        OneShotError: the folder does not exist or cannot be written to.
+        OneShotError: it cannot be written.
     """
     try:
         write_atomically(path, to_bytes({"format": FORMAT, **content}))
     except OSError as error:
-        raise OneShotError(f"cannot write the checkpoint {path}: {error.strerror}. Its folder has to exist.") from None
+        raise OneShotError(f"cannot write the checkpoint {path}: {error.strerror}.") from None
 
 
 def read_checkpoint(path: Path, about: Mapping[str, Any]) -> dict[str, Any] | None:

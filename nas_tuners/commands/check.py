@@ -52,8 +52,11 @@ def check(path: Path) -> str:
 
 
 def told(space: Space) -> str:
-    size = f"{space.size}" if space.size < 10**15 else f"{space.size:.4e}" if space.size < 10**300 else "very many"
-    return f"{len(space)} choices, {size} architectures, digest {space.digest}"
+    """The number of keys, the exact size, and the digest."""
+    digits = space.size.bit_length() * 0.30103
+    size = f"{space.size}" if digits < 4000 else f"about 10^{digits:.0f}"  # Python's own limit of text
+    about = f" (about {space.size:.1e})" if 7 < digits < 300 else ""
+    return f"{len(space)} choices, {size} architectures{about}, digest {space.digest}"
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

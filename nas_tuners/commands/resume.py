@@ -33,17 +33,25 @@ def resume(experiment: str, port: int | None = None) -> int:
             raise CommandError(
                 f"experiment {experiment} is {status} on port {entry['port']}: there is nothing to resume."
             )
+        _say("its tuner is gone: stopping what is left of it")
         nnictl("stop", experiment)
     for process in dispatchers:
+        _say(f"ending the tuner that was left over, process {process.pid}")
         _end(process)
     port = port or _free_port(int(entry.get("port") or 0))
     for attempt in (1, 2):  # nnictl gives up after four seconds if the manager is slow to start
+        _say(f"resuming on port {port}" + (" once more" if attempt == 2 else ""))
         done = nnictl("resume", experiment, "--port", str(port))
         if _up(port, experiment):
             return port
         if attempt == 1:
             nnictl("stop", experiment)
     raise CommandError(f"nnictl cannot resume {experiment}: {' '.join(done.split())[-300:]}")
+
+
+def _say(text: str) -> None:
+    """All this may take half a minute."""
+    sys.stderr.write(f"{text} ...\n")
 
 
 def nnictl(*words: str) -> str:

@@ -95,6 +95,8 @@ def test_ss_gen_names_a_command_or_folder_that_is_not_there(nas: Nas, code: Path
 def test_check_of_a_space(nas: Nas, code: Path) -> None:
     (code / "good.json5").write_text("{fc: {_type: 'layer_choice', _value: ['a', 'b']}} // fine")
     assert "1 choices, 2 architectures" in nas("check", "good.json5", cwd=code)
+    (code / "wide.json").write_text(json.dumps(SPACES["20 x 4"]))
+    assert "20 choices, 1099511627776 architectures (about 1.1e+12)" in nas("check", "wide.json", cwd=code)
     (code / "bad.json").write_text('{"fc": {"_type": "layer_choice", "_value": []}, "_x": 1}')
     said = nas("check", "bad.json", cwd=code, code=1)
     assert "(2 wrong)" in said
