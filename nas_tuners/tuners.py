@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from nas_tuners.adapter import SearchTuner
 from nas_tuners.search import Annealing, Evolution, RandomSearch
 from nas_tuners.search.base import Table
 from nas_tuners.search.constraints import Constraints
 from search_spaces import Choices
+
+
+def located(table: Table) -> Table:
+    """Find a file beside the tuner's code: NNI runs it in its log folder, but puts ``codeDirectory`` on the path."""
+    if not isinstance(table, (str, Path)) or Path(table).exists():
+        return table
+    return next((path for folder in reversed(sys.path) if (path := Path(folder, table)).is_file()), table)
 
 
 class RandomTuner(SearchTuner):
@@ -22,7 +32,9 @@ class RandomTuner(SearchTuner):
         cost_table: Table = None,
         score_key: str = "default",
     ) -> None:
-        super().__init__(RandomSearch(seed, constraints, cost_table, score_key), optimize_mode, on_failure, retries)
+        super().__init__(
+            RandomSearch(seed, constraints, located(cost_table), score_key), optimize_mode, on_failure, retries
+        )
 
 
 class AnnealingTuner(SearchTuner):
@@ -41,7 +53,8 @@ class AnnealingTuner(SearchTuner):
         cost_table: Table = None,
         score_key: str = "default",
     ) -> None:
-        search = Annealing(init_temperature, reduce_rate, init_choices, seed, constraints, cost_table, score_key)
+        table = located(cost_table)
+        search = Annealing(init_temperature, reduce_rate, init_choices, seed, constraints, table, score_key)
         super().__init__(search, optimize_mode, on_failure, retries)
 
 
@@ -77,7 +90,7 @@ class EvolutionTuner(SearchTuner):
             constraints=constraints,
             score_key=score_key,
             seed=seed,
-            cost_table=cost_table,
+            cost_table=located(cost_table),
             mode=mode,
             regularized=regularized,
             preset=preset,

@@ -103,12 +103,18 @@ def _check_tuner(path: Path, tuner: Any, space: Space | None) -> list[str]:
     arguments = tuner.get("classArgs") or {}
     if not isinstance(arguments, dict):
         return [f"tuner.classArgs is {arguments!r}, wanted a mapping"]
+    folder = path.parent / str(tuner.get("codeDirectory", "."))
+    sys.path.append(str(folder.resolve()))  # as NNI does
     try:
-        cls = _tuner_class(path, tuner)
+        cls = _tuner_class(folder, tuner)
+        return [] if cls is None else _check_arguments(cls, arguments, space)
     except CommandError as error:
         return [str(error)]
-    if cls is None:
-        return []
+    finally:
+        sys.path.pop()
+
+
+def _check_arguments(cls: Any, arguments: dict[str, Any], space: Space | None) -> list[str]:
     known = inspect.signature(cls).parameters
     unknown = [name for name in arguments if name not in known and not _takes_any(known)]
     if unknown:
@@ -122,7 +128,7 @@ def _check_tuner(path: Path, tuner: Any, space: Space | None) -> list[str]:
     return []
 
 
-def _tuner_class(path: Path, tuner: dict[str, Any]) -> Any:
+def _tuner_class(folder: Path, tuner: dict[str, Any]) -> Any:
     """The tuner's class, or None where it is one of NNI's own."""
     name, class_name = tuner.get("name"), tuner.get("className")
     if (name is None) == (class_name is None):
@@ -135,19 +141,15 @@ def _tuner_class(path: Path, tuner: dict[str, Any]) -> Any:
             return None
     elif "codeDirectory" not in tuner:
         raise CommandError("tuner.codeDirectory is missing: NNI wants it beside className; write: codeDirectory: .")
-    folder = path.parent / str(tuner.get("codeDirectory", "."))
     if not folder.is_dir():
         raise CommandError(f"tuner.codeDirectory: {folder} is no folder")
     module, _, attribute = str(class_name).rpartition(".")
     if not module:
         raise CommandError(f"tuner.className is {class_name!r}, wanted module.Class, such as nas_tuners.AnnealingTuner")
-    sys.path.append(str(folder.resolve()))
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:
         raise CommandError(f"tuner.className: cannot import {class_name}: {error}") from None
-    finally:
-        sys.path.pop()
 
 
 def _registered(name: str) -> str | None:

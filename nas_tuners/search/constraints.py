@@ -62,7 +62,7 @@ def limits_of(constraints: Any) -> tuple[Limit, ...]:
 
 
 def _limit(metric: Any, value: Any) -> Limit:
-    ends = [None, value] if not isinstance(value, (list, tuple)) else list(value)
+    ends = list(map(_number, value if isinstance(value, (list, tuple)) else [None, value]))
     if len(ends) != 2 or ends == [None, None] or not all(end is None or is_number(end) for end in ends):
         wanted = "wanted the highest cost allowed, or [lowest, highest] with None for an open end"
         raise ConstraintError(f"constraints[{metric!r}] is {value!r}, {wanted}.")
@@ -70,6 +70,14 @@ def _limit(metric: Any, value: Any) -> Limit:
     if low > high:
         raise ConstraintError(f"constraints[{metric!r}] is {value!r}, an empty range: wanted [lowest, highest].")
     return Limit(str(metric), low, high)
+
+
+def _number(end: Any) -> Any:
+    """A number that stands as text: YAML, which NNI's configurations are in, takes 330e6 for one."""
+    try:
+        return float(end) if isinstance(end, str) else end
+    except ValueError:
+        return end
 
 
 def table_of(cost_table: CostTable | Mapping[str, Any] | str | PathLike[str] | None) -> CostTable | None:

@@ -16,6 +16,7 @@ from mutators import extract, load_subnet
 from nas_tuners.run import Run
 from nas_tuners.search import RandomSearch
 from search_spaces import Space
+from search_spaces.cost import CostTable
 from tests.nas_tuners.nas import Nas
 from tests.spaces import SPACES, layer
 
@@ -169,6 +170,21 @@ def test_check_names_what_nni_would_find_out_too_late(nas: Nas, code: Path, writ
     (code / "five.json").write_text("{\n// comment\n'fc': {_type: 'layer_choice', _value: ['a']}}")
     (code / "config.yml").write_text(written if isinstance(written, str) else yaml.safe_dump(written))
     assert said in nas("check", "config.yml", cwd=code, code=1)
+
+
+def test_a_cost_table_is_found_beside_the_tuners_code_and_yaml_may_say_330e6(
+    nas: Nas, code: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    space = Space.from_json(config()["searchSpace"])
+    CostTable(space, {"macs": 1e6}, {"macs": {"fc": [1e6, 3e6], "lr": [0, 0]}}).save(code / "macs.json")
+    text = yaml.safe_dump(tuner(classArgs={"cost_table": "macs.json", "constraints": {"macs": "LIMIT"}}))
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (code / "config.yml").write_text(text.replace("LIMIT", "2e6"))
+    assert "2 choices" in nas("check", str(code / "config.yml"), cwd=elsewhere)
+    (code / "config.yml").write_text(text.replace("LIMIT", "1e6"))
+    assert "the nearest reachable macs is 2000000" in nas("check", str(code / "config.yml"), cwd=elsewhere, code=1)
+    (code / "config.yml").write_text(text.replace("LIMIT", "small"))
+    assert "constraints['macs'] is 'small'" in nas("check", str(code / "config.yml"), cwd=elsewhere, code=1)
 
 
 @pytest.fixture
