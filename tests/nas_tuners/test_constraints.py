@@ -49,7 +49,7 @@ WIDE = table_of([[10**6 + i * 37 + j * (1000 + i) for j in range(4)] for i in ra
     ("given_", "said"),
     [
         ({"flops": 1}, "no metric"),
-        ({"macs": "1"}, "wanted the highest cost"),
+        ({"macs": "one"}, "wanted the highest cost"),
         ({"macs": True}, "wanted the highest cost"),
         ({"macs": float("nan")}, "wanted the highest cost"),
         ({"macs": [None, None]}, "wanted the highest cost"),
