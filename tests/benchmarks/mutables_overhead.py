@@ -1,6 +1,6 @@
 """What choices cost at run time: a training step of a model with 20 LayerChoices against the extracted plain model.
 
-Run: python tests/benchmarks/mutables_overhead.py            (about two minutes)
+Run: python tests/benchmarks/mutables_overhead.py            (about a minute)
 Prints the median over interleaved pairs of the ratio of two steps' times, and the same for the plain model against a
 copy of itself, which is the noise to compare with.
 """
@@ -69,7 +69,7 @@ def main() -> None:
     plain = extract(chosen, choices)
     steered = copy.deepcopy(chosen)
     Middle(steered).reset()
-    x = torch.randn(8, options.channels, 24, 24)
+    x = torch.randn(10, options.channels, 24, 24)
 
     rows = [("plain / plain", copy.deepcopy(plain)), ("choices applied / plain", chosen), ("mutator / plain", steered)]
     for name, network in rows:
