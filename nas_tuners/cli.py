@@ -6,8 +6,10 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+_Add = Callable[..., argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,9 +34,17 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nas", description="Neural architecture search for PyTorch under NNI.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add = commands.add_parser
+    add = parser.add_subparsers(required=True, metavar="COMMAND").add_parser
+    _add_spaces(add)
+    _add_searches(add)
+    _add_runs(add)
+    _add_costs(add)
+    p = add("register", help="make the tuners known to NNI by name, in this Python environment")
+    p.set_defaults(run=_register)
+    return parser
 
+
+def _add_spaces(add: _Add) -> None:
     p = add(
         "ss-gen",
         help="write the search space of a trial script's model",
@@ -49,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("file", type=Path)
     p.set_defaults(run=_check)
 
+
+def _add_searches(add: _Add) -> None:
     p = add("search", help="search a space with a function of your own, without NNI")
     p.add_argument("space", type=Path, metavar="SPACE", help="a space file, such as nas ss-gen writes")
     p.add_argument("--evaluate", required=True, metavar="MODULE:FUNCTION", help="takes choices, returns a metric")
@@ -70,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_loop(p)
     p.set_defaults(run=_rank)
 
+
+def _add_runs(add: _Add) -> None:
     p = add("show", help="show what a run has found")
     p.add_argument("source", metavar="RUN", help="an experiment's id, latest, a folder, or a journal")
     p.add_argument("--json", action="store_true", help="everything, as one JSON object")
@@ -94,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--port", type=int, help="of NNI's web page; default: the one it had, or a free one")
     p.set_defaults(run=_resume)
 
+
+def _add_costs(add: _Add) -> None:
     p = add("cost", help="count what each option of a model's choices costs: macs, params")
     _add_model(p)
     p.set_defaults(run=_cost)
@@ -103,10 +119,6 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--table", type=Path, metavar="FILE", help="of nas cost: keep its metrics beside this one")
     p.add_argument("--threads", type=int, metavar="N", help="of torch; default: as many as it takes by itself")
     p.set_defaults(run=_latency)
-
-    p = add("register", help="make the tuners known to NNI by name, in this Python environment")
-    p.set_defaults(run=_register)
-    return parser
 
 
 def _add_loop(p: argparse.ArgumentParser) -> None:
