@@ -137,17 +137,16 @@ def some(keys: Sequence[str]) -> str:
     return ", ".join(map(repr, keys[:5])) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
 
 
-def task_problems(space: Space, tasks: Sequence[Any]) -> list[str]:
-    """Everything that is wrong with a list of tasks."""
-    if not tasks:
-        return [f"no task is given, wanted some of {', '.join(TASKS)}"]
+def task_problems(tasks: Any, space: Space | None = None) -> list[str]:
+    """Everything that is wrong with a list of tasks, in a space where one is given."""
+    if not isinstance(tasks, (list, tuple)) or not tasks:
+        return [f"got {tasks!r}, wanted a list of tasks, of {', '.join(TASKS)}"]
     known = [task for task in tasks if isinstance(task, str) and task in TASKS]
     found = [f"task {task!r} is unknown, wanted one of {', '.join(TASKS)}" for task in tasks if task not in known]
-    found += [
-        f"task {task!r} has no key in this space, whose keys are {some(space.keys)}"
-        for task in known
-        if not present_tasks(space)[task]
-    ]
+    if space is not None:
+        present = present_tasks(space)
+        absent = [task for task in known if not present[task]]
+        found += [f"task {task!r} has no key in this space, whose keys are {some(space.keys)}" for task in absent]
     parts = [part for task in known for part in TASKS[task]]
     twice = sorted({part for part in parts if parts.count(part) > 1})
     return found + [f"{part} is in more than one task of {list(tasks)}" for part in twice]

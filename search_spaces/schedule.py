@@ -9,8 +9,9 @@ import bisect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,21 +41,24 @@ class Region:
     keys: tuple[str, ...]
     allowed: tuple[Sequence[int], ...]
     sized: tuple[bool, ...]
-    size: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "size", math.prod(map(len, self.allowed)))
-        object.__setattr__(self, "_counts", np.array([len(tokens) for tokens in self.allowed], dtype=np.int64))
-        listed = [i for i, tokens in enumerate(self.allowed) if not isinstance(tokens, range)]
-        table = np.zeros((len(listed), max((len(self.allowed[i]) for i in listed), default=0)), dtype=np.int64)
-        for row, i in enumerate(listed):
+    @cached_property
+    def size(self) -> int:
+        """How many architectures it has."""
+        return math.prod(map(len, self.allowed))
+
+    @cached_property
+    def _counts(self) -> npt.NDArray[np.int64]:
+        return np.array([len(tokens) for tokens in self.allowed], dtype=np.int64)
+
+    @cached_property
+    def _listed(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Which keys do not simply offer 0, 1, 2 and so on; and what each of them does offer, filled up with 0."""
+        at = [i for i, tokens in enumerate(self.allowed) if not isinstance(tokens, range)]
+        table = np.zeros((len(at), max((len(self.allowed[i]) for i in at), default=0)), dtype=np.int64)
+        for row, i in enumerate(at):
             table[row, : len(self.allowed[i])] = self.allowed[i]
-        object.__setattr__(self, "_listed", np.array(listed, dtype=np.int64))
-        object.__setattr__(self, "_table", table)
-
-    _counts: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
-    _listed: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
-    _table: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
+        return np.array(at, dtype=np.int64), table
 
     def draw(self, rng: np.random.Generator) -> Tokens:
         """Draw one architecture, uniformly and independently by key."""
@@ -63,7 +67,8 @@ class Region:
     def draws(self, rng: np.random.Generator, n: int) -> npt.NDArray[np.int64]:
         """Draw ``n`` architectures, uniformly and independently. Returns: (n, keys)."""
         rows = rng.integers(0, self._counts, size=(n, len(self.keys)))
-        rows[:, self._listed] = self._table[np.arange(len(self._listed)), rows[:, self._listed]]
+        at, table = self._listed
+        rows[:, at] = table[np.arange(len(at)), rows[:, at]]
         return rows
 
     def largest(self) -> Tokens:
@@ -101,7 +106,7 @@ class Schedule:
         self.space, self.phases = space, phases_from_json(phases)
         self._sizes = {key: sizes(domain) for key, domain in space.domains.items()}
         problems = self._problems()
-        self.regions: tuple[Region, ...] = () if problems else tuple(self._regions(problems))
+        self.regions = self._regions(problems)
         if problems:
             raise PhaseError("the phases do not fit this space:", problems)
         self._ends = list(itertools.accumulate(phase.budget or 0 for phase in self.phases))
@@ -154,7 +159,7 @@ class Schedule:
             PhaseError: a task is unknown or has no key in this space, or ``phase`` is no whole number from 0 up.
         """
         tasks, present = [task] if isinstance(task, str) else list(task), present_tasks(self.space)
-        problems = task_problems(self.space, tasks)
+        problems = task_problems(tasks, self.space)
         if phase is not None and (not is_int(phase) or phase < 0):
             problems.append(f"phase is {phase!r}, wanted a whole number from 0 up, or None")
         if problems:
@@ -178,22 +183,30 @@ class Schedule:
         ]
         return found
 
-    def _regions(self, problems: list[str]) -> list[Region]:
+    def _regions(self, problems: list[str]) -> tuple[Region, ...]:
         """What is open in every phase, key by key; what is wrong is added to ``problems``."""
         columns = [self._column(key, domain, problems) for key, domain in self.space.domains.items()]
-        sized = tuple(self._sizes[key] is not None for key in self.space.keys)
-        return [Region(self.space.keys, tuple(column[i] for column in columns), sized) for i in range(len(self.phases))]
+        rows = list(zip(*columns, strict=True))
+        sized = [self._sizes[key] is not None for key in self.space.keys]
+        return tuple(
+            Region(self.space.keys, row, tuple(s and not isinstance(t, range) for s, t in zip(sized, row, strict=True)))
+            for row in rows
+        )
 
     def _column(self, key: str, domain: Domain, problems: list[str]) -> list[Sequence[int]]:
         """The tokens of one key in every phase."""
         said = [phase.options(key) for phase in self.phases]
+        anywhere: list[Sequence[int]] = [range(domain.radix)] * len(said)
         if not any(options is not None for options in said):
-            return [range(domain.radix)] * len(said)
+            return anywhere
         order = self._sizes[key]
         if order is None and (said[0] is None or any(is_int(options) for options in said)):
-            problems.append(f"{key!r}: its options are no numbers, so none is the largest: open it by names, at once")
-            return []
-        every: Sequence[int] = range(domain.radix) if order is None else order
+            problems.append(
+                f"{key!r}: its options are no numbers, so none is the largest: "
+                "name those to open, or leave it out and it is always open"
+            )
+            return anywhere
+        every = tuple(range(domain.radix)) if order is None else order
         column: list[Sequence[int]] = []
         now: Sequence[int] = every[:1]
         for phase, options in zip(self.phases, said, strict=True):

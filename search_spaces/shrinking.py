@@ -55,8 +55,8 @@ def progressive(
         PhaseError: tasks are unknown, overlap or have no keys, or the numbers are not as described; all are listed.
     """
     present = present_tasks(space)
-    order = _listed(elastic_order, [task for task in DEFAULT_ORDER if present[task]])
-    problems = [] if elastic_order is None else task_problems(space, order)
+    problems = [] if elastic_order is None else task_problems(elastic_order, space)
+    order = [task for task in DEFAULT_ORDER if present[task]] if elastic_order is None else elastic_order
     needed = [] if problems else [max(_most(space, part) for part in present[task]) - 1 for task in order]
     lengths, wrong = _lengths(order, needed, n_epochs, budgets)
     if problems + wrong:
@@ -70,12 +70,6 @@ def progressive(
                 opened |= dict.fromkeys(present[order[i - 1]], "all") if i else dict.fromkeys(pinned, 1)
             phases.append(Phase(f"{task} {p}", tuple(opened.items()), length, task))
     return tuple(phases)
-
-
-def _listed(order: Any, default: list[str]) -> list[Any]:
-    if order is None:
-        return default
-    return list(order) if isinstance(order, (list, tuple)) else [order]
 
 
 def _most(space: Space, part: str) -> int:
@@ -98,11 +92,11 @@ def _lengths(
         for task, own in zip(order, given, strict=True)
         if not (isinstance(own, (list, tuple)) and own and all(is_int(n) and n >= least for n in own))
     ]
-    if problems or name == "budgets":
-        return [list(own) for own in given] if not problems else [], problems
-    ends = [-1, *(int(end) for own in given for end in own)]
+    ends = [-1, *(int(n) for own in given if isinstance(own, (list, tuple)) for n in own if is_int(n))]
     lasting = [b - a for a, b in itertools.pairwise(ends)]
-    if min(lasting, default=1) < 1:
-        return [], [f"n_epochs is {given!r}: each phase has to end after the one before it"]
+    if name == "n_epochs" and min(lasting, default=1) < 1:
+        problems.append(f"n_epochs is {given!r}: each phase has to end after the one before it")
+    if problems or name == "budgets":
+        return [] if problems else [list(own) for own in given], problems
     lengths = iter(lasting)
     return [[next(lengths) for _ in own] for own in given], []
