@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mutators.elastic.depth import ElasticDepth
     from mutators.elastic.errors import ElasticError
     from mutators.elastic.linear import ElasticLinear
+    from mutators.elastic.mit_config import ElasticNetwork
     from mutators.elastic.width import Channels, Width
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ElasticDepth",
     "ElasticError",
     "ElasticLinear",
+    "ElasticNetwork",
     "Width",
 ]
 
@@ -40,6 +42,7 @@ _HOME = {
     "ElasticDepth": "depth",
     "ElasticError": "errors",
     "ElasticLinear": "linear",
+    "ElasticNetwork": "mit_config",
     "Width": "width",
 }
 
