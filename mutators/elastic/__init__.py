@@ -9,13 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mutators.elastic.attention import ElasticMultiheadAttention
     from mutators.elastic.batchnorm import ElasticBatchNorm1d, ElasticBatchNorm2d, ElasticBatchNorm3d
     from mutators.elastic.choice import ElasticChoice
-    from mutators.elastic.conv import ElasticConv2d
+    from mutators.elastic.conv import ElasticConv2d, ElasticConvTranspose2d
     from mutators.elastic.depth import ElasticDepth
+    from mutators.elastic.embedding import ElasticEmbedding
     from mutators.elastic.errors import ElasticError
     from mutators.elastic.linear import ElasticLinear
     from mutators.elastic.mit_config import ElasticNetwork
+    from mutators.elastic.norm import ElasticGroupNorm, ElasticInstanceNorm2d, ElasticLayerNorm
     from mutators.elastic.width import Channels, Width
 
 __all__ = [
@@ -25,10 +28,16 @@ __all__ = [
     "ElasticBatchNorm3d",
     "ElasticChoice",
     "ElasticConv2d",
+    "ElasticConvTranspose2d",
     "ElasticDepth",
+    "ElasticEmbedding",
     "ElasticError",
+    "ElasticGroupNorm",
+    "ElasticInstanceNorm2d",
+    "ElasticLayerNorm",
     "ElasticLinear",
     "ElasticNetwork",
+    "ElasticMultiheadAttention",
     "Width",
 ]
 
@@ -39,10 +48,16 @@ _HOME = {
     "ElasticBatchNorm3d": "batchnorm",
     "ElasticChoice": "choice",
     "ElasticConv2d": "conv",
+    "ElasticConvTranspose2d": "conv",
     "ElasticDepth": "depth",
+    "ElasticEmbedding": "embedding",
     "ElasticError": "errors",
+    "ElasticGroupNorm": "norm",
+    "ElasticInstanceNorm2d": "norm",
+    "ElasticLayerNorm": "norm",
     "ElasticLinear": "linear",
     "ElasticNetwork": "mit_config",
+    "ElasticMultiheadAttention": "attention",
     "Width": "width",
 }
 

@@ -6,6 +6,7 @@ sub-network are nobody's until they are recalibrated: see :func:`mutators.onesho
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mutators.elastic.errors import ElasticError
-from mutators.elastic.layer import Elastic, Size, fill, full_size, plan_of
+from mutators.elastic.layer import Axis, Elastic, Size, fill, full_size, plan_of
 from mutators.elastic.width import Span, take
 
 _VECTORS = ("weight", "bias", "running_mean", "running_var")
@@ -57,6 +58,11 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
     def spans(self, n: int, plan: Any = None) -> list[Span]:
         """Which channels an input of ``n`` channels has."""
         return [(0, n)] if self.channels is None else self.channels.spans(plan)
+
+    def axes(self) -> Iterator[Axis]:
+        """All vectors."""
+        if self.channels is not None:
+            yield from (Axis(name, 0, self.channels) for name in _VECTORS if getattr(self, name) is not None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, ...) with the channels now in use, to the same shape."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -16,6 +16,22 @@ from mutators.mutables import EXTRACTION
 
 Size = int | Sequence[int] | Width | Channels
 """A number of channels: fixed, one of several, or a width that other layers have too."""
+
+
+class Axis(NamedTuple):
+    """A dimension of one of a layer's own parameters or buffers.
+
+    Attributes:
+        name: of the tensor, as the layer calls it.
+        dim: the dimension.
+        channels: its layout.
+        reads: whether it runs along the layer's input; the others run along its output.
+    """
+
+    name: str
+    dim: int
+    channels: Channels
+    reads: bool = False
 
 
 class Elastic(nn.Module):
@@ -31,6 +47,10 @@ class Elastic(nn.Module):
         memo[id(self)] = copied
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return copied
+
+    def axes(self) -> Iterator[Axis]:
+        """Which dimensions of which tensors are cut by choices; what has no known layout is left out."""
+        return iter(())
 
     def _extracted(self, memo: dict[int, Any]) -> nn.Module:
         """The plain layer under the plan ``memo[EXTRACTION]``, with its own copies of the weights in use."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mutators.elastic.errors import ElasticError
-from mutators.elastic.layer import Elastic, Size, fill, full_size, plan_of
+from mutators.elastic.layer import Axis, Elastic, Size, fill, full_size, plan_of
 from mutators.elastic.width import take
 
 
@@ -61,6 +62,15 @@ class ElasticLinear(Elastic):
         """(..., in_features) to (..., out_features), both as now in use."""
         weight, bias = self._slices(x.shape[-1], None)
         return F.linear(x, weight, bias)
+
+    def axes(self) -> Iterator[Axis]:
+        """Outputs and inputs of the weight, and the bias."""
+        if self.out_features is not None:
+            yield Axis("weight", 0, self.out_features)
+            if self.bias is not None:
+                yield Axis("bias", 0, self.out_features)
+        if self.in_features is not None:
+            yield Axis("weight", 1, self.in_features, reads=True)
 
     def _slices(self, n_in: int, plan: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
         inputs = [(0, n_in)] if self.in_features is None else self.in_features.spans(plan)
