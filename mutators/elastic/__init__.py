@@ -36,8 +36,8 @@ __all__ = [
     "ElasticInstanceNorm2d",
     "ElasticLayerNorm",
     "ElasticLinear",
-    "ElasticNetwork",
     "ElasticMultiheadAttention",
+    "ElasticNetwork",
     "Width",
 ]
 
