@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _NETS = {
     "darts": "search_spaces.darts",
+    "ofa_mobilenet_v3": "search_spaces.ofa_mobilenet_v3",
+    "ofa_resnet50": "search_spaces.ofa_resnet50",
     "shufflenet_v2": "search_spaces.shufflenet_v2",
 }
 

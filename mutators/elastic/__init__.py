@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mutators.elastic.embedding import ElasticEmbedding
     from mutators.elastic.errors import ElasticError
     from mutators.elastic.linear import ElasticLinear
+    from mutators.elastic.mit_config import ElasticNetwork
     from mutators.elastic.norm import ElasticGroupNorm, ElasticInstanceNorm2d, ElasticLayerNorm
     from mutators.elastic.width import Channels, Width
 
@@ -36,6 +37,7 @@ __all__ = [
     "ElasticLayerNorm",
     "ElasticLinear",
     "ElasticMultiheadAttention",
+    "ElasticNetwork",
     "Width",
 ]
 
@@ -54,6 +56,7 @@ _HOME = {
     "ElasticInstanceNorm2d": "norm",
     "ElasticLayerNorm": "norm",
     "ElasticLinear": "linear",
+    "ElasticNetwork": "mit_config",
     "ElasticMultiheadAttention": "attention",
     "Width": "width",
 }
