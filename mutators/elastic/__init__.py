@@ -14,15 +14,21 @@ if TYPE_CHECKING:
     from mutators.elastic.choice import ElasticChoice
     from mutators.elastic.conv import ElasticConv2d, ElasticConvTranspose2d
     from mutators.elastic.depth import ElasticDepth
+    from mutators.elastic.distill import DistillConfig
     from mutators.elastic.embedding import ElasticEmbedding
     from mutators.elastic.errors import ElasticError
     from mutators.elastic.linear import ElasticLinear
     from mutators.elastic.mit_config import ElasticNetwork
     from mutators.elastic.norm import ElasticGroupNorm, ElasticInstanceNorm2d, ElasticLayerNorm
+    from mutators.elastic.ofa import OFA
+    from mutators.elastic.run_config import RunConfig
+    from mutators.elastic.training import train
     from mutators.elastic.width import Channels, Width
 
 __all__ = [
+    "OFA",
     "Channels",
+    "DistillConfig",
     "ElasticBatchNorm1d",
     "ElasticBatchNorm2d",
     "ElasticBatchNorm3d",
@@ -38,11 +44,14 @@ __all__ = [
     "ElasticLinear",
     "ElasticMultiheadAttention",
     "ElasticNetwork",
+    "RunConfig",
     "Width",
+    "train",
 ]
 
 _HOME = {
     "Channels": "width",
+    "DistillConfig": "distill",
     "ElasticBatchNorm1d": "batchnorm",
     "ElasticBatchNorm2d": "batchnorm",
     "ElasticBatchNorm3d": "batchnorm",
@@ -56,9 +65,12 @@ _HOME = {
     "ElasticInstanceNorm2d": "norm",
     "ElasticLayerNorm": "norm",
     "ElasticLinear": "linear",
-    "ElasticNetwork": "mit_config",
     "ElasticMultiheadAttention": "attention",
+    "ElasticNetwork": "mit_config",
+    "OFA": "ofa",
+    "RunConfig": "run_config",
     "Width": "width",
+    "train": "training",
 }
 
 

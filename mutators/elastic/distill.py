@@ -80,7 +80,7 @@ class Distiller(nn.Module):
 
     Args:
         student: the supernet.
-        teacher: not a part of this module: neither trained nor saved with it.
+        teacher: is not trained, nor saved with this module unless it was made from the supernet.
         config: what to compare.
 
     Raises:
@@ -90,7 +90,10 @@ class Distiller(nn.Module):
     def __init__(self, student: nn.Module, teacher: nn.Module, config: DistillConfig) -> None:
         super().__init__()
         self.config = config
-        self._teacher = [teacher.eval().requires_grad_(False)]  # in a list: no child
+        teacher.requires_grad_(False)
+        # A teacher made from the supernet is saved with it, or a training that goes on would learn from another one.
+        self.own = teacher if config.teacher_model is None and config.teacher_model_path is None else None
+        self._teacher = [teacher]  # in a list: no child
         self.pairs = [
             (pair, pair) if isinstance(pair, str) else (pair[0], pair[1]) for pair in config.mapping_layers or ()
         ]
@@ -117,6 +120,7 @@ class Distiller(nn.Module):
             or len(self._batch[0]) != len(given)
             or any(a is not b for a, b in zip(self._batch[0], given, strict=True))
         ):
+            self.teacher.eval()
             device = next((x.device for x in given if isinstance(x, torch.Tensor)), None)
             if device is not None:
                 self.teacher.to(device)

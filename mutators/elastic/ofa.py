@@ -53,6 +53,8 @@ class OFA(nn.Module):
         PhaseError: the order or the epochs do not fit the model's space.
     """
 
+    WRAPS = "model"  # keys are the model's own
+
     def __init__(
         self,
         model: nn.Module,
@@ -228,7 +230,7 @@ class OFA(nn.Module):
     @property
     def netAs_param(self) -> list[nn.Parameter]:  # PaddleSlim's name
         """The mapping layers' parameters. They are among ``ofa.parameters()``, but not among the model's."""
-        return [] if self.distiller is None else list(self.distiller.parameters())
+        return [] if self.distiller is None else list(self.distiller.mappings.parameters())
 
     def forget(self) -> None:
         """Let go of what was kept of the last batch."""

@@ -13,12 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.elastic.choice import ElasticChoice
 from mutators.elastic.errors import ElasticError
+from mutators.elastic.layer import Elastic
 from mutators.elastic.ofa import OFA, Loss
+from mutators.elastic.sorting import sort_channels
 from mutators.oneshot import distributed
 from mutators.oneshot.batchnorm import device_of
 from mutators.oneshot.config import TrainConfig
 from mutators.oneshot.train import train_supernet
+from mutators.walk import walk
 from search_spaces.schema import Tokens
 
 Configs = TrainConfig | Mapping[str, TrainConfig]
@@ -86,16 +90,17 @@ def train(
         shown = progress and distributed.rank() == 0
         for i, stage in enumerate(stages):
             if shown:
-                print(f"phase {i + 1}/{len(stages)}, {stage.name}: {stage.config.epochs} epochs", file=sys.stderr)
+                sys.stderr.write(f"phase {i + 1}/{len(stages)}, {stage.name}: {stage.config.epochs} epochs\n")
             if sort and stage.phase is not None:
                 sort_for(ofa, stage.phase)
             steps = _steps(loader, stage.config)
+            driver = _Driver(ofa, stage, offset, steps, loss)
             losses[stage.name] = train_supernet(
                 ofa,
                 loader,
                 replace(stage.config, label_smoothing=0.0),
-                step=_loss_of(ofa, loss, stage.config.label_smoothing),
-                paths=_Paths(ofa, stage, offset, steps),
+                step=driver.loss_of,
+                paths=driver.subnets,
                 checkpoint=None if folder is None else folder / f"{i}-{stage.name.replace(' ', '-')}.pt",
                 resume=resume,
                 log_dir=None if log_dir is None else Path(log_dir, stage.name),
@@ -108,30 +113,29 @@ def train(
     return losses
 
 
-class _Paths:
-    """The sub-networks of a stage's steps; tells the curriculum where it is."""
+class _Driver:
+    """Tells the curriculum where a stage's training is, and the training what to run and to minimize."""
 
-    def __init__(self, ofa: OFA, stage: Stage, offset: int, steps_per_epoch: int) -> None:
+    def __init__(self, ofa: OFA, stage: Stage, offset: int, steps_per_epoch: int, loss: Loss | None) -> None:
         self._ofa, self._stage, self._offset, self._per_epoch = ofa, stage, offset, steps_per_epoch
+        self._loss, self._group = loss or self._smoothed, 1
 
-    def __call__(self, step: int) -> list[Tokens]:
+    def subnets(self, step: int) -> list[Tokens]:
+        """The sub-networks of a step of this stage."""
         curriculum = self._ofa.curriculum
         curriculum.step = self._offset + step
         if self._stage.phase is not None:
             curriculum.set_epoch(self._stage.first_epoch + step // self._per_epoch)
-        self._group = curriculum.subnets(self._offset + step)
-        return self._group
+        subnets = curriculum.subnets(curriculum.step)
+        self._group = len(subnets)
+        return subnets
 
+    def loss_of(self, _: nn.Module, batch: Any) -> torch.Tensor:
+        """The loss of the sub-network that is set, as its part in the step."""
+        return self._ofa.scaled(self._ofa.loss_of(batch, self._loss), self._group)
 
-def _loss_of(ofa: OFA, loss: Loss | None, smoothing: float) -> Any:
-    def default(outputs: Any, targets: Any) -> torch.Tensor:
-        return F.cross_entropy(outputs, targets, label_smoothing=smoothing)
-
-    def of_batch(_: nn.Module, batch: Any) -> torch.Tensor:
-        group = len(ofa.curriculum.subnets(ofa.step))
-        return ofa.scaled(ofa.loss_of(batch, loss or default), group)
-
-    return of_batch
+    def _smoothed(self, outputs: Any, targets: Any) -> torch.Tensor:
+        return F.cross_entropy(outputs, targets, label_smoothing=self._stage.config.label_smoothing)
 
 
 def _stages(ofa: OFA, config: Configs) -> list[Stage]:
@@ -162,4 +166,19 @@ def _steps(loader: Any, config: TrainConfig) -> int:
 
 
 def sort_for(ofa: OFA, phase: int) -> None:
-    """Sort the channels before a phase."""
+    """Sort the channels if a phase opens widths; those of widths that are trained by then keep their function."""
+    schedule = ofa.schedule
+    assert schedule is not None
+    now = dict(zip(ofa.space.keys, schedule.allowed(phase), strict=True))
+    before = dict(zip(ofa.space.keys, schedule.allowed(phase - 1), strict=True)) if phase else {}
+    choices = {site.key: site.mutable for site in walk(ofa.model) if isinstance(site.mutable, ElasticChoice)}
+    wide = {
+        choice.key
+        for layer in ofa.model.modules()
+        if isinstance(layer, Elastic)
+        for axis in layer.axes()
+        for choice in axis.channels.choices
+    }
+    if any(len(now[key]) > len(before.get(key, (0,))) for key in wide):
+        trained = {key: [choice.values[t] for t in before[key]] for key, choice in choices.items() if key in before}
+        sort_channels(ofa.model, trained)
