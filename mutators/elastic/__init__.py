@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mutators.elastic.linear import ElasticLinear
     from mutators.elastic.mit_config import ElasticNetwork
     from mutators.elastic.norm import ElasticGroupNorm, ElasticInstanceNorm2d, ElasticLayerNorm
+    from mutators.elastic.sorting import Sorting, sort_channels
     from mutators.elastic.width import Channels, Width
 
 __all__ = [
@@ -38,7 +39,9 @@ __all__ = [
     "ElasticLinear",
     "ElasticMultiheadAttention",
     "ElasticNetwork",
+    "Sorting",
     "Width",
+    "sort_channels",
 ]
 
 _HOME = {
@@ -58,7 +61,9 @@ _HOME = {
     "ElasticLinear": "linear",
     "ElasticNetwork": "mit_config",
     "ElasticMultiheadAttention": "attention",
+    "Sorting": "sorting",
     "Width": "width",
+    "sort_channels": "sorting",
 }
 
 
