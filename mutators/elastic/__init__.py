@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mutators.elastic.depth import ElasticDepth
     from mutators.elastic.embedding import ElasticEmbedding
     from mutators.elastic.errors import ElasticError
+    from mutators.elastic.importance import gradient_importance
     from mutators.elastic.linear import ElasticLinear
     from mutators.elastic.mit_config import ElasticNetwork
     from mutators.elastic.norm import ElasticGroupNorm, ElasticInstanceNorm2d, ElasticLayerNorm
@@ -41,6 +42,7 @@ __all__ = [
     "ElasticNetwork",
     "Sorting",
     "Width",
+    "gradient_importance",
     "sort_channels",
 ]
 
@@ -63,6 +65,7 @@ _HOME = {
     "ElasticMultiheadAttention": "attention",
     "Sorting": "sorting",
     "Width": "width",
+    "gradient_importance": "importance",
     "sort_channels": "sorting",
 }
 
