@@ -132,11 +132,12 @@ class Bottleneck(nn.Module):
             for at, size in outputs.sizes.items()
             for i, ratio in enumerate(ratios)
         }
-        width = Width(max(sizes.values()), (*outputs.choices, self.expand_ratio), sizes)
-        before, middle, out = (Channels.of(w) for w in (inputs, width, outputs))
+        # Two widths of the same sizes: nothing ties the channels before the 3x3 convolution to those after it.
+        first, second = (Width(max(sizes.values()), (*outputs.choices, self.expand_ratio), sizes) for _ in range(2))
+        before, middle, after, out = (Channels.of(width) for width in (inputs, first, second, outputs))
         self.reduce = conv_norm(before, middle, activation=nn.ReLU(inplace=True))
-        self.conv = conv_norm(middle, middle, 3, stride, nn.ReLU(inplace=True))
-        self.project = conv_norm(middle, out)
+        self.conv = conv_norm(middle, after, 3, stride, nn.ReLU(inplace=True))
+        self.project = conv_norm(after, out)
         self.shortcut: nn.Module = nn.Identity()
         if inputs is not outputs:
             pool = nn.AvgPool2d(stride, stride, ceil_mode=True) if stride > 1 else nn.Identity()

@@ -57,8 +57,8 @@ STAGES = (
 class OFAResNet50(ElasticNetwork):
     """The supernet; build it with :func:`build`. (N, in_channels, H, W), of any size, to (N, num_classes) logits.
 
-    Keys are ``stem1.conv.width_mult``, ``stem.depth``, ``stem2.conv.width_mult``, ``stage1.block0.expand_ratio``,
-    ``stage1.depth``, ``stage1.width_mult`` and so on.
+    Keys are ``stem1.conv.width``, ``stem.depth``, ``stem2.conv.width``, ``stage1.block0.expand_ratio``,
+    ``stage1.depth``, ``stage1.width`` and so on.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class OFAResNet50(ElasticNetwork):
             conv_norm(inner, Channels.of(width), 3, 1, nn.ReLU(inplace=True)),
         ]
         for stem, choice in zip(stems, choices, strict=True):
-            stem.get_submodule("conv").add_module("width_mult", choice)
+            stem.get_submodule("conv").add_module("width", choice)
         extra = Residual(conv_norm(inner, inner, 3, 1, nn.ReLU(inplace=True)))
         layers = OrderedDict[str, nn.Module](stem1=stems[0], stem=ElasticDepth([extra], (0, 2), counts=(0, 1)))
         layers |= {"stem2": stems[1], "stem_pool": nn.MaxPool2d(3, 2, 1)}
@@ -121,7 +121,7 @@ def _stage(inputs: Width, stage: Stage, widths: Sequence[float]) -> tuple[Elasti
     for i in range(1, stage.blocks + max(stage.depths)):
         blocks[f"block{i}"] = Bottleneck(outputs, outputs, stage.ratios)
     layer = ElasticDepth(blocks, stage.depths, counts=[stage.blocks + depth for depth in stage.depths])
-    layer.add_module("width_mult", choice)  # beside the blocks: the stage runs these and no other children
+    layer.add_module("width", choice)  # beside the blocks: the stage runs these and no other children
     return layer, outputs
 
 

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from mutators.elastic.distill import DistillConfig
     from mutators.elastic.embedding import ElasticEmbedding
     from mutators.elastic.errors import ElasticError
+    from mutators.elastic.importance import gradient_importance
     from mutators.elastic.linear import ElasticLinear
     from mutators.elastic.mit_config import ElasticNetwork
     from mutators.elastic.norm import ElasticGroupNorm, ElasticInstanceNorm2d, ElasticLayerNorm
     from mutators.elastic.ofa import OFA
     from mutators.elastic.run_config import RunConfig
+    from mutators.elastic.sorting import Sorting, sort_channels
     from mutators.elastic.training import train
     from mutators.elastic.width import Channels, Width
 
 __all__ = [
-    "OFA",
     "Channels",
     "DistillConfig",
     "ElasticBatchNorm1d",
@@ -44,8 +45,12 @@ __all__ = [
     "ElasticLinear",
     "ElasticMultiheadAttention",
     "ElasticNetwork",
+    "OFA",
     "RunConfig",
+    "Sorting",
     "Width",
+    "gradient_importance",
+    "sort_channels",
     "train",
 ]
 
@@ -69,7 +74,10 @@ _HOME = {
     "ElasticNetwork": "mit_config",
     "OFA": "ofa",
     "RunConfig": "run_config",
+    "Sorting": "sorting",
     "Width": "width",
+    "gradient_importance": "importance",
+    "sort_channels": "sorting",
     "train": "training",
 }
 

@@ -27,7 +27,7 @@ from search_spaces.schema import Choices
 Config = Mapping[str, Any]
 """By part, one value for all of its choices, or a list of one each."""
 
-PARTS = {"ks": "kernel_size", "e": "expand_ratio", "d": "depth", "w": "width_mult"}
+PARTS = {"ks": "kernel_size", "e": "expand_ratio", "d": "depth", "w": "width"}
 """The last names of the keys that belong to each part."""
 
 INDEXED = ("w",)
