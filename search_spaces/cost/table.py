@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from search_spaces.cost.table_bounds import Bounds, bounds
 from search_spaces.cost.table_checks import cells_of, differences, problems_of
 from search_spaces.cost.table_sum import Sum, Term
 from search_spaces.files import write_atomically
@@ -236,6 +237,20 @@ class CostTable:
         if metric in self.joint:
             return self._sum(metric).terms
         return [((at,), column) for at, column in enumerate(self._columns[metric])]
+
+    def bounds(self, metric: str) -> Bounds:
+        """Return the least and the most that an architecture can cost.
+
+        Raises:
+            CostError: the table has no such metric.
+        """
+        terms = self.terms(metric)
+        fixed = float(self.fixed[metric])
+        if metric not in self.joint:
+            low, high = (fixed + sum(float(end(column)) for _, column in terms) for end in (np.min, np.max))
+            return Bounds(low, high, True)
+        found = bounds(self.space.radices, terms)
+        return Bounds(fixed + found.low, fixed + found.high, found.exact)
 
     def whole(self, metric: str) -> bool:
         """Whether every cost is a whole number, and every sum exact in floating point."""

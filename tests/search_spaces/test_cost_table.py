@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from search_spaces import Space
 from search_spaces.cost import CostError, CostTable
+from search_spaces.cost.table_bounds import Bounds
 
 AB = {"a": {"_type": "layer_choice", "_value": ["x", "y", "z"]}, "b": {"_type": "randint", "_value": [0, 2]}}
 BA = dict(reversed(AB.items()))
@@ -169,6 +170,26 @@ def test_a_joint_cost_is_the_sum_of_its_terms(drawn: tuple[CostTable, list[tuple
     turned = made.arranged(Space(dict(reversed(made.space.domains.items()))))
     assert turned.digest == made.digest
     assert turned.costs("macs", [row[::-1] for row in rows]) == pytest.approx(wanted, rel=1e-12, abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(joint_tables())
+def test_bounds_are_reached(drawn: tuple[CostTable, list[tuple[tuple[int, ...], Any]]]) -> None:
+    made, _ = drawn
+    costs = made.costs("macs", list(itertools.product(*map(range, made.space.radices))))
+    found = made.bounds("macs")
+    assert found.exact and [found.low, found.high] == pytest.approx([costs.min(), costs.max()], rel=1e-12, abs=1e-9)
+
+
+def test_bounds_where_too_many_keys_meet_hold_all_costs() -> None:
+    space = Space.from_json({f"k{i}": {"_type": "randint", "_value": [0, 5]} for i in range(20)})
+    rng = np.random.default_rng(0)
+    pairs = [((a, b), rng.integers(0, 9, (5, 5))) for a, b in itertools.combinations(space.keys, 2)]
+    made = CostTable(space, {"macs": 7}, {}, joint={"macs": pairs})
+    found, costs = made.bounds("macs"), made.costs("macs", space.sample_tokens(rng, 1000))
+    assert not found.exact and found.low <= costs.min() and costs.max() <= found.high
+    assert (found.low, found.high) == (7 + sum(c.min() for _, c in pairs), 7 + sum(c.max() for _, c in pairs))
+    assert table().bounds("macs") == Bounds(111, 124, True)
 
 
 def test_terms_are_folded_into_wider_ones() -> None:
