@@ -23,8 +23,8 @@ _SWEEPS = 2  # changes tried a key, at each level and for each draw
 _MOST_CHANGES = 128  # but no more than these
 _LEVELS = 200
 _MOBILE = 0.05  # of the changes are made at least, where draws start from: below, a walk would stay where it is
-_PATIENCE = 8  # levels without a step down, before the best is called the nearest
-_MOST_WORK = 1e9  # keys of architectures looked at before giving up: a few seconds
+_PATIENCE = 4  # levels without a step down, before the best is called the nearest
+_MOST_WORK = 3e8  # keys of architectures looked at before giving up: a few seconds
 
 Mask = npt.NDArray[np.bool_]
 

@@ -158,11 +158,11 @@ def test_a_small_space_is_exhausted(cls: type[Search]) -> None:
 @pytest.mark.parametrize("cls", SEARCHES)
 def test_a_thousand_in_a_chain_where_hardly_any_are_feasible(cls: type[Search], keys: int, share: float) -> None:
     table = chain(keys)
-    began, limit = time.perf_counter(), limit_of(table, share)
+    began, limit = time.process_time(), limit_of(table, share)
     search = cls(constraints={"macs": limit}, cost_table=table)  # type: ignore[call-arg]
     search.setup(table.space)
     asked = [p.tokens for p in search.ask(1000)]
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 5
     assert search.feasible_share == pytest.approx(share, rel=0.1)
     assert len(set(asked)) == 1000 and (table.costs("macs", asked) <= limit).all()
 
@@ -214,13 +214,13 @@ def test_splitting_estimates_a_share_that_can_be_counted() -> None:
 @pytest.mark.parametrize("make", [chain, dense])
 def test_an_impossible_limit_names_the_nearest_cost_within_seconds(make: Any) -> None:
     table = chain(20) if make is chain else dense()
-    bounds, began = table.bounds("macs"), time.perf_counter()
+    bounds, began = table.bounds("macs"), time.process_time()
     said = f"nearest reachable macs is {bounds.low:.10g}" if make is chain else "none was found .* nearest has macs"
     with pytest.raises(ConstraintError, match=said):
         RandomSearch(constraints={"macs": bounds.low - 1}, cost_table=table).setup(table.space)
     with pytest.raises(ConstraintError, match=r"nearest (reachable macs is|has macs)"):
         RandomSearch(constraints={"macs": [bounds.high + 1, None]}, cost_table=table).setup(table.space)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 5  # of both together
 
 
 def test_a_gap_between_reachable_costs_is_named() -> None:
