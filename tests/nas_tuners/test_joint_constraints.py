@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from nas_tuners.journal import JournalError
 from nas_tuners.run import Run
 from nas_tuners.search import Annealing, ConstraintError, Evolution, RandomSearch, Search, constraints, trellis
+from nas_tuners.search.additive import Halves
 from nas_tuners.search.constraints import Feasible, limits_of
 from nas_tuners.search.splitting import Splitting
 from nas_tuners.search.trellis import Trellis, steps_of
@@ -234,15 +235,16 @@ def test_several_limits_and_a_table_that_is_joint_in_one_of_them() -> None:
     options = {"params": {key: [5, 1, 2, 7] for key in table.space.keys}}
     both = CostTable(table.space, {**table.fixed, "params": 0}, options, joint=table.joint)
     rows = table.space.sample_tokens(np.random.default_rng(0), 10**5)
-    macs = float(np.quantile(both.costs("macs", rows), 0.1))
-    for params, rel, drawn_by in ((55, 0.2, Trellis), (30, 0.5, Splitting)):
+    sums = both.costs("macs", rows)
+    for part, params, rel, drawn_by in ((0.1, 55, 0.2, Trellis), (0.1, 34, 0.4, Halves), (0.004, 36, 0.7, Splitting)):
+        macs = float(np.quantile(sums, part))
         search = Evolution(constraints={"macs": macs, "params": params}, cost_table=both)
         search.setup(table.space)
         asked = [p.tokens for p in search.ask(500)]
         assert search._feasible is not None and isinstance(search._feasible._sampler_, drawn_by)
         assert len(set(asked)) == 500
         assert (both.costs("macs", asked) <= macs).all() and (both.costs("params", asked) <= params).all()
-        wide = table.space.sample_tokens(np.random.default_rng(3), 2**18)
+        wide = table.space.sample_tokens(np.random.default_rng(3), 2**19)
         share = ((both.costs("macs", wide) <= macs) & (both.costs("params", wide) <= params)).mean()
         assert search.feasible_share == pytest.approx(share, rel=rel)
 
