@@ -17,7 +17,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 FLOORS = [
     ("search_spaces/cost/table", 1),
     ("search_spaces/cost/__init__", 1),
-    *[(f"search_spaces/cost/{name}.py", 2) for name in ("count", "example", "latency", "trace")],
+    *[(f"search_spaces/cost/{name}.py", 2) for name in ("about", "count", "example", "latency", "trace")],
     ("search_spaces/cost/", 4),
     *[
         (f"search_spaces/{name}.py", 1)
