@@ -9,7 +9,7 @@ process and after a kill; the phased task is the current one whatever the order.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -232,6 +232,11 @@ class OFA(nn.Module):
         """The mapping layers' parameters. They are among ``ofa.parameters()``, but not among the model's."""
         return [] if self.distiller is None else list(self.distiller.mappings.parameters())
 
+    @property
+    def depth_choice(self) -> ElasticChoice | None:
+        """Of the depth that the model's own forward looks after (``RunConfig.elastic_depth``)."""
+        return self._depth
+
     def forget(self) -> None:
         """Let go of what was kept of the last batch."""
         self._soft = None
@@ -244,6 +249,53 @@ class OFA(nn.Module):
 
     def _next_step(self) -> None:
         self.curriculum.step, self._calls = self.step + 1, 0
+
+    def export(
+        self,
+        config: Any = None,
+        origin_model: nn.Module | None = None,
+        input_shapes: Sequence[int] | Sequence[Sequence[int]] | None = None,
+        input_dtypes: Sequence[str | torch.dtype] | None = None,
+        load_weights_from_supernet: bool = True,
+        calibration: Iterable[Any] | None = None,
+        calibration_batches: int | None = None,
+    ) -> nn.Module:
+        """Return a sub-network as an ordinary network in evaluation mode, with weights of its own.
+
+        Args:
+            config: in any notation, or what :meth:`search` returned; None: what is set now.
+            origin_model: what the model was made of: a copy of it takes over the sub-network's layers, so that the
+                result is of its class.
+            input_shapes: of an input, or one for each; then the sub-network's outputs are compared with the
+                supernet's, before any calibration. The batch may be left out.
+            input_dtypes: of these inputs, such as "int64"; None: float32.
+            load_weights_from_supernet: False: the weights are ``origin_model``'s own, cut to size.
+            calibration: training batches to recompute the statistics of batch norms on, which are those of a mixture
+                of sub-networks otherwise. None: as they are in the supernet.
+            calibration_batches: how many; None: all.
+
+        Returns: without an elastic class or an unused channel. Names of parameters are the model's own; only where
+            the model's forward takes a depth, the network is the child ``net`` of one that gives it.
+
+        Raises:
+            ElasticError: the configuration is not of this model, ``origin_model`` is not what it was made of, shapes
+                do not fit, outputs differ by more than 1e-4 * max(1, logit), or the calibration has too few
+                batches. The supernet stays as it is in any case.
+
+        Differs: PaddleSlim wants shapes always, writes into ``origin_model``, and leaves batch norms uncut.
+        """
+        from mutators.elastic.exporting import export
+
+        return export(
+            self,
+            config,
+            origin_model,
+            input_shapes,
+            input_dtypes,
+            load_weights_from_supernet,
+            calibration,
+            calibration_batches,
+        )
 
     def get_extra_state(self) -> dict[str, Any]:
         """Where the training is; part of the state dict."""
