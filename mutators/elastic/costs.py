@@ -57,7 +57,7 @@ def cost_table(
     checks: int = 10,
     seed: int = 0,
     ignore: Ignore = (),
-    repeats: int = 5,
+    repeats: int = 15,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> CostTable:
