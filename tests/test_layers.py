@@ -46,10 +46,10 @@ HEAVY = {
     "nni": (4, 5),
     "yaml": (3, 5),
     "psutil": (5,),
-    "sklearn": (5,),
+    "sklearn": (3, 5),
     "matplotlib": (4,),
 }
-LAZY = ("matplotlib",)  # only within functions: an extra, and slow to import
+LAZY = ("matplotlib", "sklearn")  # only within functions: slow to import
 NNI_ALLOWED = {"mutators/trial.py", "nas_tuners/adapter.py"}
 
 

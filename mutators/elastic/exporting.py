@@ -15,10 +15,12 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from mutators.elastic.choice import ElasticChoice
 from mutators.elastic.convolution import ElasticConvolution
 from mutators.elastic.errors import ElasticError
 from mutators.elastic.kernel import grown, matrix_name
 from mutators.fixed import extract
+from mutators.mutables import EXTRACTION
 from mutators.oneshot.batchnorm import kept_modes, kept_statistics, recalibrate_bn
 from mutators.oneshot.errors import OneShotError
 from mutators.oneshot.rng import kept_rng
@@ -47,6 +49,38 @@ class AtDepth(nn.Module):
         return self.net(*inputs, **others, depth=self.depth)
 
 
+class Deep(nn.Module):
+    """A supernet whose forward takes a depth, called without; extracted, it is :class:`AtDepth`."""
+
+    WRAPS = "net"  # keys are the supernet's own
+
+    def __init__(self, net: nn.Module, depth: ElasticChoice) -> None:
+        super().__init__()
+        self.net = net
+        self._depth = [depth]  # it is the supernet's child
+        self.training = net.training
+
+    def forward(self, *inputs: Any, **others: Any) -> Any:
+        """As the supernet's, but for the depth."""
+        return self.net(*inputs, **others, depth=self._depth[0].value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
+        net = copy.deepcopy(self.net, memo)
+        (depth,) = self._depth
+        made: nn.Module
+        if EXTRACTION in memo:
+            made = AtDepth(net, depth.values[memo[EXTRACTION][id(depth)][0]])
+        else:
+            made = Deep(net, copy.deepcopy(depth, memo))
+        memo[id(self)] = made
+        return made
+
+
+def runnable(ofa: OFA) -> nn.Module:
+    """The supernet, such that it is called with its inputs alone."""
+    return ofa.model if ofa.depth_choice is None else Deep(ofa.model, ofa.depth_choice)
+
+
 def export(
     ofa: OFA,
     config: Any = None,
@@ -63,21 +97,20 @@ def export(
         raise ElasticError("load_weights_from_supernet=False takes the origin model's weights: give origin_model.")
     if input_dtypes is not None and input_shapes is None:
         raise ElasticError("input_dtypes are of the inputs that input_shapes describe: give these.")
-    arguments = _depth_of(ofa, choices)
     inputs = None if input_shapes is None else drawn_inputs(input_shapes, input_dtypes)
     with kept_rng():
-        source = ofa.model
+        source = runnable(ofa)
         if not load_weights_from_supernet:
             assert origin_model is not None
-            source = _with_weights_of(copy.deepcopy(ofa.model), origin_model)
+            source = _with_weights_of(copy.deepcopy(source), origin_model)
         network = extract(source, choices)
         if origin_model is not None:
-            network = _grafted(copy.deepcopy(origin_model), network)
+            plain = network.net if isinstance(network, AtDepth) else network
+            grafted = _grafted(copy.deepcopy(origin_model), plain)
+            network = AtDepth(grafted, network.depth) if isinstance(network, AtDepth) else grafted
         network.eval()
         if inputs is not None:
-            _compare(source, choices, network, inputs, arguments)
-        if arguments:
-            network = AtDepth(network, **arguments)
+            _compare(source, choices, network, inputs)
         if calibration is not None:
             _calibrate(network, calibration, calibration_batches)
     return network
@@ -92,12 +125,6 @@ def chosen(ofa: OFA, config: Any) -> Choices:
     if config is None:
         return ofa.current_config
     return ofa.choices_of(getattr(config, "choices", config))
-
-
-def _depth_of(ofa: OFA, choices: Choices) -> dict[str, float]:
-    """The depth as an argument of the model's forward, if that takes one."""
-    choice = ofa.depth_choice
-    return {} if choice is None else {"depth": choice.values[choices[choice.key]["_idx"]]}
 
 
 def _calibrate(network: nn.Module, loader: Iterable[Any], batches: int | None) -> None:
@@ -150,7 +177,7 @@ def _drawn(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generato
 
 
 def run_first(
-    network: nn.Module, candidates: Sequence[tuple[torch.Tensor, ...]], arguments: Mapping[str, Any] | None = None
+    network: nn.Module, candidates: Sequence[tuple[torch.Tensor, ...]]
 ) -> tuple[tuple[torch.Tensor, ...], list[torch.Tensor]]:
     """The first inputs that a network takes, and its outputs, flat.
 
@@ -163,7 +190,7 @@ def run_first(
         moved = tuple(tensor.to(device) for tensor in inputs)
         try:
             with torch.no_grad():
-                outputs = network(*moved, **(arguments or {}))
+                outputs = network(*moved)
         except Exception as error:  # whatever the author's forward raises
             failed = failed or error
             continue
@@ -178,13 +205,12 @@ def _compare(
     choices: Choices,
     network: nn.Module,
     candidates: Sequence[tuple[torch.Tensor, ...]],
-    arguments: Mapping[str, Any],
 ) -> None:
     """Raise an ElasticError where the exported network's outputs are not the supernet's."""
     with applied(source, choices), kept_modes(source), kept_statistics(source):
         source.eval()
-        inputs, wanted = run_first(source, candidates, arguments)
-    _, got = run_first(network, [inputs], arguments)
+        inputs, wanted = run_first(source, candidates)
+    _, got = run_first(network, [inputs])
     for ours, theirs in zip(got, wanted, strict=True):
         allowed = TOLERANCE * max(1.0, float(theirs.abs().max()) if theirs.numel() else 0.0)
         difference = float((ours - theirs).abs().max()) if ours.shape == theirs.shape and ours.numel() else 0.0
@@ -229,10 +255,11 @@ def _with_weights_of(supernet: nn.Module, origin: nn.Module) -> nn.Module:
     Raises:
         ElasticError: a tensor has no place, or another shape; all of them are named.
     """
-    ours, theirs = supernet.state_dict(keep_vars=True), origin.state_dict()
+    inner = supernet.net if isinstance(supernet, Deep) else supernet
+    ours, theirs = inner.state_dict(keep_vars=True), origin.state_dict()
     matrices = {
         f"{path}.{matrix_name(larger, smaller)}": torch.eye(smaller**2)
-        for path, layer in supernet.named_modules()
+        for path, layer in inner.named_modules()
         if isinstance(layer, ElasticConvolution)
         for smaller, larger in pairwise(layer._kernels)
     }

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -31,9 +32,11 @@ from search_spaces.schema import Tokens
 if TYPE_CHECKING:
     from mutators.elastic.costs import Anatomy, Part, Progress, Term
 
+FloatArray = npt.NDArray[np.float64]
 MOST_FORMS = 32
 """Of a block: what has more is timed in parts, as far as it has parts."""
 WHOLE, REST = "", "."  # no module has such a path
+ROUNDS = 3
 HELD_OUT = 12
 """Whole sub-networks that the sums are compared with."""
 
@@ -67,12 +70,15 @@ def measured(
         designed = _covering(anatomy, blocks, rng)
         held_out = [tuple(row) for row in space.sample_tokens(rng, HELD_OUT).tolist()]
         networks = designed + held_out
-        times: list[dict[str, float]] = [{}] * len(networks)
-        for done, i in enumerate(rng.permutation(len(networks)).tolist(), 1):
-            network = extract(model, space.decode(networks[i]))
-            times[i] = _timed(network, [block.path for block in blocks], input_shape, repeats)
-            if progress is not None:
-                progress(done, len(networks))
+        paths = [block.path for block in blocks]
+        runs: list[list[dict[str, FloatArray]]] = [[] for _ in networks]
+        for turn in range(ROUNDS):  # so that a network's runs are not all in one bad moment of the machine
+            for done, i in enumerate(rng.permutation(len(networks)).tolist(), 1):
+                network = extract(model, space.decode(networks[i]))
+                runs[i].append(_timed(network, paths, input_shape, -(-repeats // ROUNDS)))
+                if progress is not None:
+                    progress(turn * len(networks) + done, ROUNDS * len(networks))
+    times = [_typical(rows) for rows in runs]
     seen = list(zip(designed, times, strict=False))
     fixed, terms = collected([_term(anatomy, block, seen) for block in blocks])
     fixed += float(np.median([row[REST] for _, row in seen]))
@@ -150,8 +156,8 @@ def _runs(block: Part, tokens: Tokens) -> bool:
     return all(runs[tokens[key]] for key, runs in block.gates.items())
 
 
-def _timed(network: nn.Module, paths: Sequence[str], input_shape: Example, repeats: int) -> dict[str, float]:
-    """Median milliseconds of each module, of the whole, and of what is in none of them; what is not called takes 0."""
+def _timed(network: nn.Module, paths: Sequence[str], input_shape: Example, repeats: int) -> dict[str, FloatArray]:
+    """Milliseconds of each module, of the whole, and of what is in none of them: (repeats,); not called takes 0."""
     times = {path: np.zeros(repeats) for path in (*paths, WHOLE)}
     turn = 0
 
@@ -166,7 +172,12 @@ def _timed(network: nn.Module, paths: Sequence[str], input_shape: Example, repea
             for turn in range(repeats):
                 times[WHOLE][turn] = run()
     times[REST] = times[WHOLE] - sum((times[path] for path in paths), np.zeros(repeats))
-    return {path: float(np.median(row)) for path, row in times.items()}
+    return times
+
+
+def _typical(rows: Sequence[dict[str, FloatArray]]) -> dict[str, float]:
+    """Lower quartiles: other programs make runs slower, and never faster."""
+    return {path: float(np.percentile(np.concatenate([row[path] for row in rows]), 25)) for path in rows[0]}
 
 
 @contextmanager
