@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mutators.elastic.embedding import ElasticEmbedding
     from mutators.elastic.errors import ElasticError
     from mutators.elastic.importance import gradient_importance
+    from mutators.elastic.importing import load_weights
     from mutators.elastic.linear import ElasticLinear
     from mutators.elastic.mit_config import ElasticNetwork
     from mutators.elastic.norm import ElasticGroupNorm, ElasticInstanceNorm2d, ElasticLayerNorm
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from mutators.elastic.width import Channels, Width
 
 __all__ = [
-    "OFA",
     "Channels",
     "DistillConfig",
     "ElasticBatchNorm1d",
@@ -46,10 +46,12 @@ __all__ = [
     "ElasticLinear",
     "ElasticMultiheadAttention",
     "ElasticNetwork",
+    "OFA",
     "RunConfig",
     "Sorting",
     "Width",
     "gradient_importance",
+    "load_weights",
     "sort_channels",
     "train",
 ]
@@ -77,6 +79,7 @@ _HOME = {
     "Sorting": "sorting",
     "Width": "width",
     "gradient_importance": "importance",
+    "load_weights": "importing",
     "sort_channels": "sorting",
     "train": "training",
 }
