@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from mutators.elastic.batchnorm import ElasticBatchNorm1d, ElasticBatchNorm2d, ElasticBatchNorm3d
     from mutators.elastic.choice import ElasticChoice
     from mutators.elastic.conv import ElasticConv2d, ElasticConvTranspose2d
+    from mutators.elastic.conversion.convert import convert
+    from mutators.elastic.conversion.paddle import Convert, supernet
+    from mutators.elastic.conversion.report import Conversion, conversion_of
     from mutators.elastic.depth import ElasticDepth
     from mutators.elastic.embedding import ElasticEmbedding
     from mutators.elastic.errors import ElasticError
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Channels",
+    "Conversion",
+    "Convert",
     "ElasticBatchNorm1d",
     "ElasticBatchNorm2d",
     "ElasticBatchNorm3d",
@@ -37,10 +42,15 @@ __all__ = [
     "ElasticLinear",
     "ElasticMultiheadAttention",
     "Width",
+    "conversion_of",
+    "convert",
+    "supernet",
 ]
 
 _HOME = {
     "Channels": "width",
+    "Conversion": "conversion.report",
+    "Convert": "conversion.paddle",
     "ElasticBatchNorm1d": "batchnorm",
     "ElasticBatchNorm2d": "batchnorm",
     "ElasticBatchNorm3d": "batchnorm",
@@ -56,6 +66,9 @@ _HOME = {
     "ElasticLinear": "linear",
     "ElasticMultiheadAttention": "attention",
     "Width": "width",
+    "conversion_of": "conversion.report",
+    "convert": "conversion.convert",
+    "supernet": "conversion.paddle",
 }
 
 
