@@ -35,7 +35,8 @@ def export(journal: Path, folder: Path, model: str | None = None, weights: Path 
     run, _ = load(journal)
     best = run.search.best
     if best is None:
-        raise CommandError(f"{journal} has no result yet: nothing to export. {unfinished(run)}".rstrip())
+        why = unfinished(run)
+        raise CommandError(f"{journal} has no result yet: nothing to export{': ' * bool(why)}{why}.")
     choices = dict(best.choices)
     files = [folder / "choices.json", folder / "choices.yml"]
     write_atomically(files[0], (json.dumps(choices, indent=2) + "\n").encode())
