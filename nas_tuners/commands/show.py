@@ -113,7 +113,7 @@ def progress(run: Run, total: int | None, seconds: float, fresh: int | None = No
         costs: of the best, as :func:`costs_of` gives them.
     """
     search, counts, best = run.search, run.search.counts, run.search.best
-    total = min(total, run.space.size) if total else None
+    total = min(total, run.space.size) if total and run.phase is None else total or None  # in phases some come again
     done = counts.told + counts.failed
     fresh = done if fresh is None else fresh
     parts = [f"{done}{f'/{total}' if total else ''} trials"]

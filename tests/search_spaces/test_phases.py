@@ -139,6 +139,7 @@ def test_a_task_set_by_hand(task: Any, phase: int | None, options: Sequence[Any]
         ("channel", None, "task 'channel' has no key in this space"),
         (["width", "expand_ratio"], None, "expand_ratio is in more than one task"),
         ([], None, "wanted a list of tasks"),
+        (3, None, "got 3, wanted a list of tasks"),
         ("depth", -1, "phase is -1, wanted a whole number from 0 up, or None"),
         ("depth", True, "phase is True"),
     ],
@@ -295,3 +296,6 @@ def test_a_key_too_large_to_list_is_no_matter() -> None:
     region = Schedule(space, progressive(space, budgets=1)).region(0)
     assert region.size == 2**61
     assert region.holds(region.draw(np.random.default_rng(0)))
+    assert Schedule(space, [Phase("a", (("*", "all"),))]).region(0).size == 2**61
+    with pytest.raises(PhaseError, match="'in': its options are no numbers"):
+        Schedule(space, [Phase("a", (("in", ("1",)),))])
