@@ -84,7 +84,7 @@ class UnstructuredPruner:
         """Check everything; then hook the model."""
         model = unwrap(model)
         problems = [*problems, *ranking.problems(), *_bad_kinds(kinds)]
-        names, unfit = choose(model, kinds != (None, None), skip)
+        names, unfit = choose(model, any(kind in CONV1X1 for kind in kinds), skip)
         if problems or unfit:
             raise PruningError(f"this model cannot be pruned so ({len(problems + unfit)} wrong):", problems + unfit)
         self._ranking, self._model = ranking, model
@@ -98,14 +98,25 @@ class UnstructuredPruner:
         return self._masking.masks()
 
     def step(self) -> None:
-        """Prune what is due and set all that is pruned to zero; to be called after each ``optimizer.step()``."""
+        """Prune what is due and set all that is pruned to zero; to be called after each ``optimizer.step()``.
+
+        Raises:
+            PruningError: the ratio that was assigned does not fit.
+        """
         if self._ranking.mode == "threshold" or self.ratio != self._pruned_at:
+            self._check_ratio()
             self._masking.zero()
             self._masking.close(self._ranking.keep(self._masking.weights(), self.masks, self.ratio))
             self._pruned_at = self.ratio
         else:
             self._masking.zero()
         self.iteration += 1
+
+    def _check_ratio(self) -> None:
+        """It may have been assigned anew."""
+        problems = ratio_problems(self.ratio)
+        if problems:
+            raise PruningError(problems[0] + ".")
 
     def update_params(self) -> None:
         """Set all that is pruned to zero now. Forwards and ``state_dict()`` do it themselves."""
