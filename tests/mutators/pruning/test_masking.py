@@ -232,6 +232,7 @@ def test_compiled_is_the_same_and_new_masks_compile_nothing_anew(backend: str) -
         run = torch.compile(model, backend=backend, fullgraph=True) if compiled else model
         losses.append([])
         graphs = []
+        torch._dynamo.utils.counters.clear()
         for step in range(8):
             nets.unprune(model)
             loss = run(X + step / 8).square().mean()
