@@ -21,7 +21,7 @@ from mutators.pruning import report
 from mutators.pruning.errors import PruningError
 from mutators.pruning.masking import Masking
 from mutators.pruning.prunable import CONV1X1, SkipParams, choose, unwrap
-from mutators.pruning.ranking import Ranking
+from mutators.pruning.ranking import Ranking, kth_smallest
 from mutators.pruning.schedule import ratio_problems, read_schedule, schedule_problems
 from search_spaces.domains import is_int
 
@@ -151,7 +151,7 @@ class UnstructuredPruner:
         if problems:
             raise PruningError("weights cannot be summarised:", problems)
         magnitudes = torch.cat([parameters[name].detach().abs().flatten().float() for name in names])
-        return float(magnitudes.kthvalue(max(round(ratio * magnitudes.numel()), 1)).values)
+        return float(kth_smallest(magnitudes, max(round(ratio * magnitudes.numel()), 1)))
 
     @staticmethod
     def total_sparse(model: nn.Module) -> float:

@@ -56,9 +56,9 @@ def compare(a: Step, b: Step, pairs: int) -> tuple[list[float], list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=300)
+    parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--period", type=int, default=20, help="iterations between two computations of masks")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=64)
     options = parser.parse_args()
     torch.set_num_threads(1)

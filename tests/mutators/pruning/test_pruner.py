@@ -29,10 +29,17 @@ def conv_net() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("variant", "length"), [*((name, 1) for name in VARIANTS), pytest.param("global", END, marks=pytest.mark.slow)]
+    ("variant", "length", "every"),
+    [
+        ("global", 1, 1),
+        *((name, 1, 3) for name in VARIANTS if name != "global"),
+        pytest.param("global", END, 1, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("weights_alone", [False, True])
-def test_stopped_and_resumed_at_every_iteration_is_as_unbroken(variant: str, length: int, weights_alone: bool) -> None:
+def test_stopped_and_resumed_at_every_iteration_is_as_unbroken(
+    variant: str, length: int, every: int, weights_alone: bool
+) -> None:
     """To the end if slow; else the next step, which ends in all that the one after it starts from."""
 
     def fresh(resume: int = 0) -> nets.Training:
@@ -48,7 +55,7 @@ def test_stopped_and_resumed_at_every_iteration_is_as_unbroken(variant: str, len
         unbroken.step(number)
         states.append(unbroken.save())
         ratios.append(unbroken.pruner.ratio)
-    for stopped in range(END):
+    for stopped in range(0, END, every):
         training, saved = fresh(stopped), nets.read(states[stopped])
         training.model.load_state_dict(saved["model"])
         training.optimizer.load_state_dict(saved["optimizer"])
