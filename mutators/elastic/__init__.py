@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mutators.elastic.width import Channels, Width
 
 __all__ = [
+    "OFA",
     "Channels",
     "DistillConfig",
     "ElasticBatchNorm1d",
@@ -45,7 +46,6 @@ __all__ = [
     "ElasticLinear",
     "ElasticMultiheadAttention",
     "ElasticNetwork",
-    "OFA",
     "RunConfig",
     "Sorting",
     "Width",
