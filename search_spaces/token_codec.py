@@ -99,7 +99,7 @@ def initial_tokens(name: str, **config: Any) -> Tokens:
     Raises:
         NetError: the net has none; or see :func:`space_of`.
     """
-    net, made = _checked(name, config)
+    net, made = configured_net(name, config)
     return net.initial(made)
 
 
@@ -145,7 +145,12 @@ def _configured(name: str, config: Mapping[str, Any], more: Sequence[str] = ()) 
     return net, made, made.problems()
 
 
-def _checked(name: str, config: Mapping[str, Any]) -> tuple[TokenSpace, Any]:
+def configured_net(name: str, config: Mapping[str, Any]) -> tuple[TokenSpace, Any]:
+    """The net and its arguments.
+
+    Raises:
+        NetError: the name or an argument is unknown, or arguments do not fit; all that is wrong is listed.
+    """
     net, made, problems = _configured(name, config)
     if problems:
         raise NetError(f"{name} cannot be like this:" + "".join(f"\n  {problem}" for problem in problems))
@@ -153,7 +158,7 @@ def _checked(name: str, config: Mapping[str, Any]) -> tuple[TokenSpace, Any]:
 
 
 def _tokens(name: str, config: Mapping[str, Any]) -> tuple[Token, ...]:
-    net, made = _checked(name, config)
+    net, made = configured_net(name, config)
     return net.tokens(made)
 
 
