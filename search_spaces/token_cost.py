@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from search_spaces import token_space
 from search_spaces.cost.table import CostTable
 from search_spaces.layers import Layers, cost
 from search_spaces.quantities import Number, Table, factors
 from search_spaces.registry import NetError
 from search_spaces.token_codec import configured_net
-from search_spaces.token_space import at_least
+from search_spaces.token_space import at_least, spanned
 
 Factors = tuple[int, list[tuple[tuple[str, ...], Table]]]
 """A constant, and tables by the keys of their axes; an architecture's cost is the sum of its entries."""
@@ -60,7 +59,7 @@ def cost_table_of(
     """Return the exact table of a net of tokens, ``macs`` and ``params``. Arguments: see :func:`cost_factors`."""
     found = cost_factors(name, input_shape, num_classes, paddle_compatible, **config)
     net, made = configured_net(name, {"in_channels": input_shape[0], **config})
-    space = token_space.space(net.tokens(made))
+    space = spanned(net.tokens(made))
     ones = {
         metric: {keys[0]: table.tolist() for keys, table in tables if len(keys) == 1}
         for metric, (_, tables) in found.items()
