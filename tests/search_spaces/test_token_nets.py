@@ -276,7 +276,7 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
     _fails(NetError, "MobileNetV2Space", "got 2 tokens, wanted 25, one for each of head.channels", tokens=[1, 2])
     _fails(NetError, "MobileNetV2Space", "got 7, wanted 25", tokens=7)
     _fails(NetError, "MobileNetV2Space", "takes no 'block_num', 'tokenz', wanted some of: tokens, choices, num_classes",
-           block_num=3, tokenz=1)  # fmt: skip
+           "num_classes is 0", "in_channels is 0", block_num=3, tokenz=1, num_classes=0, in_channels=0)  # fmt: skip
     _fails(NetError, "darts", "takes no 'tokens'", tokens=[1])
 
 
