@@ -19,6 +19,7 @@ from torch import nn
 import search_spaces
 
 CASES = json.loads((Path(__file__).parent / "paddleslim_outputs.json").read_text(encoding="utf-8"))
+LARGE = ("DartsSpace", "ResNetSpace")
 
 
 def _drawn(shape: tuple[int, ...]) -> torch.Tensor:
@@ -32,7 +33,13 @@ def _image(size: int) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values[:, :, :size, :size]))
 
 
-@pytest.mark.parametrize("case", CASES, ids=[f"{case['name']}-{i}" for i, case in enumerate(CASES)])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=f"{case['name']}-{i}", marks=[pytest.mark.slow] if case["name"] in LARGE else [])
+        for i, case in enumerate(CASES)
+    ],
+)
 def test_outputs_are_paddleslims(case: dict[str, Any]) -> None:
     with torch.device("meta"):
         net = search_spaces.build(
