@@ -134,13 +134,13 @@ def test_a_candidate_is_built_counted_and_run_in_a_quarter_of_a_second() -> None
         with torch.no_grad():
             assert net.eval()(image).shape == (1, 1000)
 
-    assert _fastest(5, candidate) <= 0.25
+    assert _fastest(8, candidate) <= 0.25
 
 
 def test_a_table_is_made_in_a_second_and_read_in_five_microseconds() -> None:
     assert _fastest(2, lambda: search_spaces.cost_table_of("MobileNetV2Space", (3, 224, 224))) <= 1
     table, tokens = search_spaces.cost_table_of("MobileNetV2Space", (3, 224, 224)), _tokens("MobileNetV2Space", 0)
-    assert _fastest(5, lambda: [table.cost("macs", tokens) for _ in range(2000)]) / 2000 <= 5e-6
+    assert _fastest(50, lambda: [table.cost("macs", tokens) for _ in range(500)]) / 500 <= 5e-6
 
 
 def test_weights_need_no_global_generator_for_tokens() -> None:
