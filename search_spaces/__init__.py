@@ -5,6 +5,8 @@ from search_spaces.registry import NetError, Reference, build, input_shape, name
 from search_spaces.schedule import Schedule
 from search_spaces.schema import Choices, Space, SpaceError, Tokens
 from search_spaces.shrinking import MIT_PHASES, progressive
+from search_spaces.token_codec import choices_of, initial_tokens, space_of, tokens_of
+from search_spaces.token_cost import cost_factors, cost_table_of
 
 __all__ = [
     "MIT_PHASES",
@@ -18,8 +20,14 @@ __all__ = [
     "SpaceError",
     "Tokens",
     "build",
+    "choices_of",
+    "cost_factors",
+    "cost_table_of",
+    "initial_tokens",
     "input_shape",
     "names",
     "progressive",
     "references",
+    "space_of",
+    "tokens_of",
 ]
