@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -100,7 +101,7 @@ def convert(
     rows = maker.rows(net, uses, stages)
     net = _replaced(net, {key: module for key, module in made.items() if module is not None})
     for stage in stages:
-        deep = ElasticDepth(dict(stage.module._modules), stage.depths)  # type: ignore[arg-type]
+        deep = ElasticDepth(dict(stage.module._modules), stage.depths)
         net = _replaced(net, {id(stage.module): deep.train(stage.module.training)})
     _keep_off_fast_path(net)
     net._conversion = Conversion(rows, tuple(notes))  # type: ignore[assignment]
@@ -134,7 +135,7 @@ def _tie_by_hand(analysis: Analysis, options: Options, problems: list[str]) -> N
                 f"same_search_space: the widths are {sizes}, and only equal ones can be tied: take the others out"
             )
             continue
-        for (first, one), (second, other) in zip(layouts, layouts[1:], strict=False):
+        for (first, one), (second, other) in pairwise(layouts):
             if not analysis.ties.tie(one, other, "same_search_space"):
                 problems.append(
                     f"same_search_space: {first} and {second} are put together of different parts: take one out"

@@ -117,7 +117,7 @@ def _numbers(name: str, given: Any, problems: list[str]) -> Numbers | None:
         return None
     if name.endswith("kernel_size"):
         try:
-            return tuple(checked_kernels(values))
+            return tuple(checked_kernels([value if is_int(value) else 0 for value in values]))
         except ElasticError as error:
             problems.append(f"{name}: {error}")
     return tuple(sorted(values))
@@ -132,7 +132,7 @@ def _named_numbers(path: str, named: Mapping[str, Any], problems: list[str]) -> 
 
 
 def _by_layer(model: nn.Module, channel: Any, problems: list[str]) -> dict[str, Numbers]:
-    """Lists of channels by path. As a sequence they are one for each weight layer, in order; the last one's counts not."""
+    """Lists of channels by path. A sequence has one for each weight layer, in order, and the last one's counts not."""
     if channel is None:
         return {}
     if not isinstance(channel, Mapping):
@@ -149,9 +149,7 @@ def _by_layer(model: nn.Module, channel: Any, problems: list[str]) -> dict[str, 
 
 def is_weight_layer(module: nn.Module) -> bool:
     """What has an entry in PaddleSlim's lists of channels: convolutions, linear layers and embeddings."""
-    return kind_of(module) is not None and isinstance(
-        module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
-    )
+    return kind_of(module) is not None and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding))
 
 
 def _is_depthwise(module: nn.Module) -> bool:

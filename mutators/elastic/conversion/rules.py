@@ -18,7 +18,7 @@ Arguments = tuple[Any, ...]
 Named = Mapping[str, Any]
 Rule = Callable[[Ties, str, Arguments, Named, Any], None]
 
-POINTWISE = """
+_POINTWISE = """
     abs add addcdiv addcmul alpha_dropout bernoulli bfloat16 ceil celu clamp clamp_max clamp_min clip clone contiguous
     copy cos cpu data detach div double dropout dropout1d dropout2d dropout3d elu empty_like eq erf exp expm1
     feature_alpha_dropout feature_dropout float floor full_like ge gelu gt half hardshrink hardsigmoid hardswish
@@ -26,13 +26,13 @@ POINTWISE = """
     masked_fill maximum minimum mish mul multiply ne neg negative ones_like pow rand_like randn_like reciprocal relu
     relu6 requires_grad round rrelu rsqrt rsub selu sigmoid sign silu sin softplus softshrink softsign sqrt square sub
     subtract tanh tanhshrink threshold to truediv rtruediv radd rmul true_divide type type_as where zeros_like
-""".split()
-POOLING = """
+"""
+_POOLING = """
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
     adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d interpolate lp_pool1d lp_pool2d max_pool1d max_pool2d
     max_pool3d upsample
-""".split()
-REDUCING = "all amax amin any argmax argmin logsumexp max mean median min norm prod std sum var".split()
+"""
+_REDUCING = "all amax amin any argmax argmin logsumexp max mean median min norm prod std sum var"
 
 
 def apply_rule(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
@@ -81,7 +81,9 @@ def _broadcast(ties: Ties, operands: Sequence[torch.Tensor], shape: Sequence[int
         common = tied(ties, layouts, name)
         if common is not None:
             if bare:
-                ties.fix(common, f"{name} joins it with something whose size is fixed")
+                ties.fix(
+                    common, f"{name} joins it with something of a fixed size, such as a parameter or the model's input"
+                )
             result[dim] = common
     return result
 
@@ -259,25 +261,14 @@ def _chunk(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> N
     layouts = dict(ties.read(x))
     cut = layouts.pop(dim, None)
     if cut is not None:
-        piece = _piece(ties, cut, len(out)) if len({part.shape for part in out}) == 1 else None
-        if name == "chunk" and piece is not None:
+        equal = name == "chunk" and len({part.shape for part in out}) == 1
+        piece = ties.pieces(cut, len(out), name) if equal else None
+        if piece is not None:
             layouts[dim] = piece
         else:
             ties.fix(cut, f"{name} cuts its channels")
     for part in out:
         ties.write(part, dict(layouts))
-
-
-def _piece(ties: Ties, layout: Layout, n: int) -> Layout | None:
-    parts = ties.parts(layout)
-    each = len(parts) // n
-    if len(parts) % n == 0 and all(parts[i] == parts[i % each] for i in range(len(parts))):
-        return parts[:each]
-    if len(parts) == 1 and parts[0][1] == 1 and parts[0][0].full % n == 0:
-        piece = ((Node(parts[0][0].full // n), 1),)
-        ties.bind(parts[0][0], piece * n)
-        return piece
-    return None
 
 
 def _unbind(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
@@ -377,9 +368,9 @@ def _prelu(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> N
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(POINTWISE, _pointwise),
-    **dict.fromkeys(POOLING, _pooling),
-    **dict.fromkeys(REDUCING, _reducing),
+    **dict.fromkeys(_POINTWISE.split(), _pointwise),
+    **dict.fromkeys(_POOLING.split(), _pooling),
+    **dict.fromkeys(_REDUCING.split(), _reducing),
     **dict.fromkeys(("softmax", "log_softmax", "softmin", "normalize"), _normalising),
     **dict.fromkeys(("transpose", "swapaxes", "swapdims", "t", "T", "mT"), _transpose),
     **dict.fromkeys(("view", "reshape"), _view),

@@ -60,7 +60,7 @@ def stages_of(model: nn.Module, analysis: Analysis, options: Options, problems: 
             f"depth {depth} cannot be reached by any stage: wanted the number or the share of blocks of an "
             "nn.Sequential whose last blocks keep the shape"
             for depth in options.depth
-            if depth not in reached and not found or depth not in reached and is_int(depth)
+            if depth not in reached and (is_int(depth) or not found)
         ]
     return found
 
