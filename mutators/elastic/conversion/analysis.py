@@ -80,8 +80,8 @@ class Analysis:
     def _run(self, model: nn.Module, example: Example) -> None:
         leaves = {id(module) for module in model.modules() if _is_leaf(module)}
         try:
-            if not _takes_all_of(model, example):
-                raise ValueError("the example leaves out arguments of forward")
+            if id(model) in leaves or not _takes_all_of(model, example):
+                raise ValueError("it is a single layer, or the example leaves out arguments of forward")
             tracer = _Tracer(leaves)
             runner = _Runner(self, fx.GraphModule(model, tracer.trace(model)))
         except Exception as error:  # whatever a forward does with a symbol that it takes for a tensor
@@ -91,6 +91,8 @@ class Analysis:
             out = runner.run(*example.args)
             for module, given, made in tracer.blocks:
                 self.block(module, runner.env[given], runner.env[made])
+            if example.args:
+                self.block(model, example.args[0], out)
         self._kept.append(out)
         fix_all(self.ties, tensors_in(out), "it is the model's output")
 

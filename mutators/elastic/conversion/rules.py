@@ -110,7 +110,7 @@ def _reducing(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -
     x, results = tensors_in((args, kwargs))[0], tensors_in(out)
     if len(tensors_in((args, kwargs))) > 1:
         return _pointwise(ties, name, args, kwargs, out)
-    dims = _dims(_argument(args, kwargs, 2 if name == "norm" else 1, "dim", None), x.ndim)
+    dims = _dims(_argument(args, kwargs, 2 if name == "norm" else 1, "dim", kwargs.get("axis")), x.ndim)
     dropped = set(range(x.ndim)) if dims is None else dims
     kept = {dim: layout for dim, layout in ties.read(x).items() if dim not in dropped}
     _fix_others(ties, x, kept, f"{name} runs over its channels")
@@ -216,12 +216,13 @@ def _expand(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> 
 def _concatenation(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
     parts = list(_argument(args, kwargs, 0, "tensors", ()))
     dim = _argument(args, kwargs, 1, "dim", kwargs.get("axis", 0)) % out.ndim
-    others = [x.unsqueeze(dim).select(dim, 0).unsqueeze(dim) for x in parts]  # size 1 there: never tied
+    parts = [x for x in parts if x.ndim == out.ndim and x.shape[dim]]  # torch skips empty ones
+    others = [x.narrow(dim, 0, 1) for x in parts]  # of size 1 there, and so not tied
     for x, other in zip(parts, others, strict=True):
         ties.write(other, {at: layout for at, layout in ties.read(x).items() if at != dim})
     shape = [1 if at == dim else size for at, size in enumerate(out.shape)]
     layouts = _broadcast(ties, others, shape, name)
-    segments = [ties.read(x).get(dim) or _constant(x.shape[dim]) for x in parts if x.shape[dim]]
+    segments = [ties.read(x).get(dim) or _constant(x.shape[dim]) for x in parts]
     if any(dim in ties.read(x) for x in parts):
         layouts[dim] = tuple(segment for layout in segments for segment in layout)
     ties.write(out, layouts)
@@ -269,6 +270,20 @@ def _chunk(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> N
             ties.fix(cut, f"{name} cuts its channels")
     for part in out:
         ties.write(part, dict(layouts))
+
+
+def _rearranged(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
+    """Rolled or flipped along some dimensions."""
+    x = args[0]
+    dims = _dims(_argument(args, kwargs, 2 if name == "roll" else 1, "dims", None), x.ndim)
+    kept = [dim for dim in range(x.ndim) if dims is not None and dim not in dims]
+    _fix_others(ties, x, kept, f"{name} changes the order of its channels")
+    ties.write(out, dict(ties.read(x)))
+
+
+def _new(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
+    """Something that takes only type and device from a tensor."""
+    ties.write(out, {})
 
 
 def _unbind(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
@@ -380,6 +395,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("cat", "concat", "concatenate"), _concatenation),
     **dict.fromkeys(("chunk", "split"), _chunk),
     **dict.fromkeys(("matmul", "bmm"), _matmul),
+    **dict.fromkeys(("roll", "flip"), _rearranged),
+    **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"), _new),
     "permute": _permute,
     "unflatten": _unflatten,
     "stack": _stack,

@@ -34,7 +34,8 @@ def stages_of(model: nn.Module, analysis: Analysis, options: Options, problems: 
     found: list[Stage] = []
     reached: set[float] = set()
     for path, module in reversed(list(model.named_modules())):
-        if not isinstance(module, nn.Sequential) or any(stage.path.startswith(f"{path}.") for stage in found):
+        within = f"{path}." if path else ""
+        if not isinstance(module, nn.Sequential) or any(stage.path.startswith(within) for stage in found):
             continue
         explicit = isinstance(options.depth, Mapping)
         if isinstance(options.depth, Mapping):

@@ -111,7 +111,7 @@ def _decide(widths: Widths, node: Node, users: list[Use], options: Options, prob
         ]
         return
     if len(set(asked.values())) > 1:
-        problems.append(f"{sorted(asked)} have one width, but different candidates: give them the same {asked}")
+        problems.append(f"{' and '.join(asked)} have one width, but different candidates: give them the same")
         return
     default = None if options.expand_ratio is None else ("expand_ratio", options.expand_ratio)
     found = next(iter(asked.values()), default)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 from mutators import RandomMutator, apply_choices, extract, search_space_of
 from mutators.elastic import Channels, Convert, ElasticError, conversion_of, convert, supernet
 from mutators.elastic.layer import Elastic
-from mutators.oneshot import train_supernet
+from mutators.oneshot import TrainConfig, train_supernet
 from search_spaces import Space
 from tests.mutators.elastic.models import MODELS, ConcatNet, ResNet, TwoExits, lively
 
@@ -26,13 +27,18 @@ def outputs(net: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return out if isinstance(out, tuple) else (out,)
 
 
+@functools.cache
+def converted(name: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:
+    build, example = MODELS[name]
+    torch.manual_seed(0)
+    model = lively(build())
+    return model, convert(model, **ALL, depth=DEPTHS.get(name)), example()
+
+
 @pytest.fixture(params=list(MODELS))
 def pair(request: pytest.FixtureRequest) -> tuple[nn.Module, nn.Module, torch.Tensor]:
     """A model, its supernet, and an input."""
-    build, example = MODELS[request.param]
-    torch.manual_seed(0)
-    model = lively(build())
-    return model, convert(model, **ALL, depth=DEPTHS.get(request.param)), example()
+    return copy.deepcopy(converted(request.param))
 
 
 def test_the_largest_is_the_model(pair: tuple[nn.Module, nn.Module, torch.Tensor]) -> None:
@@ -65,9 +71,8 @@ def test_copies_mutators_and_state_dicts(pair: tuple[nn.Module, nn.Module, torch
     twin = copy.deepcopy(net).eval()
     assert str(conversion_of(twin)) == str(conversion_of(net))
     assert set(model.state_dict()) <= set(net.state_dict())
-    fresh = convert(model, **ALL, depth=getattr(net, "depths", None), example=x)
-    assert set(fresh.state_dict()) == set(net.state_dict())
-    net.load_state_dict(lively(fresh).state_dict())
+    state = {name: tensor.clone() for name, tensor in lively(copy.deepcopy(net)).state_dict().items()}
+    net.load_state_dict(state)
     mutator = RandomMutator(net.eval(), seed=1)
     mutator.reset()
     changed = outputs(net, x)
@@ -170,13 +175,27 @@ def test_an_encoder_has_elastic_heads_and_inner_widths_in_evaluation_too() -> No
             layer.set_config(expand_ratio=1.0)
 
 
+def test_heads_by_number() -> None:
+    build, example = MODELS["transformer"]
+    net = convert(build(), ofa_layers={"encoder.layers.1.self_attn": {"heads": (1, 3)}}).eval()
+    assert search_space_of(net) == {
+        "encoder.layers.1.self_attn.heads": {"_type": "layer_choice", "_value": ["1", "3", "4"]}
+    }
+    plain = sub_network(net, encoder__layers__1__self_attn__heads="3")
+    assert plain.encoder.layers[1].self_attn.out_proj.weight.shape == (16, 12)  # type: ignore[index, union-attr]
+    assert isinstance(plain.encoder.layers[0].self_attn, nn.MultiheadAttention)  # type: ignore[index, union-attr]
+    net.get_submodule("encoder.layers.1.self_attn").set_config(heads=3)  # type: ignore[operator]
+    x = example()
+    with torch.inference_mode():
+        torch.testing.assert_close(plain(x), net(x), atol=1e-5, rtol=1e-5)
+
+
 def test_a_supernet_can_be_trained() -> None:
     torch.manual_seed(0)
     net = convert(ResNet(), **ALL, depth=(2, 3))
     before = copy.deepcopy(net.state_dict())
     batches = [(torch.randn(4, 3, 8, 8), torch.randint(5, (4,))) for _ in range(3)]
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    train_supernet(net, batches, nn.functional.cross_entropy, optimizer, epochs=1)
+    train_supernet(net, batches, TrainConfig(epochs=1), progress=False)
     assert any(not torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
@@ -188,12 +207,13 @@ def test_new_channels_are_silent(name: str) -> None:
     net = convert(model, kernel_size=(3, 5), expand_ratio=(1.0, 2.0))
     for got, wanted in zip(outputs(net, x), outputs(model, x), strict=True):
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
-    small = sub_network(net, **{key.replace(".", "__"): "1.0" for key in search_space_of(net) if "ratio" in key})
-    kernels = 0 if name == "transformer" else None
-    if kernels == 0:
-        assert parameters(small) == parameters(model)
-    else:
-        assert parameters(net) > 1.5 * parameters(model)
+    ratios = {key.replace(".", "__"): "1.0" for key in search_space_of(net) if "ratio" in key}
+    kernels = {key.replace(".", "__"): "3" for key in search_space_of(net) if "kernel" in key}
+    kernels |= {"right__kernel_size": "5"} if name == "concatenation" else {}
+    small = sub_network(net, **ratios, **kernels)
+    assert parameters(small) == parameters(model) < parameters(net)
+    for got, wanted in zip(outputs(small, x), outputs(model, x), strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_grown_channels_learn() -> None:
@@ -251,6 +271,13 @@ def test_layers_by_name() -> None:
     third = net.get_submodule("layer1.2.conv1")
     assert third.out_channels.choices == (net.get_submodule("layer1.0.conv1").expand_ratio,)
     assert "skip_layers" in conversion_of(net)["conv1"].why_not["width"]
+
+
+def test_a_stage_alone() -> None:
+    stage = nn.Sequential(*(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()) for _ in range(4)))
+    net = convert(stage, depth=(0.25, 0.5, 0.75, 1.0), expand_ratio=(0.5, 1.0))
+    assert search_space_of(net).keys() == {"depth"}  # what goes in as four channels may go out at once
+    assert len(sub_network(net, depth="0.5")) == 2
 
 
 def test_one_layer_alone() -> None:
