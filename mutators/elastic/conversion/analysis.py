@@ -10,6 +10,7 @@ import inspect
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -206,6 +207,9 @@ class _Runner(fx.Interpreter):
         self._analysis = analysis
 
     def call_function(self, target: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
+        if isinstance(target, FunctionType) and not target.__module__.startswith("torch."):  # marked by torch.fx.wrap
+            with _Recorder(self._analysis):
+                return super().call_function(target, args, kwargs)
         out = super().call_function(target, args, kwargs)
         name = args[1] if target is getattr else _name(target)
         return self._analysis.function(name, args[:1] if target is getattr else args, kwargs, out)

@@ -26,7 +26,7 @@ class Options:
 
     Attributes:
         kernel_size, expand_ratio, depth: for all; None: such choices are made only where a layer asks for them.
-        channel: numbers of channels by layer, as PaddleSlim lists them; where a width cannot be elastic, they count not.
+        channel: numbers of channels by layer, as PaddleSlim lists them; for a width that stays, they count not.
         skip: layers that keep their kernel and width.
         same: groups of layers whose widths are to be the same.
         layers: by path, then by name, as ``ofa_layers``.
@@ -157,8 +157,9 @@ def _is_weight_layer(module: nn.Module) -> bool:
 
 
 def _is_depthwise(module: nn.Module) -> bool:
-    convolution = isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
-    return convolution and 1 < module.groups == module.in_channels == module.out_channels
+    if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        return False
+    return 1 < module.groups == module.in_channels == module.out_channels
 
 
 def _skipped(model: nn.Module, names: Iterable[str], problems: list[str]) -> frozenset[str]:
