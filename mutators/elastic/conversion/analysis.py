@@ -18,13 +18,11 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from mutators.elastic.conversion.calls import Arguments, Named, fix_all, tensors_in
 from mutators.elastic.conversion.example import Example
 from mutators.elastic.conversion.layers import Use, kind_of
-from mutators.elastic.conversion.rules import apply_rule, fix_all, tensors_in
+from mutators.elastic.conversion.rules import apply_rule
 from mutators.elastic.conversion.ties import Dim, Ties
-
-Arguments = tuple[Any, ...]
-Named = Mapping[str, Any]
 
 
 class Analysis:

@@ -280,6 +280,23 @@ def test_a_stage_alone() -> None:
     assert len(sub_network(net, depth="0.5")) == 2
 
 
+def test_the_exits_of_a_stage_have_one_width() -> None:
+    blocks = [nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()) for _ in range(4)]
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(*blocks), nn.Conv2d(4, 2, 1))
+    net = convert(model, depth={"1": (0.5, 0.6, 1.0)}, expand_ratio=(0.5, 1.0))
+    assert {key: entry["_value"] for key, entry in search_space_of(net).items()} == {
+        "0.expand_ratio": ["0.5", "1.0"],
+        "1.depth": ["0.6", "1.0"],
+        "1.0.0.expand_ratio": ["0.5", "1.0"],
+        "1.1.0.expand_ratio": ["0.5", "1.0"],
+        "1.2.0.expand_ratio": ["0.5", "1.0"],
+    }
+    tied = conversion_of(net)["1.3.0"].elastic["width"]
+    assert tied == conversion_of(net)["1.1.0"].elastic["width"] == "2, 4 by 1.1.0.expand_ratio"
+    small = sub_network(net, **{"1__depth": "0.6", "1__1__0__expand_ratio": "0.5"})
+    assert small(torch.zeros(1, 3, 4, 4)).shape == (1, 2, 4, 4)
+
+
 def test_one_layer_alone() -> None:
     conv = nn.Conv2d(3, 4, 3, padding=1)
     net = convert(conv, kernel_size=(3, 5))
