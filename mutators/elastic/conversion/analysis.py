@@ -10,6 +10,7 @@ import inspect
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -17,13 +18,11 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from mutators.elastic.conversion.calls import Arguments, Named, fix_all, tensors_in
 from mutators.elastic.conversion.example import Example
 from mutators.elastic.conversion.layers import Use, kind_of
-from mutators.elastic.conversion.rules import apply_rule, fix_all, tensors_in
+from mutators.elastic.conversion.rules import apply_rule
 from mutators.elastic.conversion.ties import Dim, Ties
-
-Arguments = tuple[Any, ...]
-Named = Mapping[str, Any]
 
 
 class Analysis:
@@ -80,8 +79,8 @@ class Analysis:
     def _run(self, model: nn.Module, example: Example) -> None:
         leaves = {id(module) for module in model.modules() if _is_leaf(module)}
         try:
-            if not _takes_all_of(model, example):
-                raise ValueError("the example leaves out arguments of forward")
+            if id(model) in leaves or not _takes_all_of(model, example):
+                raise ValueError("it is a single layer, or the example leaves out arguments of forward")
             tracer = _Tracer(leaves)
             runner = _Runner(self, fx.GraphModule(model, tracer.trace(model)))
         except Exception as error:  # whatever a forward does with a symbol that it takes for a tensor
@@ -91,6 +90,8 @@ class Analysis:
             out = runner.run(*example.args)
             for module, given, made in tracer.blocks:
                 self.block(module, runner.env[given], runner.env[made])
+            if example.args:
+                self.block(model, example.args[0], out)
         self._kept.append(out)
         fix_all(self.ties, tensors_in(out), "it is the model's output")
 
@@ -204,6 +205,9 @@ class _Runner(fx.Interpreter):
         self._analysis = analysis
 
     def call_function(self, target: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
+        if isinstance(target, FunctionType) and not target.__module__.startswith("torch."):  # marked by torch.fx.wrap
+            with _Recorder(self._analysis):
+                return super().call_function(target, args, kwargs)
         out = super().call_function(target, args, kwargs)
         name = args[1] if target is getattr else _name(target)
         return self._analysis.function(name, args[:1] if target is getattr else args, kwargs, out)

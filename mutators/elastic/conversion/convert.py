@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -53,8 +54,9 @@ def convert(
         kernel_size: odd numbers, for all convolutions that are not 1 x 1; zeros round it enlarge a smaller kernel.
         expand_ratio: shares of the model's own width; ``int(ratio * width)`` channels, one at least. Those above 1 add
             channels that begin silent.
-        channel: instead: numbers of channels by layer, or as PaddleSlim has them: a list for each convolution, linear
-            layer and embedding, in the order of definition, of which the last and those of depthwise layers count not.
+        channel: instead: numbers of channels by the layer's path, or as PaddleSlim has them: a list for each
+            convolution, linear layer and embedding, in the order of definition, of which the last and those of
+            depthwise layers count not.
         depth: numbers of blocks (ints) or shares of them (floats), for all ``nn.Sequential`` stages whose last blocks
             keep the shape; or by the stage's path.
         skip_layers: layers, or what contains them, that keep kernel and width, and so do all that are tied to them.
@@ -90,6 +92,7 @@ def convert(
         analysis = Analysis(net, found)
         notes += analysis.notes
         uses = sorted(analysis.uses.values(), key=_order(net))
+        _check_named(uses, options, problems)
         _tie_by_hand(analysis, options, problems)
         stages = stages_of(net, analysis, options, problems)
         widths = decided(analysis.ties, uses, options, problems)
@@ -100,7 +103,7 @@ def convert(
     rows = maker.rows(net, uses, stages)
     net = _replaced(net, {key: module for key, module in made.items() if module is not None})
     for stage in stages:
-        deep = ElasticDepth(dict(stage.module._modules), stage.depths)  # type: ignore[arg-type]
+        deep = ElasticDepth(dict(stage.module._modules), stage.depths)
         net = _replaced(net, {id(stage.module): deep.train(stage.module.training)})
     _keep_off_fast_path(net)
     net._conversion = Conversion(rows, tuple(notes))  # type: ignore[assignment]
@@ -124,6 +127,15 @@ def _not_run(net: nn.Module) -> list[Use]:
     ]
 
 
+def _check_named(uses: Iterable[Use], options: Options, problems: list[str]) -> None:
+    """What is asked of single layers is not left undone."""
+    by_path = {use.path: use for use in uses}
+    for path in sorted({*options.layers, *(name for names in options.same for name in names)}):
+        why = by_path[path].stays if path in by_path else "forward did not run it"
+        if why:
+            problems.append(f"{path} cannot be elastic: {why}. Leave it out")
+
+
 def _tie_by_hand(analysis: Analysis, options: Options, problems: list[str]) -> None:
     by_path = {use.path: use for use in analysis.uses.values()}
     for names in options.same:
@@ -134,7 +146,7 @@ def _tie_by_hand(analysis: Analysis, options: Options, problems: list[str]) -> N
                 f"same_search_space: the widths are {sizes}, and only equal ones can be tied: take the others out"
             )
             continue
-        for (first, one), (second, other) in zip(layouts, layouts[1:], strict=False):
+        for (first, one), (second, other) in pairwise(layouts):
             if not analysis.ties.tie(one, other, "same_search_space"):
                 problems.append(
                     f"same_search_space: {first} and {second} are put together of different parts: take one out"
@@ -151,10 +163,12 @@ def _replaced(net: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
 
 
 def _keep_off_fast_path(net: nn.Module) -> None:
-    """In evaluation torch's encoder layers would compute all by themselves, out of the full weights of their parts."""
+    """In evaluation torch's encoders would compute all by themselves, out of the full weights of their parts."""
     for module in net.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
 
 
 def _check_smallest(net: nn.Module, example: Example) -> None:

@@ -41,20 +41,22 @@ def grown_layer(layer: nn.Module, ins: Place, outs: Place, generator: torch.Gene
     new._parameters, new._buffers = dict(layer._parameters), dict(layer._buffers)
     norm = not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding))
     axes: tuple[Place | None, ...] = (outs,) if norm else (outs, ins)
+    sizes: dict[str, int] = {}
     if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
         if layer.groups > 1:  # depthwise: dense ones with groups do not grow
-            axes, new.groups = (outs,), outs[1]
+            axes, sizes["groups"] = (outs,), outs[1]
         elif isinstance(layer, nn.ConvTranspose2d):
             axes = (ins, outs)
-        new.in_channels, new.out_channels = ins[1], outs[1]
+        sizes |= {"in_channels": ins[1], "out_channels": outs[1]}
     elif isinstance(layer, nn.Linear):
-        new.in_features, new.out_features = ins[1], outs[1]
+        sizes |= {"in_features": ins[1], "out_features": outs[1]}
     elif isinstance(layer, nn.Embedding):
-        axes, new.embedding_dim = (None, outs), outs[1]
+        axes, sizes["embedding_dim"] = (None, outs), outs[1]
     elif isinstance(layer, nn.GroupNorm):
-        new.num_groups, new.num_channels = layer.num_groups * outs[1] // layer.num_channels, outs[1]
+        sizes |= {"num_groups": layer.num_groups * outs[1] // layer.num_channels, "num_channels": outs[1]}
     else:
-        new.num_features = outs[1]
+        sizes["num_features"] = outs[1]
+    new.__dict__.update(sizes)
     for name, tensor in [*layer._parameters.items(), *layer._buffers.items()]:
         if tensor is None or tensor.ndim == 0:
             continue
@@ -73,8 +75,8 @@ def grown_layer(layer: nn.Module, ins: Place, outs: Place, generator: torch.Gene
 
 
 def _larger(tensor: torch.Tensor, axes: tuple[Place | None, ...], value: float) -> torch.Tensor:
-    sizes = [n if axis is None else axis[1] for n, axis in zip(tensor.shape, axes, strict=False)]
-    return torch.full((*sizes, *tensor.shape[len(axes) :]), value, dtype=tensor.dtype, device=tensor.device)
+    shape = [n if axis is None else axis[1] for n, axis in zip(tensor.shape, axes, strict=False)]
+    return torch.full((*shape, *tensor.shape[len(axes) :]), value, dtype=tensor.dtype, device=tensor.device)
 
 
 def _drawn(tensor: torch.Tensor, axes: tuple[Place | None, ...], generator: torch.Generator) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from mutators.elastic.conversion.layers import kernel_of, kind_of
+from mutators.elastic.conversion.layers import kind_of
 from mutators.elastic.errors import ElasticError
 from mutators.elastic.kernel import checked_kernels
 from search_spaces.domains import is_int, is_number
@@ -26,7 +26,7 @@ class Options:
 
     Attributes:
         kernel_size, expand_ratio, depth: for all; None: such choices are made only where a layer asks for them.
-        channel: numbers of channels by layer.
+        channel: numbers of channels by layer, as PaddleSlim lists them; for a width that stays, they count not.
         skip: layers that keep their kernel and width.
         same: groups of layers whose widths are to be the same.
         layers: by path, then by name, as ``ofa_layers``.
@@ -80,12 +80,16 @@ def checked_options(
         problems.append("expand_ratio and channel are both given: they say the same in two ways, so leave one out")
     skip = _skipped(model, [skip_layers] if isinstance(skip_layers, str) else skip_layers, problems)
     same = tuple(tuple(names) for names in same_search_space or ())
-    layers = {path: _named_numbers(path, named, problems) for path, named in (ofa_layers or {}).items()}
+    named = {path: dict(values) for path, values in (ofa_layers or {}).items()}
+    if isinstance(channel, Mapping):
+        for path, values in channel.items():
+            named.setdefault(path, {})["channel"] = values
+        channel = None
+    layers = {path: _named_numbers(path, values, problems) for path, values in named.items()}
     for name, given, known in (
         ("same_search_space", [path for names in same for path in names], paths),
-        ("ofa_layers", layers, paths),
+        ("ofa_layers or channel", layers, paths),
         ("depth", depth if isinstance(depth, Mapping) else (), stages),
-        ("channel", channel if isinstance(channel, Mapping) else (), paths),
     ):
         problems += _unknown(name, given, known)
     options = Options(
@@ -117,7 +121,7 @@ def _numbers(name: str, given: Any, problems: list[str]) -> Numbers | None:
         return None
     if name.endswith("kernel_size"):
         try:
-            return tuple(checked_kernels(values))
+            return tuple(checked_kernels([value if is_int(value) else 0 for value in values]))
         except ElasticError as error:
             problems.append(f"{name}: {error}")
     return tuple(sorted(values))
@@ -131,29 +135,31 @@ def _named_numbers(path: str, named: Mapping[str, Any], problems: list[str]) -> 
     return {name: values for name, values in found.items() if values is not None}
 
 
-def _by_layer(model: nn.Module, channel: Any, problems: list[str]) -> dict[str, Numbers]:
-    """Lists of channels by path. As a sequence they are one for each weight layer, in order; the last one's counts not."""
+def _by_layer(model: nn.Module, channel: Sequence[Any] | None, problems: list[str]) -> dict[str, Numbers]:
+    """Lists of channels by path: one for each weight layer, in order, of which the last one's counts not."""
     if channel is None:
         return {}
-    if not isinstance(channel, Mapping):
-        weights = [(path, m) for path, m in model.named_modules() if is_weight_layer(m)]
-        if len(channel) != len(weights):
-            names = ", ".join(path for path, _ in weights)
-            problems.append(f"channel has {len(channel)} lists, wanted {len(weights)}, one for each of {names}")
-            return {}
-        pairs = zip(weights[:-1], channel, strict=False)
-        channel = {path: given for (path, module), given in pairs if given and not _is_depthwise(module)}
-    found = {path: _numbers(f"{path}: channel", given, problems) for path, given in channel.items()}
+    inner = {id(child) for m in model.modules() if isinstance(m, nn.MultiheadAttention) for child in m.children()}
+    weights = [(path, m) for path, m in model.named_modules() if _is_weight_layer(m) and id(m) not in inner]
+    if len(channel) != len(weights):
+        names = ", ".join(path for path, _ in weights)
+        problems.append(f"channel has {len(channel)} lists, wanted {len(weights)}, one for each of {names}")
+        return {}
+    pairs = zip(weights[:-1], channel, strict=False)
+    wanted = {path: given for (path, module), given in pairs if given and not _is_depthwise(module)}
+    found = {path: _numbers(f"{path}: channel", given, problems) for path, given in wanted.items()}
     return {path: values for path, values in found.items() if values is not None}
 
 
-def is_weight_layer(module: nn.Module) -> bool:
+def _is_weight_layer(module: nn.Module) -> bool:
     """What has an entry in PaddleSlim's lists of channels: convolutions, linear layers and embeddings."""
     return kind_of(module) is not None and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding))
 
 
 def _is_depthwise(module: nn.Module) -> bool:
-    return kernel_of(module) is not None and 1 < module.groups == module.in_channels == module.out_channels  # type: ignore
+    if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        return False
+    return 1 < module.groups == module.in_channels == module.out_channels
 
 
 def _skipped(model: nn.Module, names: Iterable[str], problems: list[str]) -> frozenset[str]:

@@ -13,7 +13,7 @@ from mutators.elastic.conversion.options import Depth
 
 
 @dataclass(frozen=True)
-class supernet:  # PaddleSlim's name
+class supernet:
     """What a network is to become; see :func:`convert` for each argument.
 
     Differs: in PaddleSlim it is a context within which layers are defined; here it only holds the arguments, and may be

@@ -71,6 +71,8 @@ def _carrier(ties: Ties, merged: Layout, wanted: Sequence[int], new: list[int], 
             ties.tie(size.layout, merged, where)
             return flexible[0]
     elif isinstance(size, Dim):
+        if size_of(size.layout) == size_of(merged):
+            ties.tie(size.layout, merged, where)
         known = {id(node) for node, _ in ties.parts(merged)}
         if {id(node) for node, _ in ties.parts(size.layout)} == known:
             return flexible[0]
@@ -84,14 +86,13 @@ def _carrier(ties: Ties, merged: Layout, wanted: Sequence[int], new: list[int], 
 def _split(ties: Ties, merged: Layout, sizes: Sequence[int], at: int, where: str) -> Layout | None:
     """The layout of one of the dimensions that a merged one is split into."""
     outer, inner = math.prod(sizes[:at]), math.prod(sizes[at + 1 :])
-    parts = ties.parts(merged)
-    each, rest = divmod(len(parts), outer)
-    repeated = rest == 0 and all(parts[i] == parts[i % each] for i in range(len(parts)))
-    if repeated and all(unit % inner == 0 for _, unit in parts):
-        return tuple((node, unit // inner) for node, unit in parts[:each])
-    if len(parts) == 1 and parts[0][1] == 1:
-        head = Node(sizes[at])
-        ties.bind(parts[0][0], ((head, inner),) * outer)
-        return ((head, 1),)
+    parts = ties.pieces(merged, outer, where)
+    if parts is not None:
+        if all(unit % inner == 0 for _, unit in parts):
+            return tuple((node, unit // inner) for node, unit in parts)
+        if len(parts) == 1 and parts[0][1] == 1:
+            head = Node(sizes[at])
+            ties.bind(parts[0][0], ((head, inner),))
+            return ((head, 1),)
     ties.fix(merged, f"{where} divides it in a way that the analysis does not know")
     return None

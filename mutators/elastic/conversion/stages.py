@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,40 +29,44 @@ def stages_of(model: nn.Module, analysis: Analysis, options: Options, problems: 
     Without paths, a stage is a ``Sequential`` whose last blocks have layers in them, are of one type and keep the
     shape. The whole stage is always on offer.
     """
-    if options.depth is None:
+    wanted = options.depth
+    if wanted is None:
         return []
     found: list[Stage] = []
     reached: set[float] = set()
     for path, module in reversed(list(model.named_modules())):
-        if not isinstance(module, nn.Sequential) or any(stage.path.startswith(f"{path}.") for stage in found):
+        explicit = isinstance(wanted, Mapping)
+        if not isinstance(module, nn.Sequential) or (not explicit and _contains(path, found)):
             continue
-        explicit = isinstance(options.depth, Mapping)
-        if isinstance(options.depth, Mapping):
-            if path not in options.depth:
-                continue
-            wanted = options.depth[path]
-        else:
-            wanted = options.depth
-        first = _first_exit(module, analysis, explicit)
-        depths = _reachable(wanted, first, len(module))
+        given = wanted.get(path) if isinstance(wanted, Mapping) else wanted
+        if given is None:
+            continue
+        first, n = _first_exit(module, analysis, explicit), len(module)
+        inside = {depth for depth in given if first <= _count(depth, n) <= n}
+        reached |= inside
         if explicit:
-            problems += [
-                f"depth {depth} of {path} cannot be reached: {_why(first, len(module))}"
-                for depth in wanted
-                if depth not in depths
-            ]
-        reached |= set(depths)
+            outside = [depth for depth in given if depth not in inside]
+            problems += [f"depth {depth} of {path} cannot be reached: {_why(first, n)}" for depth in outside]
+        depths = _distinct(sorted(inside), n)
         if len(depths) > 1:
             found.append(Stage(path, module, depths))
             _tie_exits(analysis, module, depths)
-    if not isinstance(options.depth, Mapping):
+    if not isinstance(wanted, Mapping):
         problems += [
             f"depth {depth} cannot be reached by any stage: wanted the number or the share of blocks of an "
             "nn.Sequential whose last blocks keep the shape"
-            for depth in options.depth
-            if (depth not in reached and not found) or (depth not in reached and is_int(depth))
+            for depth in wanted
+            if depth not in reached and (is_int(depth) or not found)
         ]
     return found
+
+
+def _contains(path: str, stages: list[Stage]) -> bool:
+    return any(stage.path.startswith(f"{path}." if path else "") for stage in stages)
+
+
+def _count(depth: float, n: int) -> int:
+    return int(depth) if is_int(depth) else round(depth * n)
 
 
 def _why(first: int, n: int) -> str:
@@ -100,21 +104,12 @@ def _alike(block: nn.Module, last: nn.Module) -> bool:
     return type(block) is type(last) and kind_of(block) is None and layers
 
 
-def _reachable(wanted: Numbers, first: int, n: int) -> Numbers:
-    """The depths that a stage can have, each number of blocks once, the whole stage among them."""
-    counts: dict[int, float] = {}
-    for depth in wanted:
-        count = int(depth) if is_int(depth) else round(depth * n)
-        if first <= count <= n:
-            counts.setdefault(count, depth)
+def _distinct(depths: Sequence[float], n: int) -> Numbers:
+    """Each number of blocks once, and the whole stage among them."""
+    counts = {_count(depth, n): depth for depth in depths}
     if counts:
-        counts.setdefault(n, n if is_int(wanted[0]) else 1.0)
-    return tuple(depth for _, depth in sorted(counts.items()))
-
-
-def _exits(stage: Stage | nn.Sequential, depths: Numbers) -> Iterator[int]:
-    module = stage.module if isinstance(stage, Stage) else stage
-    yield from (int(depth) if is_int(depth) else round(depth * len(module)) for depth in depths)
+        counts.setdefault(n, n if is_int(depths[0]) else 1.0)
+    return tuple(counts.values())
 
 
 def _tie_exits(analysis: Analysis, stage: nn.Sequential, depths: Numbers) -> None:
@@ -122,7 +117,7 @@ def _tie_exits(analysis: Analysis, stage: nn.Sequential, depths: Numbers) -> Non
     blocks = list(stage)
     for at, (_, last) in enumerate(analysis.passed[id(stage)]):
         layouts = analysis.ties.read(last)
-        for count in _exits(stage, depths):
+        for count in (_count(depth, len(blocks)) for depth in depths):
             other = analysis.ties.read(analysis.passed[id(blocks[count - 1])][at][1])
             for dim in {*layouts, *other}:
                 both = [found[dim] for found in (layouts, other) if dim in found]

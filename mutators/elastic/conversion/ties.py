@@ -77,11 +77,32 @@ class Ties:
             node.rigid = node.rigid or why
 
     def divide(self, layout: Layout, by: int, where: str) -> None:
-        """Have the features of each part of a layout in multiples of ``by``; what cannot be is fixed."""
-        for node, unit in self.parts(layout):
+        """Have the features of each part of a layout in multiples of ``by``; if they are not now, all is fixed."""
+        parts = self.parts(layout)
+        if any(node.full * unit % by for node, unit in parts):
+            self.fix(parts, f"{where} divides it into groups of another size")
+        for node, unit in parts:
             node.multiple = math.lcm(node.multiple, by // math.gcd(by, unit))
-            if node.full % node.multiple:
-                node.fixed = node.fixed or f"{where} wants multiples of {node.multiple}, and {node.full} is none"
+
+    def pieces(self, layout: Layout, n: int, where: str) -> Layout | None:
+        """Divide a layout into ``n`` equal parts that stay equal. Returns: one of them; None: it cannot be."""
+        parts, size = self.parts(layout), size_of(layout) // n
+        if len(parts) == 1 and n > 1:
+            node, unit = parts[0]
+            if node.full % n:
+                return None
+            piece: Layout = ((Node(node.full // n), 1),)
+            self.bind(node, piece * n)
+            return ((piece[0][0], unit),)
+        found: list[Layout] = [()]
+        for part in parts:
+            if size_of(found[-1]) == size:
+                found.append(())
+            found[-1] += (part,)
+        if len(found) != n or any(size_of(piece) != size for piece in found):
+            return None
+        tied = [self.tie(found[0], piece, where) for piece in found[1:]]
+        return self.parts(found[0]) if all(tied) else None
 
     def bind(self, node: Node, parts: Layout) -> None:
         """Let a root consist of parts; what is known of it holds for them."""

@@ -67,7 +67,8 @@ class Widths:
             name, values = known.name, known.choice.values
         sizes = [_size(node, value, name, own) for value in values]
         if len(set(sizes)) < 2:
-            node.fixed = f"of its {node.full} channels, no other number is on offer"
+            groups = f", in multiples of {node.multiple}" if node.multiple > 1 else ""
+            node.fixed = f"there is no other number of its {node.full} channels on offer{groups}"
             return
         if known is None:
             known = Decision(holder, name, ElasticChoice(values))
@@ -110,7 +111,7 @@ def _decide(widths: Widths, node: Node, users: list[Use], options: Options, prob
         ]
         return
     if len(set(asked.values())) > 1:
-        problems.append(f"{sorted(asked)} have one width, but different candidates: give them the same {asked}")
+        problems.append(f"{' and '.join(asked)} have one width, but different candidates: give them the same")
         return
     default = None if options.expand_ratio is None else ("expand_ratio", options.expand_ratio)
     found = next(iter(asked.values()), default)
@@ -118,8 +119,13 @@ def _decide(widths: Widths, node: Node, users: list[Use], options: Options, prob
         node.fixed = "nothing was asked for"
     elif owners:
         named = next((use for use in users if use.path in asked), owners[0])
-        holder = next((use for use in owners if len(widths.ties.parts(use.decides)) == 1), owners[0])
+        holder = next((use for use in owners if _parts(widths.ties, use) == 1), owners[0])
         widths.decide(node, holder, found[0], found[1], named.width)
+
+
+def _parts(ties: Ties, use: Use) -> int:
+    """How many different widths a layer has in its output."""
+    return len({id(node) for node, _ in ties.parts(use.decides)})
 
 
 def _size(node: Node, value: float, name: str, own: int) -> int:
