@@ -2,6 +2,7 @@
 
 from search_spaces.registry import NetError, Reference, build, input_shape, names, references
 from search_spaces.schema import Choices, Space, SpaceError, Tokens
+from search_spaces.token_codec import choices_of, initial_tokens, space_of, tokens_of
 
 __all__ = [
     "Choices",
@@ -11,7 +12,11 @@ __all__ = [
     "SpaceError",
     "Tokens",
     "build",
+    "choices_of",
+    "initial_tokens",
     "input_shape",
     "names",
     "references",
+    "space_of",
+    "tokens_of",
 ]
