@@ -20,8 +20,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 _NETS = {
+    "DartsSpace": "search_spaces.darts_widths",
+    "InceptionABlockSpace": "search_spaces.inception_a_block",
+    "InceptionCBlockSpace": "search_spaces.inception_c_block",
+    "MobileNetV1BlockSpace": "search_spaces.mobilenet_v1_block",
+    "MobileNetV1Space": "search_spaces.mobilenet_v1",
     "MobileNetV2BlockSpace": "search_spaces.mobilenet_v2_block",
     "MobileNetV2Space": "search_spaces.mobilenet_v2",
+    "ResNetBlockSpace": "search_spaces.resnet_block",
+    "ResNetSpace": "search_spaces.resnet",
     "darts": "search_spaces.darts",
     "shufflenet_v2": "search_spaces.shufflenet_v2",
 }
