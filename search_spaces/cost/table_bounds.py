@@ -38,7 +38,7 @@ def bounds(radices: Sequence[int], terms: Sequence[Term]) -> Bounds:
 
 def _lowest(radices: Sequence[int], terms: Sequence[Term]) -> float | None:
     """The least sum; None where some sum on the way would be too large."""
-    left, total, meeting = list(terms), 0.0, _meeting(terms)
+    left, total, meeting = list(terms), 0.0, meeting_of(terms)
     cells = {key: math.prod(radices[other] for other in keys) for key, keys in meeting.items()}
     while cells:
         key = min(cells, key=cells.__getitem__)
@@ -58,8 +58,8 @@ def _lowest(radices: Sequence[int], terms: Sequence[Term]) -> float | None:
     return total
 
 
-def _meeting(terms: Sequence[Term]) -> dict[int, set[int]]:
-    """For each key of the terms: the keys that it shares a term with, and itself."""
+def meeting_of(terms: Sequence[Term]) -> dict[int, set[int]]:
+    """Return for each key of the terms: the keys that it shares a term with, and itself."""
     found: dict[int, set[int]] = {}
     for keys, _ in terms:
         for key in keys:
