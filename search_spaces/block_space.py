@@ -21,7 +21,7 @@ from search_spaces.domains import is_int
 from search_spaces.layers import Layers
 from search_spaces.quantities import Number
 from search_spaces.schema import Tokens
-from search_spaces.token_space import Network, Token, Values, at_least, group, own, space
+from search_spaces.token_space import Network, Token, Values, at_least, group, own, spanned
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class BlockSpace:
         return self._of(max(1, count // len(self.options)))
 
     def initial(self, config: Blocks) -> Tokens:
-        return space(self.tokens(config)).sample(np.random.default_rng(config.seed))
+        return spanned(self.tokens(config)).sample(np.random.default_rng(config.seed))
 
     def network(self, values: Values, config: Blocks, paddle: bool) -> Network:
         stages: list[tuple[str, Layers]] = []

@@ -78,4 +78,4 @@ def _stage(i: int) -> tuple[Token, ...]:
 
 _TOKENS = (Token("head.channels", HEAD), *(token for i in range(1, len(STRIDES) + 1) for token in _stage(i)))
 SPACE = WholeSpace(_TOKENS, INITIAL, _network)
-REFERENCES: tuple[Reference, ...] = ()
+REFERENCES = (Reference("mobilenet_v1", {}, INITIAL, macs=568_740_352, params=4_231_976),)

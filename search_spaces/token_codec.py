@@ -11,10 +11,9 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any
 
-from search_spaces import token_space
 from search_spaces.registry import NetError, build, is_of_tokens, module_of, refuse_unknown
 from search_spaces.schema import Choices, Space, SpaceError, Tokens
-from search_spaces.token_space import Network, Token, TokenSpace, at_least, chosen, token_problems
+from search_spaces.token_space import Network, Token, TokenSpace, at_least, chosen, spanned, token_problems
 
 _BUILDING = ("tokens", "choices", "num_classes", "paddle_compatible")
 
@@ -65,14 +64,14 @@ def architecture(
     elif not made.problems():
         listed = net.tokens(made)
         if choices is not None:
-            problems += token_space.space(listed).problems(choices)
+            problems += spanned(listed).problems(choices)
         elif tokens is not None:
             problems += token_problems(listed, tokens)
     if problems:
         raise NetError(f"{name} cannot be built like this:" + "".join(f"\n  {problem}" for problem in problems))
     found = net.initial(made) if tokens is None else tuple(int(token) for token in tokens)
     if choices is not None:
-        found = token_space.space(listed).encode(choices)
+        found = spanned(listed).encode(choices)
     network = net.network(chosen(listed, found), made, paddle_compatible)
     return Architecture(found, network, num_classes, paddle_compatible)
 
@@ -88,7 +87,7 @@ def space_of(name: str, **config: Any) -> Space:
         NetError: the name or an argument is unknown, or arguments do not fit.
     """
     if is_of_tokens(name):
-        return token_space.space(_tokens(name, config))
+        return spanned(_tokens(name, config))
     emitted: dict[str, Any] = import_module("mutators").search_space_of(build(name, **config))
     return Space.from_json(emitted)
 
@@ -99,7 +98,7 @@ def initial_tokens(name: str, **config: Any) -> Tokens:
     Raises:
         NetError: the net has none; or see :func:`space_of`.
     """
-    net, made = _checked(name, config)
+    net, made = configured_net(name, config)
     return net.initial(made)
 
 
@@ -118,7 +117,7 @@ def tokens_of(name: str, choices: Choices, **config: Any) -> Tokens:
     if not is_of_tokens(name) or config:
         return space_of(name, **config).encode(choices)
     keys = [str(key) for key in choices] if isinstance(choices, Mapping) else []
-    return token_space.space(_space(name).tokens_like(keys)).encode(choices)
+    return spanned(_space(name).tokens_like(keys)).encode(choices)
 
 
 def choices_of(name: str, tokens: Sequence[int], **config: Any) -> dict[str, Any]:
@@ -134,7 +133,7 @@ def choices_of(name: str, tokens: Sequence[int], **config: Any) -> dict[str, Any
     problems = token_problems(listed, tokens)
     if problems:
         raise SpaceError("tokens do not fit this space:", problems)
-    return token_space.space(listed).decode(tokens)
+    return spanned(listed).decode(tokens)
 
 
 def _configured(name: str, config: Mapping[str, Any], more: Sequence[str] = ()) -> tuple[TokenSpace, Any, list[str]]:
@@ -145,7 +144,12 @@ def _configured(name: str, config: Mapping[str, Any], more: Sequence[str] = ()) 
     return net, made, made.problems()
 
 
-def _checked(name: str, config: Mapping[str, Any]) -> tuple[TokenSpace, Any]:
+def configured_net(name: str, config: Mapping[str, Any]) -> tuple[TokenSpace, Any]:
+    """The net and its arguments.
+
+    Raises:
+        NetError: the name or an argument is unknown, or arguments do not fit; all that is wrong is listed.
+    """
     net, made, problems = _configured(name, config)
     if problems:
         raise NetError(f"{name} cannot be like this:" + "".join(f"\n  {problem}" for problem in problems))
@@ -153,7 +157,7 @@ def _checked(name: str, config: Mapping[str, Any]) -> tuple[TokenSpace, Any]:
 
 
 def _tokens(name: str, config: Mapping[str, Any]) -> tuple[Token, ...]:
-    net, made = _checked(name, config)
+    net, made = configured_net(name, config)
     return net.tokens(made)
 
 

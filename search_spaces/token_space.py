@@ -134,7 +134,7 @@ def own(values: Values, name: str) -> dict[str, Any]:
     return {key.partition(".")[2]: value for key, value in values.items() if key.partition(".")[0] == name}
 
 
-def space(tokens: Sequence[Token]) -> Space:
+def spanned(tokens: Sequence[Token]) -> Space:
     """The search space that these tokens span."""
     return Space({token.key: LayerDomain(tuple(map(str, token.options))) for token in tokens})
 

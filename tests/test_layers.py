@@ -25,7 +25,7 @@ FLOORS = [
     ],
     *[
         (f"search_spaces/{name}.py", 1)
-        for name in ("block_space", "layers", "quantities", "token_codec", "token_space")
+        for name in ("block_space", "layers", "quantities", "token_codec", "token_cost", "token_space")
     ],
     *[
         (f"search_spaces/{net}.py", 1)
