@@ -85,7 +85,7 @@ class SANAS:
         seed: int = 0,
         constraints: Constraints | None = None,
         cost_table: Table = None,
-        input_shape: Sequence[int] | None = None,
+        input_shape: tuple[int, int, int] | None = None,
     ) -> None:
         _check_alone(server_addr, is_server)
         if not is_int(search_steps) or search_steps < 1:

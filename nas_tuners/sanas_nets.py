@@ -34,10 +34,10 @@ class Net:
     def space_config(self) -> dict[str, Any]:
         return {name: value for name, value in self.config.items() if name not in _NETWORK_ONLY}
 
-    def input_shape(self, given: Sequence[int] | None) -> tuple[int, ...]:
+    def input_shape(self, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
         """(C, H, W) of its images."""
         if given is not None:
-            return tuple(given)
+            return given
         size = self.config.get("input_size")
         if size is None:
             raise SANASError(
@@ -82,7 +82,7 @@ class Nets:
         pairs = zip(self._nets, parts, strict=True)
         return [search_spaces.build(net.name, tokens=part, **net.config) for net, part in pairs]
 
-    def cost_table(self, input_shape: Sequence[int] | None) -> CostTable:
+    def cost_table(self, input_shape: tuple[int, int, int] | None) -> CostTable:
         """Return what all networks cost together.
 
         Raises:

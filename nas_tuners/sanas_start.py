@@ -20,7 +20,7 @@ NAME = "journal.jsonl"
 
 
 def started(
-    nets: Nets, numbers: dict[str, Any], cost_table: Table, input_shape: Sequence[int] | None, save: Path | None
+    nets: Nets, numbers: dict[str, Any], cost_table: Table, input_shape: tuple[int, int, int] | None, save: Path | None
 ) -> Run:
     """Begin a search in a folder that has none."""
     if save is not None and begun(save):
