@@ -38,8 +38,8 @@ INITIAL = (4, 4, 5, 1, 0, 4, 4, 2, 0, 4, 4, 3, 0, 4, 5, 2, 0, 4, 7, 2, 0, 4, 9, 
 MODEL_ZOO = (4, 4, 5, 1, 1, 2, 1, 1, 0, 2, 6, 2, 0, 3, 4, 5, 0, 4, 5, 5, 1, 4, 8, 0, 0)
 """What PaddleSlim's search found, by its model zoo: 71.518 % top-1 on ImageNet, where the initial one has 72.15 %.
 
-The model zoo puts it at 0.295 GFLOPs and the initial one at 0.59. Its 295 million multiply-adds are the former, and
-twice that, at two operations each, is the latter: it costs 6 % less than the initial one, not half.
+The model zoo puts it at 0.295 GFLOPs and the initial one at 0.59. It has 295 million multiply-adds, 0.59 giga
+operations at two each, and 6 % fewer than the initial one: the halving is one of units.
 """
 
 

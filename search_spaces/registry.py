@@ -83,7 +83,9 @@ def build(name: str, tokens: Sequence[int] | None = None, **config: Any) -> nn.M
         net = import_module("search_spaces.token_net").token_net(architecture)
         return net
     function = module_of(name).build
-    refuse_unknown(name, config, inspect.signature(function).parameters)
+    problems = unknown_problems(name, config, inspect.signature(function).parameters)
+    if problems:
+        raise NetError(f"{problems[0]}.")
     net = function(**config)
     return net
 
@@ -97,12 +99,11 @@ def is_of_tokens(name: str) -> bool:
     return hasattr(module_of(name), "SPACE")
 
 
-def refuse_unknown(name: str, config: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raise a :class:`NetError` that names the arguments that the net does not take."""
+def unknown_problems(name: str, config: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+    """What is wrong with the names of arguments."""
     wanted = list(known)
     unknown = [argument for argument in config if argument not in wanted]
-    if unknown:
-        raise NetError(f"{name} takes no {', '.join(map(repr, unknown))}, wanted some of: {', '.join(wanted)}.")
+    return [f"{name} takes no {', '.join(map(repr, unknown))}, wanted some of: {', '.join(wanted)}"] if unknown else []
 
 
 def input_shape(name: str) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any
 
-from search_spaces.registry import NetError, build, is_of_tokens, module_of, refuse_unknown
+from search_spaces.registry import NetError, build, is_of_tokens, module_of, unknown_problems
 from search_spaces.schema import Choices, Space, SpaceError, Tokens
 from search_spaces.token_space import Network, Token, TokenSpace, at_least, chosen, spanned, token_problems
 
@@ -59,21 +59,25 @@ def architecture(
     """
     net, made, problems = _configured(name, config, _BUILDING)
     problems += at_least("num_classes", num_classes, 1) if num_classes is not None else []
-    if tokens is not None and choices is not None:
-        problems.append("both tokens and choices are given, wanted one of them")
-    elif not made.problems():
-        listed = net.tokens(made)
-        if choices is not None:
-            problems += spanned(listed).problems(choices)
-        elif tokens is not None:
-            problems += token_problems(listed, tokens)
+    listed = () if made.problems() else net.tokens(made)
+    problems += _given_problems(listed, tokens, choices)
     if problems:
         raise NetError(f"{name} cannot be built like this:" + "".join(f"\n  {problem}" for problem in problems))
-    found = net.initial(made) if tokens is None else tuple(int(token) for token in tokens)
     if choices is not None:
         found = spanned(listed).encode(choices)
+    else:
+        found = net.initial(made) if tokens is None else tuple(int(token) for token in tokens)
     network = net.network(chosen(listed, found), made, paddle_compatible)
     return Architecture(found, network, num_classes, paddle_compatible)
+
+
+def _given_problems(listed: Sequence[Token], tokens: Any, choices: Any) -> list[str]:
+    """What is wrong with the architecture that is asked for, where it is known which tokens there are."""
+    if tokens is not None and choices is not None:
+        return ["both tokens and choices are given, wanted one of them"]
+    if not listed or (tokens is None and choices is None):
+        return []
+    return token_problems(listed, tokens) if choices is None else spanned(listed).problems(choices)
 
 
 def space_of(name: str, **config: Any) -> Space:
@@ -139,9 +143,9 @@ def choices_of(name: str, tokens: Sequence[int], **config: Any) -> dict[str, Any
 def _configured(name: str, config: Mapping[str, Any], more: Sequence[str] = ()) -> tuple[TokenSpace, Any, list[str]]:
     """The net, its arguments, and what is wrong with these."""
     net = _space(name)
-    refuse_unknown(name, config, [*more, *(field.name for field in fields(net.config))])
-    made = net.config(**config)
-    return net, made, made.problems()
+    known = [field.name for field in fields(net.config)]
+    made = net.config(**{argument: value for argument, value in config.items() if argument in known})
+    return net, made, unknown_problems(name, config, [*more, *known]) + made.problems()
 
 
 def configured_net(name: str, config: Mapping[str, Any]) -> tuple[TokenSpace, Any]:
