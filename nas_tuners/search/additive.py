@@ -31,7 +31,7 @@ class Sampler(Protocol):
 
     exact: bool
     share: float  # of all architectures
-    effort: int  # how much more work a draw is than a simple one
+    effort: int  # how many simple draws one draw takes, about
     count: int  # what share is of the space's size; the nearest whole number where it is too large to be exact
 
     def draw(self, rng: np.random.Generator, n: int) -> IntArray:

@@ -183,7 +183,7 @@ class Feasible:
             missing -= len(kept)
             if not missing:
                 break
-            batch = min(2 * batch + 8, _TRIALS)
+            batch = min(2 * batch + 8, _TRIALS // self._sampler_.effort)
         return np.concatenate(found)
 
     def every(self) -> IntArray | None:
@@ -221,15 +221,17 @@ class Feasible:
                 return _Anything(self._space)
             found = Trellis(steps, low, high, whole)
         if not found.share > 0:
-            raise _impossible(limit, fixed + found.nearest())
+            sure = found.exact or limit.metric not in self._table.joint
+            raise _impossible(limit, fixed + found.nearest(), "reachable" if sure else "found")
         return found
 
     def _accepted(self) -> float:
         """The share of direct draws that keep every limit, from as many draws as it takes to see a hundred."""
         rng, tried, kept = np.random.default_rng(0), 0, 0
-        while kept < 100 and tried < _MOST_TRIALS // self._sampler_.effort:
-            rows = self._sampler_.draw(rng, _TRIALS)
-            kept, tried = kept + int(self.mask(rows).sum()), tried + _TRIALS
+        batch, most = _TRIALS // self._sampler_.effort, _MOST_TRIALS // self._sampler_.effort
+        while kept < 100 and tried < most:
+            rows = self._sampler_.draw(rng, batch)
+            kept, tried = kept + int(self.mask(rows).sum()), tried + batch
         if kept < _LEAST_JOINT * tried and any(limit.metric in self._table.joint for limit in self.limits):
             found = Splitting(self._space.radices, self._excess)
             if found.share > 0:
@@ -280,5 +282,5 @@ class _Anything:
         return np.indices(self._space.radices).reshape(len(self._space), -1).T
 
 
-def _impossible(limit: Limit, nearest: float) -> ConstraintError:
-    return ConstraintError(f"no architecture keeps {limit}; the nearest reachable {limit.metric} is {nearest:.10g}.")
+def _impossible(limit: Limit, nearest: float, how: str = "reachable") -> ConstraintError:
+    return ConstraintError(f"no architecture keeps {limit}; the nearest {how} {limit.metric} is {nearest:.10g}.")

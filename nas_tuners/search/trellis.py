@@ -115,7 +115,7 @@ class Trellis:
         base, top = float(to_go[0][0]), -float(dearest[0][0])
         if high - base > top - low:  # count from the end that the range is nearer to: no digits are lost
             self._sign, to_go, low, high, base, top = -1.0, dearest, -high, -low, -top, -base
-        self._low, self._high, self._base = low, high, base
+        self._low, self._high, self._base, self._top = low, high, base, top
         above = [
             np.maximum(self._sign * step.costs + rest[step.after] - here[:, None], 0.0)
             for step, here, rest in zip(steps, to_go, to_go[1:], strict=False)
@@ -141,9 +141,10 @@ class Trellis:
         rows = [wanted]
         for bins, step in zip(reversed(self._bins), reversed(self._steps), strict=True):
             shares = np.zeros((len(bins), self._size))
-            for state, moves in enumerate(zip(bins, step.after, strict=True)):
-                ways, times = np.unique(np.stack(moves), axis=1, return_counts=True)
-                for bin_, after, part in zip(*ways.tolist(), (times / bins.shape[1]).tolist(), strict=True):
+            for state, moves in enumerate(bins * len(wanted) + step.after):  # one number for a bin and a state after
+                ways, times = np.unique(moves, return_counts=True)
+                for way, part in zip(ways.tolist(), (times / len(moves)).tolist(), strict=True):
+                    bin_, after = divmod(way, len(wanted))
                     if bin_ < self._size:
                         shares[state, bin_:] += wanted[after, : self._size - bin_] * part
             wanted = shares
@@ -186,7 +187,7 @@ class Trellis:
         return rows
 
     def nearest(self) -> float:
-        """The reachable cost nearest to the range, where ``share`` is 0; nearly that, where it is not ``exact``."""
+        """The reachable cost nearest to the range, where ``share`` is 0; not ``exact``: the nearest found."""
         steps, low, high, whole = self._given
         whole_range = Trellis(steps, low, high, whole, cut=False)
         reached = np.flatnonzero(np.diff(whole_range._below[0][0])) * whole_range._step + whole_range._base
@@ -195,7 +196,8 @@ class Trellis:
             return cost
         reach = (whole_range._slack + 1) * whole_range._step
         around = Trellis(steps, cost - reach, cost + reach, whole)
-        return nearest_of(around._drawn(np.random.default_rng(0), _NEAR_DRAWS)[1], low, high)
+        drawn = around._drawn(np.random.default_rng(0), _NEAR_DRAWS)[1]
+        return nearest_of(np.append(drawn, [self._sign * self._base, self._sign * self._top]), low, high)
 
     def _write(self, rows: IntArray, step: Step, picked: IntArray) -> None:
         for key, tokens in zip(step.keys, np.unravel_index(picked, step.shape), strict=True):
@@ -208,8 +210,9 @@ class Trellis:
         for start in range(0, len(state), rows):
             part = slice(start, start + rows)
             spent, after = used[part, None] + bins[state[part]], step.after[state[part]]
-            upper, lower = (below[after, np.clip(end - spent, 0, self._size)] for end in (self._until, self._from))
-            chances: FloatArray = upper - lower
+            chances: FloatArray = below[after, np.clip(self._until - spent, 0, self._size)]
+            if self._from:
+                chances -= below[after, np.clip(self._from - spent, 0, self._size)]
             yield part, chances
 
 
