@@ -18,7 +18,7 @@ from tests.experiments.sshd import Sshd, SshdMissing
 pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-TRIALS = 10
+TRIALS = 6
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,7 +20,7 @@ from nas_tuners.journal import JournalError
 from nas_tuners.sanas_nets import Nets
 from nas_tuners.search import ConstraintError, MetricError
 from search_spaces import NetError, Space, SpaceError
-from search_spaces.cost import CostTable
+from search_spaces.cost import CostTable, count_macs, count_params
 from tests.nas_tuners.test_journal import DiesAt
 
 NAME = "MobileNetV2BlockSpace"
@@ -46,8 +47,9 @@ def score(tokens: Any) -> float:
     return float(-(sum((i + 3) * token for i, token in enumerate(tokens)) % 13))
 
 
-def test_the_loop_of_the_documentation() -> None:
-    sanas = SANAS(configs=[ONE], server_addr=("", 8887), save_checkpoint=None, search_steps=3)
+@pytest.mark.parametrize("host", ["", None])
+def test_the_loop_of_the_documentation(host: str | None) -> None:
+    sanas = SANAS(configs=[ONE], server_addr=(host, 8887), is_server=True, save_checkpoint=None, search_steps=3)
     assert sanas.current_info() == {"best_tokens": None, "best_reward": None, "current_tokens": None}
     rewards = {}
     for step in range(3):
@@ -155,6 +157,42 @@ def test_constraints_hold_for_every_network_and_for_the_first() -> None:
     assert next(iter(SANAS(ONE, init_tokens=[0, 5, 0, 0], **limits))) == [(0, 5, 0, 0)]
     with pytest.raises(ConstraintError, match="init_tokens cost 6 macs, wanted macs <= 5"):
         SANAS(ONE, init_tokens=[0, 6, 0, 0], **limits)
+
+
+def test_without_a_table_the_costs_are_those_of_the_networks() -> None:
+    sanas = SANAS(ONE, save_checkpoint=None, constraints={"macs": 300_000}, search_steps=4)
+    for (network,) in sanas:
+        assert count_macs(network, (3, 16, 16)) <= 300_000
+        sanas.reward(0.0)
+    with pytest.raises(ConstraintError) as caught:
+        SANAS(ONE, save_checkpoint=None, constraints={"macs": 300_000}, init_tokens=[5, 19, 5, 1])
+    largest = count_macs(search_spaces.build(NAME, tokens=[5, 19, 5, 1], **BLOCKS), (3, 16, 16))
+    assert f"init_tokens cost {largest} macs, wanted macs <= 300000" in str(caught.value)
+
+
+def test_the_costs_of_several_networks_add_up() -> None:
+    nets = Nets([ONE, (NAME, TWO | {"num_classes": 3})])
+    table = nets.cost_table(None)
+    rng = np.random.default_rng(0)
+    for tokens in (nets.space.sample(rng) for _ in range(3)):
+        networks = nets.build(tokens)
+        assert table.cost("macs", tokens) == sum(count_macs(network, (3, 16, 16)) for network in networks)
+        assert table.cost("params", tokens) == sum(count_params(network) for network in networks)
+
+
+@pytest.mark.parametrize(
+    ("configs", "shape", "limit"),
+    [
+        ((NAME, {"block_mask": [1]}), (3, 16, 16), 300_000),
+        pytest.param("MobileNetV2Space", (3, 224, 224), 150e6, marks=pytest.mark.slow),  # the initial one has 300e6
+    ],
+)
+def test_a_net_without_a_size_needs_that_of_the_images(configs: Any, shape: Any, limit: float) -> None:
+    with pytest.raises(SANASError, match=r"is not configured with: give input_shape=\(C, H, W\)"):
+        SANAS(configs, save_checkpoint=None, constraints={"macs": limit})
+    sanas = SANAS(configs, save_checkpoint=None, constraints={"macs": limit}, input_shape=shape)
+    (network,) = sanas.next_archs()
+    assert count_macs(network, shape) <= limit
 
 
 @pytest.mark.usefixtures("no_torch")
@@ -287,6 +325,20 @@ def test_a_search_of_other_nets_or_with_other_numbers_is_not_gone_on_with() -> N
     with pytest.raises(JournalError, match="in use by another process"):
         SANAS(ONE, load_checkpoint="nas_checkpoint")
     again.close()
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_a_checkpoint_brings_the_costs_back() -> None:
+    begin(2, constraints={"macs": 300_000}).close()
+    for given in ({}, {"constraints": {"macs": 300_000}}):
+        with SANAS(ONE, load_checkpoint="nas_checkpoint", **given) as sanas:  # type: ignore[arg-type]
+            table = sanas.run.search.cost_table
+            assert table is not None and table.digest == Nets(ONE).cost_table(None).digest
+            assert not sanas.run.search.feasible((5, 19, 5, 1))
+    with pytest.raises(JournalError, match="is of a search with another cost table"):
+        SANAS(
+            ONE, load_checkpoint="nas_checkpoint", cost_table=Nets((NAME, BLOCKS | {"num_classes": 3})).cost_table(None)
+        )
 
 
 def test_a_journal_of_another_search_is_none_of_sanas(folder: Path) -> None:
