@@ -32,7 +32,8 @@ def started(
     if limits and cost_table is None:
         cost_table = nets.cost_table(input_shape)
     start = nets.space.encode(numbers["init_choices"]) if given else nets.initial_tokens()
-    beyond = _beyond(limits, table_of(cost_table), start)
+    table = table_of(cost_table)
+    beyond = "" if table is None else _beyond(limits, table.arranged(nets.space), start)
     if beyond and given:
         raise ConstraintError(f"init_tokens cost {beyond}. Give others, or None to begin at random.")
     numbers = {**numbers, "init_choices": None if beyond else nets.space.decode(start)}
@@ -42,9 +43,9 @@ def started(
     return Run.start(search, nets.space, path=save, sanas=nets.to_json())
 
 
-def _beyond(limits: Sequence[Limit], table: CostTable | None, tokens: Tokens) -> str:
+def _beyond(limits: Sequence[Limit], table: CostTable, tokens: Tokens) -> str:
     """Which limits an architecture does not keep."""
-    costs = [(limit, table.cost(limit.metric, tokens)) for limit in limits if table is not None]
+    costs = [(limit, table.cost(limit.metric, tokens)) for limit in limits]
     return ", ".join(
         f"{cost:.10g} {limit.metric}, wanted {limit}" for limit, cost in costs if not limit.low <= cost <= limit.high
     )
@@ -56,16 +57,17 @@ def resumed(nets: Nets, numbers: dict[str, Any], cost_table: Table, load: Path, 
         raise JournalError(f"there is no search in {load.parent}: no {NAME}. Leave load_checkpoint out to begin one.")
     events, size = read(load)
     _check_same_nets(nets, events[0], load)
-    search = Annealing(**_arguments(nets, numbers, cost_table, events[0], load))
-    if save is None:
-        return replay(search, events, load)
-    if save.resolve() != load.resolve():
+    arguments = _arguments(nets, numbers, cost_table, events[0], load)
+    if save is None or save.resolve() != load.resolve():
+        run = replay(Annealing(**arguments), events, load)
+        if save is None:
+            return run
         if begun(save):
             raise JournalError(
                 f"{save} holds a search already: give another save_checkpoint for what goes on of {load}."
             )
         write_atomically(save, load.read_bytes()[:size])
-    return Run.resume(search, save)
+    return Run.resume(Annealing(**arguments), save)
 
 
 def _check_same_nets(nets: Nets, header: Event, path: Path) -> None:

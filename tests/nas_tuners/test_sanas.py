@@ -124,9 +124,10 @@ def test_the_end_is_an_exception_that_says_why_or_the_end_of_a_loop() -> None:
 
 
 def table(space: Space) -> CostTable:
-    """A channel's index is its cost."""
-    options = {key: [float(i) if "channels" in key else 0.0 for i in range(r)] for key, r in radices(space)}
-    return CostTable(space, {"macs": 0}, {"macs": options})
+    """A channel's index is its cost. The keys stand in another order."""
+    turned = Space(dict(reversed(space.domains.items())))
+    options = {key: [float(i) if "channels" in key else 0.0 for i in range(r)] for key, r in radices(turned)}
+    return CostTable(turned, {"macs": 0}, {"macs": options})
 
 
 def radices(space: Space) -> Iterator[tuple[str, int]]:
