@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import nn
@@ -18,6 +18,9 @@ from mutators.mutables import InputChoice, LayerChoice, Mutable, MutableScope
 from mutators.selection import combine, mask_of
 from mutators.walk import decisions, walk
 from search_spaces.domains import LayerDomain
+
+if TYPE_CHECKING:
+    from mutators.elastic.choice import ElasticChoice
 
 Sample = Mapping[str, torch.Tensor]
 """One architecture, or a weighting of all: by key, (number of candidates,) bool or float."""
@@ -75,6 +78,10 @@ class BaseMutator:
     def on_forward_input_choice(self, mutable: InputChoice, tensor_list: list[Any]) -> tuple[Any, torch.Tensor]:
         """Select from ``n_candidates`` tensors or None. Returns: the reduced ones, and a mask, (n_candidates,) bool."""
         raise NotImplementedError(f"{type(self).__name__} does not say what an input choice does")
+
+    def on_elastic_choice(self, mutable: ElasticChoice) -> int:
+        """Choose a number. Returns: its index."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what an elastic choice does")
 
     def enter_mutable_scope(self, mutable_scope: MutableScope) -> None:
         """Called before a scope's forward."""
@@ -143,6 +150,13 @@ class Mutator(BaseMutator):
         mask, picked = self._of(mutable)
         outputs = [_weighted(mask, i, tensor_list[i]) for i in picked]
         return combine(outputs, mutable.reduction), self._masks[mutable.key]
+
+    def on_elastic_choice(self, mutable: ElasticChoice) -> int:
+        """The one number that the sample does not exclude. Returns: its index."""
+        _, picked = self._of(mutable)
+        if len(picked) != 1:
+            raise ChoiceError(f"{mutable.described()}: {len(picked)} numbers are chosen, wanted 1: they do not mix.")
+        return picked[0]
 
     def _of(self, mutable: Mutable) -> tuple[torch.Tensor, Sequence[int]]:
         if self._sample is None:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from mutators.errors import ChoiceError
-from mutators.mutables import EXTRACTION, InputChoice, LayerChoice
+from mutators.mutables import EXTRACTION, LayerChoice, Mutable
 from mutators.notation import to_choice
 from mutators.walk import Site, decisions, walk
 from search_spaces.domains import Choice, InputDomain, LayerDomain
@@ -113,7 +113,7 @@ def extract(model: nn.Module, choices: Choices) -> nn.Module:
     indices = _checked(sites, choices)
     plan = {id(site.mutable): indices[site.key] for site in sites if site.domain is not None}
     network: nn.Module = copy.deepcopy(model, {EXTRACTION: plan})
-    left = [path for path, module in network.named_modules() if isinstance(module, (LayerChoice, InputChoice))]
+    left = [path for path, module in network.named_modules() if isinstance(module, Mutable) and module.domain]
     if left:
         raise ChoiceError(f"these choices were copied and not extracted, by a __deepcopy__ without its memo: {left}.")
     return network
@@ -170,7 +170,7 @@ def _refuse_bound(sites: list[Site]) -> None:
 def _apply(sites: list[Site], indices: dict[str, tuple[int, ...]]) -> None:
     for site in sites:
         site.mutable.bind(None, site.key)
-        if isinstance(site.mutable, (LayerChoice, InputChoice)):
+        if site.domain is not None:
             site.mutable.choose(indices[site.key])
 
 

@@ -71,6 +71,10 @@ class Mutable(nn.Module):
         """What can be chosen here; None if nothing can."""
         return None
 
+    def choose(self, indices: Sequence[int]) -> None:
+        """Set what is chosen, where :attr:`domain` says that something can be."""
+        raise NotImplementedError(f"nothing can be chosen at {self.described()}")
+
     def bind(self, mutator: BaseMutator | None, key: str) -> None:
         """Called by mutators: from now on ``mutator`` steers this mutable (None: nobody does), under ``key``."""
         self._mutator, self._resolved_key = mutator, key

@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import nn
 
+from mutators.elastic.choice import ElasticChoice
 from mutators.errors import ChoiceError
 from mutators.fixed import search_space_of
 from mutators.mutable_cfg import indices_of, read_subnet
-from mutators.mutables import InputChoice, LayerChoice
 from mutators.placeholder import convert_placeholders, placeholders_in
 from mutators.walk import Site, decisions, walk
 from search_spaces.domains import Choice, InputDomain, LayerDomain
@@ -164,12 +164,18 @@ class OneShotMutator:
 
 def _choose(sites: list[Site], choices: Mapping[str, Choice]) -> None:
     for site in sites:
-        if isinstance(site.mutable, (LayerChoice, InputChoice)):
+        if site.domain is not None:
             site.mutable.choose(indices_of(choices[site.key]))
 
 
 def _in_place(model: nn.Module, sites: list[Site], choices: Mapping[str, Choice]) -> nn.Module:
     """Replace the choices by their plain forms, which hold the very modules that were candidates."""
+    elastic = [site.key for site in sites if isinstance(site.mutable, ElasticChoice)]
+    if elastic:
+        raise ChoiceError(
+            f"{elastic[0]!r} is elastic: its layer runs with a part of its weights and cannot be fixed in place. "
+            "Take the plain network from mutators.extract(model, choices)."
+        )
     memo: dict[int, Any] = {id(module): module for module in model.modules()}  # copies would be the modules themselves
     kept = list(memo.values())
     plain = {id(site.mutable): site.mutable._plain(indices_of(choices[site.key]), memo) for site in sites}

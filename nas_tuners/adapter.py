@@ -29,8 +29,10 @@ from nas_tuners.search.records import MetricError, Proposal
 from search_spaces import Space, SpaceError
 from search_spaces.cost.table import CostError
 from search_spaces.domains import is_int
+from search_spaces.phases import PhaseError
 
 _log = logging.getLogger("nas_tuners")
+_SAID = (JournalError, SpaceError, CostError, ConstraintError, PhaseError)  # their text is all that there is to say
 
 
 class SearchTuner(Tuner):  # type: ignore[misc]
@@ -101,13 +103,13 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                 if space.digest == self._run.space.digest:
                     return
                 dropped = self._run.change_space(space)
-            except (SpaceError, CostError, ConstraintError) as error:
+            except (SpaceError, CostError, ConstraintError, PhaseError) as error:
                 self._note(f"the search goes on in the old space: {error}")
                 return
             _log.warning("the search space has changed: %d of the trials so far do not fit the new one.", dropped)
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
-        """Return choices for one trial, with their ``_uid``.
+        """Return choices for one trial, with their ``_uid``, and their ``_phase`` if the search has phases.
 
         Raises:
             nni.NoMoreTrialError: the search is finished; the experiment ends when the last trial has.
@@ -120,7 +122,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                 self._end_if_idle()
                 raise nni.NoMoreTrialError(f"{self._why_finished()}.")
             self._handouts.give(parameter_id, proposal.uid)
-            return {**proposal.choices, "_uid": proposal.uid}
+            return {**proposal.parameters, "_uid": proposal.uid}
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
         """Take in a result; what NNI calls ``parameters`` here is what the trial got, and nowhere else."""
@@ -195,7 +197,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             trial = trials[handouts.again.popleft()]
             if trial.state == "pending":  # its result may have come after all
                 self.run.note("handed out again", uid=trial.uid)
-                return Proposal(trial.uid, trial.tokens, trial.space)
+                return trial.proposal
         proposals = self.run.ask()
         return proposals[0] if proposals else None
 
@@ -289,7 +291,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
     def _give_up(self, error: Exception) -> None:
         """Tell the manager, which then shows ERROR; left alone it would show RUNNING for ever."""
         text = f"{type(self).__name__} cannot go on: {error}"
-        _log.error(text, exc_info=not isinstance(error, (JournalError, SpaceError, CostError, ConstraintError)))
+        _log.error(text, exc_info=not isinstance(error, _SAID))
         url = os.environ.get("NNI_TUNER_COMMAND_CHANNEL")
         if url:
             try:

@@ -60,7 +60,7 @@ def run_search(
 def _alone(run: Run, evaluate: Evaluate, trials: int, report: OnProgress) -> None:
     waiting = deque(run.search.pending)
     while proposal := _next(run, waiting, trials, running=0):
-        _settle(run, proposal, evaluated(evaluate, proposal.choices))
+        _settle(run, proposal, evaluated(evaluate, proposal.parameters))
         report(run)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nas_tuners.journal import Event, Journal, JournalError, begun, read
 from nas_tuners.search.base import Search, SearchError
-from nas_tuners.search.records import Proposal, Trial, as_metrics
+from nas_tuners.search.records import InPhase, Proposal, Trial, as_metrics
 from search_spaces import Space, SpaceError, Tokens
 from search_spaces.domains import Choice, Domain, InputDomain, LayerDomain
 
@@ -76,7 +77,9 @@ class Run:
         proposals = self.search.ask(n)
         if proposals:
             tokens = [list(proposal.tokens) for proposal in proposals]
-            self._write({"event": "ask", "uid": proposals[0].uid, "tokens": tokens})
+            phase = proposals[0].phase
+            more = {} if phase is None else {"phase": asdict(phase)}
+            self._write({"event": "ask", "uid": proposals[0].uid, "tokens": tokens, **more})
         return proposals
 
     def suggest(self, tokens: Sequence[int]) -> Proposal:
@@ -144,8 +147,8 @@ class Run:
 class Ledger(Search):
     """The bookkeeping alone, to read a journal whose algorithm is not at hand."""
 
-    def readmit(self, asked: Sequence[Tokens], drawn: bool) -> bool:
-        return super().readmit(asked, drawn=False)
+    def readmit(self, asked: Sequence[Tokens], drawn: bool, phase: InPhase | None = None) -> bool:
+        return super().readmit(asked, drawn=False, phase=phase)
 
     def _propose(self, n: int) -> Iterable[Sequence[int]]:
         return []
@@ -218,7 +221,8 @@ def _arguments(first: Event) -> dict[str, Any]:
 def _apply(run: Run, event: Event) -> None:
     search, kind = run.search, event["event"]
     if kind in ("ask", "suggest"):
-        if not search.readmit([tuple(tokens) for tokens in event["tokens"]], drawn=kind == "ask"):
+        phase = InPhase(**event["phase"]) if "phase" in event else None
+        if not search.readmit([tuple(tokens) for tokens in event["tokens"]], kind == "ask", phase):
             _log.warning("%s proposes something else than its journal says: was it changed?", type(search).__name__)
     elif kind == "tell":
         score = {search.score_key: float(event["metrics"][search.score_key])}  # NaN and infinity are text there
@@ -238,10 +242,10 @@ def moved(search: Search, space: Space, optimize_mode: str) -> Search:
     new.counts.duplicate, new.counts.infeasible = search.counts.duplicate, search.counts.infeasible
     for trial in search.trials.values():
         tokens = None if trial.state == "dropped" else _translated(trial, space)
-        if tokens is None or new.known(tokens):
+        if tokens is None or (new.known(tokens) and not trial.provisional):
             new.adopt_dropped(trial)
         else:
-            new.suggest(tokens)
+            new.suggest(tokens, trial.phase)
     for trial in sorted(search.trials.values(), key=lambda t: t.resolved):
         if new.trials[trial.uid].state == "pending" and trial.state == "told":
             new.tell(trial.uid, trial.metrics, trial.job)

@@ -62,7 +62,7 @@ class Workers:
     def submit(self, proposal: Proposal) -> None:
         """Have a free worker evaluate."""
         worker = self._free.pop()
-        self._busy[worker.submit(evaluated, self._evaluate, proposal.choices)] = worker, proposal
+        self._busy[worker.submit(evaluated, self._evaluate, proposal.parameters)] = worker, proposal
 
     def wait(self, timeout: float) -> list[tuple[Proposal, Outcome]]:
         """Return what is done, as soon as something is, or nothing after ``timeout`` seconds."""

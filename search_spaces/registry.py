@@ -30,6 +30,8 @@ _NETS = {
     "ResNetBlockSpace": "search_spaces.resnet_block",
     "ResNetSpace": "search_spaces.resnet",
     "darts": "search_spaces.darts",
+    "ofa_mobilenet_v3": "search_spaces.ofa_mobilenet_v3",
+    "ofa_resnet50": "search_spaces.ofa_resnet50",
     "shufflenet_v2": "search_spaces.shufflenet_v2",
 }
 

@@ -21,7 +21,17 @@ FLOORS = [
     ("search_spaces/cost/", 4),
     *[
         (f"search_spaces/{name}.py", 1)
-        for name in ("__init__", "domains", "files", "phases", "registry", "schema", "validate")
+        for name in (
+            "__init__",
+            "domains",
+            "files",
+            "phases",
+            "registry",
+            "schedule",
+            "schema",
+            "shrinking",
+            "validate",
+        )
     ],
     *[
         (f"search_spaces/{name}.py", 1)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mutators.elastic.batchnorm import ElasticBatchNorm
 from mutators.oneshot.data import batches as walk_batches
 from mutators.oneshot.data import to_device
 from mutators.oneshot.errors import OneShotError
@@ -107,8 +108,12 @@ def _observe(
 
 def _write(norm: Any, pool: _Pool, batches: int) -> None:
     with torch.no_grad():
-        norm.running_mean.copy_(pool.mean)
-        norm.running_var.copy_(pool.squares / pool.count)
+        for name, values in (("running_mean", pool.mean), ("running_var", pool.squares / pool.count)):
+            assert isinstance(values, torch.Tensor)  # a number only before the first batch
+            if isinstance(norm, ElasticBatchNorm):
+                norm.put(name, values, norm.spans(len(values)))
+            else:
+                getattr(norm, name).copy_(values)
         norm.num_batches_tracked.fill_(batches)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from mutators.errors import ChoiceError
 from mutators.fixed import apply_choices
-from mutators.mutables import InputChoice, LayerChoice, Mutable
+from mutators.mutables import Mutable
 from mutators.walk import decisions, walk
 from search_spaces.domains import LayerDomain
 from search_spaces.schema import Choices, Space
@@ -39,11 +39,7 @@ class Switch:
         at = {key: position for position, key in enumerate(domains)}
         for site in sites:
             site.mutable.bind(None, site.key)
-        self._targets = [
-            (at[site.key], site.mutable, site.domain)
-            for site in sites
-            if isinstance(site.mutable, (LayerChoice, InputChoice))
-        ]
+        self._targets = [(at[site.key], site.mutable, site.domain) for site in sites if site.domain is not None]
 
     def set(self, tokens: Sequence[int]) -> None:
         """Choose. Checks nothing but the number of tokens, of which there is one a key of :attr:`space`."""
@@ -51,8 +47,7 @@ class Switch:
             raise ChoiceError(f"a path has {len(tokens)} tokens, wanted {len(self.space)}, one for each key.")
         for position, mutable, domain in self._targets:
             token = tokens[position]
-            # Written so that the type checker knows: a site's domain is that of its mutable.
-            mutable.choose((token,) if isinstance(domain, LayerDomain) or domain is None else domain.members(token))
+            mutable.choose((token,) if isinstance(domain, LayerDomain) else domain.members(token))
 
 
 @contextmanager

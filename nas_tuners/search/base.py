@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from nas_tuners.search.constraints import ConstraintError, Constraints, check_limits, limits_of, table_of
 from nas_tuners.search.draws import Draws, SearchError
-from nas_tuners.search.records import Best, Proposal, Trial, as_metrics
+from nas_tuners.search.records import Best, InPhase, Proposal, Trial, as_metrics
 from search_spaces import Space, Tokens
 from search_spaces.cost.table import CostTable
 from search_spaces.domains import is_int
@@ -105,16 +105,20 @@ class Search(Draws):
     def ask(self, n: int = 1) -> list[Proposal]:
         """Propose ``n`` architectures that were never proposed before; fewer, or none, once the search is finished.
 
-        Never waits: any number of asks may come before the first result.
+        Never waits: any number of asks may come before the first result. Before the last phase of a search that has
+        phases, architectures may repeat.
 
         Raises:
             SearchError: the algorithm failed, or proposed something outside of the space.
             RuntimeError: the search was not set up.
         """
-        return [self._admit(tokens) for tokens in self._draw(n)]
+        drawn, phase = self._draw(n), self._phase()
+        return [self._admit(tokens, phase) for tokens in drawn]
 
-    def suggest(self, tokens: Sequence[int]) -> Proposal:
-        """Take in an architecture that somebody else proposes, as if it had been asked for.
+    def suggest(self, tokens: Sequence[int], phase: InPhase | None = None) -> Proposal:
+        """Take in an architecture that somebody else proposes, as if it had been asked for in ``phase``.
+
+        Without a phase its score counts like those of the last one.
 
         Raises:
             ConstraintError: it does not keep the constraints.
@@ -124,16 +128,17 @@ class Search(Draws):
         given = tuple(int(token) for token in tokens)
         if not self.feasible(given):
             raise ConstraintError(f"tokens {given} do not keep {', '.join(map(str, self.constraints))}.")
-        if given in self._known:
+        if given in self._known and (phase is None or phase.last):
             raise ValueError(f"tokens {given} were proposed before.")
-        return self._admit(given)
+        return self._admit(given, phase)
 
-    def readmit(self, asked: Sequence[Tokens], drawn: bool) -> bool:
+    def readmit(self, asked: Sequence[Tokens], drawn: bool, phase: InPhase | None = None) -> bool:
         """Repeat an ask or a suggestion of a journal, which decides what was proposed.
 
         Args:
             asked: the architectures that were proposed.
             drawn: whether the algorithm drew them; it then draws once more, so that its own state moves on too.
+            phase: that they were proposed in.
 
         Returns: whether it drew the same.
 
@@ -141,13 +146,13 @@ class Search(Draws):
             ValueError: one of them was proposed before, or is not in the space.
         """
         try:
-            same = not drawn or self._draw(len(asked)) == list(asked)
+            same = not drawn or (self._draw(len(asked)) == list(asked) and self._phase() == phase)
         except SearchError:
             same = False
         for tokens in asked:
-            if tokens in self._known or not self._fits(tokens):
+            if (tokens in self._known and (phase is None or phase.last)) or not self._fits(tokens):
                 raise ValueError(f"tokens {tokens} were proposed before, or are not in the space")
-            self._admit(tokens)
+            self._admit(tokens, phase)
         return same
 
     def adopt_dropped(self, trial: Trial) -> None:
@@ -180,9 +185,9 @@ class Search(Draws):
         self._resolve(trial, "told" if score > -math.inf else "failed", score)
         trial.metrics, trial.job = kept, job
         trial.reason = None if score > -math.inf else f"the metric is {value}"
-        if score > -math.inf and (self._best is None or score > self._best.score):
+        if score > -math.inf and not trial.provisional and (self._best is None or score > self._best.score):
             self._best = trial
-        self._teach(trial.tokens, score)
+        self._teach(trial, score)
         return True
 
     def fail(self, uid: int, reason: str = "", learn: bool = True) -> bool:
@@ -204,7 +209,7 @@ class Search(Draws):
         self._resolve(trial, "failed", -math.inf)
         trial.reason = reason
         if learn:
-            self._teach(trial.tokens, -math.inf)
+            self._teach(trial, -math.inf)
         return True
 
     @property
@@ -221,17 +226,23 @@ class Search(Draws):
     @property
     def pending(self) -> list[Proposal]:
         """Proposals without a result, in the order of asking."""
-        return [Proposal(t.uid, t.tokens, t.space) for t in self.trials.values() if t.state == "pending"]
+        return [trial.proposal for trial in self.trials.values() if trial.state == "pending"]
 
     @abstractmethod
     def _learn(self, tokens: Tokens, score: float) -> None:
         """Take in one result; ``score`` is to be maximized, and ``-inf`` for a failure."""
 
-    def _teach(self, tokens: Tokens, score: float) -> None:
+    def _phase(self) -> InPhase | None:
+        """The phase that is open now, for a search that has phases."""
+        return None
+
+    def _teach(self, trial: Trial, score: float) -> None:
+        if trial.provisional:
+            return
         try:
-            self._learn(tokens, score)
+            self._learn(trial.tokens, score)
         except Exception as error:
-            raise SearchError(f"{type(self).__name__}._learn({tokens}, {score}) failed: {error!r}") from error
+            raise SearchError(f"{type(self).__name__}._learn({trial.tokens}, {score}) failed: {error!r}") from error
 
     def _keep_arguments(self, cost_table: object) -> None:
         """Make the arguments plain JSON, for the journal: with a table's path, or else the table itself."""
@@ -242,13 +253,14 @@ class Search(Draws):
             plain["cost_table"] = None if self.cost_table is None else self.cost_table.to_json()
         self.arguments.update({name: value for name, value in plain.items() if name in self.arguments})
 
-    def _admit(self, tokens: Tokens) -> Proposal:
+    def _admit(self, tokens: Tokens, phase: InPhase | None) -> Proposal:
         uid = len(self.trials)
-        self.trials[uid] = Trial(uid, tokens, self.space)
-        self._known.add(tokens)
+        trial = self.trials[uid] = Trial(uid, tokens, self.space, phase)
+        if not trial.provisional:
+            self._known.add(tokens)
         self.counts.asked += 1
         self.counts.pending += 1
-        return Proposal(uid, tokens, self.space)
+        return trial.proposal
 
     def _resolve(self, trial: Trial, state: str, score: float) -> None:
         before, counts = trial.state, self.counts

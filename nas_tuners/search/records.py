@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,20 @@ class MetricError(ValueError):
     """What a trial reported is no number, and no dict with a number under ``default``."""
 
 
+@dataclass(frozen=True, slots=True)
+class InPhase:
+    """Where a proposal was asked for, in a search that goes by phases: in which, from 0, of how many."""
+
+    index: int
+    of: int
+    name: str
+
+    @property
+    def last(self) -> bool:
+        """Whether scores count: those of earlier phases are not comparable."""
+        return self.index >= self.of - 1
+
+
 @dataclass(slots=True)
 class Trial:
     """What is known of one proposal. ``score``: higher is better, ``-inf`` for a failure, whatever is optimized."""
@@ -23,12 +37,23 @@ class Trial:
     uid: int
     tokens: Tokens
     space: Space
+    phase: InPhase | None = None
     state: str = "pending"  # pending, told, failed, or dropped: no longer part of the space
     score: float = -math.inf
     metrics: Mapping[str, Any] | None = None
     reason: str | None = None
     job: str | None = None  # the host's name for whatever ran it
     resolved: int = -1  # the how-manieth result this was
+
+    @property
+    def provisional(self) -> bool:
+        """Whether it is of a phase before the last: never the best, nothing to learn from, and free to be repeated."""
+        return self.phase is not None and not self.phase.last
+
+    @property
+    def proposal(self) -> Proposal:
+        """The same, to be evaluated."""
+        return Proposal(self.uid, self.tokens, self.space, self.phase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +63,16 @@ class Proposal:
     uid: int
     tokens: Tokens
     space: Space
+    phase: InPhase | None = None
 
     @property
     def choices(self) -> Choices:
         return self.space.decode(self.tokens)
+
+    @property
+    def parameters(self) -> Choices:
+        """What evaluates it gets: the choices, and its ``_phase`` where the search has phases."""
+        return {**self.choices, **({} if self.phase is None else {"_phase": asdict(self.phase)})}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,145 @@
+"""Batch norm over elastic channels.
+
+All sub-networks share one set of statistics, of which each updates the channels that it has. So the statistics of a
+sub-network are nobody's until they are recalibrated: see :func:`mutators.oneshot.recalibrate_bn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mutators.elastic.errors import ElasticError
+from mutators.elastic.layer import Axis, Elastic, Size, fill, full_size, plan_of
+from mutators.elastic.width import Span, take
+
+_VECTORS = ("weight", "bias", "running_mean", "running_var")
+
+
+class ElasticBatchNorm(Elastic, _BatchNorm):
+    """Shared by all numbers of dimensions; the channels are the input's unless a layout says otherwise."""
+
+    PLAIN: type[_BatchNorm]
+
+    def __init__(
+        self,
+        num_features: Size,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        _BatchNorm.__init__(self, full_size(num_features), eps, momentum, affine, track_running_stats)
+        self.channels = None if isinstance(num_features, int) else self._own("channel", num_features)
+
+    @classmethod
+    def of(cls, norm: _BatchNorm, num_features: Size | None = None) -> Self:
+        """An elastic norm that takes over the parameters and statistics of ``norm``; None: the channels it has.
+
+        Raises:
+            ElasticError: ``num_features`` does not fit ``norm``.
+        """
+        if num_features is not None and full_size(num_features) != norm.num_features:
+            raise ElasticError(
+                f"num_features are {full_size(num_features)} at most, but the norm has {norm.num_features}."
+            )
+        size = norm.num_features if num_features is None else num_features
+        layer = cls(size, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        layer._parameters.update(norm._parameters)
+        layer._buffers.update(norm._buffers)
+        layer.train(norm.training)
+        return layer
+
+    def spans(self, n: int, plan: Any = None) -> list[Span]:
+        """Which channels an input of ``n`` channels has."""
+        return [(0, n)] if self.channels is None else self.channels.spans(plan)
+
+    def axes(self) -> Iterator[Axis]:
+        """All vectors."""
+        if self.channels is not None:
+            yield from (Axis(name, 0, self.channels) for name in _VECTORS if getattr(self, name) is not None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, ...) with the channels now in use, to the same shape."""
+        spans = self.spans(x.shape[1])
+        if spans == [(0, self.num_features)]:
+            return _BatchNorm.forward(self, x)
+        self._check_input_dim(x)  # type: ignore[no-untyped-call]
+        weight, bias, mean, variance = (
+            None if tensor is None else take(tensor, 0, spans)
+            for tensor in (self.weight, self.bias, self.running_mean, self.running_var)
+        )
+        factor = 0.0 if self.momentum is None else self.momentum
+        tracking = self.training and self.track_running_stats and mean is not None
+        if tracking and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        by_batch = self.training or mean is None
+        y = F.batch_norm(
+            x,
+            None if self.training and not self.track_running_stats else mean,
+            None if self.training and not self.track_running_stats else variance,
+            weight,
+            bias,
+            by_batch,
+            factor,
+            self.eps,
+        )
+        if tracking and len(spans) > 1:  # a gathered copy was updated: put it back
+            self.put("running_mean", mean, spans)
+            self.put("running_var", variance, spans)
+        return y
+
+    @torch.no_grad()
+    def put(self, name: str, values: torch.Tensor | None, spans: list[Span]) -> None:
+        """Write (sum of lengths,) values into the spans of a vector of this layer, such as ``running_mean``."""
+        target = getattr(self, name)
+        assert values is not None
+        for (start, length), part in zip(spans, torch.split(values, [length for _, length in spans]), strict=True):
+            target.narrow(0, start, length).copy_(part)
+
+    def _extracted(self, memo: dict[int, Any]) -> nn.Module:
+        spans = self.spans(self.num_features, plan_of(memo))
+        size = sum(length for _, length in spans)
+        plain = self.PLAIN(size, self.eps, self.momentum, self.affine, self.track_running_stats)
+        vectors = {name: getattr(self, name) for name in _VECTORS}
+        taken = {name: None if vector is None else take(vector, 0, spans) for name, vector in vectors.items()}
+        return fill(plain, {**taken, "num_batches_tracked": self.num_batches_tracked}, self)
+
+
+class ElasticBatchNorm1d(ElasticBatchNorm, nn.BatchNorm1d):
+    """A ``BatchNorm1d`` over the channels that its input has.
+
+    Args:
+        num_features: a fixed number says only how many there are at most; see also :class:`Channels`.
+        eps, momentum, affine, track_running_stats: as for ``nn.BatchNorm1d``.
+    """
+
+    PLAIN = nn.BatchNorm1d
+
+
+class ElasticBatchNorm2d(ElasticBatchNorm, nn.BatchNorm2d):
+    """A ``BatchNorm2d`` over the channels that its input has.
+
+    Args:
+        num_features: a fixed number says only how many there are at most; see also :class:`Channels`.
+        eps, momentum, affine, track_running_stats: as for ``nn.BatchNorm2d``.
+    """
+
+    PLAIN = nn.BatchNorm2d
+
+
+class ElasticBatchNorm3d(ElasticBatchNorm, nn.BatchNorm3d):
+    """A ``BatchNorm3d`` over the channels that its input has.
+
+    Args:
+        num_features: a fixed number says only how many there are at most; see also :class:`Channels`.
+        eps, momentum, affine, track_running_stats: as for ``nn.BatchNorm3d``.
+    """
+
+    PLAIN = nn.BatchNorm3d

@@ -1,0 +1,195 @@
+"""What convolutions share, transposed ones too: elastic kernel and channels, slicing, and the plain layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self, cast
+
+import torch
+from torch import nn
+
+from mutators.elastic.choice import ElasticChoice, Plan
+from mutators.elastic.errors import ElasticError
+from mutators.elastic.kernel import add_matrices, centre, checked_kernels, grown, transformed
+from mutators.elastic.layer import Axis, Elastic, Size, fill, plan_of
+from mutators.elastic.width import Span, take
+
+Pair = tuple[int, int]
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+
+
+class ElasticConvolution(Elastic):
+    """A convolution over two dimensions of which a part runs. Write ``forward`` and ``_plain``.
+
+    Attributes:
+        in_channels, out_channels: the layouts; None: whatever the input has, and all outputs.
+        weight: of the largest layer: outputs along dimension ``OUT``, inputs along ``IN``; dimension 1 counts those of
+            one group only.
+        depthwise: whether each channel is a group of its own; the output's channels are then the input's.
+    """
+
+    OUT: ClassVar[int]
+    IN: ClassVar[int]
+
+    @classmethod
+    def of(
+        cls,
+        conv: Any,
+        in_channels: Size | None = None,
+        out_channels: Size | None = None,
+        kernel_size: Sequence[int] | None = None,
+        transform_kernel: bool = True,
+    ) -> Self:
+        """An elastic layer with the weights of ``conv``, whose parameters it takes over where they have their size.
+
+        Args:
+            conv: the plain layer; the largest sub-layer computes what it does.
+            in_channels, out_channels: None: as many as ``conv`` has.
+            kernel_size: to choose from; None: the kernel stays. Where the largest is larger than that of ``conv``,
+                zeros surround it.
+            transform_kernel: see the class.
+
+        Raises:
+            ElasticError: sizes do not fit ``conv``.
+        """
+        layer = cls.__new__(cls)
+        sizes = None if kernel_size is None else checked_kernels(kernel_size)
+        outputs = conv.out_channels if out_channels is None else out_channels
+        layer._adopt(conv, in_channels, outputs, sizes, transform_kernel)
+        return layer
+
+    def _adopt(
+        self,
+        conv: Convolution,
+        inputs: Size | None,
+        outputs: Size,
+        sizes: tuple[int, ...] | None,
+        transform_kernel: bool,
+    ) -> None:
+        _check_kernel(conv, sizes)
+        nn.Module.__init__(self)
+        self.stride, self.dilation = cast(Pair, conv.stride), cast(Pair, conv.dilation)
+        self.groups = conv.groups
+        self.padding = cast(Pair | str, conv.padding)
+        self.padding_mode = conv.padding_mode
+        self.depthwise = conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
+        self.weight, self.bias = conv.weight, conv.bias
+        self.kernel_size: ElasticChoice | tuple[int, ...] = conv.kernel_size
+        self._kernels = sizes or ()
+        self._own_kernel = conv.kernel_size[0]  # the size that ``padding`` belongs to
+        self._transforms = transform_kernel
+        if sizes is not None:
+            if sizes[-1] > conv.kernel_size[0]:
+                self.weight = nn.Parameter(grown(conv.weight.detach(), sizes[-1]), conv.weight.requires_grad)
+            self.kernel_size = ElasticChoice(sizes)
+            if transform_kernel:
+                add_matrices(self, sizes)
+        self.in_channels = self._own("in_channel", inputs)
+        self.out_channels = self.in_channels if self.depthwise else self._own("channel", outputs)
+        self._check_sizes(conv, outputs)
+        self.train(conv.training)
+
+    def _check_sizes(self, conv: Convolution, outputs: Size) -> None:
+        given = {"in_channels": self.in_channels, "out_channels": self.out_channels}
+        known = {name: channels for name, channels in given.items() if channels is not None}
+        problems = [
+            f"{name} are {channels.full} at most, but the layer has {getattr(conv, name)}"
+            for name, channels in known.items()
+            if channels.full != getattr(conv, name)
+        ]
+        if self.depthwise and not isinstance(outputs, int) and outputs is not self.in_channels:
+            problems.append("out_channels are to be chosen, but a depthwise layer has its input's: choose those")
+        for name, channels in known.items() if self.groups > 1 and not self.depthwise else ():
+            if len(channels.segments) > 1:
+                problems.append(f"{name} are put together of {len(channels.segments)} parts, and there are groups")
+            sizes = [size * unit for width, unit in channels.segments for size in width.offered]
+            problems += [f"{name} {n} is no multiple of the {self.groups} groups" for n in sizes if n % self.groups]
+        if problems:
+            raise ElasticError("this convolution cannot be elastic like this:", problems)
+
+    def active_weight(self, in_channels: int | None = None) -> torch.Tensor:
+        """The filter now in use, such as (C_out, C_in / groups, k, k).
+
+        Args:
+            in_channels: of the input, where the layer does not know it by itself; None: all.
+        """
+        return self._slices(self._inputs(in_channels, None), None)[0]
+
+    def axes(self) -> Iterator[Axis]:
+        """Outputs and inputs of the weight, and the bias; with groups, dimension 1 is one group's and not listed."""
+        if self.out_channels is not None:
+            if self.OUT == 0 or self.depthwise or self.groups == 1:
+                yield Axis("weight", 0 if self.depthwise else self.OUT, self.out_channels)
+            if self.bias is not None:
+                yield Axis("bias", 0, self.out_channels)
+        if self.in_channels is not None and not self.depthwise and (self.IN == 0 or self.groups == 1):
+            yield Axis("weight", self.IN, self.in_channels, reads=True)
+
+    def _inputs(self, n: int | None, plan: Plan) -> list[Span]:
+        """Which of the inputs there are in an input of ``n`` channels; None: of all."""
+        if self.in_channels is not None:
+            return self.in_channels.spans(plan)
+        per_group = 1 if self.depthwise or self.IN == 0 else self.groups
+        return [(0, n or self.weight.shape[0 if self.depthwise else self.IN] * per_group)]
+
+    def _slices(self, inputs: list[Span], plan: Plan) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Weight and bias in use; of the largest layer the parameters themselves."""
+        if self.depthwise:
+            outputs, weight = inputs, take(self.weight, 0, inputs)
+        else:
+            per_group = self.groups if self.OUT == 1 else 1
+            n = self.weight.shape[self.OUT] * per_group
+            outputs = [(0, n)] if self.out_channels is None else self.out_channels.spans(plan)
+            first, second = (outputs, inputs) if self.OUT == 0 else (inputs, outputs)
+            weight = take(self.weight, 0, first)
+            weight = take(weight, 1, [(0, second[0][1] // self.groups)] if self.groups > 1 else second)
+        if isinstance(self.kernel_size, ElasticChoice):
+            weight = self._shrunk(weight, self._kernels[self.kernel_size.index_in(plan)])
+        return weight, None if self.bias is None else take(self.bias, 0, outputs)
+
+    def _shrunk(self, weight: torch.Tensor, size: int) -> torch.Tensor:
+        if weight.shape[-1] == size:
+            return weight
+        return transformed(self, weight, self._kernels, size) if self._transforms else centre(weight, size)
+
+    def _padding(self, size: int) -> Pair | str:
+        if isinstance(self.padding, str):
+            return self.padding
+        top, left = self.padding
+        change = size - self._own_kernel if self._kernels else 0
+        return top + self.dilation[0] * change // 2, left + self.dilation[1] * change // 2
+
+    def _extracted(self, memo: dict[int, Any]) -> nn.Module:
+        plan = plan_of(memo)
+        weight, bias = self._slices(self._inputs(None, plan), plan)
+        groups = weight.shape[0] if self.depthwise else self.groups
+        return fill(self._plain(weight, groups), {"weight": weight, "bias": bias}, self)
+
+    def _plain(self, weight: torch.Tensor, groups: int) -> nn.Module:
+        """A plain layer of the weight's shape, its weights still to be filled in."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """The largest layer's shape, and what is special."""
+        kind = ", depthwise" if self.depthwise else f", groups={self.groups}" if self.groups > 1 else ""
+        return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self.padding}{kind}"
+
+
+def _check_kernel(conv: Convolution, sizes: tuple[int, ...] | None) -> None:
+    if sizes is None:
+        return
+    height, width = conv.kernel_size
+    if height != width or height % 2 == 0:
+        raise ElasticError(
+            f"the kernel is {height} x {width}, wanted a square and odd one: leave kernel_size out here."
+        )
+    if isinstance(conv.padding, str):
+        if conv.padding == "valid":
+            raise ElasticError("the padding is 'valid', so that kernels of other sizes would change the output's size.")
+        return
+    least = min(p + d * (sizes[0] - height) // 2 for p, d in zip(conv.padding, conv.dilation, strict=True))
+    if least < 0:
+        raise ElasticError(
+            f"padding {conv.padding} is too small to crop the {height} x {width} kernel to {sizes[0]} and keep the "
+            f"output's size: wanted at least {tuple(d * (height - sizes[0]) // 2 for d in conv.dilation)}."
+        )

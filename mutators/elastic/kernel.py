@@ -1,0 +1,67 @@
+"""Elastic kernels: a smaller filter is the centre of the next larger one, times a learnable matrix.
+
+After Once-for-All (Cai et al., ICLR 2020, arXiv:1908.09791). From ``7to5_matrix`` (25, 25) and ``5to3_matrix`` (9, 9),
+which begin as identities, the 3x3 filter is crop(crop(w7) @ M75.T) @ M53.T, with filters flattened row by row; all
+channels share a layer's matrices. Differs: growing a layer's kernel is a matter of zeros round its filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mutators.elastic.errors import ElasticError
+from search_spaces.domains import is_int
+
+
+def checked_kernels(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return kernel sizes, ascending.
+
+    Raises:
+        ElasticError: there are none, or they are not odd and distinct.
+    """
+    wrong = [size for size in sizes if not is_int(size) or size < 1 or size % 2 == 0]
+    if not sizes or wrong or len(set(sizes)) < len(sizes):
+        raise ElasticError(
+            f"kernel sizes are {list(sizes)}, wanted distinct odd numbers: the centre of an even kernel is no pixel."
+        )
+    return tuple(sorted(sizes))
+
+
+def matrix_name(larger: int, smaller: int) -> str:
+    """The name of the matrix that leads from one size to the next."""
+    return f"{larger}to{smaller}_matrix"
+
+
+def add_matrices(layer: nn.Module, sizes: Sequence[int]) -> None:
+    """Give a layer its matrices as parameters, identities, largest first."""
+    for larger, smaller in pairwise(sorted(sizes, reverse=True)):
+        layer.register_parameter(matrix_name(larger, smaller), nn.Parameter(torch.eye(smaller**2)))
+
+
+def grown(weight: torch.Tensor, size: int) -> torch.Tensor:
+    """(..., k, k) to (..., size, size), with zeros round it."""
+    margin = (size - weight.shape[-1]) // 2
+    return F.pad(weight, (margin, margin, margin, margin))
+
+
+def centre(weight: torch.Tensor, size: int) -> torch.Tensor:
+    """(..., k, k) to its middle, (..., size, size)."""
+    start = (weight.shape[-1] - size) // 2
+    return weight[..., start : start + size, start : start + size]
+
+
+def transformed(layer: nn.Module, weight: torch.Tensor, sizes: Sequence[int], size: int) -> torch.Tensor:
+    """(..., k, k) of the largest size to (..., size, size), by way of all sizes in between."""
+    for smaller in sorted(sizes, reverse=True)[1:]:
+        if weight.shape[-1] == size:
+            break
+        matrix = layer._parameters[matrix_name(weight.shape[-1], smaller)]
+        assert matrix is not None
+        cropped = centre(weight, smaller)
+        weight = F.linear(cropped.reshape(*cropped.shape[:-2], -1), matrix).view(cropped.shape)
+    return weight

@@ -1,0 +1,155 @@
+"""Progressive shrinking (Cai et al., ICLR 2020, arXiv:1908.09791) as a search: it opens the space phase by phase.
+
+Trials train one shared network meanwhile, so that a phase draws at random, the same sub-network more than once too, and
+its scores neither win nor teach. The last phase is a search of another kind, over the whole space.
+
+Differs: a phase ends after so many results, not epochs, however late they come and in whatever order.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+from nas_tuners.search.annealing import Annealing
+from nas_tuners.search.base import Search, Table
+from nas_tuners.search.constraints import Constraints
+from nas_tuners.search.evolution import Evolution
+from nas_tuners.search.random import RandomSearch
+from nas_tuners.search.records import InPhase, Trial
+from search_spaces import Space, Tokens
+from search_spaces.phases import Phase, PhaseError, phases_from_json, task_problems
+from search_spaces.schedule import Schedule
+from search_spaces.shrinking import progressive
+
+_log = logging.getLogger(__name__)
+_INNER: dict[str, type[Search]] = {"evolution": Evolution, "annealing": Annealing, "random": RandomSearch}
+_SHARED = ("seed", "constraints", "cost_table", "score_key")
+_BUDGET = 10  # results a phase, where nothing is said
+
+
+class Shrinking(Search):
+    """Draws in one phase after the other, then hands over to ``inner`` on the whole space.
+
+    Every trial that has ended counts towards the budget of the phase that it was asked for in, and of no other: a
+    result or a failure, once. So a phase whose trials all fail ends too. Constraints are for ``inner`` alone: to train
+    the largest sub-network is part of the method, whatever it costs.
+
+    Args:
+        elastic_order: tasks in their order; see :func:`~search_spaces.shrinking.progressive`. None: kernel_size, width
+            and depth, as far as the space has them; a space with none of them is searched by ``inner`` at once.
+        phase_budgets: results that each phase lasts: one number for all, or by task and phase. None: 10.
+        phases: instead of both, the phases as data; see :class:`~search_spaces.phases.Phase`. Each needs a budget.
+        inner: ``evolution``, ``annealing`` or ``random``.
+        inner_arguments: of that search.
+        seed: of this search and the inner one.
+        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
+
+    Raises:
+        ValueError: an argument is none of these, or one that ``inner`` does not take.
+        PhaseError: the phases are malformed, or, at the set-up, do not fit the space.
+    """
+
+    def __init__(
+        self,
+        elastic_order: Sequence[str] | None = None,
+        phase_budgets: int | Sequence[Sequence[int]] | None = None,
+        phases: Sequence[Phase | Mapping[str, Any]] | None = None,
+        inner: str = "evolution",
+        inner_arguments: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        constraints: Constraints | None = None,
+        cost_table: Table = None,
+        score_key: str = "default",
+    ) -> None:
+        super().__init__(seed, constraints, cost_table, score_key)
+        if phases is not None and (elastic_order is not None or phase_budgets is not None):
+            raise ValueError("Shrinking: phases were given, which stand instead of elastic_order and phase_budgets.")
+        problems = [] if elastic_order is None else task_problems(elastic_order)
+        if problems:
+            raise PhaseError("Shrinking: elastic_order is wrong:", problems)
+        self._given = None if phases is None else _lasting(phases_from_json(phases))
+        self._order, self._budgets = elastic_order, _BUDGET if phase_budgets is None else phase_budgets
+        shared = {"seed": self.seed, "constraints": constraints, "cost_table": self.cost_table}
+        self.inner = _made(inner, dict(inner_arguments or {}), shared)
+        self.arguments["phases"] = None if self._given is None else [phase.to_json() for phase in self._given]
+        self._open = 0
+        self._ended: Counter[str] = Counter()  # trials, by the name of their phase
+        self._uids: dict[Tokens, int] = {}  # of the inner search
+
+    def fresh(self) -> Self:
+        """Return a search with the same arguments that has seen nothing."""
+        arguments = {key: value for key, value in self.inner.fresh().arguments.items() if key not in _SHARED}
+        return type(self)(**{**self.arguments, "inner_arguments": arguments})
+
+    def _enter(self, space: Space) -> None:
+        """Take the space, and share with the inner search what is feasible there."""
+        phases = progressive(space, self._order, budgets=self._budgets) if self._given is None else self._given
+        self.schedule = Schedule(space, phases)
+        if not phases:
+            _log.warning("no key of this space is elastic: there is nothing to shrink, and the search begins at once.")
+        self.inner.setup(space)
+        self._feasible, self._count, self.space = self.inner._feasible, self.inner._count, space
+
+    def _phase(self) -> InPhase | None:
+        """The phase that is open; None where there is none but the search."""
+        phases = self.schedule.phases
+        while self._open < len(phases) and self._ended[phases[self._open].name] >= (phases[self._open].budget or 0):
+            self._open += 1
+        name = phases[self._open].name if self._open < len(phases) else "search"
+        return InPhase(self._open, len(phases) + 1, name) if phases else None
+
+    @property
+    def _searching(self) -> bool:
+        phase = self._phase()
+        return phase is None or phase.last
+
+    def _draw(self, n: int) -> list[Tokens]:
+        if not hasattr(self, "space") or self._searching:
+            return super()._draw(n)
+        return [tuple(row) for row in self.schedule.region(self._open).draws(self.rng, n).tolist()]
+
+    def _left(self) -> int | float:
+        return min(super()._left(), self.inner._left()) if self._searching else math.inf
+
+    def _propose(self, n: int) -> Iterable[Sequence[int]]:
+        proposals = self.inner.ask(n)
+        self._uids.update((proposal.tokens, proposal.uid) for proposal in proposals)
+        return [proposal.tokens for proposal in proposals]
+
+    def _learn(self, tokens: Tokens, score: float) -> None:
+        if tokens not in self._uids:  # somebody else has proposed it
+            self._uids[tokens] = self.inner.suggest(tokens).uid
+        self.inner.tell(self._uids[tokens], score)
+
+    def _resolve(self, trial: Trial, state: str, score: float) -> None:
+        if trial.state == "pending" and trial.phase is not None:
+            self._ended[trial.phase.name] += 1
+        if state == "failed" and not trial.provisional and trial.tokens in self._uids:
+            self.inner.fail(self._uids[trial.tokens], learn=False)  # should it learn from that, it will be told so
+        super()._resolve(trial, state, score)
+
+
+def _lasting(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
+    wrong = [
+        f"phase {phase.name!r} has no budget: the search would never begin" for phase in phases if not phase.budget
+    ]
+    wrong += ["'search' is the name of the last phase, which comes by itself"] * ("search" in {p.name for p in phases})
+    if wrong:
+        raise PhaseError("Shrinking: these phases cannot be searched by:", wrong)
+    return phases
+
+
+def _made(name: str, arguments: dict[str, Any], shared: dict[str, Any]) -> Search:
+    if name not in _INNER:
+        raise ValueError(f"Shrinking: inner is {name!r}, wanted one of {', '.join(_INNER)}.")
+    own = sorted(arguments.keys() & set(_SHARED))
+    if own:
+        raise ValueError(f"Shrinking: inner_arguments has {', '.join(own)}: give that to the shrinking itself.")
+    try:
+        return _INNER[name](**arguments, **shared)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Shrinking: inner_arguments do not fit: {error}") from None
