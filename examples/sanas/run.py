@@ -29,9 +29,9 @@ class Settings:
     steps: int = 40
     limit: int = 4000
     epochs: int = 2
-    final_limit: int = 8000
-    final_epochs: int = 5
-    seeds: int = 3
+    final_limit: int = 6000
+    final_epochs: int = 4
+    seeds: int = 2
     random: int = 6
 
 
