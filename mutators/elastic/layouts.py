@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from mutators.elastic.attention import ElasticMultiheadAttention
 from mutators.elastic.batchnorm import ElasticBatchNorm
 from mutators.elastic.convolution import ElasticConvolution
 from mutators.elastic.layer import Axis, Elastic
@@ -79,7 +80,7 @@ def unsortable(net: nn.Module, uses: Sequence[Use]) -> dict[Width, str]:
             for width in _in_groups(layer):
                 found.setdefault(width, f"{path} has groups of its channels")
             for width in _as_wide(uses, _open_size(layer)):
-                found.setdefault(width, f"{path} takes as many channels, and no layout says whether these")
+                found.setdefault(width, f"{path} takes as many channels, and no layout says which: give it one")
     for one, other in _shared(uses):
         for width in (*one.widths, *other.widths):
             found.setdefault(width, f"{one} is {other}, too, under another layout")
@@ -115,7 +116,15 @@ def _per_group(layer: ElasticConvolution) -> int:
 
 
 def _as_wide(uses: Sequence[Use], size: int | None) -> Iterator[Width]:
-    yield from (width for use in uses if use.axis.channels.full == size for width in use.widths)
+    """The widths in layouts of this size; heads are not among them, which no layer sees from outside."""
+    heads = {width for use in uses if isinstance(use.layer, ElasticMultiheadAttention) for width in _projected(use)}
+    for use in uses:
+        if use.axis.channels.full == size:
+            yield from (width for width in use.widths if width not in heads)
+
+
+def _projected(use: Use) -> list[Width]:
+    return [] if use.axis.reads else use.widths
 
 
 def _shared(uses: Sequence[Use]) -> Iterator[tuple[Use, Use]]:
