@@ -190,6 +190,21 @@ class Anatomy:
         found += [choice for _, choice in module._choices()]
         return tuple(sorted({self._at[id(choice)] for choice in found}))
 
+    def active(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which choices decide anything, given the depths: (n, keys) tokens to (n, keys)."""
+        found = np.ones(rows.shape, dtype=np.bool_)
+        for key in range(len(self.space)):
+            gates = [part.gates for part in self.parts if key in part.keys]
+            if gates and {} not in gates:
+                runs = [np.logical_and.reduce([np.array(on)[rows[:, at]] for at, on in g.items()]) for g in gates]
+                found[:, key] = np.logical_or.reduce(runs)
+        return found
+
+    def effective(self, tokens: Tokens) -> Tokens:
+        """The same sub-network, with choices that decide nothing at their largest."""
+        (active,) = self.active(np.array([tokens], dtype=np.int64))
+        return tuple(t if on else most for t, on, most in zip(tokens, active.tolist(), self.largest, strict=True))
+
     def plan(self, tokens: Tokens) -> dict[int, tuple[int, ...]]:
         """What an extraction takes."""
         return {choice: (tokens[position],) for choice, position in self._at.items()}

@@ -349,7 +349,8 @@ class OFA(nn.Module):
             checkpoint: a file of scores; a search that was killed finds them there and goes on as it would have. With
                 it, milliseconds that were measured stand in the file of this name with ``.costs.json`` added.
             metric: (outputs, targets) to a number, higher is better, the mean over the batch.
-            batches, valid_batches: of the calibration and the validation; None: all.
+            batches: of the calibration at most; None: all.
+            valid_batches: of the validation; None: all.
             progress: whether to show the best so far and the time that is left on stderr.
 
         Returns: the best and all that was measured; :meth:`export` takes it.

@@ -7,7 +7,7 @@ cross-validation, and how well it ranks is told for sub-networks that it never s
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,21 +52,15 @@ class Features:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        anatomy = Anatomy(model)
-        self.space = anatomy.space
-        users = [[part.gates for part in anatomy.parts if key in part.keys] for key in range(len(self.space))]
-        self._gates: list[Sequence[Mapping[int, tuple[bool, ...]]]] = [[] if {} in gates else gates for gates in users]
+        self._anatomy = Anatomy(model)
+        self.space = self._anatomy.space
 
     def of(self, tokens: npt.ArrayLike) -> FloatArray:
         """(n, keys) to (n, sum of the radices)."""
         rows = np.asarray(tokens, dtype=np.int64)
-        columns = []
-        for key, (radix, gates) in enumerate(zip(self.space.radices, self._gates, strict=True)):
-            runs = np.full(len(rows), not gates)
-            for gate in gates:
-                runs |= np.logical_and.reduce([np.array(on)[rows[:, depth]] for depth, on in gate.items()])
-            columns.append(np.eye(radix)[rows[:, key]] * runs[:, None])
-        return np.hstack(columns)
+        active = self._anatomy.active(rows)
+        hot = [np.eye(radix)[rows[:, key]] * active[:, key, None] for key, radix in enumerate(self.space.radices)]
+        return np.hstack(hot)
 
 
 class AccuracyPredictor:

@@ -127,14 +127,24 @@ def search(
         "batches": batches,
         "valid_batches": valid_batches,
     }
+    if batches is not None and calibration is not None and hasattr(calibration, "__len__"):
+        batches = min(batches, len(calibration)) or batches
     records = Records(checkpoint, header)
     scorer = _Scorer(ofa, data, calibration, batches, valid_batches, seed, metric, records)
+    effective = _effective(ofa)
     if predictor is None:
-        measured = _evolved(evolution, scorer, trials, progress, "searching")
+        measured = _evolved(evolution, effective, scorer, trials, progress, "searching")
         ranking = None
     else:
-        measured, ranking = _predicted(ofa, first, evolution, scorer, predictor, trials, top_k, seed, progress)
+        measured, ranking = _predicted(
+            ofa, first, evolution, effective, scorer, predictor, trials, top_k, seed, progress
+        )
     return _found(ofa, measured, table, pareto, ranking)
+
+
+def _effective(ofa: OFA) -> Callable[[Tokens], Tokens]:
+    """By which sub-networks are told apart: choices of blocks that a depth leaves out change nothing."""
+    return costs.Anatomy(ofa.model).effective if costs.is_elastic(ofa.model) else lambda tokens: tokens
 
 
 def _positive(value: object) -> bool:
@@ -184,18 +194,22 @@ class _Scorer:
         return score
 
 
-def _evolved(search: Search, score: Score, trials: int, progress: bool, what: str) -> dict[Tokens, float]:
-    """Ask, score and tell, until there are so many or nothing is left. Returns: scores in their order."""
+def _evolved(
+    search: Search, effective: Callable[[Tokens], Tokens], score: Score, trials: int, progress: bool, what: str
+) -> dict[Tokens, float]:
+    """Ask, score and tell, until there are so many different ones or nothing is left. Returns: scores in order."""
     found: dict[Tokens, float] = {}
     best = -math.inf
     with _bar(trials, progress, what) as bar:
         while len(found) < trials and (proposals := search.ask(1)):
             (proposal,) = proposals
-            found[proposal.tokens] = score(proposal.tokens)
-            search.tell(proposal.uid, found[proposal.tokens])
-            best = max(best, found[proposal.tokens])
-            bar.set_postfix(best=f"{best:.4f}", refresh=False)
-            bar.update()
+            tokens = effective(proposal.tokens)
+            if tokens not in found:
+                found[tokens] = score(tokens)
+                best = max(best, found[tokens])
+                bar.set_postfix(best=f"{best:.4f}", refresh=False)
+                bar.update()
+            search.tell(proposal.uid, found[tokens])
     return found
 
 
@@ -203,6 +217,7 @@ def _predicted(
     ofa: OFA,
     first: Search,
     evolution: Search,
+    effective: Callable[[Tokens], Tokens],
     scorer: _Scorer,
     predictor: AccuracyPredictor | int,
     trials: int,
@@ -213,7 +228,7 @@ def _predicted(
     """Fit a predictor, if there is none; let the evolution rank by it, and measure those that it ranks first."""
     measured: dict[Tokens, float] = {}
     if not isinstance(predictor, AccuracyPredictor):
-        measured = _evolved(first, scorer, predictor, progress, "measuring")
+        measured = _evolved(first, effective, scorer, predictor, progress, "measuring")
         predictor = AccuracyPredictor(ofa.model, seed)
         ranking = predictor.fit(list(measured), list(measured.values()))
         if progress:
@@ -223,7 +238,7 @@ def _predicted(
     def predict(tokens: Tokens) -> float:
         return float(fitted.predict([tokens])[0])
 
-    guessed = _evolved(evolution, predict, trials, progress, "predicting")
+    guessed = _evolved(evolution, effective, predict, trials, progress, "predicting")
     for tokens in sorted(guessed, key=guessed.__getitem__, reverse=True)[:top_k]:
         measured[tokens] = scorer(tokens)
     return measured, fitted.ranking
@@ -261,8 +276,7 @@ def _table(
             return table
     example = _example(data) if input_shape is None else input_shape
     with _bar(1, progress, "costs") as bar, kept_rng():
-        wanted = list(dict.fromkeys([*costs.METRICS, *metrics]))
-        table = costs.cost_table(runnable(ofa), example, wanted, seed=seed, progress=_showing(bar))
+        table = costs.cost_table(runnable(ofa), example, metrics, seed=seed, progress=_showing(bar))
     if kept is not None:
         table.save(kept)
     return table
