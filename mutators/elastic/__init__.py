@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from mutators.elastic.batchnorm import ElasticBatchNorm1d, ElasticBatchNorm2d, ElasticBatchNorm3d
     from mutators.elastic.choice import ElasticChoice
     from mutators.elastic.conv import ElasticConv2d, ElasticConvTranspose2d
+    from mutators.elastic.conversion.convert import convert
+    from mutators.elastic.conversion.paddle import Convert, supernet
+    from mutators.elastic.conversion.report import Conversion, conversion_of
     from mutators.elastic.depth import ElasticDepth
     from mutators.elastic.distill import DistillConfig
     from mutators.elastic.embedding import ElasticEmbedding
     from mutators.elastic.errors import ElasticError
     from mutators.elastic.importance import gradient_importance
+    from mutators.elastic.importing import load_weights
     from mutators.elastic.linear import ElasticLinear
     from mutators.elastic.mit_config import ElasticNetwork
     from mutators.elastic.norm import ElasticGroupNorm, ElasticInstanceNorm2d, ElasticLayerNorm
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = [
     "OFA",
     "Channels",
+    "Conversion",
+    "Convert",
     "DistillConfig",
     "ElasticBatchNorm1d",
     "ElasticBatchNorm2d",
@@ -49,13 +55,19 @@ __all__ = [
     "RunConfig",
     "Sorting",
     "Width",
+    "conversion_of",
+    "convert",
     "gradient_importance",
+    "load_weights",
     "sort_channels",
+    "supernet",
     "train",
 ]
 
 _HOME = {
     "Channels": "width",
+    "Conversion": "conversion.report",
+    "Convert": "conversion.paddle",
     "DistillConfig": "distill",
     "ElasticBatchNorm1d": "batchnorm",
     "ElasticBatchNorm2d": "batchnorm",
@@ -76,8 +88,12 @@ _HOME = {
     "RunConfig": "run_config",
     "Sorting": "sorting",
     "Width": "width",
+    "conversion_of": "conversion.report",
+    "convert": "conversion.convert",
     "gradient_importance": "importance",
+    "load_weights": "importing",
     "sort_channels": "sorting",
+    "supernet": "conversion.paddle",
     "train": "training",
 }
 

@@ -3,7 +3,7 @@
 - choices, as tuners give them: ``{"conv1.kernel_size": {"_idx": 1}}``
 - numbers by key: ``{"conv1.kernel_size": 5}``
 - by layer, as PaddleSlim has it: ``{"conv1": {"kernel_size": 5}}``
-- ``{"ks": [...], "e": [...], "d": [...]}``, as Once-for-all's authors have it, where the network knows what that is.
+- ``{"ks": [...], "e": [...], "d": [...]}``, as Once-for-all's authors have it; see :mod:`mutators.elastic.mit_config`
 
 Keys that are not named stay at their largest.
 """
@@ -17,11 +17,10 @@ from typing import Any
 from torch import nn
 
 from mutators.elastic.errors import ElasticError
+from mutators.elastic.mit_config import PARTS, choices_of
 from mutators.walk import decisions, walk
 from search_spaces.domains import Choice, InputDomain, LayerDomain, is_number
 from search_spaces.schedule import sizes
-
-MIT_PARTS = ("ks", "e", "d", "w")
 
 Config = Mapping[str, Any]
 
@@ -34,11 +33,12 @@ def to_choices(model: nn.Module, config: Config) -> dict[str, Choice]:
     """
     if not isinstance(config, Mapping):
         raise ElasticError(f"the configuration is {config!r}, wanted an object {{key: value}}.")
-    if config and all(key in MIT_PARTS for key in config) and hasattr(model, "choices_of"):
-        found: dict[str, Choice] = model.choices_of(config)  # type: ignore[operator]  # of the ready nets
-        return found
     domains = decisions(walk(model))
     choices = {key: _largest(domain) for key, domain in domains.items()}
+    if config and config.keys() <= PARTS.keys() - domains.keys():
+        ends = {PARTS[part] for part in config}
+        given = choices_of(model, config)
+        return {key: given[key] if key.rpartition(".")[2] in ends else choice for key, choice in choices.items()}
     problems: list[str] = []
     for key, value in _flat(config, domains).items():
         if key not in domains:

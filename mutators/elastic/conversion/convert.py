@@ -1,0 +1,193 @@
+"""Any model into a supernet of which it is the largest sub-network.
+
+After PaddleSlim's OFA (``convert_super``). Differs: weights are taken over, so the largest sub-network computes what
+the model did; kernels keep their own size on offer, widths and stages their own number; concatenations, reshapes and
+attention are analysed, and a width that is not understood stays as it is, with the reason.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+
+from mutators.elastic.choice import ElasticChoice
+from mutators.elastic.conversion.analysis import Analysis, owners_of, why_plain
+from mutators.elastic.conversion.example import Example, example_of
+from mutators.elastic.conversion.layers import Use, kind_of
+from mutators.elastic.conversion.making import Maker
+from mutators.elastic.conversion.options import Depth, Options, checked_options
+from mutators.elastic.conversion.report import Conversion
+from mutators.elastic.conversion.stages import Stage, stages_of
+from mutators.elastic.conversion.widths import Widths, decided
+from mutators.elastic.depth import ElasticDepth
+from mutators.elastic.errors import ElasticError
+from mutators.mutables import Mutable
+
+
+def convert(
+    model: nn.Module,
+    *,
+    kernel_size: int | Sequence[int] | None = None,
+    expand_ratio: float | Sequence[float] | None = None,
+    channel: Sequence[Sequence[int]] | Mapping[str, Sequence[int]] | None = None,
+    depth: Depth = None,
+    skip_layers: Iterable[str] = (),
+    same_search_space: Iterable[Sequence[str]] | None = None,
+    ofa_layers: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    example: Any = None,
+    input_shape: Sequence[int] | None = None,
+) -> nn.Module:
+    """Return a supernet with the weights of ``model``, which stays as it is.
+
+    Its forward is the model's own: layers are replaced under their paths, and what is elastic is a choice there, as in
+    ``search_space_of(net) == {"conv1.kernel_size": ..., "conv1.expand_ratio": ..., "layer1.depth": ...}``. Widths that
+    additions, concatenations or depthwise convolutions tie are one choice, of the layer that is defined first. The
+    model's outputs keep their sizes. ``print(conversion_of(net))`` tells what became elastic, and why not more.
+
+    Args:
+        model: any; without choices of its own.
+        kernel_size: odd numbers, for all convolutions that are not 1 x 1; zeros round it enlarge a smaller kernel.
+        expand_ratio: shares of the model's own width; ``int(ratio * width)`` channels, one at least. Those above 1 add
+            channels that begin silent.
+        channel: instead: numbers of channels by the layer's path, or as PaddleSlim has them: a list for each
+            convolution, linear layer and embedding, in the order of definition, of which the last and those of
+            depthwise layers count not.
+        depth: numbers of blocks (ints) or shares of them (floats), for all ``nn.Sequential`` stages whose last blocks
+            keep the shape; or by the stage's path.
+        skip_layers: layers, or what contains them, that keep kernel and width, and so do all that are tied to them.
+        same_search_space: groups of layers whose widths are to be the same, besides those that have to be.
+        ofa_layers: candidates of single layers: ``{path: {"kernel_size": ..., "expand_ratio": ...}}``; also "channel",
+            and "heads" of an attention.
+        example: an input to analyse the model with: a tensor, a tuple of arguments, or a mapping of them by name. None:
+            inputs that suit the first layer are tried.
+        input_shape: instead: the shape of the input, with the batch.
+
+    Raises:
+        ElasticError: a name is unknown, or what is asked for is not possible; all that is wrong is named.
+
+    Returns: in the mode of ``model``, with the largest of everything applied: what it computes is what ``model`` does.
+    """
+    if any(isinstance(module, Mutable) for module in model.modules()):
+        raise ElasticError("the model has choices already: convert it first, and then put other choices into it.")
+    options = checked_options(
+        model, kernel_size, expand_ratio, channel, depth, skip_layers, same_search_space, ofa_layers
+    )
+    net = copy.deepcopy(model)
+    found = example_of(net, example, input_shape)
+    problems: list[str] = []
+    notes: list[str] = []
+    if found is None:
+        if options.wants_more_than_kernels:
+            raise ElasticError("no input was found that the model runs on: give example= or input_shape=.")
+        notes.append("No input was found that the model runs on, so only kernels are elastic: give example=.")
+        uses = _not_run(net)
+        stages: list[Stage] = []
+        widths = Widths.none()
+    else:
+        analysis = Analysis(net, found)
+        notes += analysis.notes
+        uses = sorted(analysis.uses.values(), key=_order(net))
+        _check_named(uses, options, problems)
+        _tie_by_hand(analysis, options, problems)
+        stages = stages_of(net, analysis, options, problems)
+        widths = decided(analysis.ties, uses, options, problems)
+    maker = Maker(widths, options)
+    made = {id(use.module): maker.made(use, problems) for use in uses}
+    if problems:
+        raise ElasticError("the model cannot be converted like this:", problems)
+    rows = maker.rows(net, uses, stages)
+    net = _replaced(net, {key: module for key, module in made.items() if module is not None})
+    for stage in stages:
+        deep = ElasticDepth(dict(stage.module._modules), stage.depths)
+        net = _replaced(net, {id(stage.module): deep.train(stage.module.training)})
+    _keep_off_fast_path(net)
+    net._conversion = Conversion(rows, tuple(notes))  # type: ignore[assignment]
+    if found is not None:
+        _check_smallest(net, found)
+    return net
+
+
+def _order(net: nn.Module) -> Any:
+    index = {id(module): i for i, module in enumerate(net.modules())}
+    return lambda use: index[id(use.module)]
+
+
+def _not_run(net: nn.Module) -> list[Use]:
+    """All layers of a model that did not run: their kernels can be elastic still."""
+    owners = owners_of(net)
+    return [
+        Use(path, module, stays=why_plain(module, owners))
+        for path, module in net.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and kind_of(module) is not None
+    ]
+
+
+def _check_named(uses: Iterable[Use], options: Options, problems: list[str]) -> None:
+    """What is asked of single layers is not left undone."""
+    by_path = {use.path: use for use in uses}
+    for path in sorted({*options.layers, *(name for names in options.same for name in names)}):
+        why = by_path[path].stays if path in by_path else "forward did not run it"
+        if why:
+            problems.append(f"{path} cannot be elastic: {why}. Leave it out")
+
+
+def _tie_by_hand(analysis: Analysis, options: Options, problems: list[str]) -> None:
+    by_path = {use.path: use for use in analysis.uses.values()}
+    for names in options.same:
+        layouts = [(name, by_path[name].decides) for name in names if name in by_path]
+        sizes = {name: by_path[name].width for name, _ in layouts}
+        if len(set(sizes.values())) > 1:
+            problems.append(
+                f"same_search_space: the widths are {sizes}, and only equal ones can be tied: take the others out"
+            )
+            continue
+        for (first, one), (second, other) in pairwise(layouts):
+            if not analysis.ties.tie(one, other, "same_search_space"):
+                problems.append(
+                    f"same_search_space: {first} and {second} are put together of different parts: take one out"
+                )
+
+
+def _replaced(net: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
+    """Put modules in the places of others, wherever these stand."""
+    for module in list(net.modules()):
+        for name, child in module._modules.items():
+            if id(child) in new:
+                module._modules[name] = new[id(child)]
+    return new.get(id(net), net)
+
+
+def _keep_off_fast_path(net: nn.Module) -> None:
+    """In evaluation torch's encoders would compute all by themselves, out of the full weights of their parts."""
+    for module in net.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
+
+
+def _check_smallest(net: nn.Module, example: Example) -> None:
+    """Run the smallest sub-network once."""
+    choices = [module for module in net.modules() if isinstance(module, ElasticChoice)]
+    applied = [choice.chosen for choice in choices]
+    modes = {module: module.training for module in net.modules()}
+    try:
+        for choice in choices:
+            choice.set(min(choice.values))
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            example.run(net.eval())
+    except Exception as error:  # the forward is the user's
+        raise ElasticError(
+            f"the smallest sub-network does not run: {type(error).__name__}: {error}. Its forward may rely on a number "
+            "of channels that is written down: leave the layers there out by skip_layers."
+        ) from error
+    finally:
+        for choice, indices in zip(choices, applied, strict=True):
+            choice.choose(indices)
+        for module, mode in modes.items():
+            module.training = mode

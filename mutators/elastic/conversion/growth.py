@@ -1,0 +1,100 @@
+"""Plain layers with more channels: the new ones are silent, since nothing reads them yet."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from mutators.elastic.width import Channels
+
+Place = tuple[torch.Tensor, int]
+"""Where the features that there were are among the new ones, and how many there are now."""
+
+
+def place(channels: Channels | None, before: Mapping[int, int]) -> Place:
+    """Where old features go.
+
+    Args:
+        channels: the new layout.
+        before: by ``id`` of a width: how many channels it had; those left out have grown by none.
+    """
+    found: list[torch.Tensor] = []
+    start = 0
+    for width, unit in () if channels is None else channels.segments:
+        found.append(torch.arange(start, start + before.get(id(width), width.full) * unit))
+        start += width.full * unit
+    return torch.cat(found) if found else torch.arange(0), start
+
+
+def grown_layer(layer: nn.Module, ins: Place, outs: Place, generator: torch.Generator) -> nn.Module:
+    """A layer of the new sizes that computes what ``layer`` does while the new inputs are anything at all.
+
+    Args:
+        layer: any but attention and layer norm, to which new channels are not silent; it stays as it is.
+        generator: of the weights of new channels, which are drawn as torch draws them.
+    """
+    new = copy.copy(layer)
+    new._parameters, new._buffers = dict(layer._parameters), dict(layer._buffers)
+    norm = not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding))
+    axes: tuple[Place | None, ...] = (outs,) if norm else (outs, ins)
+    sizes: dict[str, int] = {}
+    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+        if layer.groups > 1:  # depthwise: dense ones with groups do not grow
+            axes, sizes["groups"] = (outs,), outs[1]
+        elif isinstance(layer, nn.ConvTranspose2d):
+            axes = (ins, outs)
+        sizes |= {"in_channels": ins[1], "out_channels": outs[1]}
+    elif isinstance(layer, nn.Linear):
+        sizes |= {"in_features": ins[1], "out_features": outs[1]}
+    elif isinstance(layer, nn.Embedding):
+        axes, sizes["embedding_dim"] = (None, outs), outs[1]
+    elif isinstance(layer, nn.GroupNorm):
+        sizes |= {"num_groups": layer.num_groups * outs[1] // layer.num_channels, "num_channels": outs[1]}
+    else:
+        sizes["num_features"] = outs[1]
+    new.__dict__.update(sizes)
+    for name, tensor in [*layer._parameters.items(), *layer._buffers.items()]:
+        if tensor is None or tensor.ndim == 0:
+            continue
+        if name == "weight" and not norm:
+            larger = _drawn(tensor, axes, generator)
+            if not isinstance(layer, nn.Embedding) and len(axes) == 2:
+                _silence(larger, axes, ins)
+        else:
+            larger = _larger(tensor, (outs,), float(norm and name in ("weight", "running_var")))
+        larger = _placed(tensor, larger, axes if name == "weight" else (outs,))
+        if name in new._parameters:
+            new._parameters[name] = nn.Parameter(larger, tensor.requires_grad)
+        else:
+            new._buffers[name] = larger
+    return new
+
+
+def _larger(tensor: torch.Tensor, axes: tuple[Place | None, ...], value: float) -> torch.Tensor:
+    shape = [n if axis is None else axis[1] for n, axis in zip(tensor.shape, axes, strict=False)]
+    return torch.full((*shape, *tensor.shape[len(axes) :]), value, dtype=tensor.dtype, device=tensor.device)
+
+
+def _drawn(tensor: torch.Tensor, axes: tuple[Place | None, ...], generator: torch.Generator) -> torch.Tensor:
+    """Uniform in +-1 / sqrt(fan in), as torch begins convolutions and linear layers."""
+    shape = _larger(tensor, axes, 0.0)
+    bound = 1 / math.sqrt(max(1, shape[0].numel()))
+    return ((torch.rand(shape.shape, generator=generator) * 2 - 1) * bound).to(shape)
+
+
+def _silence(weight: torch.Tensor, axes: tuple[Place | None, ...], ins: Place) -> None:
+    """Zero what reads new inputs."""
+    new = torch.ones(ins[1], dtype=torch.bool)
+    new[ins[0]] = False
+    weight[(slice(None),) * next(i for i, axis in enumerate(axes) if axis is ins) + (new.to(weight.device),)] = 0
+
+
+@torch.no_grad()
+def _placed(old: torch.Tensor, new: torch.Tensor, axes: tuple[Place | None, ...]) -> torch.Tensor:
+    index = [torch.arange(n) if axis is None else axis[0] for n, axis in zip(old.shape, axes, strict=False)]
+    new[torch.meshgrid(*(i.to(new.device) for i in index), indexing="ij")] = old.detach()
+    return new

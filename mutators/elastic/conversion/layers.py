@@ -1,0 +1,197 @@
+"""The layers that become elastic: what each does to the channels, and how each is made.
+
+A table by type, so that a new layer is one more line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from mutators.elastic.attention import ElasticMultiheadAttention
+from mutators.elastic.batchnorm import ElasticBatchNorm1d, ElasticBatchNorm2d, ElasticBatchNorm3d
+from mutators.elastic.conv import ElasticConv2d, ElasticConvTranspose2d
+from mutators.elastic.conversion.ties import Layout, Node, Ties, size_of
+from mutators.elastic.embedding import ElasticEmbedding
+from mutators.elastic.linear import ElasticLinear
+from mutators.elastic.norm import ElasticGroupNorm, ElasticInstanceNorm2d, ElasticLayerNorm
+from mutators.elastic.width import Channels, Width
+
+
+@dataclass
+class Use:
+    """A layer that a forward pass ran.
+
+    Attributes:
+        path: of the layer.
+        module: the plain layer.
+        ins, outs: the layouts of input and output; None before it has run.
+        own: the width that is decided by this layer, unless it is tied to an earlier one; norms have none.
+        stays: why it is not replaced at all; None: it may be.
+    """
+
+    path: str
+    module: nn.Module
+    ins: Layout | None = None
+    outs: Layout | None = None
+    own: Node | None = None
+    stays: str | None = None
+
+    @property
+    def decides(self) -> Layout:
+        """The width that is this layer's, also if it is its input's."""
+        return (self.outs or ()) if self.own is None else ((self.own, 1),)
+
+    @property
+    def width(self) -> int:
+        """Its size in the model."""
+        return size_of(self.decides)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to treat a type of layers.
+
+    Attributes:
+        run: takes down that the layer ran: (ties, use, inputs, output).
+        make: the elastic layer: (plain layer, channels of input and of output, kernel sizes or None, its own width).
+        weight: whether it is a weight layer, which decides a width of its own.
+    """
+
+    run: Callable[[Ties, Use, list[torch.Tensor], torch.Tensor], None]
+    make: Callable[[Any, Channels | None, Channels | None, tuple[int, ...] | None, Width | None], nn.Module]
+    weight: bool = True
+
+
+def kind_of(module: nn.Module) -> Kind | None:
+    """What a layer is, by its type or that of which it has the forward; None: nothing that can be elastic."""
+    for base, kind in KINDS.items():
+        if type(module) is base or (isinstance(module, base) and type(module).forward is base.forward):
+            return kind
+    return None
+
+
+def kernel_of(module: nn.Module) -> tuple[int, int] | None:
+    """The kernel size of a layer that has one."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        height, width = module.kernel_size
+        return height, width
+    return None
+
+
+def _joined(ties: Ties, use: Use, x: torch.Tensor, dim: int) -> Layout:
+    """The layout of the input, the same at every call."""
+    layout = ties.read(x).get(dim) or ((Node(x.shape[dim], "its input has a fixed size"), 1),)
+    if use.ins is None:
+        use.ins = layout
+    else:
+        ties.tie(use.ins, layout, f"{use.path}, which runs more than once,")
+    return use.ins
+
+
+def _produced(use: Use, size: int) -> Layout:
+    if use.outs is None:
+        use.own = Node(size)
+        use.outs = ((use.own, 1),)
+    return use.outs
+
+
+def _convolution(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+    (x, *_), conv = inputs, use.module
+    assert isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d))
+    dim = x.ndim - 3
+    ins = _joined(ties, use, x, dim)
+    for at, layout in ties.read(x).items():
+        if at > dim:
+            ties.fix(layout, f"{use.path} is a convolution over it")
+    if conv.groups > 1 and conv.groups == conv.in_channels == conv.out_channels:
+        use.outs = ins
+    elif conv.groups > 1:
+        outs = _produced(use, conv.out_channels)
+        for layout in (ins, outs):
+            if len(ties.parts(layout)) > 1:
+                ties.fix(layout, f"{use.path} divides channels that are put together into groups")
+            ties.divide(layout, conv.groups, f"{use.path} with {conv.groups} groups")
+            ties.stiffen(layout, f"{use.path} has groups, whose borders would move")
+    kept = {at: layout for at, layout in ties.read(x).items() if at < dim}
+    ties.write(out, {**kept, dim: _produced(use, conv.out_channels)})
+
+
+def _linear(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+    x = inputs[0]
+    _joined(ties, use, x, x.ndim - 1)
+    assert isinstance(use.module, nn.Linear)
+    ties.write(out, {**ties.read(x), x.ndim - 1: _produced(use, use.module.out_features)})
+
+
+def _embedding(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+    assert isinstance(use.module, nn.Embedding)
+    if use.module.max_norm is not None:
+        use.stays = "it has max_norm"
+    use.ins = ()
+    ties.write(out, {out.ndim - 1: _produced(use, use.module.embedding_dim)})
+
+
+def _norm(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+    """Batch and instance norms: each channel for itself."""
+    x = inputs[0]
+    use.outs = _joined(ties, use, x, 1)
+    if isinstance(use.module, nn.InstanceNorm2d) and use.module.track_running_stats:
+        use.stays = "it tracks statistics"
+    ties.write(out, dict(ties.read(x)))
+
+
+def _group_norm(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+    _norm(ties, use, inputs, out)
+    assert isinstance(use.module, nn.GroupNorm)
+    assert use.outs is not None
+    size = use.module.num_channels // use.module.num_groups
+    ties.divide(use.outs, size, f"{use.path} with {size} channels a group")
+
+
+def _layer_norm(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+    x = inputs[0]
+    assert isinstance(use.module, nn.LayerNorm)
+    if len(use.module.normalized_shape) > 1:
+        use.stays = f"it is over {len(use.module.normalized_shape)} dimensions"
+        for layout in ties.read(x).values():
+            ties.fix(layout, f"{use.path} is a norm over more than one dimension")
+    use.outs = _joined(ties, use, x, x.ndim - 1)
+    ties.stiffen(use.outs, f"{use.path} is a norm over all channels, so that new ones would change the result")
+    ties.write(out, dict(ties.read(x)))
+
+
+def _attention(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+    """The embedding goes in and out at one width; the heads are the layer's own."""
+    attention = use.module
+    assert isinstance(attention, nn.MultiheadAttention)
+    layouts = [_joined(ties, use, x, x.ndim - 1) for x in inputs[:3]]
+    own = use.own or Node(attention.num_heads)
+    use.own, use.outs = own, layouts[0]
+    ties.stiffen(((own, 1),), f"{use.path} is an attention")
+    ties.stiffen(use.outs, f"{use.path} is an attention")
+    special = attention.bias_k is not None or attention.add_zero_attn or not attention._qkv_same_embed_dim
+    if special:
+        use.stays = "it has add_bias_kv or add_zero_attn, or keys or values of another width"
+    results = {dim: layout for dim, layout in ties.read(inputs[0]).items() if dim < out.ndim - 1}
+    ties.write(out, {**results, out.ndim - 1: use.outs})
+
+
+KINDS: dict[type[nn.Module], Kind] = {
+    nn.Conv2d: Kind(_convolution, lambda m, i, o, k, _: ElasticConv2d.of(m, i, o, k)),
+    nn.ConvTranspose2d: Kind(_convolution, lambda m, i, o, k, _: ElasticConvTranspose2d.of(m, i, o, k)),
+    nn.Linear: Kind(_linear, lambda m, i, o, _k, _w: ElasticLinear.of(m, i, o)),
+    nn.Embedding: Kind(_embedding, lambda m, _i, o, _k, _w: ElasticEmbedding.of(m, o)),
+    nn.MultiheadAttention: Kind(_attention, lambda m, _i, o, _k, w: ElasticMultiheadAttention.of(m, w, o)),
+    nn.BatchNorm1d: Kind(_norm, lambda m, i, _o, _k, _w: ElasticBatchNorm1d.of(m, i), weight=False),
+    nn.BatchNorm2d: Kind(_norm, lambda m, i, _o, _k, _w: ElasticBatchNorm2d.of(m, i), weight=False),
+    nn.BatchNorm3d: Kind(_norm, lambda m, i, _o, _k, _w: ElasticBatchNorm3d.of(m, i), weight=False),
+    nn.InstanceNorm2d: Kind(_norm, lambda m, i, _o, _k, _w: ElasticInstanceNorm2d.of(m, i), weight=False),
+    nn.GroupNorm: Kind(_group_norm, lambda m, i, _o, _k, _w: ElasticGroupNorm.of(m, i), weight=False),
+    nn.LayerNorm: Kind(_layer_norm, lambda m, i, _o, _k, _w: ElasticLayerNorm.of(m, i), weight=False),
+}
+"""By type of the plain layer."""

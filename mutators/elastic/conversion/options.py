@@ -1,0 +1,186 @@
+"""What a conversion is asked for, checked against the model before anything is changed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from mutators.elastic.conversion.layers import kind_of
+from mutators.elastic.errors import ElasticError
+from mutators.elastic.kernel import checked_kernels
+from search_spaces.domains import is_int, is_number
+
+Numbers = tuple[float, ...]
+Depth = Sequence[float] | Mapping[str, Sequence[float]] | None
+NAMES = ("kernel_size", "expand_ratio", "channel", "heads")
+"""What ``ofa_layers`` may say of a layer."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Candidates, by the layer where that differs.
+
+    Attributes:
+        kernel_size, expand_ratio, depth: for all; None: such choices are made only where a layer asks for them.
+        channel: numbers of channels by layer, as PaddleSlim lists them; for a width that stays, they count not.
+        skip: layers that keep their kernel and width.
+        same: groups of layers whose widths are to be the same.
+        layers: by path, then by name, as ``ofa_layers``.
+    """
+
+    kernel_size: Numbers | None = None
+    expand_ratio: Numbers | None = None
+    channel: Mapping[str, Numbers] = field(default_factory=dict)
+    depth: Numbers | Mapping[str, Numbers] | None = None
+    skip: frozenset[str] = frozenset()
+    same: tuple[tuple[str, ...], ...] = ()
+    layers: Mapping[str, Mapping[str, Numbers]] = field(default_factory=dict)
+
+    def kernels(self, path: str) -> Numbers | None:
+        """The kernel sizes for a layer."""
+        return None if path in self.skip else self.layers.get(path, {}).get("kernel_size", self.kernel_size)
+
+    @property
+    def wants_more_than_kernels(self) -> bool:
+        """Whether widths or depths are asked for."""
+        by_layer = any(set(named) - {"kernel_size"} for named in self.layers.values())
+        return bool(self.expand_ratio or self.channel or self.depth or by_layer)
+
+    def width(self, path: str) -> tuple[str, Numbers] | None:
+        """The name and the candidates of the width that a layer was given itself."""
+        for name in ("expand_ratio", "channel", "heads"):
+            if name in self.layers.get(path, {}):
+                return name, self.layers[path][name]
+        return ("channel", self.channel[path]) if path in self.channel else None
+
+
+def checked_options(
+    model: nn.Module,
+    kernel_size: Any,
+    expand_ratio: Any,
+    channel: Any,
+    depth: Any,
+    skip_layers: Iterable[str],
+    same_search_space: Iterable[Sequence[str]] | None,
+    ofa_layers: Mapping[str, Mapping[str, Any]] | None,
+) -> Options:
+    """Return what :func:`convert` is asked for.
+
+    Raises:
+        ElasticError: it is not possible for this model; all problems are named.
+    """
+    paths = {path for path, module in model.named_modules() if kind_of(module) is not None}
+    stages = {path for path, module in model.named_modules() if isinstance(module, nn.Sequential)}
+    problems: list[str] = []
+    if expand_ratio is not None and channel is not None:
+        problems.append("expand_ratio and channel are both given: they say the same in two ways, so leave one out")
+    skip = _skipped(model, [skip_layers] if isinstance(skip_layers, str) else skip_layers, problems)
+    same = tuple(tuple(names) for names in same_search_space or ())
+    named = {path: dict(values) for path, values in (ofa_layers or {}).items()}
+    if isinstance(channel, Mapping):
+        for path, values in channel.items():
+            named.setdefault(path, {})["channel"] = values
+        channel = None
+    layers = {path: _named_numbers(path, values, problems) for path, values in named.items()}
+    for name, given, known in (
+        ("same_search_space", [path for names in same for path in names], paths),
+        ("ofa_layers or channel", layers, paths),
+        ("depth", depth if isinstance(depth, Mapping) else (), stages),
+    ):
+        problems += _unknown(name, given, known)
+    options = Options(
+        _numbers("kernel_size", kernel_size, problems),
+        _numbers("expand_ratio", expand_ratio, problems),
+        _by_layer(model, channel, problems),
+        {path: _numbers(f"depth of {path}", given, problems) or () for path, given in depth.items()}
+        if isinstance(depth, Mapping)
+        else _numbers("depth", depth, problems),
+        skip,
+        same,
+        layers,
+    )
+    if problems:
+        raise ElasticError("the model cannot be converted like this:", problems)
+    return options
+
+
+def _numbers(name: str, given: Any, problems: list[str]) -> Numbers | None:
+    """Candidates in ascending order."""
+    if given is None:
+        return None
+    values = [given] if is_number(given) else list(given)
+    wrong = [value for value in values if not (is_number(value) and value > 0)]
+    if name.endswith(("channel", "heads")):
+        wrong += [value for value in values if not is_int(value)]
+    if not values or wrong or len(set(values)) < len(values):
+        problems.append(f"{name} is {given!r}, wanted distinct numbers above 0")
+        return None
+    if name.endswith("kernel_size"):
+        try:
+            return tuple(checked_kernels([value if is_int(value) else 0 for value in values]))
+        except ElasticError as error:
+            problems.append(f"{name}: {error}")
+    return tuple(sorted(values))
+
+
+def _named_numbers(path: str, named: Mapping[str, Any], problems: list[str]) -> dict[str, Numbers]:
+    problems += _unknown(f"ofa_layers of {path}", named, NAMES)
+    if len(set(named) & {"expand_ratio", "channel", "heads"}) > 1:
+        problems.append(f"ofa_layers of {path} gives its width in two ways, {sorted(named)}: leave one out")
+    found = {name: _numbers(f"ofa_layers of {path}: {name}", given, problems) for name, given in named.items()}
+    return {name: values for name, values in found.items() if values is not None}
+
+
+def _by_layer(model: nn.Module, channel: Sequence[Any] | None, problems: list[str]) -> dict[str, Numbers]:
+    """Lists of channels by path: one for each weight layer, in order, of which the last one's counts not."""
+    if channel is None:
+        return {}
+    inner = {id(child) for m in model.modules() if isinstance(m, nn.MultiheadAttention) for child in m.children()}
+    weights = [(path, m) for path, m in model.named_modules() if _is_weight_layer(m) and id(m) not in inner]
+    if len(channel) != len(weights):
+        names = ", ".join(path for path, _ in weights)
+        problems.append(f"channel has {len(channel)} lists, wanted {len(weights)}, one for each of {names}")
+        return {}
+    pairs = zip(weights[:-1], channel, strict=False)
+    wanted = {path: given for (path, module), given in pairs if given and not _is_depthwise(module)}
+    found = {path: _numbers(f"{path}: channel", given, problems) for path, given in wanted.items()}
+    return {path: values for path, values in found.items() if values is not None}
+
+
+def _is_weight_layer(module: nn.Module) -> bool:
+    """What has an entry in PaddleSlim's lists of channels: convolutions, linear layers and embeddings."""
+    return kind_of(module) is not None and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding))
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        return False
+    return 1 < module.groups == module.in_channels == module.out_channels
+
+
+def _skipped(model: nn.Module, names: Iterable[str], problems: list[str]) -> frozenset[str]:
+    """Layers, and for the name of a container all that are in it."""
+    known = {path: module for path, module in model.named_modules() if path}
+    problems += _unknown("skip_layers", names, known)
+    return frozenset(
+        f"{name}.{path}" if path else name
+        for name in names
+        if name in known
+        for path, module in known[name].named_modules()
+        if kind_of(module) is not None
+    )
+
+
+def _unknown(where: str, names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """A problem for each name that is not known, with those that are near it."""
+    known = sorted(known)
+    found = []
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, cutoff=0.4) or known[:5]
+            found.append(f"{where}: {name!r} is unknown, wanted some of {near}{'' if len(known) < 6 else ' ...'}")
+    return found

@@ -1,0 +1,127 @@
+"""Stages of a model of which the last blocks can be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mutators.elastic.conversion.analysis import Analysis
+from mutators.elastic.conversion.layers import kind_of
+from mutators.elastic.conversion.options import Numbers, Options
+from search_spaces.domains import is_int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Blocks in a row, and the depths that they can have."""
+
+    path: str
+    module: nn.Sequential
+    depths: Numbers
+
+
+def stages_of(model: nn.Module, analysis: Analysis, options: Options, problems: list[str]) -> list[Stage]:
+    """Return the stages that get an elastic depth, inner ones first, and tie the widths at all their exits.
+
+    Without paths, a stage is a ``Sequential`` whose last blocks have layers in them, are of one type and keep the
+    shape. The whole stage is always on offer.
+    """
+    wanted = options.depth
+    if wanted is None:
+        return []
+    found: list[Stage] = []
+    reached: set[float] = set()
+    for path, module in reversed(list(model.named_modules())):
+        explicit = isinstance(wanted, Mapping)
+        if not isinstance(module, nn.Sequential) or (not explicit and _contains(path, found)):
+            continue
+        given = wanted.get(path) if isinstance(wanted, Mapping) else wanted
+        if given is None:
+            continue
+        first, n = _first_exit(module, analysis, explicit), len(module)
+        inside = {depth for depth in given if first <= _count(depth, n) <= n}
+        reached |= inside
+        if explicit:
+            outside = [depth for depth in given if depth not in inside]
+            problems += [f"depth {depth} of {path} cannot be reached: {_why(first, n)}" for depth in outside]
+        depths = _distinct(sorted(inside), n)
+        if len(depths) > 1:
+            found.append(Stage(path, module, depths))
+            _tie_exits(analysis, module, depths)
+    if not isinstance(wanted, Mapping):
+        problems += [
+            f"depth {depth} cannot be reached by any stage: wanted the number or the share of blocks of an "
+            "nn.Sequential whose last blocks keep the shape"
+            for depth in wanted
+            if depth not in reached and (is_int(depth) or not found)
+        ]
+    return found
+
+
+def _contains(path: str, stages: list[Stage]) -> bool:
+    return any(stage.path.startswith(f"{path}." if path else "") for stage in stages)
+
+
+def _count(depth: float, n: int) -> int:
+    return int(depth) if is_int(depth) else round(depth * n)
+
+
+def _why(first: int, n: int) -> str:
+    if first > n:
+        return "it is no nn.Sequential that runs as a whole, with blocks that take and return one tensor"
+    return f"it has {n} blocks, of which those after the first {first} keep the shape: wanted {first} to {n}"
+
+
+def _first_exit(stage: nn.Sequential, analysis: Analysis, explicit: bool) -> int:
+    """After how many blocks the shape is the last one's; more than there are, where it is no stage."""
+    blocks = list(stage)
+    runs = analysis.passed.get(id(stage), [])
+    shapes = [_shapes(analysis, block, len(runs)) for block in blocks]
+    if type(stage).forward is not nn.Sequential.forward or not runs or not all(shapes):
+        return len(blocks) + 1
+    exit_ = len(blocks)
+    while exit_ > 1 and _keeps(shapes[exit_ - 1]) and (explicit or _alike(blocks[exit_ - 1], blocks[-1])):
+        exit_ -= 1
+    return exit_
+
+
+def _shapes(analysis: Analysis, block: nn.Module, runs: int) -> list[tuple[torch.Size, torch.Size]]:
+    """Of input and output at each run; nothing if it does not run as often as its stage."""
+    found = analysis.passed.get(id(block), [])
+    return [(given.shape, made.shape) for given, made in found] if len(found) == runs else []
+
+
+def _keeps(shapes: list[tuple[torch.Size, torch.Size]]) -> bool:
+    return all(given == made for given, made in shapes)
+
+
+def _alike(block: nn.Module, last: nn.Module) -> bool:
+    """Whether it is a block like the last one, with layers in it, and no layer itself."""
+    layers = any(kind is not None and kind.weight for kind in map(kind_of, block.modules()))
+    return type(block) is type(last) and kind_of(block) is None and layers
+
+
+def _distinct(depths: Sequence[float], n: int) -> Numbers:
+    """Each number of blocks once, and the whole stage among them."""
+    counts = {_count(depth, n): depth for depth in depths}
+    if counts:
+        counts.setdefault(n, n if is_int(depths[0]) else 1.0)
+    return tuple(counts.values())
+
+
+def _tie_exits(analysis: Analysis, stage: nn.Sequential, depths: Numbers) -> None:
+    """The widths after every possible last block are those after the stage."""
+    blocks = list(stage)
+    for at, (_, last) in enumerate(analysis.passed[id(stage)]):
+        layouts = analysis.ties.read(last)
+        for count in (_count(depth, len(blocks)) for depth in depths):
+            other = analysis.ties.read(analysis.passed[id(blocks[count - 1])][at][1])
+            for dim in {*layouts, *other}:
+                both = [found[dim] for found in (layouts, other) if dim in found]
+                if len(both) == 2:
+                    analysis.ties.tie(both[0], both[1], "the exits of a stage")
+                else:
+                    analysis.ties.fix(both[0], "another exit of the stage has a fixed size")
