@@ -68,7 +68,7 @@ def example_of(model: nn.Module, example: Any, input_shape: Sequence[int] | None
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Within it the model may run as it likes: modes, buffers and torch's generators are put back, without gradients."""
+    """Within it the model may run as it likes: modes, buffers and generators are put back."""
     modes = {module: module.training for module in model.modules()}
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
