@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mutators.mutables import InputChoice, LayerChoice, MutableScope
     from mutators.oneshot_mutator import OneShotMutator
     from mutators.placeholder import Placeholder, convert_placeholders
+    from mutators.shared import SharedCheckpointError, shared_checkpoint
     from mutators.subnet import SubnetError, load_subnet, save_subnet
     from mutators.targets import DifferentiableEdge, DifferentiableOP, OneShotOP
     from mutators.trial import get_and_apply_next_architecture, report_final, report_intermediate
@@ -35,6 +36,7 @@ __all__ = [
     "OneShotOP",
     "Placeholder",
     "RandomMutator",
+    "SharedCheckpointError",
     "SubnetError",
     "apply_choices",
     "apply_fixed_architecture",
@@ -48,6 +50,7 @@ __all__ = [
     "save_mutable_cfg",
     "save_subnet",
     "search_space_of",
+    "shared_checkpoint",
 ]
 
 _HOME = {
@@ -64,6 +67,7 @@ _HOME = {
     "OneShotOP": "targets",
     "Placeholder": "placeholder",
     "RandomMutator": "base",
+    "SharedCheckpointError": "shared",
     "SubnetError": "subnet",
     "apply_choices": "fixed",
     "apply_fixed_architecture": "fixed",
@@ -77,6 +81,7 @@ _HOME = {
     "save_mutable_cfg": "mutable_cfg",
     "save_subnet": "subnet",
     "search_space_of": "fixed",
+    "shared_checkpoint": "shared",
 }
 
 

@@ -33,9 +33,10 @@ class Site:
 def walk(model: nn.Module) -> list[Site]:
     """Return the mutables of ``model`` in definition order, each once, also where a module stands in several places.
 
-    A key is the author's, or else the path without the parts that wrappers add: ``_orig_mod`` (``torch.compile``), and
-    ``module`` where it is the only child of its parent (data parallelism, averaged models). The container of a layer
-    choice's candidates is no part of it either: a choice inside candidate "a" of ``block`` is ``block.a.inner``.
+    A key is the author's, or else the path without the parts that wrappers add: ``_orig_mod`` (``torch.compile``),
+    ``module`` where it is the only child of its parent (data parallelism, averaged models), and the child that a class
+    of ours says it ``WRAPS``. The container of a layer choice's candidates is no part of it either: a choice inside
+    candidate "a" of ``block`` is ``block.a.inner``.
 
     Raises:
         ChoiceError: keys do not fit together; all that is wrong is listed.
@@ -74,6 +75,8 @@ def _is_wrapping(parent: nn.Module, name: str) -> bool:
     """Whether the child ``name`` is no part of the key. Under a mutable all names are the author's own."""
     if isinstance(parent, (Mutable, Candidates)):
         return name == "candidates" and isinstance(parent._modules[name], Candidates)
+    if name == getattr(type(parent), "WRAPS", None):
+        return True
     return name == "_orig_mod" or (name == "module" and len(parent._modules) == 1)
 
 

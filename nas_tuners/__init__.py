@@ -9,13 +9,22 @@ if TYPE_CHECKING:
     from nas_tuners.adapter import SearchTuner
     from nas_tuners.loop import run_search
     from nas_tuners.run import Run
-    from nas_tuners.tuners import AnnealingTuner, EvolutionTuner, RandomTuner
+    from nas_tuners.tuners import AnnealingTuner, EvolutionTuner, ProgressiveShrinkingTuner, RandomTuner
 
-__all__ = ["AnnealingTuner", "EvolutionTuner", "RandomTuner", "Run", "SearchTuner", "run_search"]
+__all__ = [
+    "AnnealingTuner",
+    "EvolutionTuner",
+    "ProgressiveShrinkingTuner",
+    "RandomTuner",
+    "Run",
+    "SearchTuner",
+    "run_search",
+]
 
 _HOMES = {
     "AnnealingTuner": "tuners",
     "EvolutionTuner": "tuners",
+    "ProgressiveShrinkingTuner": "tuners",
     "RandomTuner": "tuners",
     "Run": "run",
     "SearchTuner": "adapter",

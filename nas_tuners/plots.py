@@ -52,7 +52,8 @@ def plot(run: Run, header: Event, path: str | os.PathLike[str], cost: str | None
     told = sorted((t for t in run.search.trials.values() if t.state == "told"), key=lambda t: t.resolved)
     if not told:
         raise PlotError("the run has no result yet: nothing to draw.")
-    known = costs_of(run, header, told)
+    counted = [trial for trial in told if not trial.provisional]
+    known = costs_of(run, header, counted)
     if cost is not None and cost not in known:
         there_are = f"known are {', '.join(known)}" if known else "no cost is known of these trials"
         raise PlotError(f"cannot draw against {cost!r}: {there_are}.")
@@ -76,7 +77,7 @@ def _figure(run: Run, header: Event, told: list[Trial], costs: Costs | None) -> 
     upper.suptitle(_title(run, header), fontsize=11, color=_INK)
     _draw_progress(panels[0], run, header, told)
     if costs is not None:
-        _draw_costs(panels[1], run, told, costs)
+        _draw_costs(panels[1], run, [trial for trial in told if not trial.provisional], costs)
     if lower:
         _draw_shares(lower[0], run, shown, rows)
     return figure
@@ -86,10 +87,9 @@ def _title(run: Run, header: Event) -> str:
     search, counts = header["search"], run.search.counts
     results = f"{counts.told} result{'s' * (counts.told != 1)}"
     failed = f", {counts.failed} failed" if counts.failed else ""
-    best = run.search.best
-    assert best is not None  # something was told
-    seed = search["arguments"].get("seed")
-    return f"{search['name']}, seed {seed}: {results}{failed}; best {best.score:.6g} (uid {best.uid})"
+    best, seed = run.search.best, search["arguments"].get("seed")
+    found = f"still in {run.phase}" if best is None else f"best {best.score:.6g} (uid {best.uid})"
+    return f"{search['name']}, seed {seed}: {results}{failed}; {found}"
 
 
 def _draw_progress(axes: Axes, run: Run, header: Event, told: list[Trial]) -> None:
@@ -102,9 +102,16 @@ def _draw_progress(axes: Axes, run: Run, header: Event, told: list[Trial]) -> No
     values = [sign * trial.score for trial in told]
     low, high = view(values, sign)
     places = [at[trial.uid] for trial in told]
-    axes.scatter(places, values, s=14, color=_GREY, alpha=0.7, linewidths=0, label="result", zorder=2)
-    best = running_best(values, sign)
-    axes.step([*places, len(done)], [*best, best[-1]], where="post", color=_BEST, lw=2, label="best so far", zorder=3)
+    early = [(at[t.uid], sign * t.score) for t in told if t.provisional]
+    counted = [(at[t.uid], sign * t.score) for t in told if not t.provisional]
+    if early:
+        x, y = zip(*early, strict=True)
+        axes.scatter(x, y, s=14, color=_GREY, alpha=0.3, linewidths=0, label="result of a phase")
+    if counted:
+        x, y = zip(*counted, strict=True)
+        axes.scatter(x, y, s=14, color=_GREY, alpha=0.7, linewidths=0, label="result", zorder=2)
+        best = running_best(y, sign)
+        axes.step([*x, len(done)], [*best, best[-1]], where="post", color=_BEST, lw=2, label="best so far", zorder=3)
     if header["search"]["name"] == "RandomSearch" and len(values) > 1:
         expected = expected_best(values, sign)
         axes.plot(places, expected, color=_INK, lw=1, ls="--", label="expected best of so many draws")

@@ -71,6 +71,11 @@ class Run:
     def space(self) -> Space:
         return self.search.space
 
+    @property
+    def phase(self) -> InPhase | None:
+        """That of the last ask; None before the first, and in a search without phases."""
+        return next((t.phase for t in reversed(self.search.trials.values()) if t.phase is not None), None)
+
     def ask(self, n: int = 1) -> list[Proposal]:
         """As :meth:`Search.ask`, and on the disk when it returns."""
         self._check()

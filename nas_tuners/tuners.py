@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nas_tuners.adapter import SearchTuner
-from nas_tuners.search import Annealing, Evolution, RandomSearch
+from nas_tuners.search import Annealing, Evolution, RandomSearch, Shrinking
 from nas_tuners.search.base import Table
 from nas_tuners.search.constraints import Constraints
 from search_spaces import Choices
@@ -94,5 +96,34 @@ class EvolutionTuner(SearchTuner):
             mode=mode,
             regularized=regularized,
             preset=preset,
+        )
+        super().__init__(search, optimize_mode, on_failure, retries)
+
+
+class ProgressiveShrinkingTuner(SearchTuner):
+    """Opens the space phase by phase; see :class:`~nas_tuners.search.Shrinking` and :class:`SearchTuner`.
+
+    A trial gets its choices and ``_phase``: ``{"index": 0, "of": 7, "name": "kernel_size 0"}``; the last phase of all
+    is ``search``, in which it should evaluate the shared network, not train it.
+    """
+
+    def __init__(
+        self,
+        optimize_mode: str = "maximize",
+        elastic_order: Sequence[str] | None = None,
+        phase_budgets: int | Sequence[Sequence[int]] | None = None,
+        phases: Sequence[Mapping[str, Any]] | None = None,
+        inner: str = "evolution",
+        inner_arguments: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        on_failure: str = "worst",
+        retries: int = 2,
+        constraints: Constraints | None = None,
+        cost_table: Table = None,
+        score_key: str = "default",
+    ) -> None:
+        table = located(cost_table)
+        search = Shrinking(
+            elastic_order, phase_budgets, phases, inner, inner_arguments, seed, constraints, table, score_key
         )
         super().__init__(search, optimize_mode, on_failure, retries)

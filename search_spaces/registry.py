@@ -1,14 +1,15 @@
 """The nets by name: the one registry. Costs no torch until a net is built.
 
-A net is a module with a function ``build(**config) -> nn.Module`` whose default is the published network with its
-choices, ``INPUT_SHAPE`` (C, H, W) of the paper, and ``REFERENCES``: what published architectures cost.
+A net is a module with ``INPUT_SHAPE`` (C, H, W) of the paper, ``REFERENCES``: what published architectures cost, and
+either a function ``build(**config) -> nn.Module`` whose default is the published network with its choices, or a
+``SPACE`` of networks without any, one for each list of tokens (:mod:`search_spaces.token_space`).
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 _NETS = {
+    "DartsSpace": "search_spaces.darts_widths",
+    "InceptionABlockSpace": "search_spaces.inception_a_block",
+    "InceptionCBlockSpace": "search_spaces.inception_c_block",
+    "MobileNetV1BlockSpace": "search_spaces.mobilenet_v1_block",
+    "MobileNetV1Space": "search_spaces.mobilenet_v1",
+    "MobileNetV2BlockSpace": "search_spaces.mobilenet_v2_block",
+    "MobileNetV2Space": "search_spaces.mobilenet_v2",
+    "ResNetBlockSpace": "search_spaces.resnet_block",
+    "ResNetSpace": "search_spaces.resnet",
     "darts": "search_spaces.darts",
+    "ofa_mobilenet_v3": "search_spaces.ofa_mobilenet_v3",
+    "ofa_resnet50": "search_spaces.ofa_resnet50",
     "shufflenet_v2": "search_spaces.shufflenet_v2",
 }
 
@@ -52,24 +64,48 @@ def names() -> list[str]:
     return sorted(_NETS)
 
 
-def build(name: str, **config: Any) -> nn.Module:
-    """Return a net with its choices.
+def build(name: str, tokens: Sequence[int] | None = None, **config: Any) -> nn.Module:
+    """Return a net: with its choices in it, or of PaddleSlim's nets the plain network of a list of tokens.
 
     Args:
         name: one of :func:`names`.
-        config: arguments of the net's own ``build``; without any, the published network.
+        tokens: the architecture, of a net of tokens; None: its initial one, unless there are ``choices``.
+        config: arguments of the net's own ``build``; without any, the published network. Of the nets of tokens those
+            of :func:`search_spaces.token_codec.architecture`: ``num_classes``, ``paddle_compatible``, ``choices`` and
+            the space's own.
 
     Raises:
-        NetError: the name or an argument is unknown.
+        NetError: the name or an argument is unknown, or tokens or arguments do not fit; all that is wrong is listed.
         ValueError: an argument does not fit, as the net's ``build`` says.
     """
-    function = _module(name).build
-    known = list(inspect.signature(function).parameters)
-    unknown = [argument for argument in config if argument not in known]
-    if unknown:
-        raise NetError(f"{name} takes no {', '.join(map(repr, unknown))}, wanted some of: {', '.join(known)}.")
-    net: nn.Module = function(**config)
+    net: nn.Module
+    config |= {} if tokens is None else {"tokens": tokens}
+    if is_of_tokens(name):
+        architecture = import_module("search_spaces.token_codec").architecture(name, **config)
+        net = import_module("search_spaces.token_net").token_net(architecture)
+        return net
+    function = module_of(name).build
+    problems = unknown_problems(name, config, inspect.signature(function).parameters)
+    if problems:
+        raise NetError(f"{problems[0]}.")
+    net = function(**config)
     return net
+
+
+def is_of_tokens(name: str) -> bool:
+    """Whether a net is a plain network of tokens, rather than one with choices in it.
+
+    Raises:
+        NetError: the name is unknown.
+    """
+    return hasattr(module_of(name), "SPACE")
+
+
+def unknown_problems(name: str, config: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+    """What is wrong with the names of arguments."""
+    wanted = list(known)
+    unknown = [argument for argument in config if argument not in wanted]
+    return [f"{name} takes no {', '.join(map(repr, unknown))}, wanted some of: {', '.join(wanted)}"] if unknown else []
 
 
 def input_shape(name: str) -> tuple[int, int, int]:
@@ -78,7 +114,7 @@ def input_shape(name: str) -> tuple[int, int, int]:
     Raises:
         NetError: the name is unknown.
     """
-    shape: tuple[int, int, int] = _module(name).INPUT_SHAPE
+    shape: tuple[int, int, int] = module_of(name).INPUT_SHAPE
     return shape
 
 
@@ -88,11 +124,16 @@ def references(name: str) -> tuple[Reference, ...]:
     Raises:
         NetError: the name is unknown.
     """
-    found: tuple[Reference, ...] = getattr(_module(name), "REFERENCES", ())
+    found: tuple[Reference, ...] = getattr(module_of(name), "REFERENCES", ())
     return found
 
 
-def _module(name: str) -> Any:
+def module_of(name: str) -> Any:
+    """The net's module.
+
+    Raises:
+        NetError: the name is unknown.
+    """
     if name not in _NETS:
         near = difflib.get_close_matches(name, _NETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names())}."

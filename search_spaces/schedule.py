@@ -158,7 +158,7 @@ class Schedule:
         Raises:
             PhaseError: a task is unknown or has no key in this space, or ``phase`` is no whole number from 0 up.
         """
-        tasks, present = [task] if isinstance(task, str) else list(task), present_tasks(self.space)
+        tasks, present = [task] if isinstance(task, str) else task, present_tasks(self.space)
         problems = task_problems(tasks, self.space)
         if phase is not None and (not is_int(phase) or phase < 0):
             problems.append(f"phase is {phase!r}, wanted a whole number from 0 up, or None")
@@ -197,10 +197,10 @@ class Schedule:
         """The tokens of one key in every phase."""
         said = [phase.options(key) for phase in self.phases]
         anywhere: list[Sequence[int]] = [range(domain.radix)] * len(said)
-        if not any(options is not None for options in said):
+        order, names = self._sizes[key], _names(domain)
+        if set(said) <= {None} or (order is None and said[0] == "all" and set(said) <= {None, "all"}):
             return anywhere
-        order = self._sizes[key]
-        if order is None and (said[0] is None or any(is_int(options) for options in said)):
+        if names is None or (order is None and (said[0] is None or any(is_int(options) for options in said))):
             problems.append(
                 f"{key!r}: its options are no numbers, so none is the largest: "
                 "name those to open, or leave it out and it is always open"
@@ -208,11 +208,11 @@ class Schedule:
             return anywhere
         every = tuple(range(domain.radix)) if order is None else order
         column: list[Sequence[int]] = []
-        now: Sequence[int] = every[:1]
+        now = every[:1]
         for phase, options in zip(self.phases, said, strict=True):
-            before, now = now if column else (), now if options is None else _opened(domain, every, options)
+            before, now = now if column else (), now if options is None else _opened(names, every, options)
             if isinstance(options, tuple) and len(now) < len(options):
-                problems.append(f"phase {phase.name!r}: {key!r} has not all of {list(options)}: {domain.to_json()}")
+                problems.append(f"phase {phase.name!r}: {key!r} has not all of {list(options)}: {list(names)}")
             elif not set(before) <= set(now):
                 problems.append(f"phase {phase.name!r} closes options of {key!r} that were open before it")
             column.append(now)
@@ -245,8 +245,16 @@ def _number(option: Any) -> Fraction | None:
         return None
 
 
-def _opened(domain: Domain, every: Sequence[int], options: Options) -> Sequence[int]:
+def _names(domain: Domain) -> tuple[str, ...] | None:
+    """The options of a domain as text; None where they are sets of inputs, or too many to list."""
+    if isinstance(domain, LayerDomain):
+        return domain.names
+    if isinstance(domain, InputDomain) or domain.radix > _MOST:
+        return None
+    return tuple(str(domain.choice(token)) for token in range(domain.radix))
+
+
+def _opened(names: Sequence[str], every: tuple[int, ...], options: Options) -> tuple[int, ...]:
     if isinstance(options, tuple):
-        names = [str(option) for option in getattr(domain, "names", getattr(domain, "options", ()))]
-        return tuple(token for token in every if token < len(names) and names[token] in options)
-    return tuple(every if options == "all" else every[:options])
+        return tuple(token for token in every if names[token] in options)
+    return every if options == "all" else every[:options]

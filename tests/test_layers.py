@@ -33,6 +33,24 @@ FLOORS = [
             "validate",
         )
     ],
+    *[
+        (f"search_spaces/{name}.py", 1)
+        for name in ("block_space", "layers", "quantities", "token_codec", "token_cost", "token_space")
+    ],
+    *[
+        (f"search_spaces/{net}.py", 1)
+        for net in (
+            "darts_widths",
+            "inception_a_block",
+            "inception_c_block",
+            "mobilenet_v1",
+            "mobilenet_v1_block",
+            "mobilenet_v2",
+            "mobilenet_v2_block",
+            "resnet",
+            "resnet_block",
+        )
+    ],
     ("search_spaces/", 4),
     ("nas_tuners/search/", 2),
     ("mutators/", 3),

@@ -17,16 +17,26 @@ if TYPE_CHECKING:
     from mutators.elastic.conversion.paddle import Convert, supernet
     from mutators.elastic.conversion.report import Conversion, conversion_of
     from mutators.elastic.depth import ElasticDepth
+    from mutators.elastic.distill import DistillConfig
     from mutators.elastic.embedding import ElasticEmbedding
     from mutators.elastic.errors import ElasticError
+    from mutators.elastic.importance import gradient_importance
+    from mutators.elastic.importing import load_weights
     from mutators.elastic.linear import ElasticLinear
+    from mutators.elastic.mit_config import ElasticNetwork
     from mutators.elastic.norm import ElasticGroupNorm, ElasticInstanceNorm2d, ElasticLayerNorm
+    from mutators.elastic.ofa import OFA
+    from mutators.elastic.run_config import RunConfig
+    from mutators.elastic.sorting import Sorting, sort_channels
+    from mutators.elastic.training import train
     from mutators.elastic.width import Channels, Width
 
 __all__ = [
+    "OFA",
     "Channels",
     "Conversion",
     "Convert",
+    "DistillConfig",
     "ElasticBatchNorm1d",
     "ElasticBatchNorm2d",
     "ElasticBatchNorm3d",
@@ -41,16 +51,24 @@ __all__ = [
     "ElasticLayerNorm",
     "ElasticLinear",
     "ElasticMultiheadAttention",
+    "ElasticNetwork",
+    "RunConfig",
+    "Sorting",
     "Width",
     "conversion_of",
     "convert",
+    "gradient_importance",
+    "load_weights",
+    "sort_channels",
     "supernet",
+    "train",
 ]
 
 _HOME = {
     "Channels": "width",
     "Conversion": "conversion.report",
     "Convert": "conversion.paddle",
+    "DistillConfig": "distill",
     "ElasticBatchNorm1d": "batchnorm",
     "ElasticBatchNorm2d": "batchnorm",
     "ElasticBatchNorm3d": "batchnorm",
@@ -65,10 +83,18 @@ _HOME = {
     "ElasticLayerNorm": "norm",
     "ElasticLinear": "linear",
     "ElasticMultiheadAttention": "attention",
+    "ElasticNetwork": "mit_config",
+    "OFA": "ofa",
+    "RunConfig": "run_config",
+    "Sorting": "sorting",
     "Width": "width",
     "conversion_of": "conversion.report",
     "convert": "conversion.convert",
+    "gradient_importance": "importance",
+    "load_weights": "importing",
+    "sort_channels": "sorting",
     "supernet": "conversion.paddle",
+    "train": "training",
 }
 
 

@@ -25,7 +25,7 @@ class ElasticChoice(Mutable):
         key: see :class:`mutators.mutables.Mutable`.
 
     Raises:
-        ElasticError: there are none, or they are no numbers above 0, or not distinct.
+        ElasticError: there are none, or they are no numbers, below 0, or not distinct.
 
     >>> choice = ElasticChoice((3, 5, 7))
     >>> choice.set(5)
@@ -36,9 +36,9 @@ class ElasticChoice(Mutable):
     def __init__(self, values: Sequence[float], key: str | None = None) -> None:
         super().__init__(key)
         self.values = tuple(values)
-        wrong = [value for value in self.values if not (is_number(value) and value > 0)]
+        wrong = [value for value in self.values if not (is_number(value) and value >= 0)]
         if not self.values or wrong or len(set(self.values)) < len(self.values):
-            raise ElasticError(f"the options are {list(values)}, wanted distinct numbers above 0, at least one.")
+            raise ElasticError(f"the options are {list(values)}, wanted at least one, distinct numbers, none below 0.")
         self._active = self.values.index(max(self.values))
 
     @property

@@ -134,18 +134,19 @@ class ElasticConvolution(Elastic):
 
     def _slices(self, inputs: list[Span], plan: Plan) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight and bias in use; of the largest layer the parameters themselves."""
+        weight, bias, kernel = self.weight, self.bias, self.kernel_size  # a module's attributes are slow to look up
         if self.depthwise:
-            outputs, weight = inputs, take(self.weight, 0, inputs)
+            outputs, weight = inputs, take(weight, 0, inputs)
         else:
             per_group = self.groups if self.OUT == 1 else 1
-            n = self.weight.shape[self.OUT] * per_group
+            n = weight.shape[self.OUT] * per_group
             outputs = [(0, n)] if self.out_channels is None else self.out_channels.spans(plan)
             first, second = (outputs, inputs) if self.OUT == 0 else (inputs, outputs)
-            weight = take(self.weight, 0, first)
+            weight = take(weight, 0, first)
             weight = take(weight, 1, [(0, second[0][1] // self.groups)] if self.groups > 1 else second)
-        if isinstance(self.kernel_size, ElasticChoice):
-            weight = self._shrunk(weight, self._kernels[self.kernel_size.index_in(plan)])
-        return weight, None if self.bias is None else take(self.bias, 0, outputs)
+        if isinstance(kernel, ElasticChoice):
+            weight = self._shrunk(weight, self._kernels[kernel.index_in(plan)])
+        return weight, None if bias is None else take(bias, 0, outputs)
 
     def _shrunk(self, weight: torch.Tensor, size: int) -> torch.Tensor:
         if weight.shape[-1] == size:

@@ -23,7 +23,7 @@ class ElasticDepth(Elastic):
         blocks: modules that take and return one tensor, as for ``nn.Sequential``; names are kept.
         depths: numbers of blocks (ints), or fractions of them (floats in (0, 1]), which are rounded.
         counts: how many blocks run for each of ``depths``; None: what they say themselves. For nets in which a depth
-            counts only some of the blocks.
+            counts only some of the blocks; 0 of them is a stage that hands on its input.
 
     Raises:
         ElasticError: a depth cannot be reached, two mean the same, or a block is called "depth".
@@ -38,10 +38,11 @@ class ElasticDepth(Elastic):
         super().__init__()
         named = dict(blocks) if isinstance(blocks, Mapping) else {str(i): block for i, block in enumerate(blocks)}
         self.counts = tuple(_count(depth, len(named)) for depth in depths) if counts is None else tuple(counts)
+        least = 1 if counts is None else 0
         problems = [
-            f"depth {depth} is {count} blocks, wanted 1 to {len(named)}"
+            f"depth {depth} is {count} blocks, wanted {least} to {len(named)}"
             for depth, count in zip(depths, self.counts, strict=True)
-            if not 1 <= count <= len(named)
+            if not least <= count <= len(named)
         ]
         if len(set(self.counts)) < len(self.counts):
             problems.append(f"depths {list(depths)} are {list(self.counts)} blocks: two of them are the same")

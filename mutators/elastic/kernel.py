@@ -46,7 +46,7 @@ def add_matrices(layer: nn.Module, sizes: Sequence[int]) -> None:
 def grown(weight: torch.Tensor, size: int) -> torch.Tensor:
     """(..., k, k) to (..., size, size), with zeros round it."""
     margin = (size - weight.shape[-1]) // 2
-    return F.pad(weight, (margin, margin, margin, margin))
+    return torch.constant_pad_nd(weight, (margin, margin, margin, margin))  # F.pad does the same, more slowly
 
 
 def centre(weight: torch.Tensor, size: int) -> torch.Tensor:
@@ -56,12 +56,18 @@ def centre(weight: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def transformed(layer: nn.Module, weight: torch.Tensor, sizes: Sequence[int], size: int) -> torch.Tensor:
-    """(..., k, k) of the largest size to (..., size, size), by way of all sizes in between."""
-    for smaller in sorted(sizes, reverse=True)[1:]:
-        if weight.shape[-1] == size:
-            break
-        matrix = layer._parameters[matrix_name(weight.shape[-1], smaller)]
+    """(..., k, k) of the largest size to (..., size, size), by way of all sizes in between.
+
+    Differs: crops and matrices are first made one matrix, (size * size, k * k), which is small whatever the number of
+    channels; so the filters are touched once, and their gradients too.
+    """
+    largest = weight.shape[-1]
+    whole: torch.Tensor | None = None
+    for larger, smaller in pairwise(sorted((s for s in sizes if size <= s <= largest), reverse=True)):
+        matrix = layer._parameters[matrix_name(larger, smaller)]
         assert matrix is not None
-        cropped = centre(weight, smaller)
-        weight = F.linear(cropped.reshape(*cropped.shape[:-2], -1), matrix).view(cropped.shape)
-    return weight
+        step = grown(matrix.view(-1, smaller, smaller), larger).view(smaller**2, larger**2)  # its zeros are the crop
+        whole = step if whole is None else step @ whole
+    if whole is None:
+        return weight
+    return F.linear(weight.reshape(-1, largest**2), whole).view(*weight.shape[:-2], size, size)

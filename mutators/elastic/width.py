@@ -88,6 +88,9 @@ class Channels:
 
     def spans(self, plan: Plan = None) -> list[Span]:
         """Which features of the full tensor are in use, neighbouring spans joined."""
+        if len(self.segments) == 1:  # nearly all layouts, in every forward
+            ((width, unit),) = self.segments
+            return [(0, width.size(plan) * unit)]
         found: list[Span] = []
         start: int = 0
         for width, unit in self.segments:

@@ -114,15 +114,13 @@ def macs_bins(
 
 
 def _check_bins(table: CostTable, bounds: Sequence[float], metric: str, tries: int) -> None:
-    columns = table.columns(metric)
+    found = table.bounds(metric)
     if tries < 1:
         raise OneShotError(f"tries is {tries}, wanted at least 1.")
     if len(bounds) < 2 or not all(map(is_number, bounds)) or any(a >= b for a, b in pairwise(bounds)):
         raise OneShotError(f"bounds are {list(bounds)}, wanted at least two ascending numbers.")
-    least = table.fixed[metric] + sum(float(column.min()) for column in columns)
-    most = table.fixed[metric] + sum(float(column.max()) for column in columns)
-    if most < bounds[0] or least > bounds[-1]:
+    if found.high < bounds[0] or found.low > bounds[-1]:
         raise OneShotError(
-            f"no architecture is in any bin: {metric} goes from {least:.6g} to {most:.6g}, the bins from "
+            f"no architecture is in any bin: {metric} goes from {found.low:.6g} to {found.high:.6g}, the bins from "
             f"{bounds[0]:.6g} to {bounds[-1]:.6g}. Give bounds= within what the architectures cost."
         )

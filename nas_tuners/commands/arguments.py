@@ -14,7 +14,7 @@ from typing import Any
 from nas_tuners.commands import CommandError
 from nas_tuners.search.base import Search
 
-ALGORITHMS = {"random": "RandomSearch", "annealing": "Annealing", "evolution": "Evolution"}
+ALGORITHMS = {"random": "RandomSearch", "annealing": "Annealing", "evolution": "Evolution", "shrinking": "Shrinking"}
 """By the name on the command line, the class in :mod:`nas_tuners.search`."""
 
 _OPTIONS = {

@@ -40,10 +40,9 @@ def cost(factory: str, input_shape: str, output: Path) -> list[str]:
 
 def described(table: CostTable, metric: str) -> str:
     """The range of a metric, and its fixed part."""
-    columns, fixed = table.columns(metric), table.fixed[metric]
-    low = fixed + sum(float(column.min()) for column in columns)
-    high = fixed + sum(float(column.max()) for column in columns)
-    return f"{metric}: {_number(low)} to {_number(high)}, of which {_number(fixed)} fixed"
+    found, fixed = table.bounds(metric), table.fixed[metric]
+    within = "" if found.exact else "within "
+    return f"{metric}: {within}{_number(found.low)} to {_number(found.high)}, of which {_number(fixed)} fixed"
 
 
 def _number(value: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from nas_tuners.commands import CommandError
+from nas_tuners.commands.show import unfinished
 from nas_tuners.run import load
 from search_spaces.files import write_atomically
 
@@ -34,7 +35,8 @@ def export(journal: Path, folder: Path, model: str | None = None, weights: Path 
     run, _ = load(journal)
     best = run.search.best
     if best is None:
-        raise CommandError(f"{journal} has no result yet: nothing to export.")
+        why = unfinished(run)
+        raise CommandError(f"{journal} has no result yet: nothing to export{': ' * bool(why)}{why}.")
     choices = dict(best.choices)
     files = [folder / "choices.json", folder / "choices.yml"]
     write_atomically(files[0], (json.dumps(choices, indent=2) + "\n").encode())

@@ -6,6 +6,7 @@ TUNERS = {
     "NasRandom": "nas_tuners.RandomTuner",
     "NasAnnealing": "nas_tuners.AnnealingTuner",
     "NasEvolution": "nas_tuners.EvolutionTuner",
+    "NasProgressiveShrinking": "nas_tuners.ProgressiveShrinkingTuner",
 }
 
 

@@ -14,7 +14,7 @@ from nas_tuners.commands import CommandError
 from nas_tuners.commands.arguments import algorithm_of, constraints_of, numbers_of
 from nas_tuners.commands.locate import NAME
 from nas_tuners.commands.progress import Progress
-from nas_tuners.commands.show import costs_of, one_line
+from nas_tuners.commands.show import costs_of, one_line, unfinished
 from nas_tuners.evaluation import Evaluate, Imported
 from nas_tuners.journal import Event, JournalError, read
 from nas_tuners.loop import run_search
@@ -185,7 +185,8 @@ def found(run: Run, path: Path) -> list[str]:
         ended += "; there is nothing more to try"
     if best is None:
         reasons = [trial.reason for trial in run.search.trials.values() if trial.reason]
-        raise CommandError(f"{ended}; no result. The last one: {reasons[-1] if reasons else 'none'}\njournal {path}")
+        why = unfinished(run) or f"no result. The last one: {reasons[-1] if reasons else 'none'}"
+        raise CommandError(f"{ended}; {why}\njournal {path}")
     costs = costs_of(run)
     return [
         f"best {best.score:.6g} (uid {best.uid}{costs and f', {costs}'}) of {ended}",

@@ -25,6 +25,7 @@ def summary(run: Run, header: Event) -> dict[str, Any]:
         "seed": header["search"]["arguments"].get("seed"),
         "optimize_mode": run.optimize_mode,
         "counts": counts,
+        "phase": None if run.phase is None else asdict(run.phase),
         "best": None if best is None else _trial(search.trials[best.uid]),
         "trials": [_trial(trial) for trial in search.trials.values()],
     }
@@ -39,6 +40,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "trial_job_id": trial.job,
         "state": trial.state,
     }
+    shown |= {"phase": asdict(trial.phase)} if trial.phase else {}
     return shown | ({"reason": trial.reason} if trial.reason else {})
 
 
@@ -59,9 +61,11 @@ def table(run: Run, header: Event, rows: int = 10) -> str:
         + (f"; {counts.duplicate} duplicate results" if counts.duplicate else "")
         + ("; the space is exhausted" if search.exhausted else ""),
     ]
-    told = sorted((t for t in search.trials.values() if t.state == "told"), key=lambda t: (-t.score, t.resolved))
+    lines += _phases(run, header)
+    told = [trial for trial in search.trials.values() if trial.state == "told" and not trial.provisional]
     if not told:
         return "\n".join([*lines, "no result yet"])
+    told.sort(key=lambda t: (-t.score, t.resolved))
     lines.append(f"{'rank':>4} {'uid':>5} {'metric':>12}  choices")
     for rank, trial in enumerate(told[:rows], start=1):
         assert trial.metrics is not None
@@ -69,6 +73,23 @@ def table(run: Run, header: Event, rows: int = 10) -> str:
     failed = [t for t in search.trials.values() if t.state == "failed"]
     lines += [f"failed: uid {trial.uid}: {trial.reason}" for trial in failed[-3:]]
     return "\n".join(lines)
+
+
+def _phases(run: Run, header: Event) -> list[str]:
+    """Which phase is open and how far it is, in a search that has phases."""
+    phase, states = run.phase, ("told", "failed", "pending")
+    if phase is None:
+        return []
+    own = [trial.state for trial in run.search.trials.values() if trial.phase == phase]
+    counted = ", ".join(f"{own.count(state)} {state}" for state in states)
+    inner = header["search"]["arguments"].get("inner", "search")
+    return [f"{phase}{f' by {inner}' if phase.last else ''}: {counted}" + ("" if phase.last else f"; then {inner}")]
+
+
+def unfinished(run: Run) -> str:
+    """Why there is no best yet, in words; empty where it is only that no trial has a result."""
+    phase = run.phase
+    return f"still in {phase}: scores count from the last phase on" if phase and not phase.last else ""
 
 
 def one_line(trial: Trial) -> str:
@@ -92,13 +113,15 @@ def progress(run: Run, total: int | None, seconds: float, fresh: int | None = No
         costs: of the best, as :func:`costs_of` gives them.
     """
     search, counts, best = run.search, run.search.counts, run.search.best
-    total = min(total, run.space.size) if total else None
+    total = min(total, run.space.size) if total and run.phase is None else total or None  # in phases some come again
     done = counts.told + counts.failed
     fresh = done if fresh is None else fresh
     parts = [f"{done}{f'/{total}' if total else ''} trials"]
     if total:
         filled = min(10, 10 * done // total)
         parts.insert(0, "[" + "#" * filled + "-" * (10 - filled) + "]")
+    if run.phase is not None:
+        parts.append(str(run.phase))
     parts.append(f"best {best.score:.4g}{costs and f' ({costs})'}" if best else "no result yet")
     parts.append(f"pending {counts.pending}  failed {counts.failed}  duplicate {counts.duplicate}")
     if search.constraints:

@@ -31,6 +31,7 @@ class Sampler(Protocol):
 
     exact: bool
     share: float  # of all architectures
+    effort: int  # how many simple draws one draw takes, about
     count: int  # what share is of the space's size; the nearest whole number where it is too large to be exact
 
     def draw(self, rng: np.random.Generator, n: int) -> IntArray:
@@ -39,11 +40,15 @@ class Sampler(Protocol):
     def every(self) -> IntArray:
         """All of them, in any order; only for a small ``count``. Returns: (count, keys)."""
 
+
+class Range(Sampler, Protocol):
+    """Knows what one range of cost leaves."""
+
     def nearest(self) -> float:
         """The reachable cost nearest to the range, where ``share`` is 0."""
 
 
-def sampler(columns: Sequence[FloatArray], low: float, high: float, whole: bool) -> Sampler:
+def sampler(columns: Sequence[FloatArray], low: float, high: float, whole: bool) -> Range:
     """Return the better way for these costs.
 
     Args:
@@ -86,6 +91,7 @@ class Halves:
     """Exact, by pairing each sum of one half with the stretch of the other half's sums that complete it."""
 
     exact = True
+    effort = 1
 
     def __init__(self, columns: Sequence[FloatArray], low: float, high: float, left: Sequence[int]) -> None:
         right = [key for key in range(len(columns)) if key not in set(left)]
@@ -120,6 +126,8 @@ class Halves:
 
 class Grid:
     """Key by key over binned costs: an option's chance is the share of completions that stay in the range."""
+
+    effort = 1
 
     def __init__(self, columns: Sequence[FloatArray], low: float, high: float, whole: bool) -> None:
         base, top = sum(float(c.min()) for c in columns), sum(float(c.max()) for c in columns)

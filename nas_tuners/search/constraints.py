@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas_tuners.search.additive import IntArray, Sampler, sampler
+from nas_tuners.search.additive import FloatArray, IntArray, Sampler, sampler
+from nas_tuners.search.splitting import Splitting
+from nas_tuners.search.trellis import Trellis, steps_of
 from search_spaces import Space, Tokens
 from search_spaces.cost.table import CostTable
 from search_spaces.domains import is_number
@@ -20,6 +22,7 @@ LIST_LIMIT = 2**18  # up to so many feasible architectures are listed, and the s
 _TRIALS = 2**14  # drawn at a time, to see how many keep the other limits
 _MOST_TRIALS = 2**18  # then limits that were never all kept are called impossible
 _LEAST = 1e-4  # of the direct draws that have to keep the other limits too
+_LEAST_JOINT = 1e-2  # where costs are joint; fewer are found by splitting
 _ROUNDS = 32  # of drawing, half a million at most, before a sample comes out short
 
 Constraints = Mapping[str, float | Sequence[float | None]]
@@ -112,6 +115,10 @@ class Feasible:
     With one limit a draw is uniform and direct. With several, it is direct on the tightest of them and by rejection
     on the others; where at most 2^18 keep the tightest, those that keep all are listed, and drawing is direct again.
 
+    Joint terms of a table do not change that as long as few keys meet (:mod:`~nas_tuners.search.trellis`). Where many
+    do, draws are by rejection, and below one in a hundred by :class:`~nas_tuners.search.splitting.Splitting`: then they
+    are only nearly uniform, the share is an estimate, and an impossible limit names the nearest cost that was found.
+
     Args:
         space: what can be chosen.
         table: of the same space; its keys may stand in another order.
@@ -126,19 +133,20 @@ class Feasible:
     def __init__(self, space: Space, table: CostTable, limits: Sequence[Limit]) -> None:
         self.limits, self._space, self._table = tuple(limits), space, table.arranged(space)
         self._slack = {limit.metric: self._slack_of(limit.metric) for limit in limits}
+        self._bounds = {limit.metric: self._table.bounds(limit.metric) for limit in limits}
         samplers = {limit: self._sampler(limit) for limit in limits}
         tightest = min(limits, key=lambda limit: samplers[limit].share)
         self._sampler_, self._listed = samplers[tightest], None  # type: tuple[Sampler, IntArray | None]
-        if self._sampler_.count <= LIST_LIMIT:
+        if self._sampler_.count <= LIST_LIMIT // self._sampler_.effort:
             rows = self._sampler_.every()
             kept = rows[self.mask(rows)]
-            self._complain_if_none(kept, rows)
+            self._complain_if_none(kept, rows, "no architecture keeps")
             self._listed, self.count, self.share, self.exact = kept, len(kept), len(kept) / space.size, True
         elif self._sampler_.exact and len(limits) == 1:
             self.count, self.share, self.exact = self._sampler_.count, self._sampler_.share, True
         else:
-            self.share, self.exact = self._sampler_.share * self._accepted(), False
-            self.count = space.size
+            accepted = self._accepted()
+            self.share, self.exact, self.count = self._sampler_.share * accepted, False, space.size
 
     share: float
     """Of all architectures, those that keep the limits."""
@@ -175,7 +183,7 @@ class Feasible:
             missing -= len(kept)
             if not missing:
                 break
-            batch = min(2 * batch + 8, _TRIALS)
+            batch = min(2 * batch + 8, _TRIALS // self._sampler_.effort)
         return np.concatenate(found)
 
     def every(self) -> IntArray | None:
@@ -191,34 +199,62 @@ class Feasible:
         """Rounding errors are forgiven where costs are no whole numbers: one part in 10^12."""
         if self._table.whole(metric):
             return 0.0
-        costs = self._table.columns(metric)
-        return 1e-12 * (abs(self._table.fixed[metric]) + sum(float(np.abs(column).max()) for column in costs))
+        costs = (array for _, array in self._table.terms(metric))
+        return 1e-12 * (abs(self._table.fixed[metric]) + sum(float(np.abs(array).max()) for array in costs))
 
     def _sampler(self, limit: Limit) -> Sampler:
         fixed, slack = float(self._table.fixed[limit.metric]), self._slack[limit.metric]
-        columns, whole = self._table.columns(limit.metric), self._table.whole(limit.metric)
-        lowest, highest = (fixed + sum(float(end(column)) for column in columns) for end in (np.min, np.max))
-        for wrong, nearest in ((limit.high + slack < lowest, lowest), (limit.low - slack > highest, highest)):
-            if wrong:
+        whole, bounds = self._table.whole(limit.metric), self._bounds[limit.metric]
+        for wrong, nearest in (
+            (limit.high + slack < bounds.low, bounds.low),
+            (limit.low - slack > bounds.high, bounds.high),
+        ):
+            if wrong and bounds.exact:
                 raise _impossible(limit, nearest)
-        found = sampler(columns, limit.low - fixed - slack, limit.high - fixed + slack, whole)
+        low, high = limit.low - fixed - slack, limit.high - fixed + slack
+        if limit.metric not in self._table.joint:
+            found = sampler(self._table.columns(limit.metric), low, high, whole)
+        else:
+            listable = self._space.size <= LIST_LIMIT
+            steps = None if listable else steps_of(self._space.radices, self._table.terms(limit.metric))
+            if steps is None:
+                return _Anything(self._space)
+            found = Trellis(steps, low, high, whole)
         if not found.share > 0:
-            raise _impossible(limit, fixed + found.nearest())
+            sure = found.exact or limit.metric not in self._table.joint
+            raise _impossible(limit, fixed + found.nearest(), "reachable" if sure else "found")
         return found
 
     def _accepted(self) -> float:
         """The share of direct draws that keep every limit, from as many draws as it takes to see a hundred."""
         rng, tried, kept = np.random.default_rng(0), 0, 0
-        while kept < 100 and tried < _MOST_TRIALS:
-            rows = self._sampler_.draw(rng, _TRIALS)
-            kept, tried = kept + int(self.mask(rows).sum()), tried + _TRIALS
-        self._complain_if_none(rows[:kept], rows)
+        batch, most = _TRIALS // self._sampler_.effort, _MOST_TRIALS // self._sampler_.effort
+        while kept < 100 and tried < most:
+            rows = self._sampler_.draw(rng, batch)
+            kept, tried = kept + int(self.mask(rows).sum()), tried + batch
+        if kept < _LEAST_JOINT * tried and any(limit.metric in self._table.joint for limit in self.limits):
+            found = Splitting(self._space.radices, self._excess)
+            if found.share > 0:
+                self._sampler_ = found
+                return 1.0
+            rows = np.concatenate([rows, found.best[None]])
+        self._complain_if_none(rows[:kept], rows, "none was found that keeps")
         if kept < _LEAST * tried:
             limits = " and ".join(map(str, self.limits))
             raise ConstraintError(f"{limits}: {kept} of {tried} draws keep that, too few to search. Widen the limits.")
         return kept / tried
 
-    def _complain_if_none(self, kept: IntArray, rows: IntArray) -> None:
+    def _excess(self, rows: IntArray) -> FloatArray:
+        """How far architectures are from keeping the limits; 0 where they do. Returns: (n,)."""
+        excess = np.zeros(len(rows))
+        for limit in self.limits:
+            costs, slack = self._table.costs(limit.metric, rows), self._slack[limit.metric]
+            over = np.maximum(np.maximum(limit.low - slack - costs, costs - limit.high - slack), 0)
+            bounds = self._bounds[limit.metric]
+            excess += over / max(bounds.high - bounds.low, 1e-300)
+        return excess
+
+    def _complain_if_none(self, kept: IntArray, rows: IntArray, how: str) -> None:
         if len(kept):
             return
         by_limit = {limit: self._table.costs(limit.metric, rows) for limit in self.limits}
@@ -228,9 +264,23 @@ class Feasible:
             excess += over / max(float(np.abs(costs).mean()), 1e-300)
         best = int(excess.argmin())
         nearest = ", ".join(f"{limit.metric} {costs[best]:.10g}" for limit, costs in by_limit.items())
-        every = "no architecture keeps" if len(rows) <= LIST_LIMIT else "none was found that keeps"
-        raise ConstraintError(f"{every} {' and '.join(map(str, self.limits))}; the nearest has {nearest}.")
+        raise ConstraintError(f"{how} {' and '.join(map(str, self.limits))}; the nearest has {nearest}.")
 
 
-def _impossible(limit: Limit, nearest: float) -> ConstraintError:
-    return ConstraintError(f"no architecture keeps {limit}; the nearest reachable {limit.metric} is {nearest:.10g}.")
+class _Anything:
+    """Draws from the whole space, and leaves all limits to the caller."""
+
+    exact, share, effort = False, 1.0, 1
+
+    def __init__(self, space: Space) -> None:
+        self.count, self._space = space.size, space
+
+    def draw(self, rng: np.random.Generator, n: int) -> IntArray:
+        return self._space.sample_tokens(rng, n)
+
+    def every(self) -> IntArray:
+        return np.indices(self._space.radices).reshape(len(self._space), -1).T
+
+
+def _impossible(limit: Limit, nearest: float, how: str = "reachable") -> ConstraintError:
+    return ConstraintError(f"no architecture keeps {limit}; the nearest {how} {limit.metric} is {nearest:.10g}.")

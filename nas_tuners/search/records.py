@@ -29,6 +29,9 @@ class InPhase:
         """Whether scores count: those of earlier phases are not comparable."""
         return self.index >= self.of - 1
 
+    def __str__(self) -> str:
+        return f"phase {self.index + 1}/{self.of}, {self.name}"
+
 
 @dataclass(slots=True)
 class Trial:

@@ -74,7 +74,7 @@ class Shrinking(Search):
         self._given = None if phases is None else _lasting(phases_from_json(phases))
         self._order, self._budgets = elastic_order, _BUDGET if phase_budgets is None else phase_budgets
         shared = {"seed": self.seed, "constraints": constraints, "cost_table": self.cost_table}
-        self.inner = _made(inner, dict(inner_arguments or {}), shared)
+        self.inner = _made(inner, {} if inner_arguments is None else inner_arguments, shared)
         self.arguments["phases"] = None if self._given is None else [phase.to_json() for phase in self._given]
         self._open = 0
         self._ended: Counter[str] = Counter()  # trials, by the name of their phase
@@ -134,18 +134,18 @@ class Shrinking(Search):
 
 
 def _lasting(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
-    wrong = [
-        f"phase {phase.name!r} has no budget: the search would never begin" for phase in phases if not phase.budget
-    ]
+    wrong = [f"phase {phase.name!r} has no budget: it would never end" for phase in phases if not phase.budget]
     wrong += ["'search' is the name of the last phase, which comes by itself"] * ("search" in {p.name for p in phases})
     if wrong:
         raise PhaseError("Shrinking: these phases cannot be searched by:", wrong)
     return phases
 
 
-def _made(name: str, arguments: dict[str, Any], shared: dict[str, Any]) -> Search:
-    if name not in _INNER:
+def _made(name: str, arguments: Mapping[str, Any], shared: Mapping[str, Any]) -> Search:
+    if not isinstance(name, str) or name not in _INNER:
         raise ValueError(f"Shrinking: inner is {name!r}, wanted one of {', '.join(_INNER)}.")
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"Shrinking: inner_arguments is {arguments!r}, wanted an object {{name: value}}.")
     own = sorted(arguments.keys() & set(_SHARED))
     if own:
         raise ValueError(f"Shrinking: inner_arguments has {', '.join(own)}: give that to the shrinking itself.")

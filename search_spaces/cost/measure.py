@@ -17,7 +17,8 @@ from mutators import LayerChoice, apply_choices, search_space_of
 from mutators.walk import walk
 from search_spaces.cost.count import CannotRun, DryRun, Ignore
 from search_spaces.cost.example import Example, shape_of
-from search_spaces.cost.table import MAX_OPTIONS, CostError, CostTable
+from search_spaces.cost.table import CostError, CostTable
+from search_spaces.cost.table_checks import MAX_OPTIONS
 from search_spaces.domains import InputDomain
 from search_spaces.schema import Space, Tokens
 

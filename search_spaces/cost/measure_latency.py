@@ -205,8 +205,9 @@ def _sums(columns: list[FloatArray], visits: TokenArray, times: FloatArray) -> F
 def _merged(others: CostTable | None, made: CostTable, about: dict[str, Any]) -> CostTable:
     if others is None:
         return CostTable(made.space, made.fixed, made.options, {METRIC: about})
+    joint = {metric: terms for metric, terms in others.joint.items() if metric != METRIC}
     return CostTable(
-        others.space, others.fixed | made.fixed, others.options | made.options, others.about | {METRIC: about}
+        others.space, others.fixed | made.fixed, others.options | made.options, others.about | {METRIC: about}, joint
     )
 
 

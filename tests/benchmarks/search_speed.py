@@ -9,6 +9,7 @@ import argparse
 import json
 import tempfile
 import time
+import timeit
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,6 +86,50 @@ def constrained(limit: float, table: CostTable, tell: bool) -> str:
     return f"{what} {asked / spent:10,.0f}/s, set-up {ready:.2f} s"
 
 
+def chain() -> CostTable:
+    """Twenty keys of five options; each costs together with the next."""
+    space = _space(20)
+    pairs = zip(space.keys, space.keys[1:], strict=False)
+    rng = np.random.default_rng(0)
+    return CostTable(space, {"macs": 0}, {}, joint={"macs": [(p, rng.integers(1, 10**7, (5, 5))) for p in pairs]})
+
+
+def dense() -> CostTable:
+    """25 keys of five options, and 20 terms of any four of them."""
+    space, rng = _space(25), np.random.default_rng(0)
+    quads = [[space.keys[key] for key in rng.choice(25, 4, replace=False)] for _ in range(20)]
+    options = {"macs": {key: list(range(5)) for key in space.keys}}
+    joint = {"macs": [(quad, rng.integers(0, 10**6, (5,) * 4)) for quad in quads]}
+    return CostTable(space, {"macs": 0}, options, joint=joint)
+
+
+def _space(keys: int) -> Space:
+    return Space.from_json({f"k{i}": {"_type": "layer_choice", "_value": list("abcde")} for i in range(keys)})
+
+
+def summing(table: CostTable) -> str:
+    """Microseconds for one cost, and costs a second in batches of 1,000."""
+    rows = table.space.sample_tokens(np.random.default_rng(1), 1000)
+    row = tuple(rows[0].tolist())
+    one = min(timeit.repeat(lambda: table.cost("macs", row), number=10_000, repeat=5)) / 10_000
+    many = min(timeit.repeat(lambda: table.costs("macs", rows), number=20, repeat=5)) / 20
+    return f"{len(table.space)} keys, {len(table.terms('macs'))} terms: {1e6 * one:.2f} us, {1000 / many:,.0f}/s"
+
+
+def jointly(table: CostTable, deviations: float) -> str:
+    """Proposals a second of RandomSearch, for a limit so many standard deviations below the mean."""
+    sums = table.costs("macs", table.space.sample_tokens(np.random.default_rng(1), 2**17))
+    limit = float(sums.mean() - deviations * sums.std())
+    search = RandomSearch(constraints={"macs": limit}, cost_table=table)
+    began = time.perf_counter()
+    search.setup(table.space)
+    ready = time.perf_counter()
+    asked = [proposal.tokens for _ in range(5) for proposal in search.ask(1000)]
+    spent = time.perf_counter() - ready
+    assert (table.costs("macs", asked) <= limit).all() and len(set(asked)) == 5000
+    return f"share {search.feasible_share:.3g} {len(asked) / spent:10,.0f}/s, set-up {ready - began:.2f} s"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100_000)
@@ -100,6 +145,11 @@ def main() -> None:
     for limit in (330e6, float(sums.mean() - 4.6 * sums.std())):
         for tell in (False, True):
             print(constrained(limit, table, tell), flush=True)
+    print("\nJoint costs: one, and many; RandomSearch under a limit, batches of 1,000")
+    for made in (chain(), dense()):
+        print(summing(made), flush=True)
+        for deviations in (0, 3.0, 4.5):
+            print(f"  {jointly(made, deviations)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from nas_tuners.run import Run
-from nas_tuners.search import Annealing, Evolution, RandomSearch, Search
+from nas_tuners.search import Annealing, Evolution, RandomSearch, Search, Shrinking
 from search_spaces import Space
 from tests.spaces import SPACES
 
@@ -26,6 +26,7 @@ SEARCHES: dict[str, Callable[..., Search]] = {
         mode="generation", candidate_pool_size=10, candidate_top_k=4, num_mutation=5, num_crossover=5, seed=seed
     ),
     "evolution with aging": lambda seed=0: Evolution(regularized=True, seed=seed),
+    "shrinking where nothing is elastic": Shrinking,
     "annealing, cold": lambda seed=0: Annealing(init_temperature=1e-9, seed=seed),
 }
 

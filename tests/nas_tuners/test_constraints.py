@@ -17,13 +17,22 @@ from hypothesis import strategies as st
 
 from nas_tuners.journal import JournalError
 from nas_tuners.run import Run, load
-from nas_tuners.search import Annealing, ConstraintError, Evolution, RandomSearch, Search, additive, constraints
+from nas_tuners.search import (
+    Annealing,
+    ConstraintError,
+    Evolution,
+    RandomSearch,
+    Search,
+    Shrinking,
+    additive,
+    constraints,
+)
 from nas_tuners.search.additive import Grid, Halves
 from nas_tuners.search.constraints import Feasible, limits_of
 from search_spaces import Space
 from search_spaces.cost import CostError, CostTable
 
-SEARCHES = [RandomSearch, Annealing, Evolution]
+SEARCHES = [RandomSearch, Annealing, Evolution, Shrinking]
 
 
 def space_of(*radices: int) -> Space:

@@ -10,7 +10,7 @@ from typing import Any
 import nni
 import pytest
 
-from nas_tuners import AnnealingTuner, EvolutionTuner, RandomTuner
+from nas_tuners import AnnealingTuner, EvolutionTuner, ProgressiveShrinkingTuner, RandomTuner
 from nas_tuners.commands.register import TUNERS
 from nas_tuners.search import ConstraintError
 from search_spaces import Space
@@ -30,7 +30,7 @@ def larges(parameters: dict[str, Any]) -> int:
     return sum(parameters[key]["_idx"] for key in SPACE)
 
 
-@pytest.mark.parametrize("cls", [RandomTuner, AnnealingTuner, EvolutionTuner])
+@pytest.mark.parametrize("cls", [RandomTuner, AnnealingTuner, EvolutionTuner, ProgressiveShrinkingTuner])
 def test_limits_from_a_table_file(cls: Any, table: str) -> None:
     tuner = cls(constraints={"macs": [None, 11]}, cost_table=table)
     tuner.update_search_space(SPACE)

@@ -16,7 +16,7 @@ import nni
 import pytest
 
 import nas_tuners
-from nas_tuners import AnnealingTuner, EvolutionTuner, RandomTuner, SearchTuner
+from nas_tuners import AnnealingTuner, EvolutionTuner, ProgressiveShrinkingTuner, RandomTuner, SearchTuner
 from nas_tuners.commands.register import TUNERS as REGISTERED
 from nas_tuners.commands.show import summary
 from nas_tuners.journal import JournalError
@@ -29,6 +29,7 @@ TUNERS: dict[str, Callable[..., SearchTuner]] = {
     "random": RandomTuner,
     "annealing": AnnealingTuner,
     "evolution": EvolutionTuner,
+    "shrinking": ProgressiveShrinkingTuner,
 }
 
 WIDE = SPACES["20 x 4"]

@@ -131,6 +131,14 @@ def test_bounds_have_to_ascend(bounds: tuple[float, ...]) -> None:
         macs_bins(FOUR, table_of(FOUR), bounds=bounds)
 
 
+def test_bins_of_a_table_with_joint_terms() -> None:
+    table = CostTable(FOUR, {"macs": 100}, {}, joint={"macs": [(("k0", "k2"), np.outer(range(4), range(4)))]})
+    paths = macs_bins(FOUR, table, bounds=(104.5, 109))
+    assert {(tokens[0], tokens[2]) for step in range(50) for tokens in paths(step)} == {(2, 3), (3, 2), (3, 3)}
+    with pytest.raises(OneShotError, match="from 100 to 109"):
+        macs_bins(FOUR, table, bounds=(110, 120))
+
+
 def test_bins_that_no_architecture_can_be_in() -> None:
     with pytest.raises(OneShotError, match="from 100 to 109"):
         macs_bins(FOUR, table_of(FOUR))

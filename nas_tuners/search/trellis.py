@@ -1,0 +1,236 @@
+"""Drawing directly where cost is a sum of terms that share keys: a trellis of a few keys a step (Forney, 1973).
+
+A state is how the keys stand that later terms still read; few, where each key meets only its neighbours. A draw walks
+through the trellis: an option's chance is the share of completions that stay in the range, counted over bins of cost
+as :class:`~nas_tuners.search.additive.Grid` does. Costs are counted from the cheapest completion, and bins reach no
+further than the range: so the tighter the limit, the finer the bins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_tuners.search.additive import FloatArray, IntArray, nearest_of
+from search_spaces.cost.table_bounds import meeting_of, sum_of
+from search_spaces.cost.table_sum import Term, spread
+
+_MOST_MOVES = 2**17  # from a state to the next, of all steps together
+_MOST_BINS = 2**16
+_MOST_CELLS = 2**23  # of all states' rows together: 64 MB
+_MOST_ADDITIONS = 4e8  # while the rows are filled: half a second
+_CHUNK_CELLS = 2**20  # draws times options at a time
+_NEAR_DRAWS = 2**12  # to see what the nearest bin really costs
+
+
+@dataclass(frozen=True)
+class Step:
+    """Some keys, chosen together."""
+
+    keys: tuple[int, ...]
+    shape: tuple[int, ...]  # their radices
+    costs: FloatArray  # (states, options): of all terms that are complete then
+    after: IntArray  # (states, options): the state at the next step
+
+
+def steps_of(radices: Sequence[int], terms: Sequence[Term]) -> list[Step] | None:
+    """Return the steps through all keys; None where too many keys meet for any order that was tried."""
+    meeting = {key: {key} for key in range(len(radices))} | meeting_of(terms)
+    for order in (range(len(radices)), _narrowest(radices, meeting)):
+        groups = _groups(radices, order, meeting)
+        moves = sum(math.prod(radices[key] for key in (*before, *keys)) for before, keys, _ in groups)
+        if moves <= _MOST_MOVES and all(len(before) + len(keys) <= 32 for before, keys, _ in groups):
+            return _filled(radices, terms, groups)
+    return None
+
+
+Group = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Keys that the state is made of, keys to choose, keys that the next state is made of."""
+
+
+def _groups(radices: Sequence[int], order: Sequence[int], meeting: dict[int, set[int]]) -> list[Group]:
+    """A key that lets none be forgotten is chosen with the next: that takes no more additions, and fewer states."""
+    place = {key: at for at, key in enumerate(order)}
+    last = {key: max(map(place.__getitem__, others)) for key, others in meeting.items()}
+    groups: list[Group] = []
+    before: tuple[int, ...] = ()
+    keys: tuple[int, ...] = ()
+    for at, key in enumerate(order):
+        keys = (*keys, key)
+        after = tuple(k for k in (*before, *keys) if last[k] > at)
+        if len(after) < len(before) + len(keys):
+            groups.append((before, keys, after))
+            before, keys = after, ()
+    return groups
+
+
+def _narrowest(radices: Sequence[int], meeting: dict[int, set[int]]) -> list[int]:
+    """Always the key that leaves the fewest states."""
+    order: list[int] = []
+    placed: set[int] = set()
+    front: set[int] = set()
+    left = dict.fromkeys(range(len(radices)))
+
+    def states(key: int) -> tuple[int, int]:
+        return math.prod(radices[k] for k in (*front, key) if meeting[k] - placed - {key}), key
+
+    while left:
+        near = {other for key in front for other in meeting[key]} - placed
+        key = min(near or left, key=states)
+        order.append(key)
+        placed.add(key)
+        del left[key]
+        front = {k for k in (*front, key) if meeting[k] - placed}
+    return order
+
+
+def _filled(radices: Sequence[int], terms: Sequence[Term], groups: Sequence[Group]) -> list[Step]:
+    steps, left = [], list(terms)
+    for before, keys, after in groups:
+        here = (*before, *keys)
+        complete = [term for term in left if set(term[0]) <= set(here)]
+        left = [term for term in left if not set(term[0]) <= set(here)]
+        shape, wide = tuple(radices[key] for key in keys), tuple(radices[key] for key in here)
+        table = (math.prod(wide) // math.prod(shape), math.prod(shape))
+        numbers = np.arange(math.prod(radices[key] for key in after), dtype=np.float64)
+        states = np.broadcast_to(spread(after, numbers.reshape([radices[key] for key in after]), here), wide)
+        costs = sum_of(complete, here, radices).reshape(table)
+        steps.append(Step(keys, shape, costs, states.reshape(table).astype(np.int64)))
+    return steps
+
+
+class Trellis:
+    """Which architectures have a cost in ``[low, high]``, or a few more than those where it is not ``exact``."""
+
+    def __init__(self, steps: Sequence[Step], low: float, high: float, whole: bool, cut: bool = True) -> None:
+        self._given = (steps, low, high, whole)
+        self._sign, self._steps = 1.0, steps
+        to_go = _to_go([step.costs for step in steps], steps)
+        dearest = _to_go([-step.costs for step in steps], steps)
+        base, top = float(to_go[0][0]), -float(dearest[0][0])
+        if high - base > top - low:  # count from the end that the range is nearer to: no digits are lost
+            self._sign, to_go, low, high, base, top = -1.0, dearest, -high, -low, -top, -base
+        self._low, self._high, self._base, self._top = low, high, base, top
+        above = [
+            np.maximum(self._sign * step.costs + rest[step.after] - here[:, None], 0.0)
+            for step, here, rest in zip(steps, to_go, to_go[1:], strict=False)
+        ]
+        self._step, self.exact = _width(above, max(min(top, high) - base if cut else top - base, 0.0), whole)
+        self._slack = slack = (
+            0.0 if self.exact else min(len(steps) / 2, 3 * math.sqrt(len(steps)))
+        )  # beyond: one in 10^7
+        most = math.floor(((min(top, high) if cut else top) - base) / self._step + slack) + 1
+        self._size = max(most, 1)
+        self._bins = [np.minimum(np.rint(costs / self._step), self._size).astype(np.int64) for costs in above]
+        ends = np.array([(low - base) / self._step - slack, (high - base) / self._step + slack + 1])
+        self._from, self._until = (int(min(max(end, 0.0), self._size)) for end in (np.ceil(ends[0]), np.floor(ends[1])))
+        self._below = self._shares()
+        self.share = float(self._below[0][0, self._until] - self._below[0][0, self._from])
+        self.count = round(Fraction(self.share) * math.prod(math.prod(step.shape) for step in steps))
+        self.effort = max(1, sum(costs.shape[1] for costs in above) // 512)
+
+    def _shares(self) -> list[FloatArray]:
+        """For each step and state: of all ways to go on, the share that sums to less than each bin."""
+        wanted = np.zeros((1, self._size))
+        wanted[0, 0] = 1.0
+        rows = [wanted]
+        for bins, step in zip(reversed(self._bins), reversed(self._steps), strict=True):
+            shares = np.zeros((len(bins), self._size))
+            for state, moves in enumerate(bins * len(wanted) + step.after):  # one number for a bin and a state after
+                ways, times = np.unique(moves, return_counts=True)
+                for way, part in zip(ways.tolist(), (times / len(moves)).tolist(), strict=True):
+                    bin_, after = divmod(way, len(wanted))
+                    if bin_ < self._size:
+                        shares[state, bin_:] += wanted[after, : self._size - bin_] * part
+            wanted = shares
+            rows.append(shares)
+        return [np.pad(np.cumsum(row, axis=1), ((0, 0), (1, 0))) for row in reversed(rows)]
+
+    def draw(self, rng: np.random.Generator, n: int) -> IntArray:
+        """Draw ``n``, uniformly and independently. Returns: (n, keys)."""
+        return self._drawn(rng, n)[0]
+
+    def _drawn(self, rng: np.random.Generator, n: int) -> tuple[IntArray, FloatArray]:
+        """Architectures, and what they cost."""
+        rows = np.empty((n, sum(len(step.keys) for step in self._steps)), dtype=np.int64)
+        state, used, costs = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n)
+        for at, (step, bins) in enumerate(zip(self._steps, self._bins, strict=True)):
+            picked, lots = np.empty(n, dtype=np.int64), rng.random(n)
+            for part, chances in self._chances(at, state, used):
+                sums = chances.cumsum(axis=1)
+                picked[part] = (sums <= (lots[part] * sums[:, -1])[:, None]).sum(axis=1)
+            picked = np.minimum(picked, bins.shape[1] - 1)
+            self._write(rows, step, picked)
+            costs += step.costs[state, picked]
+            state, used = step.after[state, picked], used + bins[state, picked]
+        return rows, costs
+
+    def every(self) -> IntArray:
+        """All of them, in any order. Returns: (count, keys)."""
+        keys = sum(len(step.keys) for step in self._steps)
+        rows, state = np.zeros((1, keys), dtype=np.int64), np.zeros(1, dtype=np.int64)
+        used = state
+        for at, (step, bins) in enumerate(zip(self._steps, self._bins, strict=True)):
+            found = []
+            for part, chances in self._chances(at, state, used):
+                row, picked = np.nonzero(chances > 0)
+                found.append((row + part.start, picked))
+            row, picked = (np.concatenate(numbers) for numbers in zip(*found, strict=True))
+            rows = rows[row]
+            self._write(rows, step, picked)
+            state, used = step.after[state[row], picked], used[row] + bins[state[row], picked]
+        return rows
+
+    def nearest(self) -> float:
+        """The reachable cost nearest to the range, where ``share`` is 0; not ``exact``: the nearest found."""
+        steps, low, high, whole = self._given
+        whole_range = Trellis(steps, low, high, whole, cut=False)
+        reached = np.flatnonzero(np.diff(whole_range._below[0][0])) * whole_range._step + whole_range._base
+        cost = whole_range._sign * nearest_of(reached, whole_range._low, whole_range._high)
+        if whole_range.exact:
+            return cost
+        reach = (whole_range._slack + 1) * whole_range._step
+        around = Trellis(steps, cost - reach, cost + reach, whole)
+        drawn = around._drawn(np.random.default_rng(0), _NEAR_DRAWS)[1]
+        return nearest_of(np.append(drawn, [self._sign * self._base, self._sign * self._top]), low, high)
+
+    def _write(self, rows: IntArray, step: Step, picked: IntArray) -> None:
+        for key, tokens in zip(step.keys, np.unravel_index(picked, step.shape), strict=True):
+            rows[:, key] = tokens
+
+    def _chances(self, at: int, state: IntArray, used: IntArray) -> Iterator[tuple[slice, FloatArray]]:
+        """A stretch of rows at a time, (rows, options): the share of completions in the range."""
+        step, bins, below = self._steps[at], self._bins[at], self._below[at + 1]
+        rows = max(1, _CHUNK_CELLS // bins.shape[1])
+        for start in range(0, len(state), rows):
+            part = slice(start, start + rows)
+            spent, after = used[part, None] + bins[state[part]], step.after[state[part]]
+            chances: FloatArray = below[after, np.clip(self._until - spent, 0, self._size)]
+            if self._from:
+                chances -= below[after, np.clip(self._from - spent, 0, self._size)]
+            yield part, chances
+
+
+def _to_go(costs: Sequence[FloatArray], steps: Sequence[Step]) -> list[FloatArray]:
+    """For each step and state: the least that the rest costs."""
+    rest = [np.zeros(1)]
+    for cost, step in zip(reversed(costs), reversed(steps), strict=True):
+        rest.append((cost + rest[-1][step.after]).min(axis=1))
+    return rest[::-1]
+
+
+def _width(above: Sequence[npt.NDArray[np.float64]], reach: float, whole: bool) -> tuple[float, bool]:
+    """The width of a bin, and whether every cost is a multiple of it."""
+    moves, states = sum(costs.size for costs in above), sum(len(costs) for costs in above) + 1
+    bins = int(max(2**6, min(_MOST_BINS, _MOST_CELLS // states, _MOST_ADDITIONS // max(moves, 1))))
+    if whole:
+        divisor = math.gcd(*(int(np.gcd.reduce(costs.astype(np.int64), axis=None)) for costs in above))
+        if divisor == 0 or reach / divisor <= bins:
+            return float(divisor or 1), True
+    span = sum(float(costs.max()) for costs in above)
+    return max(reach, 1e-9 * span) / bins or 1.0, False

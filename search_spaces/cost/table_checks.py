@@ -1,0 +1,127 @@
+"""Everything that is wrong with the numbers of a cost table, as a list of problems (where, got, wanted)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from search_spaces.domains import is_number
+from search_spaces.schema import Space
+
+MAX_OPTIONS = 4096
+"""A key with more options than this has no place in a table."""
+MAX_CELLS = 2**20
+"""A joint term with more costs than this has no place in a table: 8 MB, and ten times that as JSON."""
+MAX_KEYS = 20
+"""Nor has one of more keys: two options each are 2^20 costs already."""
+
+
+def problems_of(space: Space, fixed: Any, options: Any, joint: Any) -> list[str]:
+    """Everything that keeps these from being a table of ``space``; ``joint`` may be None."""
+    if not isinstance(fixed, Mapping) or not fixed:
+        return [f"fixed is {fixed!r}, wanted an object {{metric: cost}} with at least one metric"]
+    if not isinstance(options, Mapping):
+        return [f"options is {options!r}, wanted an object {{metric: {{key: costs}}}}"]
+    if joint is not None and not isinstance(joint, Mapping):
+        return [f"joint is {joint!r}, wanted an object {{metric: [[keys, costs], ...]}}"]
+    found = [
+        f"key {key!r} has {radix} options, wanted at most {MAX_OPTIONS}: split it into several keys"
+        for key, radix in zip(space.keys, space.radices, strict=True)
+        if radix > MAX_OPTIONS
+    ]
+    if found:
+        return found
+    found += [f"fixed[{m!r}] is {cost!r}, wanted a finite number" for m, cost in fixed.items() if not is_number(cost)]
+    terms = {metric: given for metric, given in (joint or {}).items() if given}
+    missing = [metric for metric in fixed if metric not in options and metric not in terms]
+    found += [f"options has no metric {metric!r}, which fixed has" for metric in missing]
+    for name, given in (("options", options), ("joint", terms)):
+        found += [f"fixed has no metric {metric!r}, which {name} has" for metric in given if metric not in fixed]
+    for metric in fixed:
+        if metric in options:
+            found += _option_problems(f"options[{metric!r}]", space, options[metric], metric in terms)
+        if metric in terms:
+            found += _joint_problems(f"joint[{metric!r}]", space, terms[metric])
+    return found
+
+
+def _option_problems(at: str, space: Space, keys: Any, partly: bool) -> list[str]:
+    if not isinstance(keys, Mapping):
+        return [f"{at} is {keys!r}, wanted an object {{key: costs}}"]
+    found = [f"{at} has no key {key!r}" for key in space.keys if key not in keys and not partly]
+    found += [f"{at} has key {key!r}, which is not in the space" for key in keys if key not in space.domains]
+    for key, radix in zip(space.keys, space.radices, strict=True):
+        if key not in keys:
+            continue
+        costs = keys[key]
+        if not isinstance(costs, (list, tuple, np.ndarray)) or len(costs) != radix:
+            got = f"{len(costs)} costs" if hasattr(costs, "__len__") else repr(costs)
+            found.append(f"{at}[{key!r}]: got {got}, wanted a list of {radix}, one an option")
+        else:
+            wrong = (i for i, cost in enumerate(costs) if not is_number(cost))
+            found += [f"{at}[{key!r}][{i}] is {costs[i]!r}, wanted a finite number" for i in wrong]
+    return found
+
+
+def _joint_problems(at: str, space: Space, terms: Any) -> list[str]:
+    if not isinstance(terms, (list, tuple)):
+        return [f"{at} is {terms!r}, wanted a list of [keys, costs]"]
+    found = []
+    for number, term in enumerate(terms):
+        where = f"{at}[{number}]"
+        if not isinstance(term, (list, tuple)) or len(term) != 2:
+            found.append(f"{where} is {_short(term)}, wanted a pair [keys, costs]")
+        else:
+            found += _term_problems(where, space, *term)
+    return found
+
+
+def _term_problems(where: str, space: Space, keys: Any, costs: Any) -> list[str]:
+    wanted = f"wanted 2 to {MAX_KEYS} different keys of the space"
+    if not isinstance(keys, (list, tuple)) or not all(isinstance(key, str) for key in keys):
+        return [f"{where} has keys {_short(keys)}, {wanted}"]
+    if not 2 <= len(keys) <= MAX_KEYS or len(set(keys)) < len(keys):
+        return [f"{where} has keys {_short(list(keys))}, {wanted}"]
+    unknown = [key for key in keys if key not in space.domains]
+    if unknown:
+        return [f"{where} has keys {unknown}, which are not in the space"]
+    shape = tuple(space.domains[key].radix for key in keys)
+    if math.prod(shape) > MAX_CELLS:
+        return [f"{where} of {list(keys)} has {math.prod(shape)} costs, wanted at most {MAX_CELLS}: split it"]
+    cells = cells_of(costs, shape)
+    if cells is None:
+        got = f"an array {costs.shape}" if isinstance(costs, np.ndarray) else _short(costs)
+        return [f"{where} of {list(keys)} has costs {got}, wanted nested lists of {' x '.join(map(str, shape))}"]
+    wrong = [i for i, cost in enumerate(cells) if not is_number(cost)]
+    places = [(list(map(int, np.unravel_index(i, shape))), cells[i]) for i in wrong]
+    return [f"{where} of {list(keys)} has at {at} {_short(cost)}, wanted a finite number" for at, cost in places]
+
+
+def cells_of(costs: Any, shape: Sequence[int]) -> list[Any] | None:
+    """The costs of nested lists, or of an array, in one list, the last key's options fastest; None: another shape."""
+    cells = [costs.tolist() if isinstance(costs, np.ndarray) else costs]
+    for radix in shape:
+        if not all(isinstance(cell, (list, tuple)) and len(cell) == radix for cell in cells):
+            return None
+        cells = [inner for cell in cells for inner in cell]
+    return cells
+
+
+def _short(got: object) -> str:
+    """What was got, on one line of bearable length."""
+    text = repr(got)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def differences(ours: Space, theirs: Space) -> list[str]:
+    """What keeps a table of one space from being one of another."""
+    found = [f"key {key!r} is in the table only" for key in ours.keys if key not in theirs.domains]
+    found += [f"key {key!r} is not in the table" for key in theirs.keys if key not in ours.domains]
+    for key in ours.keys:
+        if key in theirs.domains and ours.domains[key] != theirs.domains[key]:
+            a, b = ours.domains[key], theirs.domains[key]
+            found.append(f"key {key!r} is {a.type} {a.to_json()} in the table, {b.type} {b.to_json()} in the space")
+    return found

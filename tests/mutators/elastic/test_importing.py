@@ -1,0 +1,41 @@
+"""Weights whose matrices are turned round."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mutators.elastic import ElasticConv2d, ElasticError, load_weights
+
+
+def test_matrices_in_paddles_convention() -> None:
+    torch.manual_seed(0)
+    ours = ElasticConv2d(4, 4, (3, 5, 7), groups=4)
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    theirs = {name: t.T.contiguous() if name.endswith("_matrix") else t for name, t in ours.state_dict().items()}
+    x = torch.randn(1, 4, 9, 9)
+    for transposed in (True, False):
+        loaded = ElasticConv2d(4, 4, (3, 5, 7), groups=4)
+        load_weights(loaded, theirs, transposed_matrices=transposed)
+        for layer in (ours, loaded):
+            layer.set_config(kernel_size=3)
+        assert torch.allclose(loaded(x), ours(x), atol=1e-6) == transposed
+    filter_by_hand = ours.weight[:, :, 1:6, 1:6].reshape(4, 25) @ theirs["7to5_matrix"]
+    filter_by_hand = filter_by_hand.view(4, 5, 5)[:, 1:4, 1:4].reshape(4, 9) @ theirs["5to3_matrix"]
+    torch.testing.assert_close(ours.active_weight(), filter_by_hand.view(4, 1, 3, 3))
+
+
+def test_weights_of_another_network() -> None:
+    net = ElasticConv2d(4, 4, (3, 5))
+    before = net.weight.clone()
+    state = {"weight": torch.zeros(4, 4, 3, 3), "bias": torch.zeros(4), "extra": torch.zeros(1)}
+    with pytest.raises(ElasticError) as caught:
+        load_weights(net, state)
+    assert caught.value.problems == [
+        "missing '5to3_matrix'",
+        "unknown 'extra'",
+        "'weight' has shape (4, 4, 3, 3), wanted (4, 4, 5, 5)",
+    ]
+    assert torch.equal(net.weight, before)
