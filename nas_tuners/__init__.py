@@ -9,24 +9,31 @@ if TYPE_CHECKING:
     from nas_tuners.adapter import SearchTuner
     from nas_tuners.loop import run_search
     from nas_tuners.run import Run
+    from nas_tuners.sanas import SANAS, SANASError, SearchFinished
     from nas_tuners.tuners import AnnealingTuner, EvolutionTuner, ProgressiveShrinkingTuner, RandomTuner
 
 __all__ = [
+    "SANAS",
     "AnnealingTuner",
     "EvolutionTuner",
     "ProgressiveShrinkingTuner",
     "RandomTuner",
     "Run",
+    "SANASError",
+    "SearchFinished",
     "SearchTuner",
     "run_search",
 ]
 
-_HOMES = {
+_HOME = {
     "AnnealingTuner": "tuners",
     "EvolutionTuner": "tuners",
     "ProgressiveShrinkingTuner": "tuners",
     "RandomTuner": "tuners",
     "Run": "run",
+    "SANAS": "sanas",
+    "SANASError": "sanas",
+    "SearchFinished": "sanas",
     "SearchTuner": "adapter",
     "run_search": "loop",
 }

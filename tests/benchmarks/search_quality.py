@@ -142,6 +142,12 @@ def regrets(task: Task, search: Searcher, seeds: int, budgets: list[int]) -> Any
     return np.array(runs)
 
 
+def lead(regret: Any, random: Any) -> Any:
+    """By how many standard errors of the difference the mean regret is below random search's. Returns: (budgets,)."""
+    error = np.sqrt(regret.var(axis=0, ddof=1) / len(regret) + random.var(axis=0, ddof=1) / len(random))
+    return (random.mean(axis=0) - regret.mean(axis=0)) / error
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=Path, required=True, help="the folder with tables.py")
@@ -151,15 +157,19 @@ def main() -> None:
     options = parser.parse_args()
     for task in tasks(options.tables):
         heads = "".join(f"{f'after {budget}':>20}" for budget in options.budgets)
-        print(f"\n{task.name}: mean regret +- standard error, {options.seeds} seeds\n{'':24}{heads}{'s':>8}")
+        about = "mean regret +- standard error, and the lead over random search in standard errors"
+        print(f"\n{task.name}: {about}, {options.seeds} seeds\n{'':24}{heads}{'lead':>14}{'s':>8}")
+        random = None
         for name, search in searchers(task).items():
-            if options.only not in name:
+            if options.only not in name and name != "Random":
                 continue
             began = time.perf_counter()
             regret = regrets(task, search, options.seeds, options.budgets)
+            random = regret if random is None else random  # it comes first
             mean, error = regret.mean(axis=0), regret.std(axis=0, ddof=1) / math.sqrt(options.seeds)
             cells = "".join(f"{f'{m:.5f} +- {e:.5f}':>20}" for m, e in zip(mean, error, strict=True))
-            print(f"{name:24}{cells}{time.perf_counter() - began:8.1f}", flush=True)
+            leads = "" if regret is random else " ".join(f"{value:.1f}" for value in lead(regret, random))
+            print(f"{name:24}{cells}{leads:>14}{time.perf_counter() - began:8.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+NAS = str(Path(sys.executable).parent / "nas")
 
 
 def run(*words: str, cwd: Path, home: Path) -> str:
@@ -94,3 +95,14 @@ def test_spos_in_three_steps_and_under_nni_killed_and_resumed(tmp_path: Path) ->
     assert before.items() <= after.items()
     assert len(after) >= 6
     assert shown["counts"]["failed"] == 0
+
+
+def test_sanas_in_its_own_loop(tmp_path: Path) -> None:
+    said = run(str(EXAMPLES / "sanas" / "run.py"), "--smoke", "-o", "out", cwd=tmp_path, home=tmp_path)
+    assert said.count("step ") == 3
+    rows = {name: float(macs) for name, macs in re.findall(r"^(initial|start|found|2 random) +([\d.]+) ", said, re.M)}
+    assert rows["found"] <= rows["initial"] / 2
+    assert 0.9 * rows["found"] <= rows["2 random"] <= rows["found"]
+    run(str(EXAMPLES / "sanas" / "net.py"), cwd=tmp_path, home=tmp_path)
+    shutil.copy(EXAMPLES / "sanas" / "config.yml", tmp_path)
+    assert "config.yml is fine: 20 choices" in run(NAS, "check", "config.yml", cwd=tmp_path, home=tmp_path)

@@ -173,7 +173,7 @@ class Experiment:
 
     def kill_dispatcher(self) -> None:
         """SIGKILL the tuner's process."""
-        for process in self._processes("-m", "nni"):
+        for process in processes_of(self.home, "-m", "nni"):
             process.kill()
             process.wait(10)
 
@@ -181,21 +181,28 @@ class Experiment:
         path = self.home / "nni-experiments" / ".experiment"
         return json.loads(path.read_text()).get(self.id, {}) if path.exists() else {}  # type: ignore[no-any-return]
 
-    def _processes(self, *words: str) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                mine = process.environ().get("HOME") == str(self.home)
-                if mine and (not words or process.cmdline()[1 : 1 + len(words)] == list(words)):
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue  # it ended meanwhile, or is not ours to look at
-        return found
-
     def _end_all(self) -> None:
-        for process in self._processes():
-            try:
-                process.kill()
-                process.wait(10)
-            except psutil.Error:
-                continue  # it ended meanwhile
+        end_processes(self.home)
+
+
+def processes_of(home: Path, *words: str) -> list[psutil.Process]:
+    """The processes with this home folder, whose arguments begin with ``words``."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            mine = process.environ().get("HOME") == str(home)
+            if mine and (not words or process.cmdline()[1 : 1 + len(words)] == list(words)):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue  # it ended meanwhile, or is not ours to look at
+    return found
+
+
+def end_processes(home: Path) -> None:
+    """Kill everything that runs with this home folder."""
+    for process in processes_of(home):
+        try:
+            process.kill()
+            process.wait(10)
+        except psutil.Error:
+            continue  # it ended meanwhile

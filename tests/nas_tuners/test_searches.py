@@ -93,17 +93,6 @@ def test_a_worse_result_is_taken_with_the_metropolis_probability() -> None:
     assert abs(taken / 1000 - math.exp(-0.5)) < 4 * math.sqrt(0.607 * 0.393 / 1000)
 
 
-@pytest.mark.parametrize(("rate", "steps"), [(0.85, 5000), (0.85**10, 600)])
-def test_a_temperature_that_underflows_does_no_harm(rate: float, steps: int) -> None:
-    search = Annealing(reduce_rate=rate, seed=1)
-    search.setup(WIDE)
-    for i in range(steps):
-        (proposal,) = search.ask()
-        search.tell(proposal.uid, -float(i % 10))
-    assert search.temperature == 0.0 or rate**steps > 0
-    assert search.counts.told == steps
-
-
 def test_where_every_neighbour_is_known_it_looks_further_afield() -> None:
     search = Annealing(init_temperature=1e-9, init_choices=WIDE.decode((0,) * 20), seed=3)
     search.setup(WIDE)

@@ -1,0 +1,145 @@
+"""What SANAS searches: one or several named nets of ``search_spaces``, whose tokens stand one after the other."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import search_spaces
+from search_spaces import Space, Tokens
+from search_spaces.cost.table import CostTable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_WANTED = 'wanted "Name", ("Name", {...}), or a list of those'
+_NETWORK_ONLY = ("num_classes", "paddle_compatible")  # what does not concern the choices
+
+
+class SANASError(ValueError):
+    """An argument of SANAS cannot be what it is; the message says what to write instead."""
+
+
+@dataclass(frozen=True)
+class Net:
+    """One entry of ``configs``: a name, and what the net is built with."""
+
+    name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def space_config(self) -> dict[str, Any]:
+        return {name: value for name, value in self.config.items() if name not in _NETWORK_ONLY}
+
+    def input_shape(self, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
+        """(C, H, W) of its images."""
+        if given is not None:
+            return given
+        size = self.config.get("input_size")
+        if size is None:
+            raise SANASError(
+                f"constraints need the size of the images, which {self.name} is not configured with: "
+                "give input_shape=(C, H, W), or a cost_table=."
+            )
+        return (self.config.get("in_channels", 3), size, size)
+
+
+class Nets:
+    """Several nets with one space over all of their choices.
+
+    Args:
+        configs: ``"Name"``, ``("Name", {...})``, or a list of those.
+
+    Raises:
+        SANASError: it is something else.
+        NetError: there is no net of this name, or not with this configuration.
+    """
+
+    def __init__(self, configs: Any) -> None:
+        self._nets = _nets_of(configs)
+        self._spaces = [search_spaces.space_of(net.name, **net.space_config) for net in self._nets]
+        many = len(self._nets) > 1
+        self._prefixes = [f"net{i}." if many else "" for i in range(len(self._nets))]
+        named = zip(self._prefixes, self._spaces, strict=True)
+        self.space = Space({prefix + key: domain for prefix, s in named for key, domain in s.domains.items()})
+
+    def initial_tokens(self) -> Tokens:
+        """The initial tokens of every net."""
+        return tuple(t for net in self._nets for t in search_spaces.initial_tokens(net.name, **net.space_config))
+
+    def build(self, tokens: Sequence[int]) -> list[nn.Module]:
+        """Return one network for each net.
+
+        Raises:
+            SpaceError: there are too few tokens or too many, or one is out of its range.
+        """
+        self.space.decode(tokens)
+        rest = iter(tokens)
+        parts = [tuple(itertools.islice(rest, len(space))) for space in self._spaces]
+        pairs = zip(self._nets, parts, strict=True)
+        return [search_spaces.build(net.name, tokens=part, **net.config) for net, part in pairs]
+
+    def cost_table(self, input_shape: tuple[int, int, int] | None) -> CostTable:
+        """Return what all networks cost together.
+
+        Raises:
+            SANASError: it is not known how large the images of one are.
+        """
+        tables = [
+            search_spaces.cost_table_of(net.name, net.input_shape(input_shape), **net.config) for net in self._nets
+        ]
+        return tables[0] if len(tables) == 1 else self._sum(tables)
+
+    def _sum(self, tables: Sequence[CostTable]) -> CostTable:
+        metrics = tables[0].metrics
+        named = list(zip(self._prefixes, tables, strict=True))
+        return CostTable(
+            self.space,
+            {metric: sum(table.fixed[metric] for table in tables) for metric in metrics},
+            {metric: {p + key: c for p, t in named for key, c in t.options[metric].items()} for metric in metrics},
+            joint={
+                metric: [([p + key for key in keys], c) for p, t in named for keys, c in t.joint.get(metric, ())]
+                for metric in metrics
+            },
+        )
+
+    def to_json(self) -> list[list[Any]]:
+        """The same as JSON would have it.
+
+        Raises:
+            SANASError: a configuration holds something that is no JSON.
+        """
+        try:
+            plain: list[list[Any]] = json.loads(json.dumps([[net.name, dict(net.config)] for net in self._nets]))
+        except (TypeError, ValueError) as error:
+            raise SANASError(f"configs cannot be written to a checkpoint: {error}") from None
+        return plain
+
+
+def _nets_of(configs: Any) -> list[Net]:
+    entries = configs if isinstance(configs, list) else [configs]
+    if not entries:
+        raise SANASError(f"configs is empty, {_WANTED}.")
+    return [_net(entry) for entry in entries]
+
+
+def _net(entry: Any) -> Net:
+    parts = entry if isinstance(entry, tuple) and len(entry) in (1, 2) else (entry,)
+    name, config = (*parts, {})[:2]
+    if not isinstance(name, str) or not isinstance(config, Mapping):
+        raise SANASError(f"configs has the entry {entry!r}, {_WANTED}.")
+    return Net(name, dict(config))
+
+
+def differences(saved: Space, wanted: Space) -> Iterable[str]:
+    """In what two spaces differ, one line each."""
+    yield from (f"key {key!r} is in the checkpoint only" for key in saved.keys if key not in wanted.domains)
+    yield from (f"key {key!r} is not in the checkpoint" for key in wanted.keys if key not in saved.domains)
+    for key, domain in saved.domains.items():
+        if key in wanted.domains and domain != wanted.domains[key]:
+            yield f"key {key!r} is {domain.to_json()} in the checkpoint, {wanted.domains[key].to_json()} here"
+    if set(saved.keys) == set(wanted.keys) and saved.keys != wanted.keys:
+        yield f"the keys stand in another order in the checkpoint: {list(saved.keys)}"
