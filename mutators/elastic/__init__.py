@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mutators.elastic.conversion.convert import convert
     from mutators.elastic.conversion.paddle import Convert, supernet
     from mutators.elastic.conversion.report import Conversion, conversion_of
+    from mutators.elastic.costs import cost_table
     from mutators.elastic.depth import ElasticDepth
     from mutators.elastic.distill import DistillConfig
     from mutators.elastic.embedding import ElasticEmbedding
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
     from mutators.elastic.mit_config import ElasticNetwork
     from mutators.elastic.norm import ElasticGroupNorm, ElasticInstanceNorm2d, ElasticLayerNorm
     from mutators.elastic.ofa import OFA
+    from mutators.elastic.onnx_file import export_onnx
+    from mutators.elastic.predictor import AccuracyPredictor
     from mutators.elastic.run_config import RunConfig
+    from mutators.elastic.searching import Found, Subnet
     from mutators.elastic.sorting import Sorting, sort_channels
     from mutators.elastic.training import train
     from mutators.elastic.width import Channels, Width
 
 __all__ = [
     "OFA",
+    "AccuracyPredictor",
     "Channels",
     "Conversion",
     "Convert",
@@ -52,11 +57,15 @@ __all__ = [
     "ElasticLinear",
     "ElasticMultiheadAttention",
     "ElasticNetwork",
+    "Found",
     "RunConfig",
     "Sorting",
+    "Subnet",
     "Width",
     "conversion_of",
     "convert",
+    "cost_table",
+    "export_onnx",
     "gradient_importance",
     "load_weights",
     "sort_channels",
@@ -65,6 +74,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "AccuracyPredictor": "predictor",
     "Channels": "width",
     "Conversion": "conversion.report",
     "Convert": "conversion.paddle",
@@ -84,12 +94,16 @@ _HOME = {
     "ElasticLinear": "linear",
     "ElasticMultiheadAttention": "attention",
     "ElasticNetwork": "mit_config",
+    "Found": "searching",
     "OFA": "ofa",
     "RunConfig": "run_config",
     "Sorting": "sorting",
+    "Subnet": "searching",
     "Width": "width",
     "conversion_of": "conversion.report",
     "convert": "conversion.convert",
+    "cost_table": "costs",
+    "export_onnx": "onnx_file",
     "gradient_importance": "importance",
     "load_weights": "importing",
     "sort_channels": "sorting",
