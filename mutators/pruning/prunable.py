@@ -1,0 +1,98 @@
+"""Which parameters are pruned: weights of two or more dimensions, or 1x1 convolutions only, or what a function leaves.
+
+Differs: biases and norms are left alone in every case, PaddleSlim's skip function has to name them; parameters that
+the model itself owns count, PaddleSlim misses them; a skip function speaks names of parameters, not of tensors.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+SkipParams = Callable[[nn.Module], Iterable[str]]
+
+NORMS = (
+    nn.modules.batchnorm._NormBase,  # batch and instance norms of any dimension
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
+CONV1X1 = ("conv1x1_only", "exclude_conv1x1", "include_conv1x1_only")
+"""All spellings of "only 1x1 convolutions": PaddleSlim's, and two of older documentation."""
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside ``torch.compile``, data parallelism and averaged models: names have no prefix of theirs."""
+    while True:
+        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod  # type: ignore[assignment]
+        elif list(model._modules) == ["module"] and not model._parameters:
+            model = model._modules["module"]  # type: ignore[assignment]
+        else:
+            return model
+
+
+def is_conv1x1(module: nn.Module, weight: torch.Tensor) -> bool:
+    """Whether this is the weight (C_out, C_in / groups, 1, 1) of a convolution."""
+    return isinstance(module, nn.Conv2d) and weight.dim() == 4 and weight.shape[2:] == (1, 1)
+
+
+def weights(model: nn.Module) -> dict[str, tuple[nn.Module, nn.Parameter]]:
+    """The weights that can be pruned, with their owners, each once, in definition order: no biases, no norms."""
+    found: dict[str, tuple[nn.Module, nn.Parameter]] = {}
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(prefix=path, recurse=False):
+            if id(parameter) not in seen and not isinstance(module, NORMS) and _can_be_pruned(parameter):
+                found[name] = (module, parameter)
+            seen.add(id(parameter))
+    return found
+
+
+def choose(model: nn.Module, conv1x1_only: bool, skip: SkipParams | None) -> tuple[list[str], list[str]]:
+    """Return the names of the parameters to prune, in definition order, and what is wrong."""
+    lazy = [name for name, parameter in model.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        return [], [f"parameters have no shape yet: {lazy}: run one forward pass first"]
+    candidates = weights(model)
+    if skip is None:
+        names = [name for name, (m, p) in candidates.items() if not conv1x1_only or is_conv1x1(m, p)]
+        return names, [] if names else [_nothing_left(conv1x1_only)]
+    if not callable(skip):
+        return [], [f"skip_params_func is a {type(skip).__name__}, wanted a function of the model"]
+    skipped, problems = _skipped(model, skip(model))
+    names = [name for name, (_, parameter) in candidates.items() if id(parameter) not in skipped]
+    if not names and not problems:
+        problems = ["skip_params_func leaves no weight to prune: let it name fewer parameters"]
+    return names, problems
+
+
+def _can_be_pruned(parameter: nn.Parameter) -> bool:
+    return parameter.dim() >= 2 and parameter.is_floating_point() and parameter.numel() > 0
+
+
+def _nothing_left(conv1x1_only: bool) -> str:
+    if conv1x1_only:
+        return "the model has no 1x1 convolution to prune: leave out prune_params_type, to prune all weights"
+    return "the model has no weight to prune: wanted a parameter of two or more dimensions outside of norms"
+
+
+def _skipped(model: nn.Module, answer: Any) -> tuple[set[int], list[str]]:
+    """Return the ids of the parameters that a skip function named, under any of their names, and what is wrong."""
+    known = {name: id(parameter) for name, parameter in model.named_parameters(remove_duplicate=False)}
+    if isinstance(answer, str) or not isinstance(answer, Iterable):
+        return set(), [f"skip_params_func returned {answer!r}, wanted a set of names of parameters"]
+    names = list(answer)
+    problems = [_unknown(name, known) for name in sorted(map(str, names)) if name not in known]
+    return {known[name] for name in names if name in known}, problems
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "wanted names as model.named_parameters() gives them"
+    return f"skip_params_func names {name!r}, which the model does not have: {hint}"

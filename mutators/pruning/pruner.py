@@ -1,0 +1,289 @@
+"""Unstructured pruners: at once, or gradually while the network trains (Zhu & Gupta, arXiv:1710.01878).
+
+The same classes, methods and configuration keys as PaddleSlim's. How zeros stay zero: :mod:`mutators.pruning.masking`;
+which parameters: :mod:`~mutators.pruning.prunable`; which weights: :mod:`~mutators.pruning.ranking`; when:
+:mod:`~mutators.pruning.schedule`.
+
+Differs: exact unless asked to be ``paddle_compatible``; what is pruned stays pruned; biases and norms are left alone;
+masks are in the pruner's state, not in the model's; resuming goes on within a period.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from mutators.pruning import report
+from mutators.pruning.errors import PruningError
+from mutators.pruning.masking import Masking
+from mutators.pruning.prunable import CONV1X1, SkipParams, choose, unwrap
+from mutators.pruning.ranking import Ranking
+from mutators.pruning.schedule import ratio_problems, read_schedule, schedule_problems
+from search_spaces.domains import is_int
+
+
+class UnstructuredPruner:
+    """Prunes to a ratio, or below a threshold, at each ``step()``; the zeros then stay whatever the training does.
+
+    Args:
+        model: is changed in place: its smallest weights become zero. May be wrapped (compiled, data parallel).
+        mode: "ratio" or "threshold".
+        threshold: magnitude below which weights are pruned, in mode "threshold".
+        ratio: share of the weights to prune, in [0, 1), in mode "ratio". May be assigned anew; never reopens anything.
+        prune_params_type: "conv1x1_only", or None: all weights of two or more dimensions but those of norms.
+        skip_params_func: (model) -> names of the parameters not to prune; takes precedence over ``prune_params_type``.
+        local_sparsity: prune each tensor to the ratio, not all together.
+        sparse_block: (m, n): prune m x n blocks of the first two dimensions as a whole.
+        skip_params_type: "exclude_conv1x1" or "include_conv1x1_only": ``prune_params_type`` as it was once spelt.
+        exact: prune ``round(ratio * N)`` weights; False is ``paddle_compatible=True``.
+        paddle_compatible: prune as many as PaddleSlim does, one fewer; see :mod:`mutators.pruning.ranking`.
+
+    Attributes:
+        ratio: the target now in force.
+        iteration: how many ``step()`` there were.
+
+    Raises:
+        PruningError: an argument does not fit, the skip function names unknown parameters, or nothing is left to
+            prune; all that is wrong is listed, and the model is as it was.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mode: str = "ratio",
+        threshold: float = 0.01,
+        ratio: float = 0.55,
+        prune_params_type: str | None = None,
+        skip_params_func: SkipParams | None = None,
+        local_sparsity: bool = False,
+        sparse_block: Sequence[int] = (1, 1),
+        *,
+        skip_params_type: str | None = None,
+        exact: bool = True,
+        paddle_compatible: bool = False,
+    ) -> None:
+        compatible = paddle_compatible or not exact
+        ranking = Ranking(
+            mode=mode, threshold=threshold, local=local_sparsity, block=_pair(sparse_block), compatible=compatible
+        )
+        self._start(model, ranking, (prune_params_type, skip_params_type), skip_params_func, ratio_problems(ratio))
+        self.ratio = ratio
+
+    def _start(
+        self,
+        model: nn.Module,
+        ranking: Ranking,
+        kinds: tuple[str | None, str | None],
+        skip: SkipParams | None,
+        problems: list[str],
+    ) -> None:
+        """Check everything; then hook the model."""
+        model = unwrap(model)
+        problems = [*problems, *ranking.problems(), *_bad_kinds(kinds)]
+        names, unfit = choose(model, kinds != (None, None), skip)
+        if problems or unfit:
+            raise PruningError(f"this model cannot be pruned so ({len(problems + unfit)} wrong):", problems + unfit)
+        self._ranking, self._model = ranking, model
+        self._masking = Masking(model, names)
+        self._pruned_at: float | None = None  # the ratio that masks were last computed for
+        self.iteration = 0
+
+    @property
+    def masks(self) -> dict[str, torch.Tensor]:
+        """Parameter name -> bool tensor of its shape, True where weights are kept. These are copies."""
+        return self._masking.masks()
+
+    def step(self) -> None:
+        """Prune what is due and set all that is pruned to zero; to be called after each ``optimizer.step()``."""
+        if self._ranking.mode == "threshold" or self.ratio != self._pruned_at:
+            self._masking.zero()
+            self._masking.close(self._ranking.keep(self._masking.weights(), self.masks, self.ratio))
+            self._pruned_at = self.ratio
+        else:
+            self._masking.zero()
+        self.iteration += 1
+
+    def update_params(self) -> None:
+        """Set all that is pruned to zero now. Forwards and ``state_dict()`` do it themselves."""
+        self._masking.zero()
+
+    def set_static_masks(self) -> None:
+        """Prune every weight that is zero now: to train a sparse network on with its zeros as they are.
+
+        Differs: biases that are zero stay free.
+        """
+        self._masking.zero()
+        self._masking.close({name: weight != 0 for name, weight in self._masking.weights().items()})
+
+    def remove(self) -> None:
+        """Leave the model as an ordinary one with zeros in it: masks end, and training may move pruned weights."""
+        self._masking.remove()
+
+    def summarize_weights(self, model: nn.Module, ratio: float = 0.1) -> float:
+        """Return the largest of the smallest ``ratio`` of magnitudes: the threshold that prunes so much.
+
+        Args:
+            model: whose parameters of this pruner's names are looked at.
+            ratio: in [0, 1]; 1 gives the largest magnitude.
+
+        Raises:
+            PruningError: the ratio does not fit, or the model lacks parameters that this pruner prunes.
+        """
+        parameters = dict(unwrap(model).named_parameters(remove_duplicate=False))
+        problems = ratio_problems(ratio) if ratio != 1 else []
+        names = list(self._masking.weights())
+        problems += [f"the model has no parameter {name!r}" for name in names if name not in parameters]
+        if problems:
+            raise PruningError("weights cannot be summarised:", problems)
+        magnitudes = torch.cat([parameters[name].detach().abs().flatten().float() for name in names])
+        return float(magnitudes.kthvalue(max(round(ratio * magnitudes.numel()), 1)).values)
+
+    @staticmethod
+    def total_sparse(model: nn.Module) -> float:
+        """The share of zeros among all parameters, biases and norms too; see :mod:`mutators.pruning.report`."""
+        return report.total_sparse(model)
+
+    @staticmethod
+    def total_sparse_conv1x1(model: nn.Module) -> float:
+        """The share of zeros among the weights of 1x1 convolutions; 0 if there are none."""
+        return report.total_sparse_conv1x1(model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The iteration and the masks: plain data and tensors, which load with ``weights_only=True``."""
+        return {"iteration": self.iteration, "masks": self.masks}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`. Weights may be loaded before or after.
+
+        Raises:
+            PruningError: the state is of another model or of no pruner; all that is wrong is listed.
+        """
+        problems = _state_problems(state, self._masking.weights())
+        if problems:
+            raise PruningError(f"this is no state of this pruner ({len(problems)} wrong):", problems)
+        self.iteration = int(state["iteration"])
+        self._masking.replace(state["masks"])
+        self._pruned_at = self.ratio if self.iteration else None
+
+
+class GMPUnstructuredPruner(UnstructuredPruner):
+    """Prunes gradually: ``ratio`` rises by a cubic schedule while the network trains, one ``step()`` an iteration.
+
+    To resume, load the model's weights and, for the very masks, the pruner's state::
+
+        pruner = GMPUnstructuredPruner(model, 0.75, configs=configs)
+        model.load_state_dict(checkpoint["model"])
+        pruner.load_state_dict(checkpoint["pruner"])
+
+    From weights alone, ``configs={..., "resume_iteration": n}`` closes as many zeros of the weights as the schedule has
+    pruned by then; weights may be loaded until the first ``step()``. It is the same as long as no weight that is kept
+    happens to be exactly zero.
+
+    Args:
+        model: as in :class:`UnstructuredPruner`.
+        ratio: the target, in [0, 1).
+        prune_params_type, skip_params_func, local_sparsity, sparse_block: as in :class:`UnstructuredPruner`.
+        configs: see :class:`~mutators.pruning.schedule.Schedule`; all keys have defaults: pruning_strategy "gmp",
+            stable_iterations 0, pruning_iterations 1000, tunning_iterations 1000, resume_iteration 0,
+            pruning_steps 100 (or pruning_iterations, if fewer), initial_ratio 0.15 (or ratio, if less).
+            :func:`~mutators.pruning.iterations` gives the phases from epochs.
+        skip_params_type, exact: as in :class:`UnstructuredPruner`.
+        paddle_compatible: also round the stable phase to periods, as PaddleSlim does.
+
+    Attributes:
+        ratio: the target now in force, by the last ``step()``; 0 before the first.
+        schedule: what ``configs`` became.
+
+    Raises:
+        PruningError: as in :class:`UnstructuredPruner`, or ``configs`` has unknown keys or values that do not fit.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        ratio: float = 0.55,
+        prune_params_type: str | None = None,
+        skip_params_func: SkipParams | None = None,
+        local_sparsity: bool = False,
+        sparse_block: Sequence[int] = (1, 1),
+        configs: Mapping[str, Any] | None = None,
+        *,
+        skip_params_type: str | None = None,
+        exact: bool = True,
+        paddle_compatible: bool = False,
+    ) -> None:
+        compatible = paddle_compatible or not exact
+        ranking = Ranking(
+            mode="ratio", threshold=0.0, local=local_sparsity, block=_pair(sparse_block), compatible=compatible
+        )
+        kinds, problems = (prune_params_type, skip_params_type), schedule_problems(configs, ratio)
+        self._start(model, ranking, kinds, skip_params_func, problems)
+        self.schedule = read_schedule(configs, ratio, compatible)
+        self._go_to(self.schedule.resume_iteration)
+        self._on_load: RemovableHandle | None = None
+        if self.iteration:
+            self._take_masks_from_weights()
+            self._on_load = self._model.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
+                self._take_masks_from_weights
+            )
+
+    def step(self) -> None:
+        """Set the ratio of this iteration, prune if it is a new one, and set all that is pruned to zero."""
+        self._stop_following_loads()
+        self.ratio = self.schedule.ratio_at(self.iteration)
+        super().step()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._stop_following_loads()
+        self._go_to(self.iteration)
+
+    def _go_to(self, iteration: int) -> None:
+        self.iteration = iteration
+        self.ratio = self._pruned_at = self.schedule.ratio_at(iteration - 1) if iteration else 0.0
+
+    def _take_masks_from_weights(self, *_: Any) -> None:
+        assert self._pruned_at is not None
+        self._masking.replace(self._ranking.keep_nonzero(self._masking.weights(), self._pruned_at))
+
+    def _stop_following_loads(self) -> None:
+        if self._on_load is not None:
+            self._on_load.remove()
+            self._on_load = None
+
+
+def _pair(block: Any) -> Any:
+    return tuple(block) if isinstance(block, list) else block
+
+
+def _bad_kinds(kinds: tuple[str | None, str | None]) -> list[str]:
+    names = ("prune_params_type", "skip_params_type")
+    return [
+        f"{name} is {kind!r}, wanted None or {CONV1X1[0]!r}"
+        for name, kind in zip(names, kinds, strict=True)
+        if kind is not None and kind not in CONV1X1
+    ]
+
+
+def _state_problems(state: Any, weights: Mapping[str, torch.Tensor]) -> list[str]:
+    if not isinstance(state, Mapping) or not {"iteration", "masks"} <= state.keys():
+        return ["it has no 'iteration' and 'masks': wanted what state_dict() of a pruner returned"]
+    masks = state["masks"]
+    if not isinstance(masks, Mapping):
+        return [f"masks is a {type(masks).__name__}, wanted a dict of tensors"]
+    problems = [f"no mask for {name!r}" for name in weights if name not in masks]
+    problems += [f"a mask for {name!r}, which is not pruned" for name in masks if name not in weights]
+    for name, mask in masks.items():
+        if name in weights and not _is_mask(mask, weights[name].shape):
+            problems.append(f"the mask of {name!r} is no bool tensor of shape {tuple(weights[name].shape)}")
+    if not is_int(state["iteration"]) or state["iteration"] < 0:
+        problems.append(f"iteration is {state['iteration']!r}, wanted an integer of at least 0")
+    return problems
+
+
+def _is_mask(mask: Any, shape: torch.Size) -> bool:
+    return isinstance(mask, torch.Tensor) and mask.dtype == torch.bool and mask.shape == shape

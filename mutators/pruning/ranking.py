@@ -1,0 +1,159 @@
+"""Which weights go first: the smallest magnitudes, over all tensors or in each, one by one or in blocks.
+
+Of N weights ``round(ratio * N)`` go, with Python's ``round`` (halves to the even); of blocks, as many as fit into that.
+Equal magnitudes go in the order of their index: tensors in definition order, elements row by row. What is pruned
+already goes before everything else, and so never comes back.
+
+Differs: PaddleSlim keeps what is at least as large as the weight of that rank, so that one weight too few is pruned
+(more, where magnitudes are equal), and scores a block by the magnitude of its mean, in which signs cancel. With
+``compatible`` this is what happens here. PaddleSlim opens all masks when it ranks more zeros than it has to prune.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from search_spaces.domains import is_int, is_number
+
+MODES = ("ratio", "threshold")
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """How weights are compared.
+
+    Attributes:
+        mode: "ratio": a share of them goes; "threshold": all below a magnitude.
+        threshold: that magnitude.
+        local: each tensor by itself.
+        block: rows and columns (of the first two dimensions) that stand and fall together, with all kernel taps;
+            (1, 1): each weight by itself. Blocks at the border may be smaller.
+        compatible: rank as PaddleSlim does.
+    """
+
+    mode: str
+    threshold: float
+    local: bool
+    block: tuple[int, int]
+    compatible: bool
+
+    def problems(self) -> list[str]:
+        """What is wrong with the attributes; all of it."""
+        found = []
+        if self.mode not in MODES:
+            found.append(f"mode is {self.mode!r}, wanted one of {', '.join(MODES)}")
+        if not (is_number(self.threshold) and self.threshold >= 0):
+            found.append(f"threshold is {self.threshold!r}, wanted a magnitude of at least 0")
+        if not isinstance(self.local, bool):
+            found.append(f"local_sparsity is {self.local!r}, wanted True or False")
+        elif self.local and self.mode == "threshold":
+            found.append("local_sparsity is for mode='ratio': one threshold is the same for all tensors")
+        if not _is_block(self.block):
+            found.append(f"sparse_block is {self.block!r}, wanted two integers of at least 1, such as (2, 1)")
+        return found
+
+    def keep(self, weights: Mapping[str, torch.Tensor], kept: Mapping[str, torch.Tensor], ratio: float) -> Tensors:
+        """Return what stays, by name, as bool tensors of the weights' shapes.
+
+        Args:
+            weights: by name, in the order that breaks ties.
+            kept: what stayed so far, as bool tensors.
+            ratio: of the weights to go; not used with a threshold.
+        """
+        groups = [[name] for name in weights] if self.local else [list(weights)]
+        return {name: mask for group in groups for name, mask in self._keep(group, weights, kept, ratio).items()}
+
+    def keep_nonzero(self, weights: Mapping[str, torch.Tensor], ratio: float) -> Tensors:
+        """As :meth:`keep`, of weights that were pruned at this ratio before: what stays is known by its not being zero.
+
+        With blocks, the next one may fit into what the last did not fill, now that weights have changed: if zeros
+        are as many as they were to be, to one block, they are all that goes.
+        """
+        nonzero = {name: weight != 0 for name, weight in weights.items()}
+        everything = {name: torch.ones_like(mask) for name, mask in nonzero.items()}
+        chosen = self.keep(weights, everything, ratio)
+        groups = [[name] for name in weights] if self.local else [list(weights)]
+        for group in groups if self.block != (1, 1) else []:
+            size = sum(weights[name].numel() for name in group)
+            zeros = size - sum(int(nonzero[name].sum()) for name in group)
+            block = max(self.block[0] * self.block[1] * weights[name][0, 0].numel() for name in group)
+            if ratio > 0 and abs(round(ratio * size) - zeros) <= block:
+                chosen.update({name: nonzero[name] for name in group})
+        return chosen
+
+    def _keep(
+        self, group: list[str], weights: Mapping[str, torch.Tensor], kept: Mapping[str, torch.Tensor], ratio: float
+    ) -> Tensors:
+        scores = {name: self._scores(weights[name], kept[name]) for name in group}
+        device = weights[group[0]].device
+        flat = torch.cat([score.flatten().to(device) for score in scores.values()])
+        if self.mode == "threshold":
+            low = flat < self.threshold
+        else:
+            budget = round(ratio * sum(weights[name].numel() for name in group))
+            blocks = self.block != (1, 1)
+            low = self._lowest_blocks(flat, budget, weights, group) if blocks else self._lowest(flat, budget)
+        sizes = [score.numel() for score in scores.values()]
+        parts = low.split(sizes)  # type: ignore[no-untyped-call]
+        return {
+            name: kept[name] & ~self._spread(part.view(score.shape).to(kept[name].device), weights[name].shape)
+            for (name, score), part in zip(scores.items(), parts, strict=True)
+        }
+
+    def _scores(self, weight: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """Magnitudes of elements or blocks, at least in float32; -1 of what is pruned already."""
+        weight = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
+        if self.block == (1, 1):
+            return torch.where(kept, weight.abs(), -1.0)
+        sums = block_sums(weight, self.block).abs() if self.compatible else block_sums(weight.abs(), self.block)
+        means = sums / block_sums(torch.ones_like(weight), self.block)
+        return torch.where(block_sums(kept.to(weight.dtype), self.block) > 0, means, -1.0)
+
+    def _lowest(self, scores: torch.Tensor, budget: int) -> torch.Tensor:
+        """Mark the ``budget`` lowest; with ``compatible``, those below the one of that rank."""
+        limit = scores.kthvalue(max(budget, 1)).values  # a selection: a sort costs five times as much
+        low = scores < limit
+        if not self.compatible:
+            ties = (scores == limit).nonzero().flatten()
+            low[ties[: budget - int(low.sum())]] = True
+        return low
+
+    def _lowest_blocks(
+        self, scores: torch.Tensor, budget: int, weights: Mapping[str, torch.Tensor], group: list[str]
+    ) -> torch.Tensor:
+        """Mark the lowest blocks that fit into ``budget`` weights; with ``compatible``, those below the one there."""
+        ones = [torch.ones_like(weights[name], dtype=torch.float64) for name in group]
+        sizes = torch.cat([block_sums(one, self.block).flatten().to(scores.device) for one in ones])
+        order = scores.argsort(stable=True)
+        filled = sizes[order].cumsum(0)
+        if self.compatible:
+            return scores < scores[order[torch.searchsorted(filled, max(budget, 1))]]
+        low = torch.zeros_like(scores, dtype=torch.bool)
+        low[order[filled <= budget]] = True
+        return low
+
+    def _spread(self, blocks: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        """(blocks down, blocks across) -> ``shape``: each element what its block is."""
+        if self.block == (1, 1):
+            return blocks
+        rows, columns = self.block
+        wide = blocks.repeat_interleave(rows, 0)[: shape[0]].repeat_interleave(columns, 1)[:, : shape[1]]
+        return wide.reshape(*shape[:2], *(1 for _ in shape[2:])).expand(shape)
+
+
+def block_sums(x: torch.Tensor, block: tuple[int, int]) -> torch.Tensor:
+    """(rows, columns, ...) -> (ceil(rows / m), ceil(columns / n)): sums over blocks of m x n and all that follows."""
+    rows, columns = block
+    flat = x.flatten(2).sum(2) if x.dim() > 2 else x
+    padded = F.pad(flat, (0, -flat.shape[1] % columns, 0, -flat.shape[0] % rows))
+    return padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns).sum((1, 3))
+
+
+def _is_block(block: Any) -> bool:
+    return isinstance(block, tuple) and len(block) == 2 and all(is_int(side) and side >= 1 for side in block)
