@@ -70,7 +70,7 @@ class SparseConv1x1(nn.Module):
             return self._multiply(x, x.new_empty(len(x), self.out_channels, height, width), height * width)
         wide = F.pad(x.flatten(2), (0, LANES - height * width))
         out = self._multiply(wide, x.new_empty(len(x), self.out_channels, LANES), LANES)
-        return out[..., : height * width].reshape(len(x), self.out_channels, height, width)
+        return out[..., : height * width].contiguous().view(len(x), self.out_channels, height, width)
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels or x.dtype != torch.float32 or x.device.type != "cpu":
@@ -107,7 +107,7 @@ def sparse_inference(network: nn.Module, min_sparsity: float = MIN_SPARSITY) -> 
     Its 1x1 convolutions with one group and no padding become :class:`SparseConv1x1`, where enough weights are zero.
 
     Args:
-        network: float32, on the CPU; it is not changed.
+        network: float32, on the CPU, its pruner removed; it is not changed.
         min_sparsity: in [0, 1): convolutions with a smaller share of zeros stay as they are.
 
     Returns: the copy, in eval mode.
@@ -124,6 +124,7 @@ def sparse_inference(network: nn.Module, min_sparsity: float = MIN_SPARSITY) -> 
         raise SparseRuntimeError(f"min_sparsity is {min_sparsity}, wanted at least 0 and less than 1.")
     if find_spec("llvmlite") is None:
         raise SparseRuntimeError('the sparse runtime needs llvmlite: pip install "nas-tuners[sparse]".')
+    network.state_dict()  # by which a pruner sets to zero what it has pruned
     found = {name: module for name, module in network.named_modules(remove_duplicate=False) if _fits(module)}
     zeros = {name: float((module.weight == 0).float().mean()) for name, module in found.items()}
     chosen = {name: SparseConv1x1(found[name]) for name, share in zeros.items() if share >= min_sparsity}
