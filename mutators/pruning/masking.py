@@ -7,8 +7,8 @@ with the same names, and the masks are known to the hooks only:
 
 * checkpoints: same keys, no mask among them, and the zeros in place, also right after ``optimizer.step()``.
 * optimizers: hold the same parameters; momentum moves pruned weights until the next forward, which zeroes them again.
-* ``torch.compile``: the hooks are traced into the one graph (``fullgraph=True`` works); masks change in place, so that
-  a new mask compiles nothing anew.
+* ``torch.compile``: the hooks are compiled too and break no graph (``fullgraph=True`` works); masks change in place, so
+  that new ones compile nothing anew.
 * AMP: parameters are zero before autocast rounds them.
 * DDP and the like: hooks run in the wrapped model's forward; equal weights give equal masks in each process.
 * autograd: weights are written without counting as a change, so several forwards before a backward are fine.

@@ -21,7 +21,7 @@ from mutators.pruning import report
 from mutators.pruning.errors import PruningError
 from mutators.pruning.masking import Masking
 from mutators.pruning.prunable import CONV1X1, SkipParams, choose, unwrap
-from mutators.pruning.ranking import Ranking
+from mutators.pruning.ranking import Ranking, kth_smallest
 from mutators.pruning.schedule import ratio_problems, read_schedule, schedule_problems
 from search_spaces.domains import is_int
 
@@ -84,7 +84,7 @@ class UnstructuredPruner:
         """Check everything; then hook the model."""
         model = unwrap(model)
         problems = [*problems, *ranking.problems(), *_bad_kinds(kinds)]
-        names, unfit = choose(model, kinds != (None, None), skip)
+        names, unfit = choose(model, any(kind in CONV1X1 for kind in kinds), skip)
         if problems or unfit:
             raise PruningError(f"this model cannot be pruned so ({len(problems + unfit)} wrong):", problems + unfit)
         self._ranking, self._model = ranking, model
@@ -98,14 +98,25 @@ class UnstructuredPruner:
         return self._masking.masks()
 
     def step(self) -> None:
-        """Prune what is due and set all that is pruned to zero; to be called after each ``optimizer.step()``."""
+        """Prune what is due and set all that is pruned to zero; to be called after each ``optimizer.step()``.
+
+        Raises:
+            PruningError: the ratio that was assigned does not fit.
+        """
         if self._ranking.mode == "threshold" or self.ratio != self._pruned_at:
+            self._check_ratio()
             self._masking.zero()
             self._masking.close(self._ranking.keep(self._masking.weights(), self.masks, self.ratio))
             self._pruned_at = self.ratio
         else:
             self._masking.zero()
         self.iteration += 1
+
+    def _check_ratio(self) -> None:
+        """It may have been assigned anew."""
+        problems = ratio_problems(self.ratio)
+        if problems:
+            raise PruningError(problems[0] + ".")
 
     def update_params(self) -> None:
         """Set all that is pruned to zero now. Forwards and ``state_dict()`` do it themselves."""
@@ -140,7 +151,7 @@ class UnstructuredPruner:
         if problems:
             raise PruningError("weights cannot be summarised:", problems)
         magnitudes = torch.cat([parameters[name].detach().abs().flatten().float() for name in names])
-        return float(magnitudes.kthvalue(max(round(ratio * magnitudes.numel()), 1)).values)
+        return float(kth_smallest(magnitudes, max(round(ratio * magnitudes.numel()), 1)))
 
     @staticmethod
     def total_sparse(model: nn.Module) -> float:
