@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from mutators import load_subnet, save_subnet
+from mutators.oneshot import recalibrate_bn
 from mutators.pruning import GMPUnstructuredPruner, UnstructuredPruner, iterations, sparsity_report
 
 HERE = Path(__file__).parent.resolve()
@@ -34,7 +35,7 @@ class Way:
         name: in the table.
         ratio: of the weights of 1x1 convolutions.
         gradual: prune little by little; else at once, before the training.
-        late: prune at once, after the training: of the dense way.
+        late: prune the trained network of the dense way at once, and recalibrate its batch norms.
     """
 
     name: str
@@ -91,7 +92,7 @@ def train_dense(seed: int, folder: Path, epochs: int, winner: Path | None) -> fl
 
 def train_on(way: Way, seed: int, folder: Path, epochs: int) -> dict[str, float]:
     """Go one way. Returns: accuracy, non-zero weights, bytes of the dense and of the sparse file."""
-    from prune import build, images, score
+    from prune import build, images, loader, score
 
     network = load_subnet(folder / "dense" / f"seed{seed}" / "dense" if way.late else folder / f"start{seed}")
     options = {"prune_params_type": "conv1x1_only", "local_sparsity": True}
@@ -103,7 +104,9 @@ def train_on(way: Way, seed: int, folder: Path, epochs: int) -> dict[str, float]
     elif way.ratio:
         pruner = UnstructuredPruner(network, ratio=way.ratio, **options)
         pruner.step()
-    if not way.late:
+    if way.late:
+        recalibrate_bn(network, loader(images().train, shuffle=False))
+    else:
         fit(network, epochs, 0.05, 1000 + seed, pruner)
 
     place, sizes = folder / way.name.replace(" ", "_") / f"seed{seed}", {}
