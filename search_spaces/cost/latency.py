@@ -123,14 +123,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def _timed(model: nn.Module, inputs: tuple[torch.Tensor, ...], device: torch.device) -> float:
     with torch.no_grad():
-        _wait(device)
+        wait(device)
         started = time.perf_counter()
         model(*inputs)
-        _wait(device)
+        wait(device)
         return (time.perf_counter() - started) * 1000
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until a device is done with what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

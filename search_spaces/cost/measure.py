@@ -7,16 +7,16 @@ options and not their product. Nothing is computed: see :mod:`search_spaces.cost
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from mutators import LayerChoice, apply_choices, search_space_of
+from mutators.elastic.costs import cost_table, is_elastic
 from mutators.walk import walk
+from search_spaces.cost.about import checked, made_of
 from search_spaces.cost.count import CannotRun, DryRun, Ignore
-from search_spaces.cost.example import Example, shape_of
+from search_spaces.cost.example import Example
 from search_spaces.cost.table import CostError, CostTable
 from search_spaces.cost.table_checks import MAX_OPTIONS
 from search_spaces.domains import InputDomain
@@ -26,6 +26,8 @@ Progress = Callable[[int, int], None]
 """Called with how many steps are done, and of how many."""
 
 METRICS = ("macs", "params")
+ELASTIC_CHECKS = 20
+"""At most; the formulas of elastic layers are exact."""
 
 
 def measure_cost(
@@ -45,6 +47,8 @@ def measure_cost(
     are from the costs of whole random architectures, and whether they are equal ("exact"): they are not where one
     choice decides what another costs, by stride or width or because it stands inside an option that is not taken.
 
+    The table of an elastic network has joint terms and is exact: see :func:`mutators.elastic.costs.cost_table`.
+
     Args:
         model: with choices and without a mutator; stays as it is.
         input_shape: without the batch, such as (3, 224, 224), for batch 1; or an example.
@@ -62,6 +66,9 @@ def measure_cost(
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown or not metrics:
         raise CostError(f"metrics are {list(metrics)}, wanted some of {', '.join(METRICS)}.")
+    if is_elastic(model):
+        most = min(checks, ELASTIC_CHECKS)
+        return cost_table(model, input_shape, metrics, checks=most, seed=seed, ignore=ignore, progress=progress)
     space = checked_space(model)
     base = _base(space)
     meter = _meter(model, space, base, input_shape, ignore)
@@ -78,9 +85,9 @@ def measure_cost(
         for metric in metrics:
             changes[metric][key] = [row[metric] - whole[metric] + inside[metric].get(key, 0) for row in rows]
     fixed = {metric: whole[metric] - sum(inside[metric].get(key, 0) for key in space.keys) for metric in metrics}
-    about = _about(model, input_shape)
+    about = made_of(model, input_shape)
     table = CostTable(space, fixed, changes, about)
-    table.about["check"] = _check(table, samples, [steps.count(meter.totals(row.tolist())) for row in samples], seed)
+    table.about["check"] = checked(table, samples, [steps.count(meter.totals(row.tolist())) for row in samples], seed)
     return table
 
 
@@ -213,27 +220,3 @@ def _active_modules(path: str, module: nn.Module, seen: set[int]) -> Iterator[tu
     for name, child in children.items():
         if child is not None:
             yield from _active_modules(f"{path}.{name}" if path else name, child, seen)
-
-
-def _check(table: CostTable, samples: Any, measured: Sequence[Mapping[str, int]], seed: int) -> dict[str, Any]:
-    """How far the table is from whole architectures."""
-    errors = {}
-    for metric in table.metrics:
-        wanted = np.array([costs[metric] for costs in measured], dtype=np.float64)
-        errors[metric] = float((np.abs(table.costs(metric, samples) - wanted) / np.maximum(wanted, 1)).max(initial=0))
-    return {
-        "architectures": len(samples),
-        "seed": seed,
-        "max_relative_error": errors,
-        "exact": {metric: error == 0 for metric, error in errors.items()},
-    }
-
-
-def _about(model: nn.Module, input_shape: Example) -> dict[str, Any]:
-    device = next((str(parameter.device) for parameter in model.parameters()), "cpu")
-    return {
-        "model": type(model).__name__,
-        "input_shape": shape_of(input_shape),
-        "device": device,
-        "torch": torch.__version__,
-    }

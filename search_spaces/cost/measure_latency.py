@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from mutators import apply_choices
+from search_spaces.cost.about import compared
 from search_spaces.cost.example import Example, shape_of
 from search_spaces.cost.latency import device_of, evaluating, runner, threads_set
 from search_spaces.cost.measure import Progress, checked_space
@@ -91,33 +92,6 @@ def measure_latency(
         "held_out": compared(made.costs(METRIC, samples), _typical(sample_times)),
     }
     return _merged(others, made, about)
-
-
-def compared(predicted: FloatArray, measured: FloatArray) -> dict[str, Any]:
-    """Return how far predictions are from measurements.
-
-    Args:
-        predicted: (n,)
-        measured: (n,), positive.
-
-    Returns: ``mean_absolute_error_percent`` of what was measured; ``rank_correlation``, Spearman's, None where one
-        side is constant; and the measured range, without which neither means much.
-    """
-    constant = any(values.min() == values.max() for values in (predicted, measured))
-    return {
-        "architectures": len(measured),
-        "mean_absolute_error_percent": float(np.mean(np.abs(predicted - measured) / measured) * 100),
-        "rank_correlation": None if constant else float(np.corrcoef(_ranks(predicted), _ranks(measured))[0, 1]),
-        "measured_range_ms": [float(measured.min()), float(measured.max())],
-    }
-
-
-def _ranks(values: FloatArray) -> FloatArray:
-    """Ranks from 0; equal values share their mean."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    shared: FloatArray = (ends - (counts + 1) / 2)[inverse]
-    return shared
 
 
 def _timer(network: nn.Module, space: Space, input_shape: Example, count: Callable[[], None]) -> Timer:

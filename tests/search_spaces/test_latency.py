@@ -12,7 +12,8 @@ from torch import nn
 from mutators import LayerChoice
 from search_spaces import Space
 from search_spaces.cost import CostError, latency_of, measure_cost, measure_latency
-from search_spaces.cost.measure_latency import _designed, compared, fitted
+from search_spaces.cost.about import compared
+from search_spaces.cost.measure_latency import _designed, fitted
 from tests.search_spaces.nets import small
 
 

@@ -1,0 +1,280 @@
+"""From a supernet to the plain network of a sub-network. After PaddleSlim's ``OFA.export``.
+
+Differs: batch norms are cut with their convolutions, kernels are folded with their matrices, blocks beyond the depth
+are gone; the origin model is copied, not written into; shapes are needed only for comparing with the supernet.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from mutators.elastic.choice import ElasticChoice
+from mutators.elastic.convolution import ElasticConvolution
+from mutators.elastic.errors import ElasticError
+from mutators.elastic.kernel import grown, matrix_name
+from mutators.fixed import extract
+from mutators.mutables import EXTRACTION
+from mutators.oneshot.batchnorm import kept_modes, kept_statistics, recalibrate_bn
+from mutators.oneshot.errors import OneShotError
+from mutators.oneshot.rng import kept_rng
+from mutators.oneshot.switch import applied
+from search_spaces.schema import Choices
+
+if TYPE_CHECKING:
+    from mutators.elastic.ofa import OFA
+
+Config = Mapping[str, Any]
+Shapes = Sequence[int] | Sequence[Sequence[int]]
+Dtypes = Sequence[str | torch.dtype]
+TOLERANCE = 1e-4
+
+
+class AtDepth(nn.Module):
+    """A network whose forward takes a depth, called without: (...) to what ``net(..., depth=depth)`` returns."""
+
+    def __init__(self, net: nn.Module, depth: float) -> None:
+        super().__init__()
+        self.net, self.depth = net, depth
+        self.training = net.training
+
+    def forward(self, *inputs: Any, **others: Any) -> Any:
+        """As the network's, but for the depth."""
+        return self.net(*inputs, **others, depth=self.depth)
+
+
+class Deep(nn.Module):
+    """A supernet whose forward takes a depth, called without; extracted, it is :class:`AtDepth`."""
+
+    WRAPS = "net"  # keys are the supernet's own
+
+    def __init__(self, net: nn.Module, depth: ElasticChoice) -> None:
+        super().__init__()
+        self.net = net
+        self._depth = [depth]  # it is the supernet's child
+        self.training = net.training
+
+    def forward(self, *inputs: Any, **others: Any) -> Any:
+        """As the supernet's, but for the depth."""
+        return self.net(*inputs, **others, depth=self._depth[0].value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
+        net = copy.deepcopy(self.net, memo)
+        (depth,) = self._depth
+        made: nn.Module
+        if EXTRACTION in memo:
+            made = AtDepth(net, depth.values[memo[EXTRACTION][id(depth)][0]])
+        else:
+            made = Deep(net, copy.deepcopy(depth, memo))
+        memo[id(self)] = made
+        return made
+
+
+def runnable(ofa: OFA) -> nn.Module:
+    """The supernet, such that it is called with its inputs alone."""
+    return ofa.model if ofa.depth_choice is None else Deep(ofa.model, ofa.depth_choice)
+
+
+def export(
+    ofa: OFA,
+    config: Any = None,
+    origin_model: nn.Module | None = None,
+    input_shapes: Shapes | None = None,
+    input_dtypes: Dtypes | None = None,
+    load_weights_from_supernet: bool = True,
+    calibration: Iterable[Any] | None = None,
+    calibration_batches: int | None = None,
+) -> nn.Module:
+    """Return a sub-network as an ordinary one, in evaluation mode; see :meth:`mutators.elastic.OFA.export`."""
+    choices = chosen(ofa, config)
+    if not load_weights_from_supernet and origin_model is None:
+        raise ElasticError("load_weights_from_supernet=False takes the origin model's weights: give origin_model.")
+    if input_dtypes is not None and input_shapes is None:
+        raise ElasticError("input_dtypes are of the inputs that input_shapes describe: give these.")
+    inputs = None if input_shapes is None else drawn_inputs(input_shapes, input_dtypes)
+    with kept_rng():
+        source = runnable(ofa)
+        if not load_weights_from_supernet:
+            assert origin_model is not None
+            source = _with_weights_of(copy.deepcopy(source), origin_model)
+        network = extract(source, choices)
+        if origin_model is not None:
+            plain = network.net if isinstance(network, AtDepth) else network
+            grafted = _grafted(copy.deepcopy(origin_model), plain)
+            network = AtDepth(grafted, network.depth) if isinstance(network, AtDepth) else grafted
+        network.eval()
+        if inputs is not None:
+            _compare(source, choices, network, inputs)
+        if calibration is not None:
+            _calibrate(network, calibration, calibration_batches)
+    return network
+
+
+def chosen(ofa: OFA, config: Any) -> Choices:
+    """The choices of a configuration in any notation, of what a search returned, or (None) of what is set.
+
+    Raises:
+        ElasticError: it does not fit the model.
+    """
+    if config is None:
+        return ofa.current_config
+    return ofa.choices_of(getattr(config, "choices", config))
+
+
+def _calibrate(network: nn.Module, loader: Iterable[Any], batches: int | None) -> None:
+    try:
+        recalibrate_bn(network, loader, batches)
+    except OneShotError as error:
+        raise ElasticError(f"the exported network cannot be calibrated: {error}") from error
+
+
+def drawn_inputs(shapes: Shapes, dtypes: Dtypes | None = None) -> list[tuple[torch.Tensor, ...]]:
+    """Random inputs of these shapes to try: with a batch of 1 put before each, and as they are.
+
+    Args:
+        shapes: one, or one for each input.
+        dtypes: one for each input, such as "float32" or ``torch.int64``; None: float32. Integers are 0 or 1.
+
+    Raises:
+        ElasticError: they are no shapes or dtypes, or not as many of the ones as of the others.
+    """
+    single = bool(shapes) and all(isinstance(size, int) for size in shapes)
+    listed: list[Any] = [shapes] if single else list(shapes)
+    if not listed or not all(_is_shape(shape) for shape in listed):
+        raise ElasticError(f"input_shapes are {shapes!r}, wanted a shape such as (3, 32, 32), or one for each input.")
+    found = [_dtype(dtype) for dtype in dtypes or ["float32"] * len(listed)]
+    if len(found) != len(listed):
+        raise ElasticError(f"there are {len(listed)} input_shapes and {len(found)} input_dtypes, wanted as many.")
+    generator = torch.Generator().manual_seed(0)
+    return [
+        tuple(_drawn((*batch, *shape), dtype, generator) for shape, dtype in zip(listed, found, strict=True))
+        for batch in ((1,), ())
+    ]
+
+
+def _is_shape(shape: Any) -> bool:
+    sized = isinstance(shape, Sequence) and not isinstance(shape, str) and len(shape) > 0
+    return sized and all(type(size) is int and size > 0 for size in shape)
+
+
+def _dtype(dtype: Any) -> torch.dtype:
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype):
+        raise ElasticError(f"an input dtype is {dtype!r}, wanted a name such as 'float32' or 'int64'.")
+    return found
+
+
+def _drawn(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+    if dtype.is_floating_point:
+        return torch.randn(shape, generator=generator).to(dtype)
+    return torch.randint(2, shape, generator=generator).to(dtype)
+
+
+def run_first(
+    network: nn.Module, candidates: Sequence[tuple[torch.Tensor, ...]]
+) -> tuple[tuple[torch.Tensor, ...], list[torch.Tensor]]:
+    """The first inputs that a network takes, and its outputs, flat.
+
+    Raises:
+        ElasticError: it takes none of them.
+    """
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    failed: Exception | None = None
+    for inputs in candidates:
+        moved = tuple(tensor.to(device) for tensor in inputs)
+        try:
+            with torch.no_grad():
+                outputs = network(*moved)
+        except Exception as error:  # whatever the author's forward raises
+            failed = failed or error
+            continue
+        return moved, [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+    tried = " or ".join(" and ".join("x".join(map(str, t.shape)) for t in inputs) for inputs in candidates)
+    reason = str(failed).strip().split("\n")[0]
+    raise ElasticError(f"{type(network).__name__} does not run on inputs of {tried}: {reason}") from failed
+
+
+def _compare(
+    source: nn.Module,
+    choices: Choices,
+    network: nn.Module,
+    candidates: Sequence[tuple[torch.Tensor, ...]],
+) -> None:
+    """Raise an ElasticError where the exported network's outputs are not the supernet's."""
+    with applied(source, choices), kept_modes(source), kept_statistics(source):
+        source.eval()
+        inputs, wanted = run_first(source, candidates)
+    _, got = run_first(network, [inputs])
+    for ours, theirs in zip(got, wanted, strict=True):
+        allowed = TOLERANCE * max(1.0, float(theirs.abs().max()) if theirs.numel() else 0.0)
+        difference = float((ours - theirs).abs().max()) if ours.shape == theirs.shape and ours.numel() else 0.0
+        if ours.shape != theirs.shape or not difference <= allowed:
+            raise ElasticError(
+                f"the exported network differs from the supernet: outputs of {tuple(ours.shape)} and "
+                f"{tuple(theirs.shape)}, by up to {difference:.3g}, wanted at most {allowed:.3g}. "
+                "Does its forward depend on more than its layers?"
+            )
+
+
+def _grafted(origin: nn.Module, plain: nn.Module, path: str = "") -> nn.Module:
+    """``origin`` with the layers of the extracted network in the places of its own, in place.
+
+    Raises:
+        ElasticError: a layer has no place.
+    """
+    missing = [name for name, child in plain._modules.items() if child is not None and name not in origin._modules]
+    if missing:
+        where = path or "the origin model itself"
+        raise ElasticError(
+            f"origin_model is not what this supernet was made of: {where} has no {missing}, only "
+            f"{list(origin._modules)}."
+        )
+    for tensors in ("_parameters", "_buffers"):
+        getattr(origin, tensors).update(getattr(plain, tensors))
+    for name, child in list(origin._modules.items()):
+        ours = plain._modules.get(name)
+        if ours is None and name not in plain._modules:
+            del origin._modules[name]  # a block beyond the depth
+        elif ours is None or child is None or not child._modules or type(child) is not type(ours):
+            origin._modules[name] = ours
+        else:
+            _grafted(child, ours, f"{path}.{name}" if path else name)
+    return origin
+
+
+@torch.no_grad()
+def _with_weights_of(supernet: nn.Module, origin: nn.Module) -> nn.Module:
+    """The supernet with the origin model's weights in its own, in place; kernels become crops again.
+
+    Raises:
+        ElasticError: a tensor has no place, or another shape; all of them are named.
+    """
+    inner = supernet.net if isinstance(supernet, Deep) else supernet
+    ours, theirs = inner.state_dict(keep_vars=True), origin.state_dict()
+    matrices = {
+        f"{path}.{matrix_name(larger, smaller)}": torch.eye(smaller**2)
+        for path, layer in inner.named_modules()
+        if isinstance(layer, ElasticConvolution)
+        for smaller, larger in pairwise(layer._kernels)
+    }
+    theirs |= {name: matrix for name, matrix in matrices.items() if name in ours}
+    problems = [f"no {name!r} in origin_model" for name in ours if name not in theirs]
+    for name, tensor in ours.items():
+        if name not in theirs:
+            continue
+        given = theirs[name]
+        if given.dim() == 4 and given.shape[2:] != tensor.shape[2:] and given.shape[-1] < tensor.shape[-1]:
+            given = grown(given, tensor.shape[-1])
+        if given.shape != tensor.shape:
+            problems.append(f"{name!r} is {tuple(theirs[name].shape)} there and {tuple(tensor.shape)} in the supernet")
+        elif not problems:
+            tensor.copy_(given)
+    if problems:
+        raise ElasticError("origin_model is not what this supernet was made of:", problems)
+    return supernet
