@@ -5,6 +5,11 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+EXTRAS = {
+    "plots": ["matplotlib"],
+    "sparse": ["llvmlite>=0.44"],  # compiles the product of sparse weights, without a compiler
+    "onnx": ["onnx", "onnxruntime", "onnxscript"],
+}
 
 setup(
     name="nas-tuners",
@@ -20,12 +25,12 @@ setup(
         "torch>=2.6",
         "numpy",
         "json5",
-        "nni==3.0",  # and with it psutil, PyYAML and tqdm, which the commands and the training use
+        "nni==3.0",  # and with it psutil, PyYAML, scikit-learn and tqdm, which we use as well
         "setuptools<81",  # nnictl imports pkg_resources, which later releases no longer have
     ],
     extras_require={
-        "plots": ["matplotlib"],
-        "dev": ["ruff", "mypy", "pytest", "hypothesis", "types-PyYAML", "types-psutil", "matplotlib"],
+        **EXTRAS,
+        "dev": ["ruff", "mypy", "pytest", "hypothesis", "types-PyYAML", "types-psutil", *sum(EXTRAS.values(), [])],
     },
     entry_points={"console_scripts": ["nas=nas_tuners.cli:main"]},
 )

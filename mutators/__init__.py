@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mutators.shared import SharedCheckpointError, shared_checkpoint
     from mutators.subnet import SubnetError, load_subnet, save_subnet
     from mutators.targets import DifferentiableEdge, DifferentiableOP, OneShotOP
-    from mutators.trial import get_and_apply_next_architecture, report_final, report_intermediate
+    from mutators.trial import get_and_apply_next_architecture, get_next_architecture, report_final, report_intermediate
 
 __all__ = [
     "BaseMutator",
@@ -43,6 +43,7 @@ __all__ = [
     "convert_placeholders",
     "extract",
     "get_and_apply_next_architecture",
+    "get_next_architecture",
     "load_mutable_cfg",
     "load_subnet",
     "report_final",
@@ -74,6 +75,7 @@ _HOME = {
     "convert_placeholders": "placeholder",
     "extract": "fixed",
     "get_and_apply_next_architecture": "trial",
+    "get_next_architecture": "trial",
     "load_mutable_cfg": "mutable_cfg",
     "load_subnet": "subnet",
     "report_final": "trial",

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import nn
 
@@ -20,11 +20,12 @@ from mutators.fixed import apply_choices, search_space_of
 from mutators.metrics import check_others, to_number
 from mutators.walk import decisions, walk
 from mutators.watch import Witness, watch_this_trial
-from search_spaces.domains import Choice, InputDomain, LayerDomain
+from search_spaces.domains import Choice, Domain, InputDomain
 from search_spaces.files import write_atomically
-from search_spaces.schema import Space
+from search_spaces.schema import Choices, Space
 
 _logger = logging.getLogger(__name__)
+_DRY_RUN = "NNI_GEN_SEARCH_SPACE"
 
 
 def get_and_apply_next_architecture(model: nn.Module) -> dict[str, Any]:
@@ -51,10 +52,8 @@ def get_and_apply_next_architecture(model: nn.Module) -> dict[str, Any]:
     Differs: NNI 1.9 returns nothing, takes new parameters at each call, and leaves it to NNI to notice failures, which
     cannot say which trial it was.
     """
-    destination = os.environ.get("NNI_GEN_SEARCH_SPACE")
-    if destination:
-        _write_space(model, Path(destination))
-        raise SystemExit(0)
+    if os.environ.get(_DRY_RUN):
+        _write_space(search_space_of(model))
     parameters = _receive()
     if parameters:
         apply_choices(model, parameters)
@@ -62,6 +61,27 @@ def get_and_apply_next_architecture(model: nn.Module) -> dict[str, Any]:
     choices = {key: _first(domain) for key, domain in decisions(walk(model)).items()}
     apply_choices(model, choices)
     return choices
+
+
+def get_next_architecture(space: Space, initial: Choices | None = None) -> dict[str, Any]:
+    """Return the architecture that this trial should train, where no model holds the choices.
+
+    As :func:`get_and_apply_next_architecture`, but for applying it: nets of tokens are built from what is returned.
+
+    Args:
+        space: what can be chosen, such as ``search_spaces.space_of("MobileNetV2Space")``.
+        initial: of a standalone run; None: the first of everything.
+
+    Raises:
+        SystemExit: with code 0, after the search space was written.
+        SpaceError: the parameters, or ``initial``, are not in the space.
+        RuntimeError: see :func:`get_and_apply_next_architecture`.
+    """
+    if os.environ.get(_DRY_RUN):
+        _write_space(space.to_json())
+    parameters = _receive() or initial or {key: _first(domain) for key, domain in space.domains.items()}
+    space.encode(parameters)
+    return dict(parameters)
 
 
 def report_intermediate(metric: Any) -> None:
@@ -107,11 +127,12 @@ def _in_experiment() -> bool:
     return os.environ.get("NNI_PLATFORM") not in (None, "", "unittest")
 
 
-def _write_space(model: nn.Module, destination: Path) -> None:
-    space = search_space_of(model)
+def _write_space(space: dict[str, Any]) -> NoReturn:
     Space.from_json(space)
-    write_atomically(destination, (json.dumps(space, indent=2, sort_keys=True) + "\n").encode())
+    destination = os.environ[_DRY_RUN]
+    write_atomically(Path(destination), (json.dumps(space, indent=2, sort_keys=True) + "\n").encode())
     _logger.info("search space written to %s", destination)
+    raise SystemExit(0)
 
 
 def _receive() -> dict[str, Any] | None:
@@ -164,9 +185,9 @@ def _uid_in(parameters: Any) -> dict[str, Any]:
     return {"_uid": parameters["_uid"]} if isinstance(parameters, dict) and "_uid" in parameters else {}
 
 
-def _first(domain: LayerDomain | InputDomain) -> Choice:
+def _first(domain: Domain) -> Choice:
     """The choice of a standalone run."""
-    if isinstance(domain, LayerDomain):
+    if not isinstance(domain, InputDomain):
         return domain.choice(0)
     count = domain.bounds[1]
     return {"_value": list(domain.candidates[:count]), "_idx": list(range(count))}

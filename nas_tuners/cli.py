@@ -103,6 +103,21 @@ def _add_runs(add: _Add) -> None:
     p.add_argument("--weights", type=Path, metavar="FILE", help="a state dict, of the network or of the whole model")
     p.set_defaults(run=_export)
 
+    p = add("prune", help="make most weights of a saved network zero, gradually while it trains on, or at once")
+    p.add_argument("folder", type=Path, metavar="SUBNET", help="a folder of save_subnet or nas export")
+    p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="for the pruned network")
+    p.add_argument("--ratio", type=float, required=True, metavar="R", help="share of the weights, such as 0.75")
+    p.add_argument("--conv1x1-only", action="store_true", help="prune 1x1 convolutions only")
+    p.add_argument("--local", action="store_true", help="prune each tensor to the ratio, not all together")
+    p.add_argument("--skip", metavar="MODULE:FUNCTION", help="takes the network, names the parameters not to prune")
+    p.add_argument("--train", metavar="MODULE:FUNCTION", help='takes the network, returns {"loader", "config"}')
+    p.add_argument("--stable-epochs", type=int, default=0, metavar="N", help="before anything is pruned (0)")
+    p.add_argument("--pruning-epochs", type=int, metavar="N", help="in which the ratio rises (half of the rest)")
+    p.add_argument("--pruning-steps", type=int, metavar="N", help="in which it rises (100, or fewer)")
+    p.add_argument("--evaluate", metavar="MODULE:FUNCTION", help="takes a network, returns a number to report")
+    p.add_argument("--model", metavar="MODULE:FUNCTION", help="builds the model, if the folder does not say so")
+    p.set_defaults(run=_prune)
+
     p = add("resume", help="bring an experiment or a search back, whatever was left over of it")
     p.add_argument("source", metavar="RUN")
     p.add_argument("--trials", type=int, metavar="N", help="of nas search and rank: results in total, if not as begun")
@@ -219,6 +234,14 @@ def _export(options: argparse.Namespace) -> int:
 
     for path in export(journal_of(options.source), options.output, options.model, options.weights):
         print(path)
+    return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    from nas_tuners.commands.prune import Plan, prune
+
+    plan = Plan(**{field: getattr(options, field) for field in Plan.__dataclass_fields__})
+    print("\n".join(prune(options.folder, options.output, plan, evaluate=options.evaluate, model=options.model)))
     return 0
 
 

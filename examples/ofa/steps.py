@@ -10,7 +10,7 @@ from net import build, images, loader
 
 from mutators import extract, save_subnet
 from mutators.elastic import OFA, DistillConfig, RunConfig, cost_table, train
-from mutators.oneshot import TrainConfig, evaluate, recalibrate_bn, train_supernet
+from mutators.oneshot import TrainConfig, evaluate, train_supernet
 from search_spaces.cost import count_macs, count_params
 
 SHAPE = (1, 28, 28)
@@ -33,25 +33,26 @@ def shrunk(folder: Path, epochs: int, shrink: int, trials: int) -> list[dict[str
     ofa = OFA(net, run_config, DistillConfig(lambda_logits=1.0))  # its teacher is the network so far
     train(ofa, batches, config(shrink, lr=0.05), checkpoint=folder / "shrink")
     table = cost_table(net, SHAPE)
-    low, high = table.bounds("macs")[:2]
+    bounds = table.bounds("macs")
     rows = []
     for name, share in BUDGETS.items():
-        limit = low + share * (high - low)
+        limit = bounds.low + share * (bounds.high - bounds.low)
         best = ofa.search(
             {"macs": limit},
             loader(data.valid, shuffle=False),
             calibration=batches,
             cost_table=table,
             trials=trials,
+            population=trials // 2,
+            batches=10,
             checkpoint=folder / f"search-{name}.jsonl",
         )
-        network = ofa.export(best, input_shapes=[(1, *SHAPE)])
-        recalibrate_bn(network, batches, 20)
-        save_subnet(folder / name, network.eval(), best, factory="net:build")
+        network = ofa.export(best, input_shapes=(1, *SHAPE), calibration=batches)
+        save_subnet(folder / name, network, best.choices, factory="net:build")
         rows.append(
             {
                 "name": name,
-                "choices": best,
+                "choices": best.choices,
                 "macs": count_macs(network, SHAPE),
                 "params": count_params(network),
                 "accuracy": tested(network),

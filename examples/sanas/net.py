@@ -24,15 +24,14 @@ from training import accuracy, train
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 NAME = "MobileNetV2BlockSpace"
 CONFIG = {"input_size": 14, "output_size": 4, "block_num": 5, "in_channels": 1, "num_classes": 10}
-SPACE_CONFIG = {name: value for name, value in CONFIG.items() if name != "num_classes"}
+SPACE = search_spaces.space_of(NAME, **{name: value for name, value in CONFIG.items() if name != "num_classes"})
 
 
 def tokens(*stages: tuple[int, int, int, int]) -> Tokens:
     """The architecture whose five stages have these (expansion, channels, repeat, kernel size)."""
     keys = ("expansion", "channels", "repeat", "kernel_size")
     named = {f"block{i}.{key}": str(v) for i, s in enumerate(stages, 1) for key, v in zip(keys, s, strict=True)}
-    domains = search_spaces.space_of(NAME, **SPACE_CONFIG).domains
-    return tuple(domains[key].names.index(name) for key, name in named.items())
+    return tuple(SPACE.domains[key].names.index(name) for key, name in named.items())
 
 
 # A small MobileNetV2, and 7 of its 13 layers: where the search starts, within half of its multiply-adds.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-import nni
 import torch
-from net import INITIAL, build, costs, images, score
+from net import INITIAL, SPACE, build, costs, images, score
 
-from mutators import report_final
+from mutators import get_next_architecture, report_final
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
@@ -17,9 +16,9 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args()
 
-    parameters = nni.get_next_parameter()  # {} without an experiment
+    choices = get_next_architecture(SPACE, initial=SPACE.decode(INITIAL))
     torch.manual_seed(0)
-    network = build(choices=parameters) if parameters else build(tokens=INITIAL)
+    network = build(choices=choices)
     data = images(options.data, options.limit)
     accuracy = score(network, data.train, data.valid, options.epochs)
     report_final(accuracy, tokens=list(network.tokens), macs=costs().cost("macs", network.tokens))

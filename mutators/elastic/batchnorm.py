@@ -70,10 +70,8 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
         if spans == [(0, self.num_features)]:
             return _BatchNorm.forward(self, x)
         self._check_input_dim(x)  # type: ignore[no-untyped-call]
-        weight, bias, mean, variance = (
-            None if tensor is None else take(tensor, 0, spans)
-            for tensor in (self.weight, self.bias, self.running_mean, self.running_var)
-        )
+        tensors = (self.weight, self.bias, self.running_mean, self.running_var)
+        weight, bias, mean, variance = [None if tensor is None else take(tensor, 0, spans) for tensor in tensors]
         factor = 0.0 if self.momentum is None else self.momentum
         tracking = self.training and self.track_running_stats and mean is not None
         if tracking and self.num_batches_tracked is not None:

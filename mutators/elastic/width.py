@@ -54,6 +54,8 @@ class Width:
         """How many channels are in use."""
         if not self.choices:
             return self.full
+        if plan is None and len(self.choices) == 1:  # most widths, several times a layer and forward
+            return self.sizes[(self.choices[0].index,)]
         return self.sizes[tuple([choice.index_in(plan) for choice in self.choices])]
 
     def __repr__(self) -> str:
@@ -110,5 +112,7 @@ def take(tensor: torch.Tensor, dim: int, spans: Sequence[Span]) -> torch.Tensor:
     """The part of a tensor: a view where it is one span. Shape (..., sum of lengths, ...)."""
     if len(spans) == 1:
         start, length = spans[0]
-        return tensor if length == tensor.shape[dim] else tensor.narrow(dim, start, length)
+        if length == tensor.shape[dim]:
+            return tensor
+        return tensor.narrow(dim, start, length) if dim else tensor[start : start + length]  # indexing is faster
     return torch.cat([tensor.narrow(dim, start, length) for start, length in spans], dim)

@@ -29,6 +29,14 @@ LossOfBatch = Callable[[nn.Module, Any], torch.Tensor]
 _REPORT_EVERY = 20
 
 
+class Pruner(Protocol):
+    """What makes weights zero as the training goes on, such as those of :mod:`mutators.pruning`."""
+
+    def step(self) -> None: ...
+    def state_dict(self) -> Any: ...
+    def load_state_dict(self, state: Any) -> Any: ...
+
+
 @runtime_checkable
 class Stateful(Protocol):
     """A mutator that draws from generators of its own, and says in what state they are."""
@@ -50,7 +58,9 @@ class Run:
         mutator: Mutator | None,
         optimizer: torch.optim.Optimizer | None,
         device: torch.device,
+        pruner: Pruner | None = None,
     ) -> None:
+        self.pruner = pruner
         self.model, self.loader, self.config, self.device = model, loader, config, device
         self.loss_of_batch, self.mutator = loss_of_batch, mutator
         self.amp = config.amp and device.type == "cuda"
@@ -76,6 +86,7 @@ class Run:
             "processes": distributed.processes(),
             "optimizer": type(self.update.optimizer).__name__,
             "mutator": None if self.mutator is None else type(self.mutator).__name__,
+            "pruner": None if self.pruner is None else type(self.pruner).__name__,
             "space": {key: str(domain.to_json()) for key, domain in domains.items()},
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "first_paths": [[int(token) for token in tokens] for tokens in self.paths(0)],
@@ -120,6 +131,8 @@ class Run:
             self.loss_sum += loss.detach() / len(group)
         distributed.average_gradients(self.update.gather())
         self.update.step(lr_factor(self.config, self.step, self.steps, self.steps_per_epoch))
+        if self.pruner is not None:
+            self.pruner.step()
         self.step += 1
 
     def _set(self, tokens: Any) -> None:
@@ -154,6 +167,8 @@ class Run:
         self.update.base_lrs = content["base_lrs"]
         if isinstance(self.mutator, Stateful):
             self.mutator.load_state_dict(content["mutator"])
+        if self.pruner is not None:
+            self.pruner.load_state_dict(content["pruner"])
         self.step, self.losses = content["step"], content["losses"]
         self.loss_sum.fill_(content["loss_sum"])
         set_rng_state(from_bytes(content["rng"][distributed.rank()]))
@@ -174,6 +189,7 @@ class Run:
                     "optimizer": self.update.optimizer.state_dict(),
                     "scaler": self.update.scaler.state_dict(),
                     "mutator": self.mutator.state_dict() if isinstance(self.mutator, Stateful) else None,
+                    "pruner": None if self.pruner is None else self.pruner.state_dict(),
                     "base_lrs": self.update.base_lrs,
                     "rng": states,
                     "step": self.step,

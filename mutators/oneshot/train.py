@@ -26,7 +26,7 @@ from mutators.oneshot.errors import OneShotError
 from mutators.oneshot.optim import bad_optimizer
 from mutators.oneshot.paths import Paths
 from mutators.oneshot.progress import Progress
-from mutators.oneshot.run import LossOfBatch, Run
+from mutators.oneshot.run import LossOfBatch, Pruner, Run
 
 Loss = Callable[[Any, Any], torch.Tensor]
 
@@ -41,6 +41,7 @@ def train_supernet(
     paths: Paths | None = None,
     mutator: Mutator | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    pruner: Pruner | None = None,
     checkpoint: str | PathLike[str] | None = None,
     resume: bool = True,
     log_dir: str | PathLike[str] | None = None,
@@ -67,6 +68,7 @@ def train_supernet(
             must draw the same in every process. To be resumed exactly it has ``state_dict`` and ``load_state_dict``, or
             draws from the global generators only.
         optimizer: over all parameters; its own learning rates are scheduled. None: the config's.
+        pruner: of this model; its ``step()`` is called after each optimizer step, and its state is in the checkpoint.
         checkpoint: file; if it exists, training goes on from it, and returns at once if that was the end. It holds
             weights, optimizer, the states of torch's, NumPy's and Python's generators, and the place in the epoch.
             All processes have to see it.
@@ -85,7 +87,7 @@ def train_supernet(
     device = device_of(model)
     with distributed.process_group(device):
         check_loader(loader, distributed.processes(), checkpoint is not None)
-        run = Run(model, loader, config, _loss_of_batch(loss, step, config), paths, mutator, optimizer, device)
+        run = Run(model, loader, config, _loss_of_batch(loss, step, config), paths, mutator, optimizer, device, pruner)
         distributed.check_agreement(json.dumps(run.about), device)
         distributed.start_alike(model)
         path = None if checkpoint is None else Path(checkpoint)

@@ -18,15 +18,19 @@ if TYPE_CHECKING:
     from mutators.pruning.errors import PruningError
     from mutators.pruning.pruner import GMPUnstructuredPruner, UnstructuredPruner
     from mutators.pruning.report import LayerSparsity, SparsityReport, sparsity_report
+    from mutators.pruning.runtime import SparseConv1x1, SparseRuntimeError, sparse_inference
     from mutators.pruning.schedule import iterations
 
 __all__ = [
     "GMPUnstructuredPruner",
     "LayerSparsity",
     "PruningError",
+    "SparseConv1x1",
+    "SparseRuntimeError",
     "SparsityReport",
     "UnstructuredPruner",
     "iterations",
+    "sparse_inference",
     "sparsity_report",
 ]
 
@@ -34,9 +38,12 @@ _HOME = {
     "GMPUnstructuredPruner": "pruner",
     "LayerSparsity": "report",
     "PruningError": "errors",
+    "SparseConv1x1": "runtime",
+    "SparseRuntimeError": "runtime",
     "SparsityReport": "report",
     "UnstructuredPruner": "pruner",
     "iterations": "schedule",
+    "sparse_inference": "runtime",
     "sparsity_report": "report",
 }
 

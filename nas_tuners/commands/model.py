@@ -25,15 +25,20 @@ def built(factory: str) -> nn.Module:
     """
     from mutators.factory import FactoryError, call
 
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    look_in_current_folder()
     try:
         return call(factory, {})
     except FactoryError:
         raise
     except Exception as error:  # whatever the author's module raises when it is imported
         raise CommandError(f"cannot import {factory}: {type(error).__name__}: {error}") from error
+
+
+def look_in_current_folder() -> None:
+    """Let modules of the current folder be imported, before others."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def shape(text: str) -> tuple[int, ...]:

@@ -106,3 +106,22 @@ def test_sanas_in_its_own_loop(tmp_path: Path) -> None:
     run(str(EXAMPLES / "sanas" / "net.py"), cwd=tmp_path, home=tmp_path)
     shutil.copy(EXAMPLES / "sanas" / "config.yml", tmp_path)
     assert "config.yml is fine: 20 choices" in run(NAS, "check", "config.yml", cwd=tmp_path, home=tmp_path)
+
+
+@pytest.mark.skipif(
+    not FASHION_MNIST.is_dir(), reason="Fashion-MNIST is missing: apt-get install dataset-fashion-mnist"
+)
+def test_gmp(tmp_path: Path) -> None:
+    said = run(str(EXAMPLES / "gmp" / "run.py"), "--smoke", "-o", str(tmp_path / "out"), cwd=tmp_path, home=tmp_path)
+    table = {
+        line[:30].strip(): [float(number.replace(",", "")) for number in line[30:].replace("+-", " ").split()]
+        for line in said.splitlines()
+        if re.search(r"\+- .* \+- ", line)
+    }
+    assert len(table) == 7
+    kept, large, small = zip(*(row[4:] for row in table.values()), strict=True)
+    conv1x1 = 161_024  # weights of 1x1 convolutions, of 182,720
+    for at, ratio in enumerate((0, 0.75, 0.85, 0.75, 0.85, 0.75, 0.85)):
+        assert kept[at] == pytest.approx(182_720 - ratio * conv1x1, abs=20)
+    assert max(small[1:]) < 0.5 * min(large)
+    assert re.search(r"prune:score: 0\.\d+ before, 0\.\d+ after", said)

@@ -252,7 +252,7 @@ class TestLoading:
     @pytest.mark.parametrize(
         "fields, said",
         [
-            ({"format": 2}, "format 2, wanted 1"),
+            ({"format": 3}, "format 3, wanted 1 or 2"),
             ({"choices": [1]}, r"missing or of the wrong type: \['choices'\]"),
             ({"factory": FACTORY}, "factory"),
             ({"factory": {"call": FACTORY}}, "factory"),

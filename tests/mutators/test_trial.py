@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from mutators import (
     LayerChoice,
     apply_choices,
     get_and_apply_next_architecture,
+    get_next_architecture,
     report_final,
     report_intermediate,
 )
@@ -115,6 +116,33 @@ class TestStandalone:
     def test_unittest_with_nnis_own_channel(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("NNI_PLATFORM", "unittest")
         assert get_and_apply_next_architecture(models.build("Mnist"))["skip"] == {"_value": [""], "_idx": [0]}
+
+
+class TestWithoutAModel:
+    SPACE = Space.from_json(
+        {"a": {"_type": "layer_choice", "_value": ["x", "y"]}, "lr": {"_type": "choice", "_value": [0.1, 1]}}
+    )
+    RECEIVED: ClassVar[dict[str, Any]] = {"a": {"_value": "y", "_idx": 1}, "lr": 1, "_uid": 4}
+
+    def test_a_dry_run_writes_the_space(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NNI_GEN_SEARCH_SPACE", str(tmp_path / "space.json"))
+        with pytest.raises(SystemExit):
+            get_next_architecture(self.SPACE)
+        assert Space.load(tmp_path / "space.json").digest == self.SPACE.digest
+
+    def test_alone_it_is_the_first_or_what_is_said(self) -> None:
+        assert get_next_architecture(self.SPACE) == {"a": {"_value": "x", "_idx": 0}, "lr": 0.1}
+        assert get_next_architecture(self.SPACE, self.RECEIVED) == self.RECEIVED
+
+    def test_what_was_received_is_checked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import nni
+
+        monkeypatch.setenv("NNI_PLATFORM", "unittest")
+        monkeypatch.setattr(nni, "get_next_parameter", lambda: self.RECEIVED)
+        assert get_next_architecture(self.SPACE) == self.RECEIVED
+        monkeypatch.setattr(nni, "get_next_parameter", lambda: {**self.RECEIVED, "lr": 7})
+        with pytest.raises(SpaceError, match="7 is not on offer"):
+            get_next_architecture(self.SPACE)
 
 
 class TestExperiment:

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from mutators.elastic.conversion.calls import Arguments, Named, fix_all, tensors_in
-from mutators.elastic.conversion.example import Example
+from mutators.elastic.conversion.example import Example, undisturbed
 from mutators.elastic.conversion.layers import Use, kind_of
 from mutators.elastic.conversion.rules import apply_rule
 from mutators.elastic.conversion.ties import Dim, Ties
@@ -50,17 +50,12 @@ class Analysis:
         self._plain = {id(m): why_plain(m, self._owners) for m in model.modules()}  # before we add hooks ourselves
         self._paths = {id(module): path for path, module in model.named_modules()}
         self._kept: list[Any] = [example]  # so that no id is used again
-        modes = {module: module.training for module in model.modules()}
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                self._run(model.eval(), example)
-                try:
-                    self._run(_in_training(model), example)
-                except Exception as error:  # a model may raise anything
-                    self.unseen = _told(error)
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
+        with undisturbed(model):
+            self._run(model.eval(), example)
+            try:
+                self._run(_in_training(model), example)
+            except Exception as error:  # a model may raise anything
+                self.unseen = _told(error)
         for use in self.uses.values():
             if use.stays:
                 for layout in (use.ins, use.outs):
@@ -83,6 +78,7 @@ class Analysis:
                 raise ValueError("it is a single layer, or the example leaves out arguments of forward")
             tracer = _Tracer(leaves)
             runner = _Runner(self, fx.GraphModule(model, tracer.trace(model)))
+            example = example.copied()
         except Exception as error:  # whatever a forward does with a symbol that it takes for a tensor
             self.recorded = _told(error)
             out = _recorded(self, model, leaves, example)

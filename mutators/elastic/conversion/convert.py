@@ -2,7 +2,8 @@
 
 After PaddleSlim's OFA (``convert_super``). Differs: weights are taken over, so the largest sub-network computes what
 the model did; kernels keep their own size on offer, widths and stages their own number; concatenations, reshapes and
-attention are analysed, and a width that is not understood stays as it is, with the reason.
+attention are analysed, and a width that is not understood stays as it is, with the reason; ``same_search_space`` ties
+widths besides those that the analysis ties, not instead of them.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import nn
 
 from mutators.elastic.choice import ElasticChoice
 from mutators.elastic.conversion.analysis import Analysis, owners_of, why_plain
-from mutators.elastic.conversion.example import Example, example_of
+from mutators.elastic.conversion.example import Example, example_of, undisturbed
 from mutators.elastic.conversion.layers import Use, kind_of
 from mutators.elastic.conversion.making import Maker
 from mutators.elastic.conversion.options import Depth, Options, checked_options
 from mutators.elastic.conversion.report import Conversion
 from mutators.elastic.conversion.stages import Stage, stages_of
+from mutators.elastic.conversion.ties import Node
 from mutators.elastic.conversion.widths import Widths, decided
 from mutators.elastic.depth import ElasticDepth
 from mutators.elastic.errors import ElasticError
@@ -80,22 +81,7 @@ def convert(
     net = copy.deepcopy(model)
     found = example_of(net, example, input_shape)
     problems: list[str] = []
-    notes: list[str] = []
-    if found is None:
-        if options.wants_more_than_kernels:
-            raise ElasticError("no input was found that the model runs on: give example= or input_shape=.")
-        notes.append("No input was found that the model runs on, so only kernels are elastic: give example=.")
-        uses = _not_run(net)
-        stages: list[Stage] = []
-        widths = Widths.none()
-    else:
-        analysis = Analysis(net, found)
-        notes += analysis.notes
-        uses = sorted(analysis.uses.values(), key=_order(net))
-        _check_named(uses, options, problems)
-        _tie_by_hand(analysis, options, problems)
-        stages = stages_of(net, analysis, options, problems)
-        widths = decided(analysis.ties, uses, options, problems)
+    uses, stages, widths, notes = _planned(net, found, options, problems)
     maker = Maker(widths, options)
     made = {id(use.module): maker.made(use, problems) for use in uses}
     if problems:
@@ -104,27 +90,43 @@ def convert(
     net = _replaced(net, {key: module for key, module in made.items() if module is not None})
     for stage in stages:
         deep = ElasticDepth(dict(stage.module._modules), stage.depths)
-        net = _replaced(net, {id(stage.module): deep.train(stage.module.training)})
+        deep.training = stage.module.training
+        net = _replaced(net, {id(stage.module): deep})
     _keep_off_fast_path(net)
-    net._conversion = Conversion(rows, tuple(notes))  # type: ignore[assignment]
+    net._conversion = Conversion(rows, notes)  # type: ignore[assignment]
     if found is not None:
         _check_smallest(net, found)
     return net
 
 
-def _order(net: nn.Module) -> Any:
+def _planned(
+    net: nn.Module, example: Example | None, options: Options, problems: list[str]
+) -> tuple[list[Use], list[Stage], Widths, tuple[str, ...]]:
+    """The layers in definition order, the stages, the widths, and notes on how they were found."""
+    if example is None:
+        if options.wants_more_than_kernels:
+            raise ElasticError("no input was found that the model runs on: give example= or input_shape=.")
+        note = "No input was found that the model runs on, so only kernels are elastic: give example=."
+        return _not_run(net), [], Widths.none(), (note,)
+    analysis = Analysis(net, example)
     index = {id(module): i for i, module in enumerate(net.modules())}
-    return lambda use: index[id(use.module)]
+    uses = sorted(analysis.uses.values(), key=lambda use: index[id(use.module)])
+    _check_named(uses, options, problems)
+    _tie_by_hand(analysis, options, problems)
+    stages = stages_of(net, analysis, options, problems)
+    return uses, stages, decided(analysis.ties, uses, options, problems), tuple(analysis.notes)
 
 
 def _not_run(net: nn.Module) -> list[Use]:
-    """All layers of a model that did not run: their kernels can be elastic still."""
+    """The convolutions of a model that did not run: their kernels can be elastic still."""
     owners = owners_of(net)
-    return [
-        Use(path, module, stays=why_plain(module, owners))
-        for path, module in net.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and kind_of(module) is not None
-    ]
+    uses = []
+    for path, module in net.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and kind_of(module) is not None:
+            ins, outs = (((Node(n, "the model did not run"), 1),) for n in (module.in_channels, module.out_channels))
+            depthwise = 1 < module.groups == module.in_channels == module.out_channels
+            uses.append(Use(path, module, ins, ins if depthwise else outs, stays=why_plain(module, owners)))
+    return uses
 
 
 def _check_named(uses: Iterable[Use], options: Options, problems: list[str]) -> None:
@@ -175,11 +177,10 @@ def _check_smallest(net: nn.Module, example: Example) -> None:
     """Run the smallest sub-network once."""
     choices = [module for module in net.modules() if isinstance(module, ElasticChoice)]
     applied = [choice.chosen for choice in choices]
-    modes = {module: module.training for module in net.modules()}
     try:
         for choice in choices:
             choice.set(min(choice.values))
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with undisturbed(net):
             example.run(net.eval())
     except Exception as error:  # the forward is the user's
         raise ElasticError(
@@ -189,5 +190,3 @@ def _check_smallest(net: nn.Module, example: Example) -> None:
     finally:
         for choice, indices in zip(choices, applied, strict=True):
             choice.choose(indices)
-        for module, mode in modes.items():
-            module.training = mode

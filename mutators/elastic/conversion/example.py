@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from mutators.elastic.errors import ElasticError
 
@@ -27,7 +29,13 @@ class Example:
 
     def run(self, model: nn.Module) -> Any:
         """The model's output."""
-        return model(*self.args, **self.kwargs)
+        mine = self.copied()
+        return model(*mine.args, **mine.kwargs)
+
+    def copied(self) -> Example:
+        """With tensors of its own, which a forward may change."""
+        args, kwargs = tree_map_only(torch.Tensor, torch.clone, (self.args, dict(self.kwargs)))
+        return Example(args, kwargs)
 
 
 def example_of(model: nn.Module, example: Any, input_shape: Sequence[int] | None) -> Example | None:
@@ -58,16 +66,29 @@ def example_of(model: nn.Module, example: Any, input_shape: Sequence[int] | None
     return found
 
 
-def _error(model: nn.Module, example: Example) -> str | None:
-    training = {module: module.training for module in model.modules()}
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Within it the model may run as it likes: modes, buffers and generators are put back."""
+    modes = {module: module.training for module in model.modules()}
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=list(devices)):
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+def _error(model: nn.Module, example: Example) -> str | None:
+    try:
+        with undisturbed(model):
             example.run(model.eval())
     except Exception as error:  # a model may raise anything
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    finally:
-        for module, mode in training.items():
-            module.training = mode
     return None
 
 

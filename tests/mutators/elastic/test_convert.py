@@ -100,6 +100,27 @@ def test_the_model_stays_as_it_was() -> None:
     assert all(module.training for module in model.modules())
 
 
+def test_what_a_forward_changes_is_put_back() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return self.last(self.first(x.relu_()))
+
+    x = -torch.ones(2, 3, 4, 4)
+    model = Counting()
+    model.last.eval()
+    net = convert(model, expand_ratio=(0.5, 1.0), example=x)
+    assert x.eq(-1).all()
+    assert model.calls == net.calls == 0
+    assert not net.last.training
+    assert net.first.training
+
+
 def test_the_space_of_a_resnet() -> None:
     net = convert(ResNet(), kernel_size=(3, 5), expand_ratio=(0.5, 1.0), depth=(2, 3))
     blocks = [f"layer{i}.{j}" for i in (1, 2) for j in range(3)]
@@ -188,6 +209,16 @@ def test_heads_by_number() -> None:
     x = example()
     with torch.inference_mode():
         torch.testing.assert_close(plain(x), net(x), atol=1e-5, rtol=1e-5)
+
+
+def test_elastic_layers_beside_a_plain_attention_are_not_bypassed() -> None:
+    build, example = MODELS["transformer"]
+    net = convert(build(), ofa_layers={"encoder.layers.0.linear1": {"channel": (4, 24)}}).eval()
+    x = example()
+    with torch.inference_mode():
+        full = net(x)
+        net.get_submodule("encoder.layers.0.linear1").set_config(channel=4)  # type: ignore[operator]
+        assert not torch.allclose(net(x), full)
 
 
 def test_a_supernet_can_be_trained() -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mutators import apply_choices, extract, search_space_of
-from mutators.elastic import ElasticError, conversion_of, convert
+from mutators.elastic import ElasticError, conversion_of, convert, sort_channels
 from search_spaces import Space
 from tests.mutators.elastic.models import lively
 
@@ -185,6 +185,15 @@ def test_widths_are_tied_as_they_are_used(name: str, ratios: tuple[float, ...]) 
         for mode in (True, False):
             plain = extract(net.train(mode), choices)
             torch.testing.assert_close(plain(x), net(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_channels_can_be_sorted(name: str) -> None:
+    build, shape, _ = CASES[name]
+    net, x = convert(lively(build()), expand_ratio=(0.5, 0.75, 1.0), input_shape=shape).eval(), torch.randn(shape)
+    before = net(x)
+    sort_channels(net)
+    torch.testing.assert_close(net(x), before, atol=1e-5, rtol=1e-5)
 
 
 def parametrized(layer: nn.Module) -> nn.Module:

@@ -91,7 +91,7 @@ def test_sorting_takes_it() -> None:
     scores = gradient_importance(net, _batches(), _loss)
     result = sort_channels(net, importance=scores)
     for width in _widths(net):
-        assert result.permutations[width].tolist() == scores[width].argsort(descending=True).tolist()
+        assert result.permutations[width].tolist() == scores[width].argsort(descending=True, stable=True).tolist()
     torch.testing.assert_close(net(x), before, atol=1e-5, rtol=1e-5)
     again = gradient_importance(net, _batches(), _loss)
     for width in _widths(net):

@@ -15,7 +15,7 @@ from mutators import apply_choices, extract, search_space_of
 from mutators.elastic import OFA, DistillConfig, ElasticDepth, ElasticError, ElasticLinear, RunConfig
 from mutators.elastic.distill import soft_cross_entropy
 from search_spaces.phases import Phase, PhaseError
-from tests.mutators.elastic import nets
+from tests.mutators.elastic import shrinking as nets
 
 NAMES = {"kernel_size": ("1", "3", "5"), "expand_ratio": ("1", "2", "3"), "depth": ("1", "2", "3")}
 

@@ -37,7 +37,7 @@ SECOND_PHASE: dict[str, tuple[Mapping[str, Any], Mapping[str, Sequence[float]]]]
 
 @torch.no_grad()
 def _outputs(net: ElasticNetwork, configs: Sequence[Mapping[str, Any]]) -> torch.Tensor:
-    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)).to(next(net.parameters()).dtype)
     found = []
     for config in configs:
         net.set_config(config)
@@ -45,19 +45,21 @@ def _outputs(net: ElasticNetwork, configs: Sequence[Mapping[str, Any]]) -> torch
     return torch.stack(found)
 
 
-def _keeps_what_is_trained(net: ElasticNetwork, trained: Mapping[str, Any], values: Any, n: int) -> None:
+def _keeps_what_is_trained(
+    net: ElasticNetwork, trained: Mapping[str, Any], values: Any, n: int, tolerance: float = 1e-5
+) -> None:
     largest = net.config_of()
     configs = [largest, *configs_of(net, n, seed=0, trained=values)]
     before, unsorted = _outputs(net, configs), copy.deepcopy(net)
     result = sort_channels(net, trained)
     after = _outputs(net, configs)
     assert not result.left
-    assert ((after - before).abs() <= 1e-5 * before.abs().clamp(min=1)).all()
+    assert ((after - before).abs() <= tolerance * before.abs().clamp(min=1)).all()
     moved = [not torch.equal(order, torch.arange(len(order))) for order in result.permutations.values()]
     assert all(moved)
     sort_channels(unsorted)  # without bands only the largest network stays
     without_bands = _outputs(unsorted, configs)
-    assert ((without_bands[0] - before[0]).abs() <= 1e-5 * before[0].abs().clamp(min=1)).all()
+    assert ((without_bands[0] - before[0]).abs() <= tolerance * before[0].abs().clamp(min=1)).all()
     assert (without_bands[1:] - before[1:]).abs().max() > 1e-3
 
 
@@ -69,7 +71,8 @@ def test_trained_widths_keep_their_function(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SECOND_PHASE)
 def test_trained_widths_of_the_published_nets_keep_their_function(name: str) -> None:
-    _keeps_what_is_trained(full(name), *SECOND_PHASE[name], n=20)
+    """In double precision: through a hundred layers of random weights rounding alone grows to 1e-3 in single."""
+    _keeps_what_is_trained(full(name).double(), *SECOND_PHASE[name], n=20, tolerance=1e-9)
 
 
 @pytest.mark.parametrize("name", SECOND_PHASE)

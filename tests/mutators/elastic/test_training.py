@@ -21,7 +21,7 @@ import torch.multiprocessing as mp
 from mutators.elastic import OFA, ElasticError, RunConfig, train
 from mutators.elastic.training import sort_for
 from mutators.oneshot import OneShotError, TrainConfig
-from tests.mutators.elastic import nets
+from tests.mutators.elastic import shrinking as nets
 from tests.mutators.oneshot.test_train import Interrupted, interrupted_at
 
 CONFIG = TrainConfig(epochs=1, lr=0.05, checkpoint_every=2, seed=1)
@@ -107,7 +107,7 @@ def test_killed_in_every_phase_and_resumed(tmp_path: Path) -> None:
     """Real processes, a real SIGKILL in each phase; the last checkpoint is the unbroken one's, bit for bit."""
 
     def start(folder: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "tests.mutators.elastic.nets", str(folder)])
+        return subprocess.Popen([sys.executable, "-m", "tests.mutators.elastic.shrinking", str(folder)])
 
     assert start(tmp_path / "whole").wait() == 0
     files = sorted(path.name for path in (tmp_path / "whole").iterdir())

@@ -1,0 +1,178 @@
+"""Gradual magnitude pruning of an SPOS network on Fashion-MNIST, against pruning at once; minutes on two cores."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mutators import load_subnet, save_subnet
+from mutators.oneshot import recalibrate_bn
+from mutators.pruning import GMPUnstructuredPruner, UnstructuredPruner, iterations, sparsity_report
+
+HERE = Path(__file__).parent.resolve()
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to spend the second half of the training.
+
+    Attributes:
+        name: in the table.
+        ratio: of the weights of 1x1 convolutions.
+        gradual: prune little by little; else at once, before the training.
+        late: prune the trained network of the dense way at once, and recalibrate its batch norms.
+    """
+
+    name: str
+    ratio: float = 0.0
+    gradual: bool = False
+    late: bool = False
+
+
+WAYS = (
+    Way("dense"),
+    *(Way(f"gradual {ratio:.0%}", ratio, gradual=True) for ratio in (0.75, 0.85)),
+    *(Way(f"at once, then trained {ratio:.0%}", ratio) for ratio in (0.75, 0.85)),
+    *(Way(f"at once, after training {ratio:.0%}", ratio, late=True) for ratio in (0.75, 0.85)),
+)
+
+
+def fit(network: nn.Module, epochs: int, lr: float, seed: int, pruner: UnstructuredPruner | None = None) -> None:
+    """An ordinary training loop. What pruning adds to it: the pruner, its ``step()``, and ``remove()`` at the end."""
+    from prune import images
+
+    torch.set_num_threads(1)
+    train, batch = images().train, 96
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=4e-5)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * (len(train) // batch))
+    network.to(memory_format=torch.channels_last).train()  # a quarter faster on a CPU
+    for _ in range(epochs):
+        for at in torch.randperm(len(train), generator=generator).split(batch)[: len(train) // batch]:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(train.images[at]), train.labels[at], label_smoothing=0.1).backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+            if pruner is not None:
+                pruner.step()
+    if pruner is not None:
+        pruner.remove()
+    network.eval()
+
+
+def train_dense(seed: int, folder: Path, epochs: int, winner: Path | None) -> float:
+    """The network that all ways begin with: the winner, or the given architecture trained from scratch."""
+    from prune import build, choices, plain, score
+
+    torch.manual_seed(seed)
+    if winner is not None:
+        network, chosen = load_subnet(winner, build()), json.loads((winner / "arch.json").read_text())["choices"]
+    else:
+        network, chosen = plain(), choices()
+        fit(network, epochs, 0.1, seed)
+    save_subnet(folder / f"start{seed}", network, chosen, factory=build)
+    return score(network)
+
+
+def train_on(way: Way, seed: int, folder: Path, epochs: int) -> dict[str, float]:
+    """Go one way. Returns: accuracy, non-zero weights, bytes of the dense and of the sparse file."""
+    from prune import build, images, loader, score
+
+    network = load_subnet(folder / "dense" / f"seed{seed}" / "dense" if way.late else folder / f"start{seed}")
+    options = {"prune_params_type": "conv1x1_only", "local_sparsity": True}
+    pruner: UnstructuredPruner | None = None
+    if way.gradual:
+        half = epochs // 2
+        phases = iterations(len(images().train) // 96, pruning_epochs=epochs - half, tunning_epochs=half)
+        pruner = GMPUnstructuredPruner(network, way.ratio, **options, configs=phases)
+    elif way.ratio:
+        pruner = UnstructuredPruner(network, ratio=way.ratio, **options)
+        pruner.step()
+    if way.late:
+        recalibrate_bn(network, loader(images().train, shuffle=False))
+    else:
+        fit(network, epochs, 0.05, 1000 + seed, pruner)
+
+    place, sizes = folder / way.name.replace(" ", "_") / f"seed{seed}", {}
+    chosen = json.loads((folder / f"start{seed}" / "arch.json").read_text())["choices"]
+    for form in ("dense", "sparse"):
+        save_subnet(place / form, network, chosen, factory=build, sparse=form == "sparse")
+        sizes[form] = float((place / form / "weights.pt").stat().st_size)
+    loaded = load_subnet(place / "sparse")
+    report = sparsity_report(loaded)
+    return {"accuracy": score(loaded), "kept": report.weights - report.zeros, **sizes}
+
+
+def show(found: dict[tuple[Way, int], dict[str, float]], seeds: list[int]) -> None:
+    """The table: means over the seeds, and the loss against dense of the same seed."""
+    dense = [found[WAYS[0], seed]["accuracy"] for seed in seeds]
+    print(f"\n{'':30} accuracy          loss, points      non-zero    dense file  sparse file")
+    for way in WAYS:
+        rows = [found[way, seed] for seed in seeds]
+        right = [row["accuracy"] for row in rows]
+        lost = [100 * (full - row["accuracy"]) for full, row in zip(dense, rows, strict=True)]
+        kept, large, small = (statistics.mean(row[key] for row in rows) for key in ("kept", "dense", "sparse"))
+        print(f"{way.name:30} {spread(right, 4)} {spread(lost, 2)} {kept:10,.0f} {large:13,.0f} {small:12,.0f}")
+
+
+def spread(numbers: list[float], digits: int) -> str:
+    """Mean and standard deviation."""
+    deviation = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+    return f"{statistics.mean(numbers):.{digits}f} +- {deviation:.{digits}f}".ljust(17)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="four MNIST-like idx.gz files")
+    parser.add_argument("--limit", type=int, default=8000, help="images to train and validate with")
+    parser.add_argument("--epochs", type=int, default=5, help="before the pruning, and as many with it")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--winner", type=Path, metavar="DIR", help="of the SPOS example, such as runs/spos/best")
+    parser.add_argument("--smoke", action="store_true", help="as short as can be")
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/gmp"))
+    options = parser.parse_args()
+    if options.smoke:
+        options.limit, options.epochs, options.seeds = 800, 2, 1
+
+    started, folder = time.monotonic(), options.output.resolve()
+    settings = {"SPOS_DATA": options.data, "SPOS_LIMIT": options.limit, "GMP_EPOCHS": options.epochs}
+    os.environ.update({name: str(value) for name, value in settings.items()})
+    seeds = list(range(options.seeds))
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        winner = None if options.winner is None else options.winner.resolve()
+        first = partial(train_dense, folder=folder, epochs=options.epochs, winner=winner)
+        print("accuracy before: " + ", ".join(f"{accuracy:.4f}" for accuracy in pool.map(first, seeds)), flush=True)
+        found = {}
+        for late in (False, True):
+            jobs = [job for job in product(WAYS, seeds) if job[0].late == late]
+            tasks = [pool.submit(train_on, way, seed, folder, options.epochs) for way, seed in jobs]
+            for job, task in zip(jobs, tasks, strict=True):
+                found[job] = task.result()
+                print(f"{job[0].name}, seed {job[1]}: {found[job]['accuracy']:.4f}", flush=True)
+    show(found, seeds)
+
+    command = ["nas", "prune", str(folder / "start0"), "-o", str(folder / "by_command"), "--ratio", "0.75", "--local",
+               "--skip", "prune:by_layer", "--train", "prune:training", "--evaluate", "prune:score"]  # fmt: skip
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    subprocess.run([sys.executable, "-m", "nas_tuners.cli", *command[1:]], cwd=HERE, check=True)
+    print(f"done in {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
