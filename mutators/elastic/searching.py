@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,14 +101,7 @@ def search(
     progress: bool = True,
 ) -> Found:
     """Search for a sub-network; see :meth:`mutators.elastic.OFA.search`."""
-    numbers = {"trials": trials, "population": population, "top_k": top_k}
-    wrong = [f"{name} is {n!r}, wanted a whole number from 1 up" for name, n in numbers.items() if not _positive(n)]
-    if data is None:
-        wrong.append("data is missing: batches (inputs, targets) that were not trained on")
-    if not (predictor is None or isinstance(predictor, AccuracyPredictor) or _positive(predictor)):
-        wrong.append(f"predictor is {predictor!r}, wanted a predictor, or how many sub-networks to fit one to")
-    if wrong:
-        raise ElasticError("this cannot be searched:", wrong)
+    _check({"trials": trials, "population": population, "top_k": top_k}, data, predictor)
     assert data is not None
     metrics = list(dict.fromkeys([*(limit.metric for limit in limits_of(constraints)), *([pareto] if pareto else [])]))
     table = _table(ofa, metrics, cost_table, input_shape, data, checkpoint, seed, progress)
@@ -127,19 +121,30 @@ def search(
         "batches": batches,
         "valid_batches": valid_batches,
     }
-    if batches is not None and calibration is not None and hasattr(calibration, "__len__"):
+    if batches is not None and isinstance(calibration, Sized):
         batches = min(batches, len(calibration)) or batches
     records = Records(checkpoint, header)
     scorer = _Scorer(ofa, data, calibration, batches, valid_batches, seed, metric, records)
-    effective = _effective(ofa)
+    evolve = partial(_evolved, effective=_effective(ofa), show=progress)
     if predictor is None:
-        measured = _evolved(evolution, effective, scorer, trials, progress, "searching")
-        ranking = None
-    else:
-        measured, ranking = _predicted(
-            ofa, first, evolution, effective, scorer, predictor, trials, top_k, seed, progress
-        )
-    return _found(ofa, measured, table, pareto, ranking)
+        return _found(ofa, evolve(evolution, scorer, trials, "searching"), table, pareto)
+    measured: dict[Tokens, float] = {}
+    if not isinstance(predictor, AccuracyPredictor):
+        measured = evolve(first, scorer, predictor, "measuring")
+        predictor = _fitted(ofa, measured, seed, progress)
+    for tokens in _ranked(evolve(evolution, partial(_predicted, predictor), trials, "predicting"))[:top_k]:
+        measured[tokens] = scorer(tokens)
+    return _found(ofa, measured, table, pareto, predictor.ranking)
+
+
+def _check(numbers: Mapping[str, object], data: object, predictor: object) -> None:
+    wrong = [f"{name} is {n!r}, wanted a whole number from 1 up" for name, n in numbers.items() if not _positive(n)]
+    if data is None:
+        wrong.append("data is missing: batches (inputs, targets) that were not trained on")
+    if not (predictor is None or isinstance(predictor, AccuracyPredictor) or _positive(predictor)):
+        wrong.append(f"predictor is {predictor!r}, wanted a predictor, or how many sub-networks to fit one to")
+    if wrong:
+        raise ElasticError("this cannot be searched:", wrong)
 
 
 def _effective(ofa: OFA) -> Callable[[Tokens], Tokens]:
@@ -195,12 +200,12 @@ class _Scorer:
 
 
 def _evolved(
-    search: Search, effective: Callable[[Tokens], Tokens], score: Score, trials: int, progress: bool, what: str
+    search: Search, score: Score, trials: int, what: str, *, effective: Callable[[Tokens], Tokens], show: bool
 ) -> dict[Tokens, float]:
     """Ask, score and tell, until there are so many different ones or nothing is left. Returns: scores in order."""
     found: dict[Tokens, float] = {}
     best = -math.inf
-    with _bar(trials, progress, what) as bar:
+    with _bar(trials, show, what) as bar:
         while len(found) < trials and (proposals := search.ask(1)):
             (proposal,) = proposals
             tokens = effective(proposal.tokens)
@@ -213,35 +218,21 @@ def _evolved(
     return found
 
 
-def _predicted(
-    ofa: OFA,
-    first: Search,
-    evolution: Search,
-    effective: Callable[[Tokens], Tokens],
-    scorer: _Scorer,
-    predictor: AccuracyPredictor | int,
-    trials: int,
-    top_k: int,
-    seed: int,
-    progress: bool,
-) -> tuple[dict[Tokens, float], Ranking | None]:
-    """Fit a predictor, if there is none; let the evolution rank by it, and measure those that it ranks first."""
-    measured: dict[Tokens, float] = {}
-    if not isinstance(predictor, AccuracyPredictor):
-        measured = _evolved(first, effective, scorer, predictor, progress, "measuring")
-        predictor = AccuracyPredictor(ofa.model, seed)
-        ranking = predictor.fit(list(measured), list(measured.values()))
-        if progress:
-            sys.stderr.write(f"predictor ({predictor.kind}): {ranking}\n")
-    fitted = predictor
+def _fitted(ofa: OFA, measured: Mapping[Tokens, float], seed: int, show: bool) -> AccuracyPredictor:
+    predictor = AccuracyPredictor(ofa.model, seed)
+    ranking = predictor.fit(list(measured), list(measured.values()))
+    if show:
+        sys.stderr.write(f"predictor ({predictor.kind}): {ranking}\n")
+    return predictor
 
-    def predict(tokens: Tokens) -> float:
-        return float(fitted.predict([tokens])[0])
 
-    guessed = _evolved(evolution, effective, predict, trials, progress, "predicting")
-    for tokens in sorted(guessed, key=guessed.__getitem__, reverse=True)[:top_k]:
-        measured[tokens] = scorer(tokens)
-    return measured, fitted.ranking
+def _predicted(predictor: AccuracyPredictor, tokens: Tokens) -> float:
+    return float(predictor.predict([tokens])[0])
+
+
+def _ranked(scores: Mapping[Tokens, float]) -> list[Tokens]:
+    """Best first; of equals the earlier."""
+    return sorted(scores, key=scores.__getitem__, reverse=True)
 
 
 def _bar(total: int, show: bool, what: str) -> Any:
@@ -307,7 +298,11 @@ def _example(data: Iterable[Any]) -> torch.Tensor:
 
 
 def _found(
-    ofa: OFA, measured: Mapping[Tokens, float], table: CostTable | None, pareto: str | None, ranking: Ranking | None
+    ofa: OFA,
+    measured: Mapping[Tokens, float],
+    table: CostTable | None,
+    pareto: str | None,
+    ranking: Ranking | None = None,
 ) -> Found:
     metrics = () if table is None else table.metrics
     subnets = [
