@@ -158,6 +158,8 @@ class Anatomy:
         self.largest: Tokens = tuple(int(np.argmax(options)) for options in values)
         self.smallest: Tokens = tuple(int(np.argmin(options)) for options in values)
         self.parts = list(self._parts("", model, {}, set()))
+        gates = [{tuple(p.gates.items()) for p in self.parts if key in p.keys} for key in range(len(self.space))]
+        self._gates = {key: sorted(given) for key, given in enumerate(gates) if given and () not in given}
         self.known = {key for part in self.parts for key in (*part.keys, *part.gates)}
 
     def _values(self, position: int) -> tuple[float, ...]:
@@ -193,11 +195,9 @@ class Anatomy:
     def active(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which choices decide anything, given the depths: (n, keys) tokens to (n, keys)."""
         found = np.ones(rows.shape, dtype=np.bool_)
-        for key in range(len(self.space)):
-            gates = [part.gates for part in self.parts if key in part.keys]
-            if gates and {} not in gates:
-                runs = [np.logical_and.reduce([np.array(on)[rows[:, at]] for at, on in g.items()]) for g in gates]
-                found[:, key] = np.logical_or.reduce(runs)
+        for key, gates in self._gates.items():
+            runs = [np.logical_and.reduce([np.array(on)[rows[:, at]] for at, on in gate]) for gate in gates]
+            found[:, key] = np.logical_or.reduce(runs)
         return found
 
     def effective(self, tokens: Tokens) -> Tokens:

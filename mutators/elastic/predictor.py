@@ -144,7 +144,7 @@ def _kinds(seed: int) -> dict[str, Callable[[], Any]]:
 
     models: dict[str, Callable[[], Any]] = {
         "ridge": lambda: Ridge(alpha=1.0),
-        "boosting": lambda: GradientBoostingRegressor(learning_rate=0.05, n_estimators=200, random_state=seed),
+        "boosting": lambda: GradientBoostingRegressor(learning_rate=0.1, n_estimators=100, random_state=seed),
         "mlp": lambda: MLPRegressor(
             hidden_layer_sizes=(64, 64), solver="lbfgs", alpha=0.1, max_iter=300, random_state=seed
         ),
