@@ -30,7 +30,10 @@ setup(
     ],
     extras_require={
         **EXTRAS,
-        "dev": ["ruff", "mypy", "pytest", "hypothesis", "types-PyYAML", "types-psutil", *sum(EXTRAS.values(), [])],
+        "dev": [
+            *("ruff", "mypy", "pytest", "hypothesis", "types-PyYAML", "types-psutil"),
+            *(package for extra in EXTRAS.values() for package in extra),
+        ],
     },
     entry_points={"console_scripts": ["nas=nas_tuners.cli:main"]},
 )

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
 
 from mutators import extract, search_space_of
 from mutators.pruning.runtime import SparseConv1x1, SparseRuntimeError, sparse_inference
@@ -231,6 +230,8 @@ def compare_network(
     name: str, net: nn.Module, names: list[str], threads: int, rounds: int, statistic: Statistic
 ) -> None:
     """The whole network, batch norms folded into the convolutions on both sides; 1x1 convolutions pruned at random."""
+    from torch.fx.experimental.optimization import fuse  # here, since it warns of torch's own old parts
+
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 3, 224, 224, generator=generator)
     last = x.to(memory_format=torch.channels_last)

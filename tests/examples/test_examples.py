@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.experiments.nni_experiment import Experiment
 
@@ -125,3 +126,47 @@ def test_gmp(tmp_path: Path) -> None:
         assert kept[at] == pytest.approx(182_720 - ratio * conv1x1, abs=20)
     assert max(small[1:]) < 0.5 * min(large)
     assert re.search(r"prune:score: 0\.\d+ before, 0\.\d+ after", said)
+
+
+@pytest.mark.skipif(
+    not FASHION_MNIST.is_dir(), reason="Fashion-MNIST is missing: apt-get install dataset-fashion-mnist"
+)
+def test_once_for_all(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = run(str(EXAMPLES / "ofa" / "run.py"), "--smoke", "-o", str(out), cwd=tmp_path, home=tmp_path)
+    rows = re.findall(r"^ +(small|medium|large) +([\d,]+) +([\d,]+) +(0\.\d+) (0\.\d+) +(0\.\d+)", said, re.M)
+    assert [row[0] for row in rows] == ["small", "medium", "large"]
+    macs = [int(row[1].replace(",", "")) for row in rows]
+    assert macs == sorted(set(macs))
+    assert min(float(row[3]) for row in rows) > 0.4
+    assert "points lost against the same networks trained alone" in said
+    for name in ("small", "medium", "large"):
+        command = "import sys, mutators; print(sum(p.numel() for p in mutators.load_subnet(sys.argv[1]).parameters()))"
+        parameters = run("-c", command, str(out / name), cwd=EXAMPLES / "ofa", home=tmp_path)
+        assert f"{int(parameters):,}" == dict((row[0], row[2]) for row in rows)[name]
+
+
+@pytest.mark.skipif(
+    not FASHION_MNIST.is_dir(), reason="Fashion-MNIST is missing: apt-get install dataset-fashion-mnist"
+)
+def test_trials_that_go_on_with_one_supernet(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "supernet.pt"
+    settings = {"OFA_CHECKPOINT": str(checkpoint), "OFA_STEPS": "3", "OFA_LIMIT": "600"}
+    prepared = Experiment.of(tmp_path / "home", EXAMPLES, "ofa", **settings)
+    run(NAS, "ss-gen", "-o", "space.json", "--", sys.executable, "net.py", cwd=prepared.code, home=tmp_path)
+    config = prepared.code / "config.yml"
+    text = (
+        config.read_text()
+        .replace("maxTrialNumber: 60", "maxTrialNumber: 8")
+        .replace("phase_budgets: 8", "phase_budgets: 1")
+    )
+    config.write_text(text)
+    with prepared as experiment:
+        experiment.wait_until_done(300)
+        shown = experiment.show()
+    told = [trial for trial in shown["trials"] if trial["state"] == "told"]
+    assert len(told) == 8
+    trained = sum(trial["phase"]["name"] != "search" for trial in told)
+    assert trained >= 5  # one a phase; what was asked for before a phase ended belongs to it, too
+    assert torch.load(checkpoint, weights_only=True)["trials"] == trained
+    assert shown["best"]["phase"]["name"] == "search"
