@@ -28,7 +28,8 @@ from mutators.elastic import (
 from mutators.elastic.exporting import runnable
 from mutators.elastic.records import digest_of
 from search_spaces.cost import CostError, CostTable, count_macs, count_params, measure_cost
-from tests.mutators.elastic import models, nets, toy
+from tests.mutators.elastic import models, nets
+from tests.mutators.elastic import shrinking as toy
 
 ANCHORS = {  # parameters and multiply-adds at 64 pixels, largest and smallest, as MIT's own nets have them
     "ofa_mobilenet_v3": ((6_396_570, 49_554_816), (2_142_602, 11_189_952)),

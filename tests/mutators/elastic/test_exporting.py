@@ -28,7 +28,8 @@ from mutators.elastic.layer import Elastic
 from mutators.elastic.records import digest_of
 from mutators.elastic.searching import Found, Subnet
 from mutators.subnet import load_subnet, save_subnet
-from tests.mutators.elastic import models, nets, toy
+from tests.mutators.elastic import models, nets
+from tests.mutators.elastic import shrinking as toy
 
 ALL: dict[str, Any] = {"kernel_size": (3, 5, 7), "expand_ratio": (0.5, 0.75, 1.0)}
 DEPTHS: dict[str, Any] = {"resnet": (1, 2, 3), "mobilenet_v2": (0.5, 1.0)}

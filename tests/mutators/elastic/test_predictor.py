@@ -8,7 +8,7 @@ import torch
 
 from mutators.elastic import AccuracyPredictor, ElasticError
 from mutators.elastic.predictor import Features, correlations
-from tests.mutators.elastic import toy
+from tests.mutators.elastic import shrinking as toy
 
 
 def test_features_are_one_hot_and_zero_beyond_the_depth() -> None:

@@ -26,7 +26,7 @@ from mutators.oneshot import TrainConfig, evaluate
 from mutators.oneshot.scoring import accuracy
 from nas_tuners.search import ConstraintError
 from search_spaces.cost import CostError, CostTable
-from tests.mutators.elastic import toy
+from tests.mutators.elastic import shrinking as toy
 
 DATA, CALIBRATION = toy.batches(6), toy.batches(4)
 
