@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -31,7 +31,7 @@ from mutators.oneshot.rng import kept_rng
 from mutators.oneshot.scoring import Metric, accuracy, evaluate
 from nas_tuners.search import Evolution, RandomSearch, Search
 from nas_tuners.search.constraints import Constraints, limits_of
-from search_spaces.cost.example import Example
+from search_spaces.cost.example import Example, shape_of
 from search_spaces.cost.table import CostError, CostTable
 from search_spaces.domains import is_int
 from search_spaces.schema import Choices, Tokens
@@ -79,6 +79,16 @@ class Found:
         """The best one's."""
         return self.best.choices
 
+    @property
+    def score(self) -> float:
+        """The best one's."""
+        return self.best.score
+
+    @property
+    def costs(self) -> Mapping[str, float]:
+        """The best one's."""
+        return self.best.costs
+
 
 def search(
     ofa: OFA,
@@ -101,7 +111,7 @@ def search(
     progress: bool = True,
 ) -> Found:
     """Search for a sub-network; see :meth:`mutators.elastic.OFA.search`."""
-    _check({"trials": trials, "population": population, "top_k": top_k}, data, predictor)
+    _check({"trials": trials, "population": population, "top_k": top_k}, data, calibration, predictor)
     assert data is not None
     metrics = list(dict.fromkeys([*(limit.metric for limit in limits_of(constraints)), *([pareto] if pareto else [])]))
     table = _table(ofa, metrics, cost_table, input_shape, data, checkpoint, seed, progress)
@@ -137,10 +147,15 @@ def search(
     return _found(ofa, measured, table, pareto, predictor.ranking)
 
 
-def _check(numbers: Mapping[str, object], data: object, predictor: object) -> None:
+def _check(numbers: Mapping[str, object], data: object, calibration: object, predictor: object) -> None:
     wrong = [f"{name} is {n!r}, wanted a whole number from 1 up" for name, n in numbers.items() if not _positive(n)]
     if data is None:
         wrong.append("data is missing: batches (inputs, targets) that were not trained on")
+    wrong += [
+        f"{name} is an iterator, wanted a loader that can start again for every sub-network"
+        for name, loader in (("data", data), ("calibration", calibration))
+        if isinstance(loader, Iterator)
+    ]
     if not (predictor is None or isinstance(predictor, AccuracyPredictor) or _positive(predictor)):
         wrong.append(f"predictor is {predictor!r}, wanted a predictor, or how many sub-networks to fit one to")
     if wrong:
@@ -260,12 +275,12 @@ def _table(
         return given.arranged(ofa.space)
     if not metrics:
         return None
+    example = _example(data) if input_shape is None else input_shape
     kept = None if checkpoint is None else Path(f"{checkpoint}.costs.json")
     if kept is not None and kept.exists():  # measured milliseconds are never the same again
         table = CostTable.load(kept).arranged(ofa.space)
-        if set(metrics) <= set(table.metrics):
+        if set(metrics) <= set(table.metrics) and table.about.get("input_shape") == shape_of(example):
             return table
-    example = _example(data) if input_shape is None else input_shape
     with _bar(1, progress, "costs") as bar, kept_rng():
         table = costs.cost_table(runnable(ofa), example, metrics, seed=seed, progress=_showing(bar))
     if kept is not None:

@@ -31,13 +31,13 @@ def checked(table: CostTable, samples: Any, measured: Sequence[Mapping[str, int]
     """How far the table is from whole architectures.
 
     Args:
-        table: to be checked, in the metrics of ``measured``.
+        table: of metrics that ``measured`` has.
         samples: (n, keys) tokens.
         measured: by metric, the cost of each of them.
         seed: that they were drawn with.
     """
     errors = {}
-    for metric in measured[0] if measured else table.metrics:
+    for metric in table.metrics:
         wanted = np.array([costs[metric] for costs in measured], dtype=np.float64)
         errors[metric] = float((np.abs(table.costs(metric, samples) - wanted) / np.maximum(wanted, 1)).max(initial=0))
     return {

@@ -79,7 +79,7 @@ def test_it_finds_the_best_of_all() -> None:
     }
     assert len(every) > 20
     result = found(ofa, {"macs": limit}, cost_table=table, trials=len(every) // 2, population=8, metric=soft)
-    assert result.best.score == max(every.values())
+    assert result.best.score == result.score == max(every.values()) and result.costs == result.best.costs
     assert result.best.costs["macs"] == table.cost("macs", ofa.space.encode(result.choices)) <= limit
     everything = found(ofa, {"macs": limit}, cost_table=table, trials=10_000, population=8, metric=soft)
     assert {ofa.space.encode(s.choices): s.score for s in everything.measured} == every  # each once, and then it ends
@@ -265,6 +265,7 @@ def test_a_depth_that_forward_takes() -> None:
         ({"constraints": {"macs": "few"}}, ConstraintError, "constraints"),
         ({"constraints": {"macs": 20_000}, "input_shape": (3, 6, 6)}, CostError, "cannot be run"),
         ({"data": None}, ElasticError, "data is missing"),
+        ({"data": iter(DATA)}, ElasticError, "data is an iterator"),
         ({"data": []}, ElasticError, "0 batches"),
         ({"data": [], "constraints": {"macs": 20_000}}, ElasticError, "no batches"),
         ({"calibration": []}, ElasticError, "0 batches"),
