@@ -20,7 +20,7 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 fast: .venv/ready           ## unit tests, properties, doctests
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n auto
 
 slow: .venv/ready           ## real NNI experiments, kills, examples
 	$(BIN)/python -m pytest -q -m slow --durations=10

@@ -31,7 +31,7 @@ setup(
     extras_require={
         **EXTRAS,
         "dev": [
-            *("ruff", "mypy", "pytest", "hypothesis", "types-PyYAML", "types-psutil"),
+            *("ruff", "mypy", "pytest", "pytest-xdist", "hypothesis", "types-PyYAML", "types-psutil"),
             *(package for extra in EXTRAS.values() for package in extra),
         ],
     },
