@@ -24,7 +24,7 @@ from torch import nn
 
 from mutators.fixed import extract
 from search_spaces.cost.about import compared
-from search_spaces.cost.example import Example
+from search_spaces.cost.example import Example, shape_of
 from search_spaces.cost.latency import device_of, evaluating, runner, threads_set, wait
 from search_spaces.cost.table import CostError
 from search_spaces.schema import Tokens
@@ -88,9 +88,12 @@ def measured(
     fixed, terms = fixed * scale, [(keys, costs * scale) for keys, costs in terms]
     predicted = np.array(sums[len(designed) :]) * scale
     about = {
+        "model": type(model).__name__,
+        "input_shape": shape_of(input_shape),
         "device": str(device_of(model)),
         "machine": platform.processor() or platform.machine(),
         "threads": thread_count,
+        "torch": torch.__version__,
         "blocks": len(blocks),
         "networks": len(designed),
         "repeats": repeats,

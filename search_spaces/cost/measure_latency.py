@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from mutators import apply_choices
+from mutators.elastic.costs import cost_table, is_elastic
 from search_spaces.cost.about import compared
 from search_spaces.cost.example import Example, shape_of
 from search_spaces.cost.latency import device_of, evaluating, runner, threads_set
@@ -51,6 +52,9 @@ def measure_latency(
     In it the fastest option of each choice is 0 and the fixed part is the network of all those. ``about["latency_ms"]``
     says where it was measured, and under "held_out" how far predictions are from other random architectures.
 
+    Of an elastic network the blocks are timed, with joint terms: see :func:`mutators.elastic.cost_table`; ``rounds``
+    and ``held_out`` do not count then.
+
     Args:
         model: with choices and without a mutator; is copied, and stays as it is.
         input_shape: without the batch, such as (3, 224, 224), for batch 1; or an example.
@@ -71,6 +75,9 @@ def measure_latency(
         raise CostError(f"rounds, repeats >= 1 and held_out >= 2 wanted, got {rounds=}, {repeats=}, {held_out=}.")
     space = checked_space(model)
     others = table.arranged(space) if table is not None else None
+    if is_elastic(model):
+        only = cost_table(model, input_shape, (METRIC,), repeats=repeats, threads=threads, seed=seed, progress=progress)
+        return _merged(others, only, only.about[METRIC])
     network, rng = copy.deepcopy(model), np.random.default_rng(seed)
     total = rounds * max(space.radices) + held_out * repeats
     with threads_set(threads) as thread_count, evaluating(network):
@@ -178,8 +185,8 @@ def _sums(columns: list[FloatArray], visits: TokenArray, times: FloatArray) -> F
 
 def _merged(others: CostTable | None, made: CostTable, about: dict[str, Any]) -> CostTable:
     if others is None:
-        return CostTable(made.space, made.fixed, made.options, {METRIC: about})
-    joint = {metric: terms for metric, terms in others.joint.items() if metric != METRIC}
+        return CostTable(made.space, made.fixed, made.options, {METRIC: about}, made.joint)
+    joint = {metric: terms for metric, terms in others.joint.items() if metric != METRIC} | made.joint
     return CostTable(
         others.space, others.fixed | made.fixed, others.options | made.options, others.about | {METRIC: about}, joint
     )

@@ -27,7 +27,7 @@ from mutators.elastic import (
 )
 from mutators.elastic.exporting import runnable
 from mutators.elastic.records import digest_of
-from search_spaces.cost import CostError, CostTable, count_macs, count_params, measure_cost
+from search_spaces.cost import CostError, CostTable, count_macs, count_params, measure_cost, measure_latency
 from tests.mutators.elastic import models, nets
 from tests.mutators.elastic import shrinking as toy
 
@@ -160,6 +160,17 @@ def test_what_no_layer_tells_is_counted_on_whole_networks() -> None:
     table = cost_table(runnable(OFA(Deep(), RunConfig(elastic_depth=(1, 2, 3)))), (4,))
     assert [table.cost("macs", (token,)) for token in range(3)] == [24, 40, 56]
     assert table.about["check"]["exact"]["macs"]
+
+
+def test_measure_latency_uses_it() -> None:
+    net = toy.Net()
+    counted = cost_table(net, (1, 6, 6), checks=0)
+    both = measure_latency(net, (1, 6, 6), counted, repeats=3)
+    assert set(both.metrics) == {"macs", "params", "latency_ms"} and set(both.joint) == set(both.metrics)
+    assert both.cost("macs", [0] * 7) == counted.cost("macs", [0] * 7)
+    assert both.about["latency_ms"]["blocks"] == 5 and both.about["input_shape"] == [1, 6, 6]
+    alone = measure_latency(net, (1, 6, 6), repeats=3)
+    assert 0 < alone.bounds("latency_ms").low < alone.bounds("latency_ms").high
 
 
 def test_measure_cost_uses_it() -> None:
