@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent.resolve()
-PHASES = 5  # one of kernels, two of widths, two of depths
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="four MNIST-like idx.gz files")
-    parser.add_argument("--limit", type=int, default=12000, help="images to train and validate with")
+    parser.add_argument("--limit", type=int, default=10000, help="images to train and validate with")
     parser.add_argument("--epochs", type=int, default=5, help="of the largest network, before it is shrunk")
-    parser.add_argument("--shrink", type=int, default=1, help="epochs of each of the five phases")
-    parser.add_argument("--trials", type=int, default=40, help="sub-networks that a search measures")
+    parser.add_argument("--shrink", type=int, default=1, help="epochs of a phase; of the last of the five, times three")
+    parser.add_argument("--trials", type=int, default=30, help="sub-networks that a search measures")
     parser.add_argument("--smoke", action="store_true", help="as short as can be")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/ofa"))
     options = parser.parse_args()
@@ -35,11 +34,13 @@ def main() -> None:
     sys.path.insert(0, str(HERE))
     import steps
 
-    total = options.epochs + PHASES * options.shrink
+    total = options.epochs + options.shrink * sum(steps.LENGTHS)
+    rows, alone = [], []
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         largest = pool.submit(steps.largest, folder, total)  # beside the supernet: what it is compared with
-        rows = steps.shrunk(folder, options.epochs, options.shrink, options.trials)
-        alone = [pool.submit(steps.alone, row["choices"], total) for row in rows]
+        for row in steps.shrunk(folder, options.epochs, options.shrink, options.trials):
+            rows.append(row)
+            alone.append(pool.submit(steps.alone, row["choices"], total))
         largest.result()
         cut = [steps.cropped(folder, row["choices"]) for row in rows]
         show(rows, cut, [task.result() for task in alone])

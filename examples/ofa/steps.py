@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +16,32 @@ from mutators.oneshot import TrainConfig, evaluate, train_supernet
 from search_spaces.cost import count_macs, count_params
 
 SHAPE = (1, 28, 28)
+LENGTHS = (1, 1, 1, 1, 3)
+"""Of the phases, against each other."""
+
 BUDGETS = {"small": 0.2, "medium": 0.45, "large": 0.7}
 """Of the way from the smallest sub-network's multiply-adds to the largest's."""
 
 
-def config(epochs: int, lr: float = 0.1) -> TrainConfig:
-    return TrainConfig(epochs=epochs, lr=lr, warmup_epochs=0.2, label_smoothing=0.1, clip_norm=5.0)
+def config(epochs: int) -> TrainConfig:
+    return TrainConfig(epochs=epochs, lr=0.1, warmup_epochs=0.2, label_smoothing=0.1, clip_norm=5.0)
 
 
-def shrunk(folder: Path, epochs: int, shrink: int, trials: int) -> list[dict[str, Any]]:
+def shrunk(folder: Path, epochs: int, shrink: int, trials: int) -> Iterator[dict[str, Any]]:
     """Train the largest network, shrink it phase by phase, search at three budgets, export what is found."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     data, net = images(), build()
     batches = loader(data.train, shuffle=True)
     train(OFA(net, train_full=True), batches, config(epochs), checkpoint=folder / "full")
-    run_config = RunConfig(n_epochs=_bounds(shrink), dynamic_batch_size=(2, 2, 2))
+    run_config = RunConfig(n_epochs=bounds(shrink), dynamic_batch_size=2, reduction="mean")
     ofa = OFA(net, run_config, DistillConfig(lambda_logits=1.0))  # its teacher is the network so far
-    train(ofa, batches, config(shrink, lr=0.05), checkpoint=folder / "shrink")
+    train(ofa, batches, config(shrink), checkpoint=folder / "shrink")
     table = cost_table(net, SHAPE)
-    bounds = table.bounds("macs")
-    rows = []
+    smallest, most, _ = table.bounds("macs")
     for name, share in BUDGETS.items():
-        limit = bounds.low + share * (bounds.high - bounds.low)
         best = ofa.search(
-            {"macs": limit},
+            {"macs": smallest + share * (most - smallest)},
             loader(data.valid, shuffle=False),
             calibration=batches,
             cost_table=table,
@@ -49,16 +52,8 @@ def shrunk(folder: Path, epochs: int, shrink: int, trials: int) -> list[dict[str
         )
         network = ofa.export(best, input_shapes=(1, *SHAPE), calibration=batches)
         save_subnet(folder / name, network, best.choices, factory="net:build")
-        rows.append(
-            {
-                "name": name,
-                "choices": best.choices,
-                "macs": count_macs(network, SHAPE),
-                "params": count_params(network),
-                "accuracy": tested(network),
-            }
-        )
-    return rows
+        costs = {"macs": count_macs(network, SHAPE), "params": count_params(network)}
+        yield {"name": name, "choices": best.choices, **costs, "accuracy": tested(network)}
 
 
 def largest(folder: Path, epochs: int) -> None:
@@ -97,7 +92,7 @@ def tested(network: torch.nn.Module) -> float:
     return right / len(images().test)
 
 
-def _bounds(shrink: int) -> list[list[int]]:
-    """The last epoch of each phase: one of kernels, two of widths, two of depths."""
-    ends = [shrink * (i + 1) - 1 for i in range(5)]
+def bounds(shrink: int) -> list[list[int]]:
+    """The last epoch of each phase: one of kernels, two of widths, two of depths, the last three times as long."""
+    ends = [end - 1 for end in accumulate(shrink * length for length in LENGTHS)]
     return [ends[:1], ends[1:3], ends[3:]]
