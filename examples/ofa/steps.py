@@ -38,10 +38,10 @@ def shrunk(folder: Path, epochs: int, shrink: int, trials: int) -> Iterator[dict
     ofa = OFA(net, run_config, DistillConfig(lambda_logits=1.0))  # its teacher is the network so far
     train(ofa, batches, config(shrink), checkpoint=folder / "shrink")
     table = cost_table(net, SHAPE)
-    smallest, most, _ = table.bounds("macs")
+    ends = table.bounds("macs")
     for name, share in BUDGETS.items():
         best = ofa.search(
-            {"macs": smallest + share * (most - smallest)},
+            {"macs": ends.low + share * (ends.high - ends.low)},
             loader(data.valid, shuffle=False),
             calibration=batches,
             cost_table=table,
