@@ -21,7 +21,7 @@ from data import Data, Split, load
 
 # Settings that every process of the example shares; run.py sets them.
 DATA = os.environ.get("OFA_DATA", "/usr/share/datasets/fashion-mnist")
-LIMIT = int(os.environ.get("OFA_LIMIT", "10000"))
+LIMIT = int(os.environ.get("OFA_LIMIT", "12000"))
 
 BATCH = 64
 KERNELS, RATIOS, DEPTHS = (3, 5), (0.5, 0.75, 1.0), (1, 2, 3)

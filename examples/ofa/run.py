@@ -18,7 +18,7 @@ HERE = Path(__file__).parent.resolve()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="four MNIST-like idx.gz files")
-    parser.add_argument("--limit", type=int, default=10000, help="images to train and validate with")
+    parser.add_argument("--limit", type=int, default=12000, help="images to train and validate with")
     parser.add_argument("--epochs", type=int, default=5, help="of the largest network, before it is shrunk")
     parser.add_argument("--shrink", type=int, default=1, help="epochs of a phase; of the last of the five, times three")
     parser.add_argument("--trials", type=int, default=30, help="sub-networks that a search measures")
