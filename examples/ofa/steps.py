@@ -72,7 +72,7 @@ def cropped(folder: Path, choices: dict[str, Any]) -> float:
     net = build()
     net.load_state_dict(torch.load(folder / "largest.pt", weights_only=True))
     data = images()
-    found = evaluate(net, choices, loader(data.test, shuffle=False), loader(data.train, shuffle=True))
+    found = evaluate(net, choices, loader(data.test, shuffle=False), loader(data.train, shuffle=True), batches=None)
     return float(found["default"])
 
 

@@ -134,7 +134,7 @@ def test_gmp(tmp_path: Path) -> None:
 def test_once_for_all(tmp_path: Path) -> None:
     out = tmp_path / "out"
     said = run(str(EXAMPLES / "ofa" / "run.py"), "--smoke", "-o", str(out), cwd=tmp_path, home=tmp_path)
-    rows = re.findall(r"^ +(small|medium|large) +([\d,]+) +([\d,]+) +(0\.\d+) (0\.\d+) +(0\.\d+)", said, re.M)
+    rows = re.findall(r"^ +(small|medium|large) +([\d,]+) +([\d,]+) +(0\.\d+) +(0\.\d+) +(0\.\d+)", said, re.M)
     assert [row[0] for row in rows] == ["small", "medium", "large"]
     macs = [int(row[1].replace(",", "")) for row in rows]
     assert macs == sorted(set(macs))
