@@ -50,10 +50,10 @@ def plain() -> nn.Module:
     return nn.Sequential(
         OrderedDict(
             stem=nn.Sequential(nn.Conv2d(1, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
-            stage1=nn.Sequential(Block(16, 24, 1), Block(24, 24, 1), Block(24, 24, 1)),
-            stage2=nn.Sequential(Block(24, 40, 2), Block(40, 40, 1), Block(40, 40, 1)),
+            stage1=nn.Sequential(Block(16, 16, 1), Block(16, 16, 1), Block(16, 16, 1)),
+            stage2=nn.Sequential(Block(16, 32, 2), Block(32, 32, 1), Block(32, 32, 1)),
             pool=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-            head=nn.Linear(40, 10),
+            head=nn.Linear(32, 10),
         )
     )
 
