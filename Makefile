@@ -23,7 +23,7 @@ fast: .venv/ready           ## unit tests, properties, doctests
 	$(BIN)/python -m pytest -q -m "not slow" -n auto
 
 slow: .venv/ready           ## real NNI experiments, kills, examples
-	$(BIN)/python -m pytest -q -m slow --durations=20 -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -m slow --durations=10
 
 .venv/ready: setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
