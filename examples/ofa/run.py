@@ -48,11 +48,11 @@ def main() -> None:
 
 
 def show(rows: list[dict[str, Any]], cut: list[float], trained: list[float]) -> None:
-    print(f"\n{'network':>10} {'macs':>10} {'params':>8}  {'shrunk':>7} {'alone':>7} {'cropped':>8}   test accuracy")
+    heads = f"{'network':>10} {'limit':>10} {'macs':>10} {'params':>8}"
+    print(f"\n{heads}  {'shrunk':>7} {'alone':>7} {'cropped':>8}   test accuracy")
     for row, crop, alone in zip(rows, cut, trained, strict=True):
-        print(
-            f"{row['name']:>10} {row['macs']:>10,} {row['params']:>8,}  {row['accuracy']:7.4f} {alone:7.4f} {crop:8.4f}"
-        )
+        costs = f"{row['limit']:>10,} {row['macs']:>10,} {row['params']:>8,}"
+        print(f"{row['name']:>10} {costs}  {row['accuracy']:7.4f} {alone:7.4f} {crop:8.4f}")
     loss = [alone - row["accuracy"] for row, alone in zip(rows, trained, strict=True)]
     gain = [row["accuracy"] - crop for row, crop in zip(rows, cut, strict=True)]
     for what, points, end in (

@@ -40,8 +40,9 @@ def shrunk(folder: Path, epochs: int, shrink: int, trials: int) -> Iterator[dict
     table = cost_table(net, SHAPE)
     ends = table.bounds("macs")
     for name, share in BUDGETS.items():
+        limit = int(ends.low + share * (ends.high - ends.low))
         best = ofa.search(
-            {"macs": ends.low + share * (ends.high - ends.low)},
+            {"macs": limit},
             loader(data.valid, shuffle=False),
             calibration=batches,
             cost_table=table,
@@ -53,7 +54,7 @@ def shrunk(folder: Path, epochs: int, shrink: int, trials: int) -> Iterator[dict
         network = ofa.export(best, input_shapes=(1, *SHAPE), calibration=batches)
         save_subnet(folder / name, network, best.choices, factory="net:build")
         costs = {"macs": count_macs(network, SHAPE), "params": count_params(network)}
-        yield {"name": name, "choices": best.choices, **costs, "accuracy": tested(network)}
+        yield {"name": name, "limit": limit, "choices": best.choices, **costs, "accuracy": tested(network)}
 
 
 def largest(folder: Path, epochs: int) -> None:
