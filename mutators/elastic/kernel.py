@@ -7,6 +7,7 @@ channels share a layer's matrices. Differs: growing a layer's kernel is a matter
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -66,8 +67,15 @@ def transformed(layer: nn.Module, weight: torch.Tensor, sizes: Sequence[int], si
     for larger, smaller in pairwise(sorted((s for s in sizes if size <= s <= largest), reverse=True)):
         matrix = layer._parameters[matrix_name(larger, smaller)]
         assert matrix is not None
-        step = grown(matrix.view(-1, smaller, smaller), larger).view(smaller**2, larger**2)  # its zeros are the crop
-        whole = step if whole is None else step @ whole
+        crop = _crop(larger, smaller, weight.dtype, weight.device)
+        whole = matrix @ (crop if whole is None else crop @ whole)
     if whole is None:
         return weight
     return F.linear(weight.reshape(-1, largest**2), whole).view(*weight.shape[:-2], size, size)
+
+
+@functools.cache
+def _crop(larger: int, smaller: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """(smaller**2, larger**2): what a flat filter is multiplied by to become its centre. A constant, made once."""
+    eye = torch.eye(larger**2, dtype=dtype, device=device).view(larger**2, larger, larger)
+    return centre(eye, smaller).reshape(larger**2, smaller**2).t().contiguous()

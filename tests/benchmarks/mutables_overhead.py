@@ -1,6 +1,6 @@
 """What choices cost at run time: a training step of a model with 20 LayerChoices against the extracted plain model.
 
-Run: python tests/benchmarks/mutables_overhead.py            (about a minute)
+Run: python -m tests.benchmarks.mutables_overhead            (about a minute)
 Prints the median over interleaved pairs of the ratio of two steps' times, and the same for the plain model against a
 copy of itself, which is the noise to compare with.
 """
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import copy
-import statistics
-import time
+from functools import partial
 
 import torch
 from torch import nn
 
 from mutators import LayerChoice, Mutator, apply_choices, extract, search_space_of
 from search_spaces import Space
+from tests.benchmarks.pairs import compare
 
 
 def model(channels: int) -> nn.Sequential:
@@ -35,24 +35,9 @@ class Middle(Mutator):
     sample_final = sample_search
 
 
-def step(network: nn.Module, x: torch.Tensor) -> float:
-    """Seconds of one forward and backward pass."""
-    started = time.perf_counter()
+def step(network: nn.Module, x: torch.Tensor) -> None:
+    """One forward and backward pass."""
     network(x).square().mean().backward()
-    return time.perf_counter() - started
-
-
-def compare(a: nn.Module, b: nn.Module, x: torch.Tensor, pairs: int) -> tuple[float, float]:
-    """Return the median ratio a/b over interleaved pairs, and the median step of b in ms."""
-    for network in (a, b, a, b):
-        step(network, x)
-    ratios, steps = [], []
-    for pair in range(pairs):
-        first, second = (a, b) if pair % 2 else (b, a)
-        times = {id(first): step(first, x), id(second): step(second, x)}
-        ratios.append(times[id(a)] / times[id(b)])
-        steps.append(times[id(b)])
-    return statistics.median(ratios), 1000 * statistics.median(steps)
 
 
 def main() -> None:
@@ -73,7 +58,7 @@ def main() -> None:
 
     rows = [("plain / plain", copy.deepcopy(plain)), ("choices applied / plain", chosen), ("mutator / plain", steered)]
     for name, network in rows:
-        ratio, milliseconds = compare(network, plain, x, options.pairs)
+        ratio, milliseconds = compare(partial(step, network, x), partial(step, plain, x), options.pairs)
         print(f"{name:24} median of {options.pairs} pairs {ratio:.4f}   (step of {milliseconds:.0f} ms)")
 
 

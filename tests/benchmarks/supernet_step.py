@@ -1,6 +1,6 @@
 """What a supernet costs: its training step against the same step of the extracted plain network.
 
-Run: python tests/benchmarks/supernet_step.py            (a few minutes)
+Run: python -m tests.benchmarks.supernet_step            (a few minutes)
 A step is: draw the path, set it, forward, backward, optimizer. The plain network has the same path's weights, and its
 step is forward, backward, optimizer, with a zero_grad. Prints the median ratio over interleaved pairs, for the path
 that ``train_supernet`` sets and for a bound mutator, beside plain against a copy of itself, which is the noise.
@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import statistics
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -25,21 +22,19 @@ from mutators.oneshot.optim import make_optimizer
 from mutators.oneshot.run import Run
 from mutators.oneshot.switch import Switch
 from search_spaces import Tokens, build
+from tests.benchmarks.pairs import Step, compare
 
 CONFIG = TrainConfig(epochs=1, lr=1e-4, schedule="constant", steps_per_epoch=10**6)
-Step = Callable[[], float]
 
 
 def plain_step(network: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Step:
     """Forward, backward and optimizer as one writes them without this library."""
     optimizer = make_optimizer(network, CONFIG)
 
-    def step() -> float:
-        started = time.perf_counter()
+    def step() -> None:
         optimizer.zero_grad()
         F.cross_entropy(network(batch[0]), batch[1]).backward()
         optimizer.step()
-        return time.perf_counter() - started
 
     return step
 
@@ -61,32 +56,13 @@ def supernet_step(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], toke
         }
         original = steered.sample_search
         steered.sample_search = lambda: (original(), masks)[1]  # type: ignore[method-assign]
-    loss = _loss
-    run = Run(net, [batch], CONFIG, loss, paths if steered is None else None, steered, None, torch.device("cpu"))
+    run = Run(net, [batch], CONFIG, _loss, paths if steered is None else None, steered, None, torch.device("cpu"))
 
-    def step() -> float:
-        started = time.perf_counter()
-        run.train_on(batch)
-        return time.perf_counter() - started
-
-    return step
+    return lambda: run.train_on(batch)
 
 
 def _loss(network: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     return F.cross_entropy(network(batch[0]), batch[1])
-
-
-def compare(a: Step, b: Step, pairs: int) -> tuple[float, float]:
-    """Return the median ratio a/b over interleaved pairs, and the median step of b in ms."""
-    for step in (a, b, a, b):
-        step()
-    ratios, steps = [], []
-    for pair in range(pairs):
-        first, second = (a, b) if pair % 2 else (b, a)
-        times = {id(first): first(), id(second): second()}
-        ratios.append(times[id(a)] / times[id(b)])
-        steps.append(times[id(b)])
-    return statistics.median(ratios), 1000 * statistics.median(steps)
 
 
 def main() -> None:

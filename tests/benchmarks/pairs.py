@@ -1,0 +1,35 @@
+"""Times steps side by side, so that what disturbs the machine disturbs all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+Step = Callable[[], object]
+WARM_UP = 2
+
+
+def interleaved(steps: Sequence[Step], rounds: int) -> list[list[float]]:
+    """Return the seconds of each step in each of so many rounds, (steps, rounds); every round begins with another."""
+    for step in [*steps] * WARM_UP:
+        step()
+    seconds: list[list[float]] = [[] for _ in steps]
+    for round_ in range(rounds):
+        for i in range(len(steps)):
+            at = (round_ + i) % len(steps)
+            started = time.perf_counter()
+            steps[at]()
+            seconds[at].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratios(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    """Of each pair."""
+    return [x / y for x, y in zip(a, b, strict=True)]
+
+
+def compare(a: Step, b: Step, pairs: int) -> tuple[float, float]:
+    """Return the median ratio a/b over interleaved pairs, and the median step of b in ms."""
+    first, second = interleaved((a, b), pairs)
+    return statistics.median(ratios(first, second)), 1000 * statistics.median(second)
