@@ -18,15 +18,15 @@ HERE = Path(__file__).parent.resolve()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="four MNIST-like idx.gz files")
-    parser.add_argument("--limit", type=int, default=12000, help="images to train and validate with")
-    parser.add_argument("--epochs", type=int, default=5, help="of the largest network, before it is shrunk")
-    parser.add_argument("--shrink", type=int, default=1, help="epochs of a phase; of the last of the five, times three")
+    parser.add_argument("--limit", type=int, default=6000, help="images to train and validate with")
+    parser.add_argument("--epochs", type=int, default=10, help="of the largest network, before it is shrunk")
+    parser.add_argument("--shrink", type=int, default=2, help="epochs of a phase; of the last of the five, times three")
     parser.add_argument("--trials", type=int, default=30, help="sub-networks that a search measures")
     parser.add_argument("--smoke", action="store_true", help="as short as can be")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/ofa"))
     options = parser.parse_args()
     if options.smoke:
-        options.limit, options.epochs, options.trials = 1500, 1, 4
+        options.limit, options.epochs, options.shrink, options.trials = 1500, 1, 1, 4
     os.environ |= {"OFA_DATA": options.data, "OFA_LIMIT": str(options.limit)}
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     started, folder = time.monotonic(), options.output.resolve()

@@ -23,8 +23,8 @@ BUDGETS = {"small": 0.2, "medium": 0.45, "large": 0.7}
 """Of the way from the smallest sub-network's multiply-adds to the largest's."""
 
 
-def config(epochs: int) -> TrainConfig:
-    return TrainConfig(epochs=epochs, lr=0.1, warmup_epochs=0.2, label_smoothing=0.1, clip_norm=5.0)
+def config(epochs: int, schedule: str = "cosine") -> TrainConfig:
+    return TrainConfig(epochs=epochs, lr=0.1, schedule=schedule, warmup_epochs=0.2, label_smoothing=0.1, clip_norm=5.0)
 
 
 def shrunk(folder: Path, epochs: int, shrink: int, trials: int) -> Iterator[dict[str, Any]]:
@@ -36,7 +36,11 @@ def shrunk(folder: Path, epochs: int, shrink: int, trials: int) -> Iterator[dict
     train(OFA(net, train_full=True), batches, config(epochs), checkpoint=folder / "full")
     run_config = RunConfig(n_epochs=bounds(shrink), dynamic_batch_size=2, reduction="mean")
     ofa = OFA(net, run_config, DistillConfig(lambda_logits=1.0))  # its teacher is the network so far
-    train(ofa, batches, config(shrink), checkpoint=folder / "shrink")
+    assert ofa.schedule is not None
+    *before, last = [phase.name for phase in ofa.schedule.phases]
+    # The learning rate falls once, at the end: what a phase would settle into, the next one stirs up again.
+    configs = {**dict.fromkeys(before, config(shrink, "constant")), last: config(shrink)}
+    train(ofa, batches, configs, checkpoint=folder / "shrink")
     table = cost_table(net, SHAPE)
     ends = table.bounds("macs")
     for name, share in BUDGETS.items():
@@ -81,7 +85,7 @@ def alone(choices: dict[str, Any], epochs: int) -> float:
     """Accuracy of the same network, trained by itself from scratch, for as many epochs as the supernet."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    network = extract(build(), choices)
+    network = extract(build(), choices).to(memory_format=torch.channels_last)
     train_supernet(network, loader(images().train, shuffle=True), config(epochs), progress=False)
     return tested(network)
 
