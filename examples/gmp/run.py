@@ -141,14 +141,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="four MNIST-like idx.gz files")
     parser.add_argument("--limit", type=int, default=8000, help="images to train and validate with")
-    parser.add_argument("--epochs", type=int, default=5, help="before the pruning, and as many with it")
+    parser.add_argument("--epochs", type=int, default=12, help="of the training in which weights are pruned")
+    parser.add_argument("--before", type=int, default=5, help="epochs of the dense training, where there is no winner")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--winner", type=Path, metavar="DIR", help="of the SPOS example, such as runs/spos/best")
     parser.add_argument("--smoke", action="store_true", help="as short as can be")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/gmp"))
     options = parser.parse_args()
     if options.smoke:
-        options.limit, options.epochs, options.seeds = 800, 2, 1
+        options.limit, options.before, options.epochs, options.seeds = 800, 2, 2, 1
 
     started, folder = time.monotonic(), options.output.resolve()
     settings = {"SPOS_DATA": options.data, "SPOS_LIMIT": options.limit, "GMP_EPOCHS": options.epochs}
@@ -156,7 +157,7 @@ def main() -> None:
     seeds = list(range(options.seeds))
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         winner = None if options.winner is None else options.winner.resolve()
-        first = partial(train_dense, folder=folder, epochs=options.epochs, winner=winner)
+        first = partial(train_dense, folder=folder, epochs=options.before, winner=winner)
         print("accuracy before: " + ", ".join(f"{accuracy:.4f}" for accuracy in pool.map(first, seeds)), flush=True)
         found = {}
         for late in (False, True):
