@@ -19,7 +19,7 @@ from torch import nn
 
 from mutators import load_subnet, save_subnet
 from mutators.oneshot import OneShotError, TrainConfig, train_supernet
-from mutators.pruning import GMPUnstructuredPruner, UnstructuredPruner, iterations, sparsity_report
+from mutators.pruning import GMPUnstructuredPruner, PruningError, UnstructuredPruner, iterations, sparsity_report
 from mutators.subnet import ARCH, WEIGHTS
 from nas_tuners.commands import CommandError
 from nas_tuners.commands.model import built, look_in_current_folder
@@ -150,7 +150,7 @@ def _prune_in_training(network: nn.Module, plan: Plan, train: str, folder: Path,
     _begin(output / JOB, job)
     try:
         train_supernet(network, **training, pruner=pruner, checkpoint=output / CHECKPOINT)
-    except OneShotError:
+    except (OneShotError, PruningError):  # they say themselves what to do
         raise
     except Exception as error:  # of the author's data or loss
         raise CommandError(f"the training by {train} failed: {reason_of(error)}") from error

@@ -249,7 +249,10 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     assert not (folder / "out").exists()
 
 
-@pytest.mark.parametrize(("name", "said"), [("diverges", "the loss is nan"), ("wrong_data", "the training by")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("diverges", "nas: weights cannot be ranked, the training has diverged"), ("wrong_data", "the training by")],
+)
 def test_a_training_that_fails(nas: Nas, folder: Path, name: str, said: str) -> None:
     found = nas(*words(*train(name)), cwd=folder, code=1)
     assert said in found and not (folder / "out" / "arch.json").exists()
