@@ -8,11 +8,16 @@ with the same names, and the masks are known to the hooks only:
 * checkpoints: same keys, no mask among them, and the zeros in place, also right after ``optimizer.step()``.
 * optimizers: hold the same parameters; momentum moves pruned weights until the next forward, which zeroes them again.
 * ``torch.compile``: the hooks are compiled too and break no graph (``fullgraph=True`` works); masks change in place, so
-  that new ones compile nothing anew.
+  that new ones compile nothing anew. Code that is compiled already knows nothing of hooks that come later: what
+  ``torch.compile(model)`` returned is hooked itself, if it is what the pruner was given.
 * AMP: parameters are zero before autocast rounds them.
 * DDP and the like: hooks run in the wrapped model's forward; equal weights give equal masks in each process.
 * autograd: weights are written without counting as a change, so several forwards before a backward are fine.
-* copies (``copy.deepcopy``): keep what they have pruned, each with masks of its own.
+* copies (``copy.deepcopy``): keep what was pruned when they were made, each with masks of its own. Not so averages of
+  weights (``AveragedModel``), whose masks are from before the training: they are as dense as what they average. Give
+  the average a pruner of its own, with the masks of the first:
+  ``UnstructuredPruner(average).load_state_dict(pruner.state_dict())``.
+* export (``torch.export``, ``torch.jit``, ONNX): sees the hooks as part of the model and fails: ``remove()`` first.
 
 A mask is an integer of the weight's width, all bits or none, and is applied by a bitwise and: what is not kept is +0
 whatever it was, infinite or NaN too, at the cost of a multiplication by a float (a quarter of one by a bool).
@@ -20,15 +25,20 @@ whatever it was, infinite or NaN too, at the cost of a multiplication by a float
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+from mutators.pruning.bits import integer_as_wide_as
+
+Rule = Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]]
+"""(weights by name) -> what is kept of them, as bool tensors."""
 
 
 class Masking:
@@ -37,13 +47,20 @@ class Masking:
     Args:
         model: not wrapped.
         names: of parameters, as ``model.named_parameters()`` gives them.
+        compiled: what ``torch.compile(model)`` returned, if that is what will be called.
     """
 
-    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module, names: Sequence[str], compiled: Sequence[nn.Module] = ()) -> None:
         self._places = {name: _place(model, name) for name in names}
         self._bits = {name: _all_bits(weight) for name, weight in self.weights().items()}
+        self._rule: Rule | None = None  # that masks are yet to be taken by
         self._in_forward = False  # of the whole model, which has zeroed everything: its layers need not
+        self._frame: FrameType | None = None  # of that forward
+        self.removed = False
         self._handles = list(self._hook(model))
+        self._outer_handles = [
+            wrapper.register_forward_pre_hook(self._before_compiled, prepend=True) for wrapper in compiled
+        ]
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The parameters as they are, by name."""
@@ -51,10 +68,20 @@ class Masking:
 
     def masks(self) -> dict[str, torch.Tensor]:
         """What is kept, by name, as new bool tensors."""
+        self._settle()
         return {name: bits != 0 for name, bits in self._bits.items()}
+
+    def take_from_weights(self, rule: Rule) -> None:
+        """Prune what ``rule`` says of the weights as they are when masks are first needed, so that they may come later.
+
+        That is at the first forward, of the model or of a layer, or when masks are read, closed or removed. A copy
+        made before that takes its own, from its own weights.
+        """
+        self._rule = rule
 
     def close(self, keep: Mapping[str, torch.Tensor]) -> None:
         """Prune what is not kept, beside what is pruned already."""
+        self._settle()
         for name, mask in keep.items():
             bits = self._bits[name]
             bits.bitwise_and_(mask.to(bits.device, bits.dtype).neg_())
@@ -62,26 +89,44 @@ class Masking:
 
     def replace(self, keep: Mapping[str, torch.Tensor]) -> None:
         """Prune what is not kept, and nothing else."""
+        self._rule = None
         for bits in self._bits.values():
             bits.fill_(-1)
         self.close(keep)
 
     def zero(self, names: Sequence[str] | None = None) -> None:
         """Set what is pruned to zero, in all parameters or in those named."""
+        self._settle()
+        self.zero_as_known(names)
+
+    def zero_as_known(self, names: Sequence[str] | None = None) -> None:
+        """The same, but masks that are yet to be taken from the weights stay so, and open: weights may still come."""
         for name in self._places if names is None else names:
             module, attribute = self._places[name]
             weight: Any = module._parameters[attribute]
             bits = self._bits[name]
             if bits.device != weight.device or bits.itemsize != weight.itemsize:  # the model was moved or cast
-                bits = self._bits[name] = bits.to(weight.device, _INTEGERS[weight.itemsize])
+                bits = self._bits[name] = _as_wide_as(weight, bits)
             weight.data.view(bits.dtype).bitwise_and_(bits)
 
     def remove(self) -> None:
         """Zero a last time and leave the model without hooks."""
-        self.zero()
-        for handle in self._handles:
+        if not self.removed:
+            self.zero()
+        for handle in (*self._handles, *self._outer_handles):
             handle.remove()
         self._handles.clear()
+        self._outer_handles.clear()
+        self.removed = True
+
+    def _settle(self) -> None:
+        """Take the masks from the weights, if that is yet to be done."""
+        if self._rule is not None:
+            self.replace(self._rule(self.weights()))
+
+    # What torch.compiler.assume_constant_result does, without the seconds that importing the compiler takes: masks are
+    # taken while a graph is traced, at whose first run they are there, and are no part of it.
+    _settle._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _hook(self, model: nn.Module) -> list[RemovableHandle]:
         """Hook each module that has a masked parameter below it: any of them may be called or saved alone."""
@@ -96,24 +141,58 @@ class Masking:
         handles.append(model.register_forward_hook(self._after_model, always_call=True))
         return handles
 
+    def _before_compiled(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.zero()
+
     def _before_model(self, names: Sequence[str], module: nn.Module, args: tuple[Any, ...]) -> None:
         self.zero(names)
         self._in_forward = True
+        if not torch.compiler.is_compiling():
+            self._frame = sys._getframe(1)
 
     def _after_model(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self._in_forward = False
+        if not torch.compiler.is_compiling():
+            self._frame = None
 
     def _before_layer(self, names: Sequence[str], module: nn.Module, args: tuple[Any, ...]) -> None:
-        if not self._in_forward:
+        if not self._model_runs():
             self.zero(names)
 
+    def _model_runs(self) -> bool:
+        """Whether the forward of the whole model is still on the stack: KeyboardInterrupt ends it without its hooks."""
+        if not self._in_forward or torch.compiler.is_compiling():
+            return self._in_forward
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame is not self._frame:
+            frame = frame.f_back
+        return frame is not None
+
     def _before_saving(self, names: Sequence[str], *_: Any) -> None:
-        self.zero(names)
+        self.zero_as_known(names)
 
     def __getstate__(self) -> dict[str, Any]:
         """Zero before ``torch.save(model)`` writes tensors, which it does last."""
-        self.zero()
-        return {**self.__dict__, "_handles": []}
+        self.zero_as_known()
+        return {**self.__dict__, "_frame": None, "_in_forward": False, "_outer_handles": []}
+
+
+def zero_pruned(model: nn.Module) -> None:
+    """Set to zero what pruners of this model, or of parts of it, have pruned, as a forward and a save would."""
+    hooks = [hook for module in model.modules() for hook in module._forward_pre_hooks.values()]
+    for masking in {id(found): found for found in map(_masking_of, hooks) if found is not None}.values():
+        masking.zero_as_known()
+
+
+def has_other_hooks(module: nn.Module) -> bool:
+    """Whether a call of the module does more than its ``forward``, by hooks that are not of a :class:`Masking`."""
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    return any(_masking_of(hook) is None for hook in hooks)
+
+
+def _masking_of(hook: Any) -> Masking | None:
+    owner = getattr(getattr(hook, "func", hook), "__self__", None)
+    return owner if isinstance(owner, Masking) else None
 
 
 def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
@@ -122,4 +201,10 @@ def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _all_bits(weight: torch.Tensor) -> torch.Tensor:
-    return torch.full_like(weight, -1, dtype=_INTEGERS[weight.itemsize], requires_grad=False)
+    with torch.inference_mode(False):  # or else it could not change outside of it
+        return torch.full_like(weight, -1, dtype=integer_as_wide_as(weight), requires_grad=False)
+
+
+def _as_wide_as(weight: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode(False):  # as above: the forward that notices a cast may be one within it
+        return bits.to(weight.device, integer_as_wide_as(weight))

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mutators.pruning.bits import integer_as_wide_as
 from mutators.pruning.errors import PruningError
 
 _PARTS = ("bits", "values", "shape")
 _ENTRY = 600  # bytes that a file spends on the two tensors more
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -57,7 +57,7 @@ def _kept(tensor: Tensor) -> Tensor | None:
     """Which elements are not +0.0, (N,) of bool; None if it does not pay."""
     if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.numel() == 0:
         return None
-    kept = tensor.detach().contiguous().view(_INTEGERS[tensor.itemsize]).flatten() != 0
+    kept = tensor.detach().contiguous().view(integer_as_wide_as(tensor)).flatten() != 0
     packed = int(kept.sum()) * tensor.itemsize + kept.numel() // 8 + _ENTRY
     return kept if packed < kept.numel() * tensor.itemsize else None
 

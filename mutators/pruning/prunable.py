@@ -1,7 +1,19 @@
 """Which parameters are pruned: weights of two or more dimensions, or 1x1 convolutions only, or what a function leaves.
 
+Left alone in every case, of whatever dimensions:
+
+* biases: "bias" is the parameter's name or, between underscores, a part of it;
+* norms: torch's, and modules with "Norm" in the name of their class, unless they are linear layers or convolutions
+  (of normed weights, say);
+* magnitudes of ``weight_norm``: a zero there would prune a whole row.
+
+A 1x1 convolution's weight is (C_out, C_in / groups, 1, 1), and its owner a convolution by its class or by the class's
+name. The model itself may own such weights too, and use them functionally, unless they are (1, C, 1, 1): a factor for
+each channel, as are those of other owners.
+
 Differs: biases and norms are left alone in every case, PaddleSlim's skip function has to name them; parameters that
-the model itself owns count, PaddleSlim misses them; a skip function speaks names of parameters, not of tensors.
+the model itself owns count, PaddleSlim misses them; only convolutions have 1x1 weights, PaddleSlim goes by the shape
+alone; a skip function speaks names of parameters, not of tensors.
 """
 
 from __future__ import annotations
@@ -12,7 +24,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.weight_norm import WeightNorm
+from torch.optim.swa_utils import AveragedModel
 
 SkipParams = Callable[[nn.Module], Iterable[str]]
 
@@ -22,24 +40,48 @@ NORMS = (
     nn.GroupNorm,
     nn.RMSNorm,
 )
+NO_NORMS = (nn.Linear, nn.Bilinear, nn.Embedding, _ConvNd)
+"""Whatever their classes' names say."""
 CONV1X1 = ("conv1x1_only", "exclude_conv1x1", "include_conv1x1_only")
 """All spellings of "only 1x1 convolutions": PaddleSlim's, and two of older documentation."""
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside ``torch.compile``, data parallelism and averaged models: names have no prefix of theirs."""
+def unwrapped(model: nn.Module) -> list[nn.Module]:
+    """The wrappers, outermost first, and the model that they wrap: names of parameters have no prefix of theirs."""
+    found = [model]
     while True:
-        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
+        if is_compiled(model):
             model = model._orig_mod  # type: ignore[assignment]
-        elif list(model._modules) == ["module"] and not model._parameters:
-            model = model._modules["module"]  # type: ignore[assignment]
+        elif isinstance(model, (DataParallel, DistributedDataParallel, AveragedModel)):
+            model = model.module
         else:
-            return model
+            return found
+        found.append(model)
 
 
-def is_conv1x1(module: nn.Module, weight: torch.Tensor) -> bool:
-    """Whether this is the weight (C_out, C_in / groups, 1, 1) of a convolution."""
-    return isinstance(module, nn.Conv2d) and weight.dim() == 4 and weight.shape[2:] == (1, 1)
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside ``torch.compile``, data parallelism and averaged models."""
+    return unwrapped(model)[-1]
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether ``torch.compile(...)`` returned this; without importing the compiler, which takes seconds."""
+    return isinstance(getattr(model, "_orig_mod", None), nn.Module)
+
+
+def is_conv1x1(model: nn.Module, module: nn.Module, weight: torch.Tensor) -> bool:
+    """Whether this is the weight (C_out, C_in / groups, 1, 1) of a convolution.
+
+    Args:
+        model: not wrapped.
+        module: that owns the weight.
+        weight: in question.
+    """
+    if weight.dim() != 4 or weight.shape[2:] != (1, 1):
+        return False
+    if module is model and not isinstance(module, _ConvNd):
+        return weight.shape[0] > 1
+    return isinstance(module, _ConvNd) or "conv" in type(module).__name__.lower()
 
 
 def weights(model: nn.Module) -> dict[str, tuple[nn.Module, nn.Parameter]]:
@@ -48,7 +90,7 @@ def weights(model: nn.Module) -> dict[str, tuple[nn.Module, nn.Parameter]]:
     seen: set[int] = set()
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(prefix=path, recurse=False):
-            if id(parameter) not in seen and not isinstance(module, NORMS) and _can_be_pruned(parameter):
+            if id(parameter) not in seen and _is_weight(module, name) and _can_be_pruned(parameter):
                 found[name] = (module, parameter)
             seen.add(id(parameter))
     return found
@@ -61,7 +103,7 @@ def choose(model: nn.Module, conv1x1_only: bool, skip: SkipParams | None) -> tup
         return [], [f"parameters have no shape yet: {lazy}: run one forward pass first"]
     candidates = weights(model)
     if skip is None:
-        names = [name for name, (m, p) in candidates.items() if not conv1x1_only or is_conv1x1(m, p)]
+        names = [name for name, (m, p) in candidates.items() if not conv1x1_only or is_conv1x1(model, m, p)]
         return names, [] if names else [_nothing_left(conv1x1_only)]
     if not callable(skip):
         return [], [f"skip_params_func is a {type(skip).__name__}, wanted a function of the model"]
@@ -70,6 +112,20 @@ def choose(model: nn.Module, conv1x1_only: bool, skip: SkipParams | None) -> tup
     if not names and not problems:
         problems = ["skip_params_func leaves no weight to prune: let it name fewer parameters"]
     return names, problems
+
+
+def _is_weight(module: nn.Module, name: str) -> bool:
+    """Whether a parameter, by its whole name, is neither a bias nor of a norm, nor the magnitude of other weights."""
+    *path, own = name.split(".")
+    if isinstance(module, ParametrizationList):  # at PATH.parametrizations.NAME, of what the model knows as PATH.NAME
+        return "bias" not in path[-1].split("_") and not (own == "original0" and isinstance(module[0], _WeightNorm))
+    if any(isinstance(hook, WeightNorm) and own == f"{hook.name}_g" for hook in module._forward_pre_hooks.values()):
+        return False
+    return "bias" not in own.split("_") and not _is_norm(module)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, NORMS) or ("Norm" in type(module).__name__ and not isinstance(module, NO_NORMS))
 
 
 def _can_be_pruned(parameter: nn.Parameter) -> bool:

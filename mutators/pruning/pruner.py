@@ -11,30 +11,33 @@ masks are in the pruner's state, not in the model's; resuming goes on within a p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from mutators.pruning import report
 from mutators.pruning.errors import PruningError
 from mutators.pruning.masking import Masking
-from mutators.pruning.prunable import CONV1X1, SkipParams, choose, unwrap
+from mutators.pruning.prunable import CONV1X1, SkipParams, choose, is_compiled, unwrap, unwrapped
 from mutators.pruning.ranking import Ranking, kth_smallest
-from mutators.pruning.schedule import ratio_problems, read_schedule, schedule_problems
+from mutators.pruning.schedule import plain, ratio_problems, read_schedule, schedule_problems
 from search_spaces.domains import is_int
 
 
 class UnstructuredPruner:
     """Prunes to a ratio, or below a threshold, at each ``step()``; the zeros then stay whatever the training does.
 
+    Export (``torch.export``, ``torch.jit``, ONNX) after :meth:`remove`, which leaves an ordinary model with the zeros.
+
     Args:
-        model: is changed in place: its smallest weights become zero. May be wrapped (compiled, data parallel).
+        model: is changed in place: its smallest weights become zero. May be wrapped: compiled, data parallel, averaged.
         mode: "ratio" or "threshold".
         threshold: magnitude below which weights are pruned, in mode "threshold".
         ratio: share of the weights to prune, in [0, 1), in mode "ratio". May be assigned anew; never reopens anything.
-        prune_params_type: "conv1x1_only", or None: all weights of two or more dimensions but those of norms.
+        prune_params_type: "conv1x1_only", or None: all weights of two or more dimensions; never biases and norms.
+            See :mod:`mutators.pruning.prunable`.
         skip_params_func: (model) -> names of the parameters not to prune; takes precedence over ``prune_params_type``.
         local_sparsity: prune each tensor to the ratio, not all together.
         sparse_block: (m, n): prune m x n blocks of the first two dimensions as a whole.
@@ -67,11 +70,10 @@ class UnstructuredPruner:
         paddle_compatible: bool = False,
     ) -> None:
         compatible = paddle_compatible or not exact
-        ranking = Ranking(
-            mode=mode, threshold=threshold, local=local_sparsity, block=_pair(sparse_block), compatible=compatible
-        )
+        threshold, block = plain(threshold), _pair(sparse_block)
+        ranking = Ranking(mode=mode, threshold=threshold, local=local_sparsity, block=block, compatible=compatible)
         self._start(model, ranking, (prune_params_type, skip_params_type), skip_params_func, ratio_problems(ratio))
-        self.ratio = ratio
+        self.ratio = plain(ratio)
 
     def _start(
         self,
@@ -82,13 +84,16 @@ class UnstructuredPruner:
         problems: list[str],
     ) -> None:
         """Check everything; then hook the model."""
-        model = unwrap(model)
         problems = [*problems, *ranking.problems(), *_bad_kinds(kinds)]
-        names, unfit = choose(model, any(kind in CONV1X1 for kind in kinds), skip)
+        if isinstance(model, nn.Module):
+            *wrappers, inner = unwrapped(model)
+            names, unfit = choose(inner, any(kind in CONV1X1 for kind in kinds), skip)
+        else:
+            unfit = [f"model is of type {type(model).__name__}, wanted an object of torch.nn.Module"]
         if problems or unfit:
-            raise PruningError(f"this model cannot be pruned so ({len(problems + unfit)} wrong):", problems + unfit)
-        self._ranking, self._model = ranking, model
-        self._masking = Masking(model, names)
+            raise PruningError(f"nothing can be pruned so ({len(problems + unfit)} wrong):", problems + unfit)
+        self._ranking = ranking
+        self._masking = Masking(inner, names, [wrapper for wrapper in wrappers if is_compiled(wrapper)])
         self._pruned_at: float | None = None  # the ratio that masks were last computed for
         self.iteration = 0
 
@@ -101,32 +106,34 @@ class UnstructuredPruner:
         """Prune what is due and set all that is pruned to zero; to be called after each ``optimizer.step()``.
 
         Raises:
-            PruningError: the ratio that was assigned does not fit.
+            PruningError: the ratio that was assigned does not fit, weights to be ranked are NaN, or masks have ended.
         """
-        if self._ranking.mode == "threshold" or self.ratio != self._pruned_at:
-            self._check_ratio()
-            self._masking.zero()
-            self._masking.close(self._ranking.keep(self._masking.weights(), self.masks, self.ratio))
-            self._pruned_at = self.ratio
-        else:
-            self._masking.zero()
-        self.iteration += 1
-
-    def _check_ratio(self) -> None:
-        """It may have been assigned anew."""
-        problems = ratio_problems(self.ratio)
+        self._check_not_removed("step")
+        problems = ratio_problems(self.ratio)  # it may have been assigned anew
         if problems:
             raise PruningError(problems[0] + ".")
+        self._masking.zero()
+        ratio = float(self.ratio)
+        if self._ranking.mode == "threshold" or ratio != self._pruned_at:
+            self._masking.close(self._ranking.keep(self._masking.weights(), self.masks, ratio))
+            self._pruned_at = ratio if self._ranking.mode == "ratio" else None
+        self.iteration += 1
+
+    def _check_not_removed(self, method: str) -> None:
+        if self._masking.removed:
+            raise PruningError(f"{method}() after remove(), which ended the masks: make a new pruner to prune on.")
 
     def update_params(self) -> None:
         """Set all that is pruned to zero now. Forwards and ``state_dict()`` do it themselves."""
+        self._check_not_removed("update_params")
         self._masking.zero()
 
     def set_static_masks(self) -> None:
         """Prune every weight that is zero now: to train a sparse network on with its zeros as they are.
 
-        Differs: biases that are zero stay free.
+        Differs: only of the parameters that this pruner prunes: biases and norms that are zero stay free.
         """
+        self._check_not_removed("set_static_masks")
         self._masking.zero()
         self._masking.close({name: weight != 0 for name, weight in self._masking.weights().items()})
 
@@ -164,21 +171,24 @@ class UnstructuredPruner:
         return report.total_sparse_conv1x1(model)
 
     def state_dict(self) -> dict[str, Any]:
-        """The iteration and the masks: plain data and tensors, which load with ``weights_only=True``."""
-        return {"iteration": self.iteration, "masks": self.masks}
+        """The iteration, the masks and their ratio: plain data and tensors, which load with ``weights_only=True``."""
+        return {"iteration": self.iteration, "masks": self.masks, "pruned_at": self._pruned_at}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state_dict`. Weights may be loaded before or after.
 
+        A pruner of a higher ratio prunes the rest at its next ``step()``.
+
         Raises:
             PruningError: the state is of another model or of no pruner; all that is wrong is listed.
         """
+        self._check_not_removed("load_state_dict")
         problems = _state_problems(state, self._masking.weights())
         if problems:
             raise PruningError(f"this is no state of this pruner ({len(problems)} wrong):", problems)
         self.iteration = int(state["iteration"])
         self._masking.replace(state["masks"])
-        self._pruned_at = self.ratio if self.iteration else None
+        self._pruned_at = state.get("pruned_at", self.ratio if self.iteration else None)  # older states lack it
 
 
 class GMPUnstructuredPruner(UnstructuredPruner):
@@ -191,8 +201,10 @@ class GMPUnstructuredPruner(UnstructuredPruner):
         pruner.load_state_dict(checkpoint["pruner"])
 
     From weights alone, ``configs={..., "resume_iteration": n}`` closes as many zeros of the weights as the schedule has
-    pruned by then; weights may be loaded until the first ``step()``. It is the same as long as no weight that is kept
-    happens to be exactly zero.
+    pruned by then. Weights may come after it, in whatever way, before the first forward or ``step()``, and before masks
+    or state are read. It is the same as long as no weight that is kept happens to be exactly zero.
+
+    Export (``torch.export``, ``torch.jit``, ONNX) after :meth:`remove`.
 
     Args:
         model: as in :class:`UnstructuredPruner`.
@@ -231,40 +243,27 @@ class GMPUnstructuredPruner(UnstructuredPruner):
         ranking = Ranking(
             mode="ratio", threshold=0.0, local=local_sparsity, block=_pair(sparse_block), compatible=compatible
         )
-        kinds, problems = (prune_params_type, skip_params_type), schedule_problems(configs, ratio)
-        self._start(model, ranking, kinds, skip_params_func, problems)
+        problems = schedule_problems(configs, ratio)
+        self._start(model, ranking, (prune_params_type, skip_params_type), skip_params_func, problems)
         self.schedule = read_schedule(configs, ratio, compatible)
         self._go_to(self.schedule.resume_iteration)
-        self._on_load: RemovableHandle | None = None
         if self.iteration:
-            self._take_masks_from_weights()
-            self._on_load = self._model.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
-                self._take_masks_from_weights
-            )
+            self._masking.take_from_weights(partial(ranking.keep_nonzero, ratio=self.ratio))
 
     def step(self) -> None:
         """Set the ratio of this iteration, prune if it is a new one, and set all that is pruned to zero."""
-        self._stop_following_loads()
         self.ratio = self.schedule.ratio_at(self.iteration)
         super().step()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self._stop_following_loads()
         self._go_to(self.iteration)
+        if "pruned_at" in state:  # by another schedule, perhaps: the next step() makes up for the difference
+            self.ratio = self._pruned_at = state["pruned_at"] or 0.0
 
     def _go_to(self, iteration: int) -> None:
         self.iteration = iteration
         self.ratio = self._pruned_at = self.schedule.ratio_at(iteration - 1) if iteration else 0.0
-
-    def _take_masks_from_weights(self, *_: Any) -> None:
-        assert self._pruned_at is not None
-        self._masking.replace(self._ranking.keep_nonzero(self._masking.weights(), self._pruned_at))
-
-    def _stop_following_loads(self) -> None:
-        if self._on_load is not None:
-            self._on_load.remove()
-            self._on_load = None
 
 
 def _pair(block: Any) -> Any:
@@ -288,6 +287,8 @@ def _state_problems(state: Any, weights: Mapping[str, torch.Tensor]) -> list[str
         return [f"masks is a {type(masks).__name__}, wanted a dict of tensors"]
     problems = [f"no mask for {name!r}" for name in weights if name not in masks]
     problems += [f"a mask for {name!r}, which is not pruned" for name in masks if name not in weights]
+    if state.get("pruned_at") is not None and ratio_problems(state["pruned_at"]):
+        problems.append(f"pruned_at is {state['pruned_at']!r}, wanted None or a share of at least 0, less than 1")
     for name, mask in masks.items():
         if name in weights and not _is_mask(mask, weights[name].shape):
             problems.append(f"the mask of {name!r} is no bool tensor of shape {tuple(weights[name].shape)}")

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from mutators.pruning.bits import integer_as_wide_as
+from mutators.pruning.errors import PruningError
 from search_spaces.domains import is_int, is_number
 
 MODES = ("ratio", "threshold")
@@ -62,11 +64,15 @@ class Ranking:
         """Return what stays, by name, as bool tensors of the weights' shapes.
 
         Args:
-            weights: by name, in the order that breaks ties.
+            weights: by name, in the order that breaks ties; what is pruned already is zero.
             kept: what stayed so far, as bool tensors.
             ratio: of the weights to go; not used with a threshold.
+
+        Raises:
+            PruningError: weights are NaN or infinite; all tensors are named.
         """
-        groups = [[name] for name in weights] if self.local else [list(weights)]
+        _check_finite(weights)
+        groups = self._groups(weights)
         return {name: mask for group in groups for name, mask in self._keep(group, weights, kept, ratio).items()}
 
     def keep_nonzero(self, weights: Mapping[str, torch.Tensor], ratio: float) -> Tensors:
@@ -78,14 +84,17 @@ class Ranking:
         nonzero = {name: weight != 0 for name, weight in weights.items()}
         everything = {name: torch.ones_like(mask) for name, mask in nonzero.items()}
         chosen = self.keep(weights, everything, ratio)
-        groups = [[name] for name in weights] if self.local else [list(weights)]
-        for group in groups if self.block != (1, 1) else []:
+        for group in self._groups(weights) if self.block != (1, 1) else []:
             size = sum(weights[name].numel() for name in group)
             zeros = size - sum(int(torch.count_nonzero(nonzero[name])) for name in group)
             block = max(self.block[0] * self.block[1] * weights[name][0, 0].numel() for name in group)
             if ratio > 0 and abs(round(ratio * size) - zeros) <= block:
                 chosen.update({name: nonzero[name] for name in group})
         return chosen
+
+    def _groups(self, weights: Mapping[str, torch.Tensor]) -> list[list[str]]:
+        """The names of those that are ranked together."""
+        return [[name] for name in weights] if self.local else [list(weights)]
 
     def _keep(
         self, group: list[str], weights: Mapping[str, torch.Tensor], kept: Mapping[str, torch.Tensor], ratio: float
@@ -153,8 +162,7 @@ def kth_smallest(scores: torch.Tensor, k: int) -> torch.Tensor:
     The bits of such floats are ordered as they are: those of equal upper 16 bits are counted, and one bin is sorted.
     ``kthvalue`` takes three times as long, and is not deterministic on a GPU.
     """
-    integers = {4: torch.int32, 8: torch.int64}[scores.itemsize]
-    bins = scores.view(integers) >> (8 * scores.itemsize - 16)  # negative for -1 only
+    bins = scores.view(integer_as_wide_as(scores)) >> (8 * scores.itemsize - 16)  # negative for -1 only
     filled = torch.bincount(bins + 2**15, minlength=2**16).cumsum(0)
     place = int(torch.searchsorted(filled, k))
     before = int(filled[place - 1]) if place else 0
@@ -167,6 +175,21 @@ def block_sums(x: torch.Tensor, block: tuple[int, int]) -> torch.Tensor:
     flat = x.flatten(2).sum(2) if x.dim() > 2 else x
     padded = F.pad(flat, (0, -flat.shape[1] % columns, 0, -flat.shape[0] % rows))
     return padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns).sum((1, 3))
+
+
+def _check_finite(weights: Mapping[str, torch.Tensor]) -> None:
+    """NaN would rank as the largest or as none, and a network that is lost be pruned on as if it were not."""
+    problems = []
+    for name, weight in weights.items():
+        bad = weight.numel() - int(torch.count_nonzero(weight.isfinite()))
+        if bad:
+            problems.append(f"{name!r} has {bad:,} of {weight.numel():,} that are NaN or infinite")
+    if problems:
+        raise PruningError(
+            "weights cannot be ranked, the training has diverged: go back to the last good checkpoint, and lower the "
+            f"learning rate or clip gradients ({len(problems)} tensors):",
+            problems,
+        )
 
 
 def _is_block(block: Any) -> bool:

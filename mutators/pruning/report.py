@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mutators.pruning.masking import zero_pruned
 from mutators.pruning.prunable import is_conv1x1, unwrap, weights
 
 
@@ -82,8 +83,12 @@ class SparsityReport:
 
 
 def sparsity_report(model: nn.Module) -> SparsityReport:
-    """Count the zeros of each weight that can be pruned: two or more dimensions, no norm. Needs no pruner."""
+    """Count the zeros of each weight that can be pruned: two or more dimensions, no bias, no norm. Needs no pruner.
+
+    What a pruner has pruned is set to zero first, as at a save: an optimizer may just have moved it.
+    """
     model = unwrap(model)
+    zero_pruned(model)
     layers = tuple(
         LayerSparsity(name, type(module).__name__, tuple(weight.shape), weight.numel(), _zeros(weight))
         for name, (module, weight) in weights(model).items()
@@ -93,12 +98,15 @@ def sparsity_report(model: nn.Module) -> SparsityReport:
 
 def total_sparse(model: nn.Module) -> float:
     """The share of zeros among all parameters: biases and norms count, statistics of batch norms do not."""
+    zero_pruned(model)
     return _share(list(model.parameters()))
 
 
 def total_sparse_conv1x1(model: nn.Module) -> float:
     """The share of zeros among the weights of 1x1 convolutions; 0 if there are none."""
-    return _share([weight for module, weight in weights(model).values() if is_conv1x1(module, weight)])
+    model = unwrap(model)
+    zero_pruned(model)
+    return _share([weight for module, weight in weights(model).values() if is_conv1x1(model, module, weight)])
 
 
 def _share(tensors: list[nn.Parameter]) -> float:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mutators.pruning.kernel import LANES, TASK, TILE, kernel
+from mutators.pruning.masking import has_other_hooks, zero_pruned
 
 MIN_SPARSITY = 0.65
 """Share of zeros from which the sparse product is the faster one on a processor with AVX-512; see the benchmark."""
@@ -105,9 +106,11 @@ def sparse_inference(network: nn.Module, min_sparsity: float = MIN_SPARSITY) -> 
     """Return a copy of a pruned network that runs faster: for inference on the CPU, by the extra ``sparse``.
 
     Its 1x1 convolutions with one group and no padding become :class:`SparseConv1x1`, where enough weights are zero.
+    Plain ones only: what a subclass or a forward hook of ``nn.Conv2d`` computes is not known, so that these stay dense.
 
     Args:
-        network: float32, on the CPU, its pruner removed; it is not changed.
+        network: float32, on the CPU; it is not changed. Its pruner should be removed: what is pruned counts as zero all
+            the same, but the copy would go on masking the weights that it no longer uses.
         min_sparsity: in [0, 1): convolutions with a smaller share of zeros stay as they are.
 
     Returns: the copy, in eval mode.
@@ -124,7 +127,7 @@ def sparse_inference(network: nn.Module, min_sparsity: float = MIN_SPARSITY) -> 
         raise SparseRuntimeError(f"min_sparsity is {min_sparsity}, wanted at least 0 and less than 1.")
     if find_spec("llvmlite") is None:
         raise SparseRuntimeError('the sparse runtime needs llvmlite: pip install "nas-tuners[sparse]".')
-    network.state_dict()  # by which a pruner sets to zero what it has pruned
+    zero_pruned(network)
     found = {name: module for name, module in network.named_modules(remove_duplicate=False) if _fits(module)}
     zeros = {name: float((module.weight == 0).float().mean()) for name, module in found.items()}
     chosen = {name: SparseConv1x1(found[name]) for name, share in zeros.items() if share >= min_sparsity}
@@ -132,7 +135,8 @@ def sparse_inference(network: nn.Module, min_sparsity: float = MIN_SPARSITY) -> 
         best = max(zeros, key=zeros.__getitem__, default=None)
         nearest = "there is none" if best is None else f"the sparsest is {best or 'the network'} with {zeros[best]:.1%}"
         raise SparseRuntimeError(
-            f"no 1x1 convolution (float32, on the CPU, one group, no padding) has {min_sparsity:.0%} zeros: {nearest}. "
+            f"no 1x1 convolution (plain, float32, on the CPU, one group, no padding) has {min_sparsity:.0%} zeros: "
+            f"{nearest}. "
             "Prune more, or give min_sparsity."
         )
     if "" in chosen:
@@ -144,7 +148,7 @@ def sparse_inference(network: nn.Module, min_sparsity: float = MIN_SPARSITY) -> 
 
 
 def _fits(module: nn.Module) -> bool:
-    if not isinstance(module, nn.Conv2d):
+    if type(module) is not nn.Conv2d or has_other_hooks(module) or "forward" in vars(module):
         return False
     plain = module.kernel_size == (1, 1) and module.groups == 1 and module.padding in ((0, 0), "valid")
     return plain and module.weight.dtype == torch.float32 and module.weight.device.type == "cpu"

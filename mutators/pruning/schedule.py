@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mutators.pruning.errors import PruningError
 from search_spaces.domains import is_int, is_number
 
@@ -27,6 +29,7 @@ _DEFAULTS: dict[str, Any] = {
     "resume_iteration": 0,
 }
 KEYS = (*_DEFAULTS, "pruning_steps", "initial_ratio")
+_EPOCHS = ("stable_epochs", "pruning_epochs", "tunning_epochs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,16 +113,14 @@ def iterations(
 def read_schedule(configs: Mapping[str, Any] | None, ratio: float, compatible: bool) -> Schedule:
     """Fill in the defaults: 100 steps and 0.15 at first, or fewer and less where the rest allows no more.
 
-    Raises:
-        PruningError: keys are unknown or values do not fit; all that is wrong is listed.
+    Args:
+        configs, ratio: with no :func:`schedule_problems`.
+        compatible: round the phases as PaddleSlim does.
     """
-    problems = schedule_problems(configs, ratio)
-    if problems:
-        raise PruningError(f"the schedule does not fit ({len(problems)} wrong):", problems)
-    given = {**_DEFAULTS, **(configs or {})}
+    given = {**_DEFAULTS, **{key: plain(value) for key, value in (configs or {}).items()}}
     given.setdefault("pruning_steps", min(_STEPS, given["pruning_iterations"]))
-    given.setdefault("initial_ratio", min(_INITIAL, ratio))
-    return Schedule(ratio=ratio, compatible=compatible, **given)
+    given.setdefault("initial_ratio", min(_INITIAL, plain(ratio)))
+    return Schedule(ratio=plain(ratio), compatible=compatible, **given)
 
 
 def schedule_problems(configs: Mapping[str, Any] | None, ratio: Any) -> list[str]:
@@ -142,13 +143,18 @@ def schedule_problems(configs: Mapping[str, Any] | None, ratio: Any) -> list[str
 
 def ratio_problems(ratio: Any) -> list[str]:
     """What is wrong with a target ratio."""
-    if is_number(ratio) and 0 <= ratio < 1:
+    if is_number(plain(ratio)) and 0 <= ratio < 1:
         return []
     return [f"ratio is {ratio!r}, wanted the share of weights to prune: at least 0, less than 1, such as 0.75"]
 
 
+def plain(value: Any) -> Any:
+    """A number of NumPy's as Python's own, which any file takes; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _bad_initial(given: Mapping[str, Any], ratio: float) -> list[str]:
-    initial = given.get("initial_ratio", 0)
+    initial = plain(given.get("initial_ratio", 0))
     if is_number(initial) and 0 <= initial <= ratio:
         return []
     return [f"initial_ratio is {initial!r}, wanted a number from 0 to the ratio, {ratio}"]
@@ -165,6 +171,8 @@ def _bad_steps(given: Mapping[str, Any]) -> list[str]:
 
 
 def _unknown(key: Any) -> str:
+    if key in _EPOCHS:
+        return f"configs has {key!r}, wanted iterations: mutators.pruning.iterations(steps_per_epoch, {key}=...)"
     near = difflib.get_close_matches(str(key), KEYS, n=1)
     return f"configs has {key!r}, " + (f"did you mean {near[0]!r}?" if near else f"wanted some of {', '.join(KEYS)}")
 

@@ -6,24 +6,27 @@ and started again in the same way, it goes on where it was.
 
 from __future__ import annotations
 
+import copy
 import json
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import nn
+
+from mutators import load_subnet, save_subnet
+from mutators.oneshot import OneShotError, TrainConfig, train_supernet
+from mutators.pruning import GMPUnstructuredPruner, PruningError, UnstructuredPruner, iterations, sparsity_report
+from mutators.subnet import ARCH, WEIGHTS
 from nas_tuners.commands import CommandError
 from nas_tuners.commands.model import built, look_in_current_folder
 from nas_tuners.evaluation import Imported, reason_of
 from search_spaces.files import write_atomically
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from mutators.pruning import GMPUnstructuredPruner, UnstructuredPruner
-
-ARCH, WEIGHTS, JOB, CHECKPOINT, SPARSE = "arch.json", "weights.pt", "prune.json", "checkpoint.pt", "sparse"
+JOB, CHECKPOINT, SPARSE = "prune.json", "checkpoint.pt", "sparse"
 _TRAINING = {"loader", "config", "loss", "step", "optimizer"}  # what --train may return
 _NEEDED = {"loader", "config"}
 
@@ -62,7 +65,7 @@ def prune(
         folder: as ``save_subnet`` wrote it.
         output: gets the pruned network, and ``sparse/`` the same in fewer bytes; while it trains, a checkpoint.
         plan: what to prune and when.
-        evaluate: ``module:function`` that takes a network and returns a number, for the report.
+        evaluate: ``module:function`` that takes a network, a copy, and returns a number, for the report.
         model: ``module:function`` that builds the model, for a folder that was saved without a factory.
 
     Returns: where the zeros are, the sizes of the files, and the number before and after.
@@ -70,17 +73,13 @@ def prune(
     Raises:
         ValueError, RuntimeError: whatever is wrong; what is wrong with the arguments, before anything is written.
     """
-    from mutators import load_subnet
-    from mutators.pruning import sparsity_report
-
     look_in_current_folder()
     functions = [name for name in (plan.skip, plan.train, evaluate) if name is not None]
     for name in functions:
         Imported(name).find()
-    if (output / ARCH).exists():
-        raise CommandError(f"{output} holds a network already: give another folder, or delete it.")
+    _check_output(output, plan)
     network = load_subnet(folder, None if model is None else built(model))
-    before = None if evaluate is None else _called("--evaluate", evaluate, network)
+    before = None if evaluate is None else _score(evaluate, network)
     if plan.train is None:
         _prune_at_once(network, plan)
     else:
@@ -89,13 +88,44 @@ def prune(
     sizes = _save(network, folder, output, model)
     lines = [str(sparsity_report(network)), sizes]
     if evaluate is not None:
-        lines.append(f"{evaluate}: {before} before, {_called('--evaluate', evaluate, network)} after")
+        lines.append(f"{evaluate}: {before} before, {_score(evaluate, network)} after")
     return lines
 
 
-def _prune_at_once(network: nn.Module, plan: Plan) -> None:
-    from mutators.pruning import UnstructuredPruner
+def _check_output(output: Path, plan: Plan) -> None:
+    """See that nothing is in the way there.
 
+    Raises:
+        CommandError: a file, a network, or a training that this is not.
+    """
+    nearest = next(path for path in (output, *output.absolute().parents) if path.exists() or path.is_symlink())
+    if not nearest.is_dir():
+        raise CommandError(f"-o {output}: {nearest} is a file, wanted a folder, which is made if need be.")
+    if (output / ARCH).exists():
+        raise CommandError(f"{output} holds a network already: give another folder, or delete it.")
+    begun = [name for name in (JOB, CHECKPOINT) if (output / name).exists()]
+    if begun and plan.train is None:
+        raise CommandError(
+            f"a training was begun in {output}, which holds {' and '.join(begun)}: to go on with it, give --train and "
+            "all else as then; to prune at once, give another folder, or delete this one."
+        )
+
+
+def _score(evaluate: str, network: nn.Module) -> float:
+    """What ``--evaluate`` says of the network, of which it gets a copy: it may do to it what it likes.
+
+    Raises:
+        CommandError: it failed, or returned no number.
+    """
+    score = _called("--evaluate", evaluate, copy.deepcopy(network))
+    if hasattr(score, "tolist"):  # of NumPy's or torch's
+        score = score.tolist()
+    if isinstance(score, bool) or not isinstance(score, (int, float)):
+        raise CommandError(f"--evaluate {evaluate} returned {reprlib.repr(score)}, wanted a number.")
+    return score
+
+
+def _prune_at_once(network: nn.Module, plan: Plan) -> None:
     unfit = {"stable_epochs": 0, "pruning_epochs": None, "pruning_steps": None}
     given = [f"--{name.replace('_', '-')}" for name, default in unfit.items() if getattr(plan, name) != default]
     if given:
@@ -114,15 +144,13 @@ def _what(plan: Plan) -> dict[str, Any]:
 
 def _prune_in_training(network: nn.Module, plan: Plan, train: str, folder: Path, output: Path) -> None:
     """Train the network, which becomes sparse; go on from the checkpoint if there is one."""
-    from mutators.oneshot import OneShotError, train_supernet
-
     training = _training(train, network)
     pruner = _pruner(network, plan, training)
     job = {**asdict(plan), "weights": sha256((folder / WEIGHTS).read_bytes()).hexdigest()}
     _begin(output / JOB, job)
     try:
         train_supernet(network, **training, pruner=pruner, checkpoint=output / CHECKPOINT)
-    except OneShotError:
+    except (OneShotError, PruningError):  # they say themselves what to do
         raise
     except Exception as error:  # of the author's data or loss
         raise CommandError(f"the training by {train} failed: {reason_of(error)}") from error
@@ -135,12 +163,10 @@ def _training(train: str, network: nn.Module) -> dict[str, Any]:
     Raises:
         CommandError: it failed, or returned something else than wanted.
     """
-    from mutators.oneshot import TrainConfig
-
     training = _called("--train", train, network)
     wanted = 'wanted {"loader": batches, "config": TrainConfig(...)} and perhaps "loss", "step" and "optimizer"'
     if not isinstance(training, Mapping) or not _NEEDED <= training.keys() <= _TRAINING:
-        got = sorted(training) if isinstance(training, Mapping) else f"a {type(training).__name__}"
+        got = sorted(map(str, training)) if isinstance(training, Mapping) else f"a {type(training).__name__}"
         raise CommandError(f"--train {train} returned {got}, {wanted}.")
     if not isinstance(training["config"], TrainConfig):
         raise CommandError(f"--train {train} returned a config of type {type(training['config']).__name__}, {wanted}.")
@@ -148,8 +174,6 @@ def _training(train: str, network: nn.Module) -> dict[str, Any]:
 
 
 def _pruner(network: nn.Module, plan: Plan, training: dict[str, Any]) -> GMPUnstructuredPruner:
-    from mutators.pruning import GMPUnstructuredPruner, iterations
-
     epochs, steps = training["config"].epochs, training["config"].steps_per_epoch
     rest = epochs - plan.stable_epochs
     pruning = -(-rest // 2) if plan.pruning_epochs is None else plan.pruning_epochs
@@ -190,8 +214,6 @@ def _begin(path: Path, job: dict[str, Any]) -> None:
 
 def _save(network: nn.Module, folder: Path, output: Path, model: str | None) -> str:
     """Write the network, dense and sparse, and drop the checkpoint. Returns: how large they are."""
-    from mutators import save_subnet
-
     arch = json.loads((folder / ARCH).read_text())  # which load_subnet has read and checked
     call = arch["factory"] or {"call": model, "args": None}
     about = {"factory": call["call"], "factory_args": call["args"]}

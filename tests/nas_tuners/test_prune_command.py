@@ -91,6 +91,21 @@ def returns_list(network: nn.Module) -> list[int]:
     return [1]
 
 
+def mixed_keys(network: nn.Module) -> dict[Any, Any]:
+    return {1: 2, "loader": []}
+
+
+def says(network: nn.Module) -> str:
+    return "good"
+
+
+def spoils(network: nn.Module) -> torch.Tensor:
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    network.train()
+    return torch.tensor(0.5)
+
+
 def raises(network: nn.Module) -> None:
     raise KeyError("no such\ndata")
 
@@ -215,6 +230,8 @@ def test_a_folder_without_a_factory(nas: Nas, folder: Path) -> None:
         (words("--pruning-epochs", "2"), "--pruning-epochs: of a training: give --train"),
         (words(*train("raises")), "raises failed: KeyError: 'no such\\ndata'"),
         (words(*train("returns_list")), 'a list, wanted {"loader": batches'),
+        (words(*train("mixed_keys")), "returned ['1', 'loader'], wanted"),
+        (words("--evaluate", f"{HERE}:says"), "says returned 'good', wanted a number"),
         (words(*train("no_config")), "config of type dict, wanted"),
         (words(*train("no_length")), "set steps_per_epoch"),
         (words(*train(), "--pruning-epochs", "5"), "5 pruning epochs do not fit into the 4 epochs"),
@@ -232,7 +249,10 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     assert not (folder / "out").exists()
 
 
-@pytest.mark.parametrize(("name", "said"), [("diverges", "the loss is nan"), ("wrong_data", "the training by")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("diverges", "nas: weights cannot be ranked, the training has diverged"), ("wrong_data", "the training by")],
+)
 def test_a_training_that_fails(nas: Nas, folder: Path, name: str, said: str) -> None:
     found = nas(*words(*train(name)), cwd=folder, code=1)
     assert said in found and not (folder / "out" / "arch.json").exists()
@@ -244,3 +264,29 @@ def test_a_folder_that_is_in_use(nas: Nas, folder: Path) -> None:
     (folder / "out" / "arch.json").unlink()
     (folder / "out" / "prune.json").write_text("{")
     assert "is damaged" in nas(*words(*train()), cwd=folder, code=1)
+
+
+@pytest.mark.parametrize("output", ["file", "file/folder"])
+def test_an_output_that_is_a_file(nas: Nas, folder: Path, output: str) -> None:
+    (folder / "file").write_text("mine")
+    for more in ((), train()):
+        said = nas("prune", "net", "-o", output, "--ratio", "0.5", *more, cwd=folder, code=1)
+        assert f"-o {output}: " in said and "file is a file, wanted a folder" in said
+    assert (folder / "file").read_text() == "mine"
+
+
+def test_a_training_that_was_begun_is_not_overwritten_at_once(nas: Nas, folder: Path) -> None:
+    global calls
+    calls = 0
+    nas(*words(*train("interrupted")), cwd=folder, code=130)
+    checkpoint = (folder / "out" / "checkpoint.pt").read_bytes()
+    assert "which holds prune.json and checkpoint.pt: to go on with it, give --train" in nas(
+        *words(), cwd=folder, code=1
+    )
+    assert (folder / "out" / "checkpoint.pt").read_bytes() == checkpoint
+    assert not (folder / "out" / "arch.json").exists()
+
+
+def test_an_evaluation_gets_a_copy(nas: Nas, folder: Path) -> None:
+    assert f"{HERE}:spoils: 0.5 before, 0.5 after" in nas(*words("--evaluate", f"{HERE}:spoils"), cwd=folder)
+    assert sparsity_report(load_subnet(folder / "out")).zeros == round(0.75 * WEIGHTS)

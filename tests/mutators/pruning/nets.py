@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mutators.pruning import GMPUnstructuredPruner, UnstructuredPruner
+from mutators.pruning import UnstructuredPruner
 
 
 def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
@@ -116,6 +116,3 @@ def half_pruned(model: nn.Module) -> UnstructuredPruner:
     pruner = UnstructuredPruner(model, ratio=0.5)
     pruner.step()
     return pruner
-
-
-GMP = GMPUnstructuredPruner

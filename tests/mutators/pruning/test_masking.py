@@ -14,8 +14,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mutators.pruning import GMPUnstructuredPruner, PruningError, UnstructuredPruner
+from mutators.pruning import GMPUnstructuredPruner, PruningError, UnstructuredPruner, sparsity_report
 from tests.mutators.pruning import nets
 
 OPTIMIZERS: dict[str, Any] = {
@@ -100,6 +101,52 @@ def test_a_forward_that_fails_leaves_everything_as_it_should_be() -> None:
     nets.unprune(model)
     model.block(torch.ones(1, 45))  # type: ignore[operator]
     assert not model.block[0].weight.detach()[~pruner.masks["block.0.weight"]].any()  # type: ignore[index, union-attr]
+
+
+def test_a_forward_that_was_interrupted_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nets.small()
+    pruner = nets.half_pruned(model)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.norm, "forward", interrupt)
+        with pytest.raises(KeyboardInterrupt) as kept:  # and with it the frames, as in a notebook
+            model(X)
+    nets.unprune(model)
+    model.block(torch.ones(1, 45))  # type: ignore[operator]
+    assert not model.block[0].weight.detach()[~pruner.masks["block.0.weight"]].any()  # type: ignore[index, union-attr]
+    del kept
+
+
+def test_masks_made_or_cast_in_inference_mode_change_outside_of_it() -> None:
+    model = nets.small()
+    with torch.inference_mode():
+        pruner = nets.half_pruned(model)
+    for ratio, dtype in ((0.6, torch.float32), (0.7, torch.float64), (0.8, torch.float32)):
+        model.to(dtype)
+        with torch.inference_mode():
+            model(X.to(dtype))
+        pruner.ratio = ratio
+        pruner.step()
+        assert nets.count(pruner) == round(ratio * 420)
+    pruner.load_state_dict(pruner.state_dict())
+
+
+def test_an_average_of_weights_is_pruned_by_the_masks_of_the_model() -> None:
+    """What the docstring says to do."""
+    training = nets.Training(nets.small(), gradual)
+    average = AveragedModel(training.model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    for number in range(12):
+        training.step(number)
+        average.update_parameters(training.model)
+    assert not nets.is_pruned(average.module, training.pruner)
+    pruner = UnstructuredPruner(average)
+    pruner.load_state_dict(training.pruner.state_dict())
+    pruner.remove()
+    assert nets.is_pruned(average.module, training.pruner)
+    assert sparsity_report(average).zeros == round(0.75 * 420)
 
 
 def test_infinite_and_undefined_weights_become_zero_too() -> None:
@@ -246,6 +293,41 @@ def test_compiled_is_the_same_and_new_masks_compile_nothing_anew(backend: str) -
         assert bool(graphs[0]) == compiled
         assert nets.count(pruner) == round(0.8 * 420)
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+@compiling
+def test_a_model_that_was_compiled_before_is_masked_too() -> None:
+    torch._dynamo.reset()
+    model = nets.reference()  # a class of torch's, whose hooks are compiled with it
+    x = torch.ones(2, 3, 8, 8)
+    run = torch.compile(model, backend="eager")
+    run(x)
+    pruner = nets.half_pruned(run)  # type: ignore[arg-type]
+    for _ in range(2):
+        nets.unprune(model)
+        run(x)
+        assert nets.is_pruned(model, pruner)
+    copy.deepcopy(model)(x)
+    pruner.remove()
+    nets.unprune(model)
+    run(x)
+    assert not nets.is_pruned(model, pruner)
+
+
+@compiling
+def test_masks_from_weights_break_no_graph() -> None:
+    torch._dynamo.reset()
+    trained = nets.small()
+    expected = nets.half_pruned(trained).masks
+    model = nets.small(1)
+    pruner = GMPUnstructuredPruner(model, 0.5, configs={"resume_iteration": 1500})
+    run = torch.compile(model, backend="eager", fullgraph=True)
+    model.load_state_dict(trained.state_dict())
+    for _ in range(2):
+        run(X)
+        assert nets.is_pruned(model, pruner)
+        nets.unprune(model)
+    assert all(torch.equal(mask, expected[name]) for name, mask in pruner.masks.items())
 
 
 @compiling

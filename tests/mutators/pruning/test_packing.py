@@ -97,9 +97,18 @@ def test_a_sparse_folder_is_smaller_and_loads_the_same(tmp_path: Path, ratio: fl
     assert "bits:2.weight" in tensors and "dense:0.weight" in tensors
 
 
-def test_a_dense_reader_of_today_says_what_it_cannot_read(tmp_path: Path) -> None:
-    save_subnet(tmp_path, pruned(0.85), {}, sparse=True)
-    assert json.loads((tmp_path / "arch.json").read_text())["format"] == 2
+@pytest.mark.parametrize(
+    ("sparse", "taken_for", "said"), [(True, 1, "do not fit"), (False, 2, "is of no kind"), (True, 3, "has format 3")]
+)
+def test_weights_in_another_format_than_said_are_refused(
+    tmp_path: Path, sparse: bool, taken_for: int, said: str
+) -> None:
+    save_subnet(tmp_path, pruned(0.85), {}, sparse=sparse)
+    arch = json.loads((tmp_path / "arch.json").read_text())
+    assert arch["format"] == 1 + sparse
+    (tmp_path / "arch.json").write_text(json.dumps({**arch, "format": taken_for}))
+    with pytest.raises(SubnetError, match=said):
+        load_subnet(tmp_path, build())
 
 
 def broken(**parts: Any) -> dict[str, Tensor]:

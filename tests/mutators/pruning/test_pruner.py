@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import pickle
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -98,6 +103,109 @@ def test_weights_may_be_loaded_before_or_after(first: str) -> None:
     assert pruner.iteration == 51
 
 
+def copied_in(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(state[name])
+
+
+def assigned(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.data = state[name].clone()
+
+
+def in_parts(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    for part in ("conv", "norm", "block"):
+        inner = {name.removeprefix(part + "."): v for name, v in state.items() if name.startswith(part + ".")}
+        model.get_submodule(part).load_state_dict(inner)
+    copied_in(model, {**model.state_dict(), "own": state["own"], "scale": state["scale"]})
+
+
+@pytest.mark.parametrize("bring", [nn.Module.load_state_dict, copied_in, assigned, in_parts])
+@pytest.mark.parametrize("first", ["forward", "layer", "step", "masks", "state"])
+def test_weights_may_come_in_any_way_until_they_are_first_used(bring: Callable[..., Any], first: str) -> None:
+    training = nets.Training(nets.small(), lambda m: GMPUnstructuredPruner(m, 0.8, configs=CONFIGS))
+    for number in range(50):
+        training.step(number)
+    model = nets.small(seed=1)
+    pruner = GMPUnstructuredPruner(model, 0.8, configs={**CONFIGS, "resume_iteration": 50})
+    model.state_dict()
+    bring(model, training.model.state_dict())
+    {
+        "forward": lambda: model(torch.ones(1, 1, 5, 5)),
+        "layer": lambda: model.conv(torch.ones(1, 1, 5, 5)),  # type: ignore[operator]
+        "step": pruner.step,
+        "masks": lambda: pruner.masks,
+        "state": pruner.state_dict,
+    }[first]()
+    if first == "step":  # at which more is due
+        training.pruner.step()
+    nets.unprune(model)
+    assert same(pruner.masks, training.pruner.masks)
+
+
+def test_a_resumed_pruner_leaves_nothing_behind() -> None:
+    model = nets.small()
+    pruner = GMPUnstructuredPruner(model, 0.8, configs={**CONFIGS, "resume_iteration": 50})
+    other = copy.deepcopy(model)
+    pruner.remove()
+    assert sparsity_report(model).zeros == round(pruner.ratio * 420)
+    dense = nets.small(seed=1).state_dict()
+    for one in (model, other):
+        assert not any(module._load_state_dict_post_hooks for module in one.modules())
+        one.load_state_dict(dense)
+        assert same(dict(one.state_dict()), dict(dense))
+
+
+@pytest.mark.parametrize("take", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])  # noqa: S301
+def test_a_copy_of_a_pruner_ends_its_own_masks(take: Callable[..., Any]) -> None:
+    model = nets.small()
+    other, copied = take((model, nets.half_pruned(model)))
+    assert nets.is_pruned(other, copied)
+    copied.remove()
+    nets.unprune(other)
+    other(torch.ones(1, 1, 5, 5))
+    assert not nets.is_pruned(other, copied)
+    assert not any(module._forward_pre_hooks or module._state_dict_pre_hooks for module in other.modules())
+    assert any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("gradual", [False, True])
+def test_a_higher_ratio_is_reached_from_the_state_of_a_lower_one(gradual: bool) -> None:
+    def made(ratio: float, seed: int) -> UnstructuredPruner:
+        if gradual:
+            return GMPUnstructuredPruner(nets.small(seed), ratio, configs={"pruning_iterations": 10})
+        return UnstructuredPruner(nets.small(seed), ratio=ratio)
+
+    lower, higher = made(0.5, 0), made(0.9, 1)
+    for _ in range(12):
+        lower.step()
+    higher.load_state_dict(lower.state_dict())
+    assert nets.count(higher) == 210
+    higher.step()
+    assert (nets.count(higher), higher.ratio) == (round(0.9 * 420), 0.9)
+
+
+def test_a_ratio_assigned_before_a_save_is_reached_after_it() -> None:
+    pruner = nets.half_pruned(nets.small())
+    pruner.ratio = 0.7
+    again = UnstructuredPruner(nets.small(), ratio=0.7)
+    again.load_state_dict(pruner.state_dict())
+    again.step()
+    assert nets.count(again) == round(0.7 * 420)
+
+
+@pytest.mark.parametrize("kind", [UnstructuredPruner, GMPUnstructuredPruner])
+def test_states_that_do_not_say_what_they_were_pruned_at_load_as_of_this_ratio(kind: type) -> None:
+    pruner = kind(nets.small(), ratio=0.55)
+    for _ in range(3):
+        pruner.step()
+    older = {name: value for name, value in pruner.state_dict().items() if name != "pruned_at"}
+    again = kind(nets.small(1), ratio=0.55)
+    again.load_state_dict(older)
+    assert same(again.state_dict(), pruner.state_dict())
+
+
 def test_resuming_with_dense_weights_prunes_them_by_what_is_due() -> None:
     pruner = GMPUnstructuredPruner(nets.small(), 0.55, configs={"pruning_iterations": 1000, "resume_iteration": 500})
     assert pruner.ratio > 0.3
@@ -161,9 +269,17 @@ def test_a_skip_function_takes_precedence() -> None:
 
 
 def test_positional_arguments_stand_as_in_paddleslim() -> None:
+    names = ["mode", "threshold", "ratio", "prune_params_type", "skip_params_func", "local_sparsity", "sparse_block"]
+    gradual = [*names[2:], "configs"]
+    for kind, expected in ((UnstructuredPruner, names), (GMPUnstructuredPruner, gradual)):
+        parameters = inspect.signature(kind).parameters.values()
+        positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        assert positional == ["model", *expected]
     model = conv_net()
-    UnstructuredPruner(model, "ratio", 0.01, 0.55, "conv1x1_only", None, True, [1, 1])
-    GMPUnstructuredPruner(model, 0.55, "conv1x1_only", None, True, [2, 1], {"pruning_steps": 10})
+    UnstructuredPruner(model, "ratio", 0.01, 0.75, "conv1x1_only", None, True, [1, 1]).step()
+    assert [layer.zeros for layer in sparsity_report(model).layers] == [0, 384, 768, 0]
+    pruner = GMPUnstructuredPruner(model, 0.6, "conv1x1_only", None, True, [2, 1], {"pruning_steps": 7})
+    assert (pruner.schedule.ratio, pruner.schedule.pruning_steps) == (0.6, 7)
 
 
 def test_sparsity_counts_parameters_only() -> None:
@@ -209,6 +325,63 @@ def test_the_report() -> None:
     assert lines[-1].split()[0] == "all"
     assert lines[-1].endswith("50.00%")
     assert sparsity_report(nn.ReLU()).share == 0
+
+
+def test_reports_count_what_is_pruned_whatever_the_optimizer_did() -> None:
+    model = conv_net()
+    pruner = UnstructuredPruner(model, ratio=0.5, prune_params_type="conv1x1_only")
+    pruner.step()
+    totals = pruner.total_sparse(model), pruner.total_sparse_conv1x1(model), sparsity_report(model)
+    for place, count in enumerate((pruner.total_sparse, pruner.total_sparse_conv1x1, sparsity_report)):
+        with torch.no_grad():
+            model[3].weight.add_(10)  # type: ignore[index, union-attr, operator]
+        assert count(model) == totals[place]
+
+
+@pytest.mark.parametrize("ratio", [np.float32(0.75), np.float64(0.75)])
+def test_a_ratio_of_numpy(ratio: Any) -> None:
+    pruner = UnstructuredPruner(nets.small(), ratio=ratio)
+    pruner.step()
+    assert nets.count(pruner) == round(0.75 * 420)
+    pruner.ratio = type(ratio)(0.875)
+    pruner.step()
+    assert nets.count(pruner) == round(0.875 * 420)
+    assert type(pruner.state_dict()["pruned_at"]) is float
+
+
+@pytest.mark.parametrize("how", [{}, {"sparse_block": (2, 3)}, {"local_sparsity": True}, {"mode": "threshold"}])
+def test_weights_that_are_nan_are_named_and_nothing_changes(how: dict[str, Any]) -> None:
+    model = nets.small()
+    pruner = UnstructuredPruner(model, ratio=0.5, **how)
+    with torch.no_grad():
+        model.block[0].weight[:3] = torch.nan  # type: ignore[index, union-attr]
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with pytest.raises(
+        PruningError, match=r"go back to the last.*(?s:.*)'block\.0\.weight' has 135 of 315 that are NaN"
+    ):
+        pruner.step()
+    assert nets.count(pruner) == pruner.iteration == 0
+    assert all(torch.equal(p.nan_to_num(9), before[n].nan_to_num(9)) for n, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("method", ["step", "update_params", "set_static_masks", "load_state_dict"])
+def test_after_its_end_a_pruner_says_so(method: str) -> None:
+    model = nets.small()
+    pruner = nets.half_pruned(model)
+    state = pruner.state_dict()
+    pruner.remove()
+    nets.unprune(model)
+    with pytest.raises(PruningError, match=rf"{method}\(\) after remove\(\)"):
+        getattr(pruner, method)(*[state] * (method == "load_state_dict"))
+    pruner.remove()
+    assert not nets.is_pruned(model, pruner)
+
+
+@pytest.mark.parametrize("model", [3, nn.Linear, None])
+@pytest.mark.parametrize("kind", [UnstructuredPruner, GMPUnstructuredPruner])
+def test_what_is_no_model(kind: type, model: Any) -> None:
+    with pytest.raises(PruningError, match=r"wanted an object of torch\.nn\.Module"):
+        kind(model)
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1, 1.5, float("nan"), "0.5", None, True])

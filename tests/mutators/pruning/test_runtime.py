@@ -150,6 +150,25 @@ class TestNetworks:
         net[0].weight.data += 1
         assert "weights=16 of 64" in repr(sparse_inference(net)[0])
 
+    def test_what_does_more_than_a_convolution_stays_dense(self) -> None:
+        class Standardized(nn.Conv2d):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+                return nn.functional.conv2d(x, weight, self.bias)
+
+        standardized = Standardized(8, 8, 1)
+        standardized.load_state_dict(conv(8, 8, 0.9).state_dict())
+        net = nn.Sequential(standardized, *(conv(8, 8, 0.9, seed) for seed in range(4)))
+        net[1].register_forward_hook(lambda module, args, output: 2 * output)
+        net[2].register_forward_pre_hook(lambda module, args: (args[0] + 1,))
+        net[3].forward = lambda x: -x
+        pruner = UnstructuredPruner(net, ratio=0.5)
+        faster = sparse_inference(net)
+        assert [type(module) is SparseConv1x1 for module in faster] == [False, False, False, False, True]
+        with torch.inference_mode():
+            assert torch.allclose(faster(image(2, 8, 5, 5)), net(image(2, 8, 5, 5)))
+        pruner.remove()
+
     def test_a_larger_share_may_be_asked_for(self) -> None:
         faster = sparse_inference(Net(), min_sparsity=0.85)
         assert isinstance(faster.narrow, SparseConv1x1) and isinstance(faster.wide[0], nn.Conv2d)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutators.pruning import GMPUnstructuredPruner, PruningError, iterations
-from mutators.pruning.schedule import read_schedule
+from mutators.pruning import GMPUnstructuredPruner, PruningError, iterations, sparsity_report
+from mutators.pruning.schedule import read_schedule, schedule_problems
 from tests.mutators.pruning import nets
 
 CONFIGS = {
@@ -22,7 +23,11 @@ CONFIGS = {
 }
 RATIOS = [0.0, 0.1, 0.4172, 0.6096, 0.7084, 0.7448, 0.75]
 STARTS = {"exact": [0, 20, 32, 44, 56, 68, 80], "paddle": [0, 12, 24, 36, 48, 60, 72]}
-COUNTS = {  # of 2288 weights; PaddleSlim's are those of its own run, .0997, .4170, ... and .0979, .4156, ...
+SHARES = {  # of zeros, in PaddleSlim's own run
+    "global": [0, 0.0997, 0.4170, 0.6093, 0.7080, 0.7443, 0.7496],
+    "local": [0, 0.0979, 0.4156, 0.6075, 0.7067, 0.7430, 0.7483],
+}
+COUNTS = {  # of 2288 weights
     ("exact", "global"): [0, 229, 955, 1395, 1621, 1704, 1716],
     ("exact", "local"): [0, 228, 955, 1394, 1621, 1704, 1716],
     ("paddle", "global"): [0, 228, 954, 1394, 1620, 1703, 1715],
@@ -32,8 +37,9 @@ COUNTS = {  # of 2288 weights; PaddleSlim's are those of its own run, .0997, .41
 
 @pytest.mark.parametrize(("rounding", "scope"), COUNTS)
 def test_the_reference_run(rounding: str, scope: str) -> None:
+    model = nets.reference()
     pruner = GMPUnstructuredPruner(
-        nets.reference(),
+        model,
         ratio=0.75,
         local_sparsity=scope == "local",
         configs=CONFIGS,
@@ -44,15 +50,8 @@ def test_the_reference_run(rounding: str, scope: str) -> None:
         place = sum(start <= iteration for start in STARTS[rounding]) - 1
         assert pruner.ratio == pytest.approx(RATIOS[place], abs=1e-12), iteration
         assert nets.count(pruner) == COUNTS[rounding, scope][place], iteration
-
-
-def test_the_shares_of_the_reference_run() -> None:
-    shares = {
-        "global": [0, 0.0997, 0.4170, 0.6093, 0.7080, 0.7443, 0.7496],
-        "local": [0, 0.0979, 0.4156, 0.6075, 0.7067, 0.7430, 0.7483],
-    }
-    for scope, expected in shares.items():
-        assert [round(n / 2288, 4) for n in COUNTS["paddle", scope]] == expected
+        if rounding == "paddle":
+            assert sparsity_report(model).share == pytest.approx(SHARES[scope][place], abs=5e-5), iteration
 
 
 def test_not_exact_is_paddle_compatible() -> None:
@@ -103,6 +102,8 @@ def test_the_schedule_rises_to_the_target_at_the_time_asked_for(data: st.DataObj
         ({"initial_ratio": 0.8}, "initial_ratio is 0.8, wanted a number from 0 to the ratio, 0.75"),
         ({"pruning_strategy": "all"}, "wanted one of gmp, base"),
         ([("pruning_steps", 3)], "configs is a list, wanted a dict"),
+        ({"stable_epochs": 3}, r"wanted iterations: .*iterations\(steps_per_epoch, stable_epochs=\.\.\.\)"),
+        ({"tunning_epochs": 3}, r"wanted iterations: .*iterations\(steps_per_epoch, tunning_epochs=\.\.\.\)"),
     ],
 )
 def test_bad_configs(configs: Any, words: str) -> None:
@@ -110,9 +111,17 @@ def test_bad_configs(configs: Any, words: str) -> None:
     with pytest.raises(PruningError, match=words) as raised:
         GMPUnstructuredPruner(model, 0.75, configs=configs)
     assert len(raised.value.problems) == 1
-    with pytest.raises(PruningError, match=words):
-        read_schedule(configs, 0.75, compatible=False)
+    assert raised.value.problems == schedule_problems(configs, 0.75)
     assert not model._forward_pre_hooks
+
+
+def test_numbers_of_numpy_count_and_become_plain() -> None:
+    configs = {"pruning_iterations": np.int64(10), "initial_ratio": np.float32(0.25), "resume_iteration": np.int32(4)}
+    pruner = GMPUnstructuredPruner(nets.small(), np.float32(0.75), configs=configs)  # type: ignore[arg-type]
+    schedule = pruner.schedule
+    assert (schedule.ratio, schedule.initial_ratio, schedule.pruning_iterations) == (0.75, 0.25, 10)
+    assert {type(value) for value in (schedule.ratio, pruner.ratio)} == {float}
+    assert type(pruner.iteration) is int
 
 
 def test_epochs_become_iterations() -> None:
