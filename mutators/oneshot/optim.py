@@ -27,9 +27,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
     optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
-    if (
-        fused and config.momentum
-    ):  # they must all begin at once; zeros give the same numbers
+    if fused and config.momentum:  # they must all begin at once; zeros give the same numbers
         for parameter in parameters:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
     return optimizer

@@ -25,10 +25,8 @@ whatever it was, infinite or NaN too, at the cost of a multiplication by a float
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import torch
@@ -55,7 +53,6 @@ class Masking:
         self._bits = {name: _all_bits(weight) for name, weight in self.weights().items()}
         self._rule: Rule | None = None  # that masks are yet to be taken by
         self._in_forward = False  # of the whole model, which has zeroed everything: its layers need not
-        self._frame: FrameType | None = None  # of that forward
         self.removed = False
         self._handles = list(self._hook(model))
         self._outer_handles = [
@@ -101,6 +98,8 @@ class Masking:
 
     def zero_as_known(self, names: Sequence[str] | None = None) -> None:
         """The same, but masks that are yet to be taken from the weights stay so, and open: weights may still come."""
+        if names is None:
+            self._in_forward = False  # Ctrl-C ends a forward without its hooks; the next step() or save is beyond it
         for name in self._places if names is None else names:
             module, attribute = self._places[name]
             weight: Any = module._parameters[attribute]
@@ -147,26 +146,13 @@ class Masking:
     def _before_model(self, names: Sequence[str], module: nn.Module, args: tuple[Any, ...]) -> None:
         self.zero(names)
         self._in_forward = True
-        if not torch.compiler.is_compiling():
-            self._frame = sys._getframe(1)
 
     def _after_model(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self._in_forward = False
-        if not torch.compiler.is_compiling():
-            self._frame = None
 
     def _before_layer(self, names: Sequence[str], module: nn.Module, args: tuple[Any, ...]) -> None:
-        if not self._model_runs():
+        if not self._in_forward:
             self.zero(names)
-
-    def _model_runs(self) -> bool:
-        """Whether the forward of the whole model is still on the stack: KeyboardInterrupt ends it without its hooks."""
-        if not self._in_forward or torch.compiler.is_compiling():
-            return self._in_forward
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame is not self._frame:
-            frame = frame.f_back
-        return frame is not None
 
     def _before_saving(self, names: Sequence[str], *_: Any) -> None:
         self.zero_as_known(names)
@@ -174,7 +160,7 @@ class Masking:
     def __getstate__(self) -> dict[str, Any]:
         """Zero before ``torch.save(model)`` writes tensors, which it does last."""
         self.zero_as_known()
-        return {**self.__dict__, "_frame": None, "_in_forward": False, "_outer_handles": []}
+        return {**self.__dict__, "_in_forward": False, "_outer_handles": []}
 
 
 def zero_pruned(model: nn.Module) -> None:
