@@ -52,6 +52,13 @@ class Attention(nn.Module):
         """Now in use."""
         return self._projection()[0].shape[0] // (3 * self.head_dim)
 
+    @property
+    def embed_dim(self) -> int:
+        """Now in use."""
+        return self._projection()[0].shape[1]
+
+    kdim = vdim = embed_dim
+
     def _projection(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight and bias of the input projection in use."""
         return self.in_proj_weight, self.in_proj_bias
@@ -159,9 +166,9 @@ class ElasticMultiheadAttention(Elastic, Attention):
             heads = Width.of(self.heads, list(heads))
         width = Width(attention.num_heads) if heads is None else heads
         part = (width, self.head_dim)
-        self.projected, self.embed = Channels(part, part, part), self._own("embed", embed)
+        self.projected, self.embed = Channels(part, part, part), self._own("channel", embed)
         self.out_proj = ElasticLinear.of(attention.out_proj, Channels(part), self.embed)
-        self.train(attention.training)
+        self._follow(attention)
 
     def axes(self) -> Iterator[Axis]:
         """Rows and columns of the input projection; those of the output's are ``out_proj``'s."""

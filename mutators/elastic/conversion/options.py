@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,29 @@ class Options:
             if name in self.layers.get(path, {}):
                 return name, self.layers[path][name]
         return ("channel", self.channel[path]) if path in self.channel else None
+
+
+def distinct(
+    values: Sequence[float], wanted: Callable[[float], float], count: Callable[[float], int]
+) -> dict[int, float]:
+    """What each candidate comes to; of several that come to the same, the one that is nearest to it.
+
+    Args:
+        wanted: what a candidate stands for, not rounded.
+        count: what it comes to, in whole channels, groups or blocks.
+    """
+    found: dict[int, float] = {}
+    for value in values:
+        n = count(value)
+        if n not in found or abs(wanted(value) - n) < abs(wanted(found[n]) - n):
+            found[n] = value
+    return found
+
+
+def left_out(values: Sequence[float], found: Mapping[int, float], what: str) -> str | None:
+    """For the report: the candidates that :func:`distinct` did not keep."""
+    others = [str(value) for value in values if value not in found.values()]
+    return f"{', '.join(others)} left out: as many {what} as another, which is nearer" if others else None
 
 
 def checked_options(

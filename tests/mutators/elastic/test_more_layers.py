@@ -76,7 +76,7 @@ class Layers(nn.Module):
         attention = nn.MultiheadAttention(16, 4, batch_first=True)
         self.attention = ElasticMultiheadAttention.of(attention, (1, 2, 4), width)
         self.up = ElasticLinear(width, (5, 12, 24))
-        self.down = ElasticLinear(self.up.out_features, width)  # type: ignore[arg-type]
+        self.down = ElasticLinear(self.up.outputs, width)  # type: ignore[arg-type]
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         x = self.embedding(tokens)
