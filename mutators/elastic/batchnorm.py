@@ -59,7 +59,7 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
         return layer
 
     @property
-    def num_features(self) -> int:  # type: ignore[override]
+    def num_features(self) -> int:
         """Now in use; all, where the input decides."""
         return self.full if self.channels is None else self.channels.size()
 

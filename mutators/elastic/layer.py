@@ -73,13 +73,15 @@ class Elastic(nn.Module):
         """What can be set here, by name."""
         return {name: choice.values for name, choice in self._choices()}
 
-    def set_config(self, **values: float) -> None:
+    def set_config(self, *nameless: object, **values: float) -> None:
         """Set this layer's own choices, such as ``kernel_size=5``; all are checked before any is set.
 
         Raises:
             ElasticError: a name or a value is not on offer; all of them are named, with the options.
         """
         choices = dict(self._choices())
+        if nameless:
+            raise ElasticError(f"set_config got {nameless[0]!r}, wanted values by name, of {sorted(choices)}.")
         problems = [
             f"{name!r} is unknown, wanted some of {sorted(choices)}"
             if name not in choices

@@ -118,6 +118,8 @@ class Analysis:
 
     def block(self, module: nn.Module, given: Any, made: Any) -> None:
         """A module that is no leaf was called."""
+        if isinstance(module, nn.Transformer):
+            fix_all(self.ties, tensors_in((given, made)), f"{self._paths[id(module)]}, a Transformer, checks its width")
         if isinstance(given, torch.Tensor) and isinstance(made, torch.Tensor):
             self.passed[id(module)].append((given, made))
             self._kept.append((given, made))
@@ -150,10 +152,12 @@ def why_plain(module: nn.Module, owners: Owners) -> str | None:
     return None
 
 
-_STANDARD = frozenset(
-    """weight bias running_mean running_var num_batches_tracked in_proj_weight q_proj_weight k_proj_weight
-    v_proj_weight in_proj_bias bias_k bias_v out_proj""".split()
+_STANDARD = (
+    *("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
+    *("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias", "bias_k", "bias_v"),
+    "out_proj",
 )
+"""What torch's layers have, of those that can be elastic."""
 
 
 def _besides(module: nn.Module) -> list[str]:

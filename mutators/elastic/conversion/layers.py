@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -69,7 +68,7 @@ class Kind:
 
 
 def kind_of(module: nn.Module) -> Kind | None:
-    """What a layer is, by its type or that of which it only differs in attributes; None: nothing that can be elastic."""
+    """What a layer is, by its type or one that it only adds attributes to; None: nothing that can be elastic."""
     base = _base_of(type(module))
     return None if base is None or _own_names(type(module), base) else KINDS[base]
 
@@ -79,17 +78,17 @@ def why_no_kind(module: nn.Module) -> str:
     base = _base_of(type(module))
     if base is not None:
         return f"it is a {base.__name__} with its own {', '.join(_own_names(type(module), base))}"
+    if type(module).__module__.startswith("torch.nn"):
+        return f"there is no elastic {type(module).__name__}"
     own = [name for name, parameter in module._parameters.items() if parameter is not None]
     return f"nothing is known of how it uses its {', '.join(own)}, wanted one of torch's layers that can be elastic"
 
 
-@cache
 def _base_of(kind: type[nn.Module]) -> type[nn.Module] | None:
     return next((base for base in KINDS if issubclass(kind, base)), None)
 
 
-@cache
-def _own_names(kind: type[nn.Module], base: type[nn.Module]) -> tuple[str, ...]:
+def _own_names(kind: type, base: type) -> tuple[str, ...]:
     """What a subclass has besides the way in which it is built and shown: an elastic layer would not have it."""
     between = kind.__mro__[: kind.__mro__.index(base)]
     names = dict.fromkeys(name for cls in between for name in vars(cls) if name not in _BUILDING)
