@@ -69,8 +69,10 @@ class Kind:
 
 def kind_of(module: nn.Module) -> Kind | None:
     """What a layer is, by its type or one that it only adds attributes to; None: nothing that can be elastic."""
-    base = _base_of(type(module))
-    return None if base is None or _own_names(type(module), base) else KINDS[base]
+    kind, base = type(module), _base_of(type(module))
+    if hasattr(module, "parametrizations") and kind.__base__ is not None:
+        kind = kind.__base__  # torch makes a class of its own for each; the analysis has the better reason
+    return None if base is None or _own_names(kind, base) else KINDS[base]
 
 
 def why_no_kind(module: nn.Module) -> str:

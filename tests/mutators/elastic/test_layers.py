@@ -279,6 +279,7 @@ def test_it_cannot_be_fixed_in_place() -> None:
         (lambda: ElasticChoice((1, "a")), "numbers"),  # type: ignore[arg-type]
         (lambda: ElasticConv2d(4, 4, (3, 5)).set_config(kernel_size=4), r"4 is not on offer, wanted one of \[3, 5\]"),
         (lambda: ElasticConv2d(4, 4, (3, 5)).set_config(kernel=3), r"'kernel' is unknown, wanted some of"),
+        (lambda: ElasticConv2d(4, 4, (3, 5)).set_config(3), r"got 3, wanted values by name, of \['kernel_size'\]"),
     ],
 )
 def test_bad_input_says_what_is_wrong(build: Any, message: str) -> None:
