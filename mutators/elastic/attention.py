@@ -52,6 +52,13 @@ class Attention(nn.Module):
         """Now in use."""
         return self._projection()[0].shape[0] // (3 * self.head_dim)
 
+    @property
+    def embed_dim(self) -> int:
+        """Now in use."""
+        return self._projection()[0].shape[1]
+
+    kdim = vdim = embed_dim
+
     def _projection(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight and bias of the input projection in use."""
         return self.in_proj_weight, self.in_proj_bias
@@ -113,9 +120,29 @@ class Attention(nn.Module):
 class ElasticMultiheadAttention(Elastic, Attention):
     """A ``MultiheadAttention`` of which the first heads run. Its choice, unless a width is given: ``heads``.
 
-    Make one from a plain layer with :meth:`of`. A sub-network with fewer heads than the largest is extracted as an
+    :meth:`of` makes one from a plain layer. A sub-network with fewer heads than the largest is extracted as an
     :class:`Attention`, since in torch's the heads always fill the embedding.
+
+    Args:
+        embed_dim: of input and output: a number, several to choose from (its choice: ``channel``), or a width.
+        num_heads: a number, several to choose from, or a width; the largest divides the largest ``embed_dim``.
+        dropout, bias, batch_first: as for ``nn.MultiheadAttention``.
     """
+
+    def __init__(
+        self,
+        embed_dim: Size,
+        num_heads: int | Sequence[int] | Width,
+        dropout: float = 0.0,
+        bias: bool = True,
+        batch_first: bool = False,
+    ) -> None:
+        full, heads = full_size(embed_dim), full_size(num_heads)
+        if full % heads:
+            raise ElasticError(f"embed_dim {full} at most is no multiple of the {heads} heads: give other numbers.")
+        nn.Module.__init__(self)
+        plain = nn.MultiheadAttention(full, heads, dropout, bias, batch_first=batch_first)
+        self._adopt(plain, None if isinstance(num_heads, int) else num_heads, embed_dim)
 
     @classmethod
     def of(
@@ -159,9 +186,9 @@ class ElasticMultiheadAttention(Elastic, Attention):
             heads = Width.of(self.heads, list(heads))
         width = Width(attention.num_heads) if heads is None else heads
         part = (width, self.head_dim)
-        self.projected, self.embed = Channels(part, part, part), self._own("embed", embed)
+        self.projected, self.embed = Channels(part, part, part), self._own("channel", embed)
         self.out_proj = ElasticLinear.of(attention.out_proj, Channels(part), self.embed)
-        self.train(attention.training)
+        self._follow(attention)
 
     def axes(self) -> Iterator[Axis]:
         """Rows and columns of the input projection; those of the output's are ``out_proj``'s."""

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mutators.elastic.errors import ElasticError
 from mutators.elastic.layer import Axis, Elastic, Size, fill, full_size, plan_of
-from mutators.elastic.width import Span, take
+from mutators.elastic.width import Channels, Span, take
 
 _VECTORS = ("weight", "bias", "running_mean", "running_var")
 
@@ -25,6 +25,8 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
     """Shared by all numbers of dimensions; the channels are the input's unless a layout says otherwise."""
 
     PLAIN: type[_BatchNorm]
+    full: int
+    channels: Channels | None
 
     def __init__(
         self,
@@ -35,7 +37,8 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
         track_running_stats: bool = True,
     ) -> None:
         _BatchNorm.__init__(self, full_size(num_features), eps, momentum, affine, track_running_stats)
-        self.channels = None if isinstance(num_features, int) else self._own("channel", num_features)
+        if not isinstance(num_features, int):
+            self.channels = self._own("channel", num_features)
 
     @classmethod
     def of(cls, norm: _BatchNorm, num_features: Size | None = None) -> Self:
@@ -52,8 +55,17 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
         layer = cls(size, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         layer._parameters.update(norm._parameters)
         layer._buffers.update(norm._buffers)
-        layer.train(norm.training)
+        layer._follow(norm)
         return layer
+
+    @property
+    def num_features(self) -> int:
+        """Now in use; all, where the input decides."""
+        return self.full if self.channels is None else self.channels.size()
+
+    @num_features.setter
+    def num_features(self, n: int) -> None:  # by torch, once: all of them
+        self.full, self.channels = n, None
 
     def spans(self, n: int, plan: Any = None) -> list[Span]:
         """Which channels an input of ``n`` channels has."""
@@ -67,7 +79,7 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, ...) with the channels now in use, to the same shape."""
         spans = self.spans(x.shape[1])
-        if spans == [(0, self.num_features)]:
+        if spans == [(0, self.full)]:
             return _BatchNorm.forward(self, x)
         self._check_input_dim(x)  # type: ignore[no-untyped-call]
         tensors = (self.weight, self.bias, self.running_mean, self.running_var)
@@ -102,12 +114,16 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
             target.narrow(0, start, length).copy_(part)
 
     def _extracted(self, memo: dict[int, Any]) -> nn.Module:
-        spans = self.spans(self.num_features, plan_of(memo))
+        spans = self.spans(self.full, plan_of(memo))
         size = sum(length for _, length in spans)
         plain = self.PLAIN(size, self.eps, self.momentum, self.affine, self.track_running_stats)
         vectors = {name: getattr(self, name) for name in _VECTORS}
         taken = {name: None if vector is None else take(vector, 0, spans) for name, vector in vectors.items()}
         return fill(plain, {**taken, "num_batches_tracked": self.num_batches_tracked}, self)
+
+    def extra_repr(self) -> str:
+        """The largest norm's size."""
+        return f"{self.full}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
 
 
 class ElasticBatchNorm1d(ElasticBatchNorm, nn.BatchNorm1d):

@@ -62,7 +62,7 @@ class ElasticConv2d(ElasticConvolution):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W') with the channels now in use; H' and W' are the full layer's."""
         weight, bias = self._slices(self._inputs(x.shape[1], None), None)
-        groups = weight.shape[0] if self.depthwise else self.groups
+        groups = weight.shape[0] if self.depthwise else self._groups
         padding = self._padding(weight.shape[-1])
         if self.padding_mode != "zeros":
             assert not isinstance(padding, str)
@@ -117,7 +117,7 @@ class ElasticConvTranspose2d(ElasticConvolution):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W') with the channels now in use; H' and W' are the full layer's."""
         weight, bias = self._slices(self._inputs(x.shape[1], None), None)
-        groups = weight.shape[0] if self.depthwise else self.groups
+        groups = weight.shape[0] if self.depthwise else self._groups
         padding = cast(Pair, self._padding(weight.shape[-1]))
         return F.conv_transpose2d(x, weight, bias, self.stride, padding, self.output_padding, groups, self.dilation)
 

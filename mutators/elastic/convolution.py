@@ -22,7 +22,7 @@ class ElasticConvolution(Elastic):
     """A convolution over two dimensions of which a part runs. Write ``forward`` and ``_plain``.
 
     Attributes:
-        in_channels, out_channels: the layouts; None: whatever the input has, and all outputs.
+        inputs, outputs: the layouts of the channels; None: whatever the input has, and all outputs.
         weight: of the largest layer: outputs along dimension ``OUT``, inputs along ``IN``; dimension 1 counts those of
             one group only.
         depthwise: whether each channel is a group of its own; the output's channels are then the input's.
@@ -69,81 +69,101 @@ class ElasticConvolution(Elastic):
         _check_kernel(conv, sizes)
         nn.Module.__init__(self)
         self.stride, self.dilation = cast(Pair, conv.stride), cast(Pair, conv.dilation)
-        self.groups = conv.groups
-        self.padding = cast(Pair | str, conv.padding)
+        self._groups, self._own_padding = conv.groups, cast(Pair | str, conv.padding)
         self.padding_mode = conv.padding_mode
         self.depthwise = conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
         self.weight, self.bias = conv.weight, conv.bias
-        self.kernel_size: ElasticChoice | tuple[int, ...] = conv.kernel_size
         self._kernels = sizes or ()
-        self._own_kernel = conv.kernel_size[0]  # the size that ``padding`` belongs to
+        self._own_kernel = conv.kernel_size[0]  # the size that ``_own_padding`` belongs to
         self._transforms = transform_kernel
         if sizes is not None:
             if sizes[-1] > conv.kernel_size[0]:
                 self.weight = nn.Parameter(grown(conv.weight.detach(), sizes[-1]), conv.weight.requires_grad)
-            self.kernel_size = ElasticChoice(sizes)
+            self._modules["kernel_size"] = ElasticChoice(sizes)  # its key; the attribute is torch's, a pair of ints
             if transform_kernel:
                 add_matrices(self, sizes)
-        self.in_channels = self._own("in_channel", inputs)
-        self.out_channels = self.in_channels if self.depthwise else self._own("channel", outputs)
+        self.inputs = self._own("in_channel", inputs)
+        self.outputs = self.inputs if self.depthwise else self._own("channel", outputs)
         self._check_sizes(conv, outputs)
-        self.train(conv.training)
+        self._follow(conv)
 
     def _check_sizes(self, conv: Convolution, outputs: Size) -> None:
-        given = {"in_channels": self.in_channels, "out_channels": self.out_channels}
+        given = {"in_channels": self.inputs, "out_channels": self.outputs}
         known = {name: channels for name, channels in given.items() if channels is not None}
         problems = [
             f"{name} are {channels.full} at most, but the layer has {getattr(conv, name)}"
             for name, channels in known.items()
             if channels.full != getattr(conv, name)
         ]
-        if self.depthwise and not isinstance(outputs, int) and outputs is not self.in_channels:
+        if self.depthwise and not isinstance(outputs, int) and outputs is not self.inputs:
             problems.append("out_channels are to be chosen, but a depthwise layer has its input's: choose those")
-        for name, channels in known.items() if self.groups > 1 and not self.depthwise else ():
+        for name, channels in known.items() if self._groups > 1 and not self.depthwise else ():
             if len(channels.segments) > 1:
                 problems.append(f"{name} are put together of {len(channels.segments)} parts, and there are groups")
             sizes = [size * unit for width, unit in channels.segments for size in width.offered]
-            problems += [f"{name} {n} is no multiple of the {self.groups} groups" for n in sizes if n % self.groups]
+            problems += [f"{name} {n} is no multiple of the {self._groups} groups" for n in sizes if n % self._groups]
         if problems:
             raise ElasticError("this convolution cannot be elastic like this:", problems)
 
-    def active_weight(self, in_channels: int | None = None) -> torch.Tensor:
-        """The filter now in use, such as (C_out, C_in / groups, k, k).
+    @property
+    def in_channels(self) -> int:
+        """Now in use; all, where the input decides."""
+        sliced = self.weight.shape[self.IN] * (1 if self.IN == 0 else self._groups)
+        return sliced if self.inputs is None else self.inputs.size()
 
-        Args:
-            in_channels: of the input, where the layer does not know it by itself; None: all.
-        """
-        return self._slices(self._inputs(in_channels, None), None)[0]
+    @property
+    def out_channels(self) -> int:
+        """Now in use; all, where the input decides."""
+        sliced = self.weight.shape[self.OUT] * (1 if self.OUT == 0 else self._groups)
+        return sliced if self.outputs is None else self.outputs.size()
+
+    @property
+    def kernel_size(self) -> Pair:
+        """Now in use. The choice of the same name is a child: see :attr:`options` and :meth:`set_config`."""
+        choice = self._modules.get("kernel_size")
+        size = int(choice.value) if isinstance(choice, ElasticChoice) else None
+        return cast(Pair, tuple(self.weight.shape[2:])) if size is None else (size, size)
+
+    @property
+    def padding(self) -> Pair | str:
+        """Of the kernel now in use."""
+        return self._padding(self.kernel_size[0])
+
+    @property
+    def groups(self) -> int:
+        """Now in use."""
+        return self.in_channels if self.depthwise else self._groups
 
     def axes(self) -> Iterator[Axis]:
         """Outputs and inputs of the weight, and the bias; with groups, dimension 1 is one group's and not listed."""
-        if self.out_channels is not None:
-            if self.OUT == 0 or self.depthwise or self.groups == 1:
-                yield Axis("weight", 0 if self.depthwise else self.OUT, self.out_channels)
+        if self.outputs is not None:
+            if self.OUT == 0 or self.depthwise or self._groups == 1:
+                yield Axis("weight", 0 if self.depthwise else self.OUT, self.outputs)
             if self.bias is not None:
-                yield Axis("bias", 0, self.out_channels)
-        if self.in_channels is not None and not self.depthwise and (self.IN == 0 or self.groups == 1):
-            yield Axis("weight", self.IN, self.in_channels, reads=True)
+                yield Axis("bias", 0, self.outputs)
+        if self.inputs is not None and not self.depthwise and (self.IN == 0 or self._groups == 1):
+            yield Axis("weight", self.IN, self.inputs, reads=True)
 
     def _inputs(self, n: int | None, plan: Plan) -> list[Span]:
         """Which of the inputs there are in an input of ``n`` channels; None: of all."""
-        if self.in_channels is not None:
-            return self.in_channels.spans(plan)
-        per_group = 1 if self.depthwise or self.IN == 0 else self.groups
+        if self.inputs is not None:
+            return self.inputs.spans(plan)
+        per_group = 1 if self.depthwise or self.IN == 0 else self._groups
         return [(0, n or self.weight.shape[0 if self.depthwise else self.IN] * per_group)]
 
     def _slices(self, inputs: list[Span], plan: Plan) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight and bias in use; of the largest layer the parameters themselves."""
-        weight, bias, kernel = self.weight, self.bias, self.kernel_size  # a module's attributes are slow to look up
+        weight, bias = self.weight, self.bias  # a module's parameters are slow to look up
         if self.depthwise:
             outputs, weight = inputs, take(weight, 0, inputs)
         else:
-            per_group = self.groups if self.OUT == 1 else 1
+            per_group = self._groups if self.OUT == 1 else 1
             n = weight.shape[self.OUT] * per_group
-            outputs = [(0, n)] if self.out_channels is None else self.out_channels.spans(plan)
+            outputs = [(0, n)] if self.outputs is None else self.outputs.spans(plan)
             first, second = (outputs, inputs) if self.OUT == 0 else (inputs, outputs)
             weight = take(weight, 0, first)
-            weight = take(weight, 1, [(0, second[0][1] // self.groups)] if self.groups > 1 else second)
+            weight = take(weight, 1, [(0, second[0][1] // self._groups)] if self._groups > 1 else second)
+        kernel = self._modules.get("kernel_size")
         if isinstance(kernel, ElasticChoice):
             weight = self._shrunk(weight, self._kernels[kernel.index_in(plan)])
         return weight, None if bias is None else take(bias, 0, outputs)
@@ -154,16 +174,16 @@ class ElasticConvolution(Elastic):
         return transformed(self, weight, self._kernels, size) if self._transforms else centre(weight, size)
 
     def _padding(self, size: int) -> Pair | str:
-        if isinstance(self.padding, str):
-            return self.padding
-        top, left = self.padding
+        if isinstance(self._own_padding, str):
+            return self._own_padding
+        top, left = self._own_padding
         change = size - self._own_kernel if self._kernels else 0
         return top + self.dilation[0] * change // 2, left + self.dilation[1] * change // 2
 
     def _extracted(self, memo: dict[int, Any]) -> nn.Module:
         plan = plan_of(memo)
         weight, bias = self._slices(self._inputs(None, plan), plan)
-        groups = weight.shape[0] if self.depthwise else self.groups
+        groups = weight.shape[0] if self.depthwise else self._groups
         return fill(self._plain(weight, groups), {"weight": weight, "bias": bias}, self)
 
     def _plain(self, weight: torch.Tensor, groups: int) -> nn.Module:
@@ -172,8 +192,8 @@ class ElasticConvolution(Elastic):
 
     def extra_repr(self) -> str:
         """The largest layer's shape, and what is special."""
-        kind = ", depthwise" if self.depthwise else f", groups={self.groups}" if self.groups > 1 else ""
-        return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self.padding}{kind}"
+        kind = ", depthwise" if self.depthwise else f", groups={self._groups}" if self._groups > 1 else ""
+        return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self._own_padding}{kind}"
 
 
 def _check_kernel(conv: Convolution, sizes: tuple[int, ...] | None) -> None:

@@ -237,7 +237,7 @@ def _mapping(kind: str, student: nn.Module, teacher: nn.Module) -> nn.Module:
 
 def _outputs(layer: nn.Module) -> int | None:
     """How many channels or features a layer gives at most."""
-    for name in ("out_channels", "out_features", "num_features", "channels"):
+    for name in ("outputs", "channels", "out_channels", "out_features", "num_features"):
         found = getattr(layer, name, None)
         if found is not None:
             return found if isinstance(found, int) else int(found.full)

@@ -47,7 +47,17 @@ class ElasticEmbedding(Elastic):
             raise ElasticError(f"features are {given} at most, but the embedding has {embedding.embedding_dim}.")
         if embedding.max_norm is not None:
             raise ElasticError("the embedding has max_norm, which would rescale features that are not in use.")
-        self.train(embedding.training)
+        self._follow(embedding)
+
+    @property
+    def num_embeddings(self) -> int:
+        """How many there are."""
+        return self.weight.shape[0]
+
+    @property
+    def embedding_dim(self) -> int:
+        """Features now in use."""
+        return self.weight.shape[1] if self.features is None else self.features.size()
 
     def axes(self) -> Iterator[Axis]:
         """The features."""

@@ -39,9 +39,12 @@ def matrix_name(larger: int, smaller: int) -> str:
 
 
 def add_matrices(layer: nn.Module, sizes: Sequence[int]) -> None:
-    """Give a layer its matrices as parameters, identities, largest first."""
+    """Give a layer its matrices as parameters, identities, largest first; of its weight's type, and where that is."""
+    weight = layer._parameters["weight"]
+    assert weight is not None
     for larger, smaller in pairwise(sorted(sizes, reverse=True)):
-        layer.register_parameter(matrix_name(larger, smaller), nn.Parameter(torch.eye(smaller**2)))
+        eye = torch.eye(smaller**2, dtype=weight.dtype, device=weight.device)
+        layer.register_parameter(matrix_name(larger, smaller), nn.Parameter(eye))
 
 
 def grown(weight: torch.Tensor, size: int) -> torch.Tensor:

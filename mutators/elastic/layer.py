@@ -34,14 +34,26 @@ class Axis(NamedTuple):
     reads: bool = False
 
 
+_NOT_OTHERS = frozenset(vars(nn.Module())) | {"_reversed_padding_repeated_twice"}
+"""What every module has, and what a convolution derives from its padding."""
+
+
 class Elastic(nn.Module):
-    """A layer that runs with a part of its weights. Write ``forward`` and :meth:`_extracted`."""
+    """A layer that runs with a part of its weights. Write ``forward`` and :meth:`_extracted`.
+
+    Names of torch's own layers, such as ``out_channels``, have the values that the plain layer now in use would have.
+    They are properties, for the user's code; a forward of ours reads the layouts themselves, which is faster.
+    """
+
+    _others: tuple[str, ...] = ()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
         if EXTRACTION in memo:
             plain = self._extracted(memo)
             plain.training = self.training
             memo[id(self)] = plain
+            for name in self._others:
+                plain.__dict__.setdefault(name, copy.deepcopy(self.__dict__[name], memo))
             return plain
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
@@ -61,13 +73,15 @@ class Elastic(nn.Module):
         """What can be set here, by name."""
         return {name: choice.values for name, choice in self._choices()}
 
-    def set_config(self, **values: float) -> None:
+    def set_config(self, *nameless: object, **values: float) -> None:
         """Set this layer's own choices, such as ``kernel_size=5``; all are checked before any is set.
 
         Raises:
             ElasticError: a name or a value is not on offer; all of them are named, with the options.
         """
         choices = dict(self._choices())
+        if nameless:
+            raise ElasticError(f"set_config got {nameless[0]!r}, wanted values by name, of {sorted(choices)}.")
         problems = [
             f"{name!r} is unknown, wanted some of {sorted(choices)}"
             if name not in choices
@@ -82,6 +96,13 @@ class Elastic(nn.Module):
 
     def _choices(self) -> Iterator[tuple[str, ElasticChoice]]:
         return ((name, child) for name, child in self._modules.items() if isinstance(child, ElasticChoice))
+
+    def _follow(self, plain: nn.Module) -> None:
+        """Be in the mode of a plain layer, and have what else was set on it: a model's forward may read it."""
+        known = _NOT_OTHERS | self.__dict__.keys()
+        others = {name: x for name, x in vars(plain).items() if name not in known and not hasattr(type(self), name)}
+        self.__dict__.update(others, _others=tuple(others))
+        self.train(plain.training)
 
     def _own(self, name: str, size: Size | None) -> Channels | None:
         """What a size means; several numbers become a choice of this layer, under ``name``."""

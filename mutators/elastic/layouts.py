@@ -102,12 +102,12 @@ def _in_groups(layer: Elastic) -> Iterator[Width]:
 
 def _open_size(layer: Elastic) -> int | None:
     """The input's channels at most, of a layer that takes as many as come; None: its layout is known."""
-    if isinstance(layer, ElasticConvolution) and layer.in_channels is None:
+    if isinstance(layer, ElasticConvolution) and layer.inputs is None:
         return layer.weight.shape[0] if layer.depthwise else layer.weight.shape[layer.IN] * _per_group(layer)
-    if isinstance(layer, ElasticLinear) and layer.in_features is None:
+    if isinstance(layer, ElasticLinear) and layer.inputs is None:
         return layer.weight.shape[1]
     if isinstance(layer, ElasticBatchNorm) and layer.channels is None:
-        return layer.num_features
+        return layer.full
     return layer.full if isinstance(layer, ElasticNorm) and layer.channels is None else None
 
 

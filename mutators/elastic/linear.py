@@ -23,6 +23,9 @@ class ElasticLinear(Elastic):
         out_features: a number, several to choose from, or a width that other layers have too.
         bias: as for ``nn.Linear``.
 
+    Attributes:
+        inputs, outputs: the layouts of the features; None: whatever the input has, and all outputs.
+
     Raises:
         ElasticError: sizes do not fit.
     """
@@ -45,10 +48,9 @@ class ElasticLinear(Elastic):
     def _adopt(self, linear: nn.Linear, inputs: Size | None, outputs: Size | None) -> None:
         nn.Module.__init__(self)
         self.weight, self.bias = linear.weight, linear.bias
-        self.in_features = self._own("in_channel", inputs)
-        self.out_features = self._own("channel", outputs)
-        given = {"in_features": (self.in_features, linear.in_features)}
-        given["out_features"] = (self.out_features, linear.out_features)
+        self.inputs, self.outputs = self._own("in_channel", inputs), self._own("channel", outputs)
+        given = {"in_features": (self.inputs, linear.in_features)}
+        given["out_features"] = (self.outputs, linear.out_features)
         problems = [
             f"{name} are {channels.full} at most, but the layer has {wanted}"
             for name, (channels, wanted) in given.items()
@@ -56,7 +58,17 @@ class ElasticLinear(Elastic):
         ]
         if problems:
             raise ElasticError("this linear layer cannot be elastic like this:", problems)
-        self.train(linear.training)
+        self._follow(linear)
+
+    @property
+    def in_features(self) -> int:
+        """Now in use; all, where the input decides."""
+        return self.weight.shape[1] if self.inputs is None else self.inputs.size()
+
+    @property
+    def out_features(self) -> int:
+        """Now in use."""
+        return self.weight.shape[0] if self.outputs is None else self.outputs.size()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in_features) to (..., out_features), both as now in use."""
@@ -65,16 +77,16 @@ class ElasticLinear(Elastic):
 
     def axes(self) -> Iterator[Axis]:
         """Outputs and inputs of the weight, and the bias."""
-        if self.out_features is not None:
-            yield Axis("weight", 0, self.out_features)
+        if self.outputs is not None:
+            yield Axis("weight", 0, self.outputs)
             if self.bias is not None:
-                yield Axis("bias", 0, self.out_features)
-        if self.in_features is not None:
-            yield Axis("weight", 1, self.in_features, reads=True)
+                yield Axis("bias", 0, self.outputs)
+        if self.inputs is not None:
+            yield Axis("weight", 1, self.inputs, reads=True)
 
     def _slices(self, n_in: int, plan: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-        inputs = [(0, n_in)] if self.in_features is None else self.in_features.spans(plan)
-        outputs = [(0, self.weight.shape[0])] if self.out_features is None else self.out_features.spans(plan)
+        inputs = [(0, n_in)] if self.inputs is None else self.inputs.spans(plan)
+        outputs = [(0, self.weight.shape[0])] if self.outputs is None else self.outputs.spans(plan)
         bias = None if self.bias is None else take(self.bias, 0, outputs)
         return take(take(self.weight, 0, outputs), 1, inputs), bias
 

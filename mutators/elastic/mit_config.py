@@ -12,8 +12,11 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any, Self
 
+import numpy as np
+import torch
 from torch import nn
 
 from mutators.elastic.choice import ElasticChoice
@@ -48,6 +51,8 @@ def choices_of(model: nn.Module, config: Config | None = None, parts: Mapping[st
     Raises:
         ElasticError: parts are unknown, lists have the wrong length, or values are not on offer; all are named.
     """
+    if not isinstance(config, (Mapping, NoneType)):
+        raise ElasticError(f"the configuration is {config!r}, wanted a mapping such as {{'ks': 7, 'e': [6, ...]}}.")
     sites = _decided(model)
     by_part = _by_part(sites, parts)
     indices: dict[str, int] = {}
@@ -57,6 +62,7 @@ def choices_of(model: nn.Module, config: Config | None = None, parts: Mapping[st
             problems.append(f"{part!r} is unknown, wanted some of {', '.join(by_part)}")
             continue
         mutables = by_part[part]
+        given = given.tolist() if isinstance(given, (np.ndarray, torch.Tensor)) else given
         values = list(given) if isinstance(given, (list, tuple)) else [given] * len(mutables)
         if len(values) != len(mutables):
             problems.append(f"{part!r} has {len(values)} values, wanted {len(mutables)}, or one for all")

@@ -13,8 +13,6 @@ from mutators.elastic.errors import ElasticError
 from mutators.elastic.layer import Axis, Elastic, Size, fill, full_size, plan_of
 from mutators.elastic.width import Span, take
 
-Norm = nn.LayerNorm | nn.GroupNorm | nn.InstanceNorm2d
-
 
 class ElasticNorm(Elastic):
     """A norm with one weight and bias a channel; the channels are the input's unless a layout says otherwise.
@@ -40,7 +38,12 @@ class ElasticNorm(Elastic):
         self.channels = None if channels is None or isinstance(channels, int) else self._own("channel", channels)
         if channels is not None and full_size(channels) != self.full:
             raise ElasticError(f"channels are {full_size(channels)} at most, but the norm has {self.full}.")
-        self.train(norm.training)
+        self._follow(norm)
+
+    @property
+    def _now(self) -> int:
+        """How many channels are in use; all, where the input decides."""
+        return self.full if self.channels is None else self.channels.size()
 
     @staticmethod
     def _count(norm: Any) -> int:
@@ -93,6 +96,11 @@ class ElasticLayerNorm(ElasticNorm):
             raise ElasticError(f"the layer norm is over {tuple(norm.normalized_shape)}, wanted one dimension.")
         return norm.normalized_shape[0]
 
+    @property
+    def normalized_shape(self) -> tuple[int]:
+        """Now in use."""
+        return (self._now,)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., C) with the features now in use, to the same shape."""
         weight, bias = self._slices(self._spans(x.shape[-1]))
@@ -127,8 +135,24 @@ class ElasticGroupNorm(ElasticNorm):
     def _count(norm: nn.GroupNorm) -> int:
         return norm.num_channels
 
+    @property
+    def num_channels(self) -> int:
+        """Now in use."""
+        return self._now
+
+    @property
+    def num_groups(self) -> int:
+        """Now in use."""
+        return self._now // self.group_size
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, ...) with the channels now in use, to the same shape."""
+        """(N, C, ...) with the channels now in use, to the same shape.
+
+        Raises:
+            ElasticError: they are no whole groups.
+        """
+        if x.shape[1] % self.group_size:
+            raise ElasticError(f"the input has {x.shape[1]} channels, wanted a multiple of {self.group_size}, a group.")
         weight, bias = self._slices(self._spans(x.shape[1]))
         return F.group_norm(x, x.shape[1] // self.group_size, weight, bias, self.eps)
 
@@ -154,8 +178,15 @@ class ElasticInstanceNorm2d(ElasticNorm):
             raise ElasticError("the instance norm tracks statistics, wanted track_running_stats=False.")
         return norm.num_features
 
+    @property
+    def num_features(self) -> int:
+        """Now in use."""
+        return self._now
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) with the channels now in use, to the same shape."""
+        """(N, C, H, W) or (C, H, W) with the channels now in use, to the same shape."""
+        if x.dim() == 3:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
         weight, bias = self._slices(self._spans(x.shape[1]))
         return F.instance_norm(x, weight=weight, bias=bias, eps=self.eps)
 

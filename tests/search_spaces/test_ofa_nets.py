@@ -158,16 +158,24 @@ def test_it_trains_and_a_mutator_steers_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETS)
 def test_every_elastic_layer_knows_its_layouts(name: str) -> None:
-    names = ("in_channels", "out_channels", "in_features", "out_features", "channels")
-    for path, layer in small(name).named_modules():
-        if isinstance(layer, Elastic):
-            assert all(vars(layer)[name] is not None for name in names if name in vars(layer)), path
+    found = [
+        (path, layout)
+        for path, layer in small(name).named_modules()
+        if isinstance(layer, Elastic)
+        for layout in ("inputs", "outputs", "channels")
+        if layout in vars(layer)
+    ]
+    assert found
+    net = dict(small(name).named_modules())
+    assert all(vars(net[path])[layout] is not None for path, layout in found)
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_bad_arguments_are_listed(name: str) -> None:
     with pytest.raises(ValueError, match=r"(?s)num_classes is 0.*stages is 0.*dropout is 1"):
         search_spaces.build(name, num_classes=0, stages=(), dropout=1.0)
+    with pytest.raises(ValueError, match=r"(?s)num_classes is '10', wanted a whole number.*dropout is 'a'"):
+        search_spaces.build(name, num_classes="10", dropout="a")
 
 
 def test_make_divisible_rounds_and_keeps_ninety_percent() -> None:

@@ -118,6 +118,8 @@ class Analysis:
 
     def block(self, module: nn.Module, given: Any, made: Any) -> None:
         """A module that is no leaf was called."""
+        if isinstance(module, nn.Transformer):
+            fix_all(self.ties, tensors_in((given, made)), f"{self._paths[id(module)]}, a Transformer, checks its width")
         if isinstance(given, torch.Tensor) and isinstance(made, torch.Tensor):
             self.passed[id(module)].append((given, made))
             self._kept.append((given, made))
@@ -142,10 +144,25 @@ def why_plain(module: nn.Module, owners: Owners) -> str | None:
         return "it has hooks"
     if hasattr(module, "parametrizations"):
         return "its weight is computed (parametrizations)"
+    if kind_of(module) is not None and (own := _besides(module)):
+        return f"it has {', '.join(own)} besides what a layer of its kind has"
     for name, parameter in module._parameters.items():
         if parameter is not None and len({id(owner) for owner, _ in owners[id(parameter)]}) > 1:
             return f"its {name} is shared with another layer"
     return None
+
+
+_STANDARD = (
+    *("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
+    *("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias", "bias_k", "bias_v"),
+    "out_proj",
+)
+"""What torch's layers have, of those that can be elastic."""
+
+
+def _besides(module: nn.Module) -> list[str]:
+    """Parameters, buffers and modules that an elastic layer would not have."""
+    return [name for name in (*module._parameters, *module._buffers, *module._modules) if name not in _STANDARD]
 
 
 def _is_leaf(module: nn.Module) -> bool:

@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import nn
 
 from mutators.elastic.choice import ElasticChoice
 from mutators.elastic.conversion.analysis import Analysis, owners_of, why_plain
+from mutators.elastic.conversion.calls import tensors_in
 from mutators.elastic.conversion.example import Example, example_of, undisturbed
 from mutators.elastic.conversion.layers import Use, kind_of
 from mutators.elastic.conversion.making import Maker
@@ -28,6 +30,9 @@ from mutators.elastic.conversion.widths import Widths, decided
 from mutators.elastic.depth import ElasticDepth
 from mutators.elastic.errors import ElasticError
 from mutators.mutables import Mutable
+
+TOLERANCE = 1e-4
+"""By how much the largest sub-network may differ from the model on the example, for outputs up to 1."""
 
 
 def convert(
@@ -54,7 +59,8 @@ def convert(
         model: any; without choices of its own.
         kernel_size: odd numbers, for all convolutions that are not 1 x 1; zeros round it enlarge a smaller kernel.
         expand_ratio: shares of the model's own width; ``int(ratio * width)`` channels, one at least. Those above 1 add
-            channels that begin silent.
+            channels that begin silent; a single one above 1 has every width that can grow at that size only, as a
+            single kernel_size has the kernels. Of ratios that come to the same number of channels, the nearest stays.
         channel: instead: numbers of channels by the layer's path, or as PaddleSlim has them: a list for each
             convolution, linear layer and embedding, in the order of definition, of which the last and those of
             depthwise layers count not.
@@ -69,7 +75,8 @@ def convert(
         input_shape: instead: the shape of the input, with the batch.
 
     Raises:
-        ElasticError: a name is unknown, or what is asked for is not possible; all that is wrong is named.
+        ElasticError: a name is unknown, or what is asked for is not possible; all that is wrong is named. Or, on the
+            example, the largest sub-network does not compute what the model does, or the smallest does not run.
 
     Returns: in the mode of ``model``, with the largest of everything applied: what it computes is what ``model`` does.
     """
@@ -87,6 +94,7 @@ def convert(
     if problems:
         raise ElasticError("the model cannot be converted like this:", problems)
     rows = maker.rows(net, uses, stages)
+    before = None if found is None else _outputs(net, found)
     net = _replaced(net, {key: module for key, module in made.items() if module is not None})
     for stage in stages:
         deep = ElasticDepth(dict(stage.module._modules), stage.depths)
@@ -96,6 +104,7 @@ def convert(
     net._conversion = Conversion(rows, notes)  # type: ignore[assignment]
     if found is not None:
         _check_smallest(net, found)
+        _check_largest(net, found, before or [])
     return net
 
 
@@ -190,3 +199,26 @@ def _check_smallest(net: nn.Module, example: Example) -> None:
     finally:
         for choice, indices in zip(choices, applied, strict=True):
             choice.choose(indices)
+
+
+def _check_largest(net: nn.Module, example: Example, before: Sequence[torch.Tensor]) -> None:
+    """Compare the largest sub-network once with what the model gave."""
+    for wanted, got in zip(before, _outputs(net, example), strict=True):
+        if wanted.is_meta or not wanted.is_floating_point():
+            continue
+        scale = max(1.0, float(wanted.abs().nan_to_num().max())) if wanted.numel() else 1.0
+        limit = scale * max(TOLERANCE, 16 * torch.finfo(wanted.dtype).eps)
+        if not torch.allclose(got, wanted, rtol=0, atol=limit, equal_nan=True):
+            off = float((got - wanted).abs().nan_to_num().max())
+            raise ElasticError(
+                "the largest sub-network does not compute what the model does: on the example they differ by "
+                f"{off:.3g}, wanted {limit:.3g} at most. Its forward may compute with the number of channels or the "
+                "size of a kernel, which are larger now: leave out what is larger than the model's own, or leave the "
+                "layers there out by skip_layers."
+            )
+
+
+def _outputs(net: nn.Module, example: Example) -> list[torch.Tensor]:
+    """All tensors that the network gives in evaluation."""
+    with undisturbed(net):
+        return tensors_in(example.run(net.eval()))

@@ -53,7 +53,7 @@ def example_of(model: nn.Module, example: Any, input_shape: Sequence[int] | None
     if example is None and input_shape is None:
         return next((found for found in _tried(model) if _error(model, found) is None), None)
     if input_shape is not None:
-        if not all(type(n) is int and n > 0 for n in input_shape):
+        if not (isinstance(input_shape, Sequence) and all(type(n) is int and n > 0 for n in input_shape)):
             raise ElasticError(f"input_shape is {input_shape!r}, wanted sizes with the batch, such as (2, 3, 32, 32).")
         found = Example((_random(model, input_shape),))
     elif isinstance(example, Mapping):

@@ -88,9 +88,9 @@ def _drawn(tensor: torch.Tensor, axes: tuple[Place | None, ...], generator: torc
 
 def _silence(weight: torch.Tensor, axes: tuple[Place | None, ...], ins: Place) -> None:
     """Zero what reads new inputs."""
-    new = torch.ones(ins[1], dtype=torch.bool)
-    new[ins[0]] = False
-    weight[(slice(None),) * next(i for i, axis in enumerate(axes) if axis is ins) + (new.to(weight.device),)] = 0
+    old = set(ins[0].tolist())
+    new = torch.tensor([i for i in range(ins[1]) if i not in old], dtype=torch.long, device=weight.device)
+    weight[(slice(None),) * next(i for i, axis in enumerate(axes) if axis is ins) + (new,)] = 0
 
 
 @torch.no_grad()

@@ -68,11 +68,37 @@ class Kind:
 
 
 def kind_of(module: nn.Module) -> Kind | None:
-    """What a layer is, by its type or that of which it has the forward; None: nothing that can be elastic."""
-    for base, kind in KINDS.items():
-        if type(module) is base or (isinstance(module, base) and type(module).forward is base.forward):
-            return kind
-    return None
+    """What a layer is, by its type or one that it only adds attributes to; None: nothing that can be elastic."""
+    kind, base = type(module), _base_of(type(module))
+    if hasattr(module, "parametrizations") and kind.__base__ is not None:
+        kind = kind.__base__  # torch makes a class of its own for each; the analysis has the better reason
+    return None if base is None or _own_names(kind, base) else KINDS[base]
+
+
+def why_no_kind(module: nn.Module) -> str:
+    """Why something with parameters is nothing that can be elastic."""
+    base = _base_of(type(module))
+    if base is not None:
+        return f"it is a {base.__name__} with its own {', '.join(_own_names(type(module), base))}"
+    if type(module).__module__.startswith("torch.nn"):
+        return f"there is no elastic {type(module).__name__}"
+    own = [name for name, parameter in module._parameters.items() if parameter is not None]
+    return f"nothing is known of how it uses its {', '.join(own)}, wanted one of torch's layers that can be elastic"
+
+
+def _base_of(kind: type[nn.Module]) -> type[nn.Module] | None:
+    return next((base for base in KINDS if issubclass(kind, base)), None)
+
+
+def _own_names(kind: type, base: type) -> tuple[str, ...]:
+    """What a subclass has besides the way in which it is built and shown: an elastic layer would not have it."""
+    between = kind.__mro__[: kind.__mro__.index(base)]
+    names = dict.fromkeys(name for cls in between for name in vars(cls) if name not in _BUILDING)
+    return tuple(name for name in names if name in _CALLING or not name.startswith("__"))
+
+
+_BUILDING = ("extra_repr", "reset_parameters", "_abc_impl")
+_CALLING = ("__call__", "__getattr__", "__getattribute__")
 
 
 def kernel_of(module: nn.Module) -> tuple[int, int] | None:
@@ -139,7 +165,8 @@ def _embedding(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tens
 def _norm(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
     """Batch and instance norms: each channel for itself."""
     x = inputs[0]
-    use.outs = _joined(ties, use, x, 1)
+    single = isinstance(use.module, nn.InstanceNorm2d) and x.ndim == 3  # an image without a batch
+    use.outs = _joined(ties, use, x, 0 if single else 1)
     if isinstance(use.module, nn.InstanceNorm2d) and use.module.track_running_stats:
         use.stays = "it tracks statistics"
     ties.write(out, dict(ties.read(x)))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mutators.elastic.conversion.growth import grown_layer, place
-from mutators.elastic.conversion.layers import Use, kernel_of, kind_of
+from mutators.elastic.conversion.layers import Use, kernel_of, kind_of, why_no_kind
 from mutators.elastic.conversion.options import Options
 from mutators.elastic.conversion.report import Row
 from mutators.elastic.conversion.stages import Stage
@@ -84,19 +84,23 @@ class Maker:
         return None if sizes == (max(size),) else sizes
 
     def rows(self, net: nn.Module, uses: Sequence[Use], stages: Sequence[Stage]) -> tuple[Row, ...]:
-        """A row for each layer and stage, in definition order."""
+        """A row for each layer, each stage, and all else with parameters of its own, in definition order."""
         by_id, deep = {id(use.module): use for use in uses}, {id(stage.module): stage for stage in stages}
         rows: list[Row] = []
         inner: set[int] = set()
         for path, module in net.named_modules():
             name = type(module).__name__
             if id(module) in deep:
-                rows.append(Row(path, name, {"depth": _numbers(deep[id(module)].depths)}, {}))
+                stage = deep[id(module)]
+                why_not = {} if stage.dropped is None else {"depth": stage.dropped}
+                rows.append(Row(path, name, {"depth": _numbers(stage.depths)}, why_not))
             elif kind_of(module) is not None and id(module) not in inner:
                 inner |= {id(child) for child in module.modules()}
                 use = by_id.get(id(module))
                 unseen = Row(path, name, {}, {"all": "forward did not run it"})
                 rows.append(unseen if use is None else self._row(use, name))
+            elif any(p is not None for p in module._parameters.values()) and id(module) not in inner:
+                rows.append(Row(path, name, {}, {"all": why_no_kind(module)}))
         return tuple(rows)
 
     def _row(self, use: Use, name: str) -> Row:
@@ -118,6 +122,8 @@ class Maker:
         reasons = {node.fixed: None for node in parts if node.fixed}
         if reasons:
             why_not[what] = ", ".join(map(str, reasons))
+        if id(use.module) in self._widths.dropped:
+            why_not[self._widths.decisions[id(use.module)].name] = self._widths.dropped[id(use.module)]
         return Row(use.path, name, elastic, why_not)
 
 

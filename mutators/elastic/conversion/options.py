@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,10 @@ Numbers = tuple[float, ...]
 Depth = Sequence[float] | Mapping[str, Sequence[float]] | None
 NAMES = ("kernel_size", "expand_ratio", "channel", "heads")
 """What ``ofa_layers`` may say of a layer."""
+
+
+LIMIT = 10**6
+"""No ratio and no number of channels is this large."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,29 @@ class Options:
         return ("channel", self.channel[path]) if path in self.channel else None
 
 
+def distinct(
+    values: Sequence[float], wanted: Callable[[float], float], count: Callable[[float], int]
+) -> dict[int, float]:
+    """What each candidate comes to; of several that come to the same, the one that is nearest to it.
+
+    Args:
+        wanted: what a candidate stands for, not rounded.
+        count: what it comes to, in whole channels, groups or blocks.
+    """
+    found: dict[int, float] = {}
+    for value in values:
+        n = count(value)
+        if n not in found or abs(wanted(value) - n) < abs(wanted(found[n]) - n):
+            found[n] = value
+    return found
+
+
+def left_out(values: Sequence[float], found: Mapping[int, float], what: str) -> str | None:
+    """For the report: the candidates that :func:`distinct` did not keep."""
+    others = [str(value) for value in values if value not in found.values()]
+    return f"{', '.join(others)} left out: as many {what} as another, which is nearer" if others else None
+
+
 def checked_options(
     model: nn.Module,
     kernel_size: Any,
@@ -73,9 +100,10 @@ def checked_options(
     Raises:
         ElasticError: it is not possible for this model; all problems are named.
     """
+    if problems := _ill_formed(channel, skip_layers, same_search_space, ofa_layers):
+        raise ElasticError("the model cannot be converted like this:", problems)
     paths = {path for path, module in model.named_modules() if kind_of(module) is not None}
     stages = {path for path, module in model.named_modules() if isinstance(module, nn.Sequential)}
-    problems: list[str] = []
     if expand_ratio is not None and channel is not None:
         problems.append("expand_ratio and channel are both given: they say the same in two ways, so leave one out")
     skip = _skipped(model, [skip_layers] if isinstance(skip_layers, str) else skip_layers, problems)
@@ -108,16 +136,36 @@ def checked_options(
     return options
 
 
+def _ill_formed(channel: Any, skip: Any, same: Any, layers: Any) -> list[str]:
+    """What is not even of the form that is wanted."""
+    found = []
+    if channel is not None and not (isinstance(channel, Mapping) or _is_list(channel)):
+        found.append(f"channel is {channel!r}, wanted lists of numbers, one a layer, or a mapping of them by path")
+    if not isinstance(skip, (str, Iterable)):
+        found.append(f"skip_layers is {skip!r}, wanted names of layers")
+    if same is not None and not (_is_list(same) and all(map(_is_list, same))):
+        found.append(f"same_search_space is {same!r}, wanted groups of names, such as [['conv1', 'conv2']]")
+    if layers is not None and not (
+        isinstance(layers, Mapping) and all(isinstance(named, Mapping) for named in layers.values())
+    ):
+        found.append(f"ofa_layers is {layers!r}, wanted a mapping such as {{'conv1': {{'kernel_size': (3, 5)}}}}")
+    return found
+
+
+def _is_list(given: Any) -> bool:
+    return isinstance(given, Collection) and not isinstance(given, (str, Mapping))
+
+
 def _numbers(name: str, given: Any, problems: list[str]) -> Numbers | None:
     """Candidates in ascending order."""
     if given is None:
         return None
-    values = [given] if is_number(given) else list(given)
-    wrong = [value for value in values if not (is_number(value) and value > 0)]
+    values = list(given) if _is_list(given) else [given]
+    wrong = [value for value in values if not (is_number(value) and 0 < value < LIMIT)]
     if name.endswith(("channel", "heads")):
         wrong += [value for value in values if not is_int(value)]
     if not values or wrong or len(set(values)) < len(values):
-        problems.append(f"{name} is {given!r}, wanted distinct numbers above 0")
+        problems.append(f"{name} is {given!r}, wanted distinct numbers above 0 and below {LIMIT}")
         return None
     if name.endswith("kernel_size"):
         try:

@@ -10,17 +10,19 @@ from torch import nn
 
 from mutators.elastic.conversion.analysis import Analysis
 from mutators.elastic.conversion.layers import kind_of
-from mutators.elastic.conversion.options import Numbers, Options
+from mutators.elastic.conversion.options import Numbers, Options, distinct, left_out
+from mutators.elastic.depth import count_of
 from search_spaces.domains import is_int
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks in a row, and the depths that they can have."""
+    """Blocks in a row, the depths that they can have, and which were asked for besides and mean the same."""
 
     path: str
     module: nn.Sequential
     depths: Numbers
+    dropped: str | None = None
 
 
 def stages_of(model: nn.Module, analysis: Analysis, options: Options, problems: list[str]) -> list[Stage]:
@@ -42,19 +44,20 @@ def stages_of(model: nn.Module, analysis: Analysis, options: Options, problems: 
         if given is None:
             continue
         first, n = _first_exit(module, analysis, explicit), len(module)
-        inside = {depth for depth in given if first <= _count(depth, n) <= n}
+        inside = {depth for depth in given if first <= count_of(depth, n) <= n}
         reached |= inside
         if explicit:
             outside = [depth for depth in given if depth not in inside]
             problems += [f"depth {depth} of {path} cannot be reached: {_why(first, n)}" for depth in outside]
-        depths = _distinct(sorted(inside), n)
+        depths, dropped = _depths(sorted(inside), n)
         if len(depths) > 1:
-            found.append(Stage(path, module, depths))
+            found.append(Stage(path, module, depths, dropped))
             _tie_exits(analysis, module, depths)
     if not isinstance(wanted, Mapping):
         problems += [
             f"depth {depth} cannot be reached by any stage: wanted the number or the share of blocks of an "
-            "nn.Sequential whose last blocks keep the shape"
+            "nn.Sequential whose last blocks keep the shape. Blocks in an nn.ModuleList or an nn.TransformerEncoder "
+            "are run by a forward of their own: let that take depth=, and give RunConfig(elastic_depth=...)"
             for depth in wanted
             if depth not in reached and (is_int(depth) or not found)
         ]
@@ -63,10 +66,6 @@ def stages_of(model: nn.Module, analysis: Analysis, options: Options, problems: 
 
 def _contains(path: str, stages: list[Stage]) -> bool:
     return any(stage.path.startswith(f"{path}." if path else "") for stage in stages)
-
-
-def _count(depth: float, n: int) -> int:
-    return int(depth) if is_int(depth) else round(depth * n)
 
 
 def _why(first: int, n: int) -> str:
@@ -104,12 +103,13 @@ def _alike(block: nn.Module, last: nn.Module) -> bool:
     return type(block) is type(last) and kind_of(block) is None and layers
 
 
-def _distinct(depths: Sequence[float], n: int) -> Numbers:
-    """Each number of blocks once, and the whole stage among them."""
-    counts = {_count(depth, n): depth for depth in depths}
+def _depths(depths: Sequence[float], n: int) -> tuple[Numbers, str | None]:
+    """Each number of blocks once, and the whole stage among them; and what was left out."""
+    counts = distinct(depths, lambda depth: depth if is_int(depth) else depth * n, lambda depth: count_of(depth, n))
+    dropped = left_out(depths, counts, "blocks")
     if counts:
         counts.setdefault(n, n if is_int(depths[0]) else 1.0)
-    return tuple(counts.values())
+    return tuple(counts.values()), dropped
 
 
 def _tie_exits(analysis: Analysis, stage: nn.Sequential, depths: Numbers) -> None:
@@ -117,7 +117,7 @@ def _tie_exits(analysis: Analysis, stage: nn.Sequential, depths: Numbers) -> Non
     blocks = list(stage)
     for at, (_, last) in enumerate(analysis.passed[id(stage)]):
         layouts = analysis.ties.read(last)
-        for count in (_count(depth, len(blocks)) for depth in depths):
+        for count in (count_of(depth, len(blocks)) for depth in depths):
             other = analysis.ties.read(analysis.passed[id(blocks[count - 1])][at][1])
             for dim in {*layouts, *other}:
                 both = [found[dim] for found in (layouts, other) if dim in found]

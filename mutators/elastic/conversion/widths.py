@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mutators.elastic.choice import ElasticChoice
 from mutators.elastic.conversion.layers import Use
-from mutators.elastic.conversion.options import Numbers, Options
+from mutators.elastic.conversion.options import Numbers, Options, distinct, left_out
 from mutators.elastic.conversion.ties import Layout, Node, Ties
 from mutators.elastic.width import Channels, Width
 
@@ -29,12 +29,14 @@ class Widths:
         decisions: by ``id`` of the layer that holds it.
         keys: by ``id`` of a width: the key that decides it.
         before: by ``id`` of a width: its size in the model, where it has grown.
+        dropped: by ``id`` of the layer that holds a choice: which candidates it has not, and why.
     """
 
     ties: Ties
     decisions: dict[int, Decision] = field(default_factory=dict)
     keys: dict[int, str] = field(default_factory=dict)
     before: dict[int, int] = field(default_factory=dict)
+    dropped: dict[int, str] = field(default_factory=dict)
     _of: dict[int, Width] = field(default_factory=dict)
 
     @classmethod
@@ -61,18 +63,21 @@ class Widths:
     def decide(self, node: Node, holder: Use, name: str, values: Numbers, own: int) -> None:
         """Let a choice decide a width; a layer whose outputs have several parts decides them all by one choice."""
         known = self.decisions.get(id(holder.module))
+        why = None
         if known is None:
-            values = _distinct(node, values, name, own)
+            values, why = _offered(node, values, name, own)
         else:
             name, values = known.name, known.choice.values
         sizes = [_size(node, value, name, own) for value in values]
-        if len(set(sizes)) < 2:
+        if len(set(sizes)) < 2 and sizes[0] <= node.full:
             groups = f", in multiples of {node.multiple}" if node.multiple > 1 else ""
             node.fixed = f"there is no other number of its {node.full} channels on offer{groups}"
             return
         if known is None:
             known = Decision(holder, name, ElasticChoice(values))
             self.decisions[id(holder.module)] = known
+            if why is not None:
+                self.dropped[id(holder.module)] = why
         width = self._of[id(node)] = Width.of(known.choice, sizes)
         self.keys[id(width)] = f"{holder.path}.{name}".lstrip(".")
         if width.full > node.full:
@@ -134,18 +139,24 @@ def _size(node: Node, value: float, name: str, own: int) -> int:
     Args:
         own: how many the layer has, of which the node may be a part.
     """
-    wanted = int(value * node.full) if name == "expand_ratio" else int(value) * node.full // own
+    wanted = int(_wanted(node, value, name, own))
     return max(node.multiple, wanted // node.multiple * node.multiple)
 
 
-def _distinct(node: Node, values: Numbers, name: str, own: int) -> Numbers:
-    """The candidates that differ, the model's own width among them; larger ones only where it can grow."""
-    whole = 1.0 if name == "expand_ratio" else own
-    sizes: dict[int, float] = {}
-    for value in values:
-        size = _size(node, value, name, own)
-        if size <= node.full or not node.rigid:
-            sizes.setdefault(size, value)
+def _wanted(node: Node, value: float, name: str, own: int) -> float:
+    return value * node.full if name == "expand_ratio" else value * node.full / own
+
+
+def _offered(node: Node, values: Numbers, name: str, own: int) -> tuple[Numbers, str | None]:
+    """The candidates that differ, the model's own width where it is the largest; and what was left out, and why.
+
+    Larger ones are among them only where it can grow.
+    """
+    fit = [value for value in values if _size(node, value, name, own) <= node.full or not node.rigid]
+    sizes = distinct(fit, lambda value: _wanted(node, value, name, own), lambda value: _size(node, value, name, own))
+    larger = [str(value) for value in values if value not in fit]
+    reasons = [f"{', '.join(larger)} left out: it cannot grow, {node.rigid}" if larger else None]
+    reasons.append(left_out(fit, sizes, "channels"))
     if max(sizes, default=0) < node.full:
-        sizes[node.full] = whole
-    return tuple(value for _, value in sorted(sizes.items()))
+        sizes[node.full] = 1.0 if name == "expand_ratio" else own
+    return tuple(value for _, value in sorted(sizes.items())), "; ".join(filter(None, reasons)) or None

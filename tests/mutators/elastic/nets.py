@@ -83,7 +83,7 @@ class Encoder(nn.Module):
         self.attention = ElasticMultiheadAttention.of(attention, heads=(1, 2, 4))
         self.norm = nn.LayerNorm(12)
         self.up = ElasticLinear(12, (5, 8, 20))
-        self.down = ElasticLinear(self.up.out_features, 12)  # type: ignore[arg-type]
+        self.down = ElasticLinear(self.up.outputs, 12)  # type: ignore[arg-type]
         self.head = nn.Linear(12, 3)
         with torch.no_grad():
             for parameter in self.parameters():

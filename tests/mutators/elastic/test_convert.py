@@ -84,7 +84,7 @@ def test_copies_mutators_and_state_dicts(pair: tuple[nn.Module, nn.Module, torch
 def test_every_elastic_layer_knows_its_layouts(pair: tuple[nn.Module, nn.Module, torch.Tensor]) -> None:
     for module in pair[1].modules():
         if isinstance(module, Elastic):
-            names = [n for n in ("in_channels", "out_channels", "in_features", "out_features", "channels", "embed")]
+            names = [n for n in ("inputs", "outputs", "channels", "embed")]
             layouts = [getattr(module, name) for name in names if hasattr(module, name)]
             assert all(isinstance(layout, Channels) for layout in layouts)
 
@@ -300,7 +300,7 @@ def test_layers_by_name() -> None:
     assert space["layer1.1.conv1.kernel_size"]["_value"] == ["1", "3"]
     assert not any(key.startswith(("layer2", "layer1.0.conv2")) for key in space)
     third = net.get_submodule("layer1.2.conv1")
-    assert third.out_channels.choices == (net.get_submodule("layer1.0.conv1").expand_ratio,)
+    assert third.outputs.choices == (net.get_submodule("layer1.0.conv1").expand_ratio,)
     assert "skip_layers" in conversion_of(net)["conv1"].why_not["width"]
 
 
@@ -317,14 +317,14 @@ def test_the_exits_of_a_stage_have_one_width() -> None:
     net = convert(model, depth={"1": (0.5, 0.6, 1.0)}, expand_ratio=(0.5, 1.0))
     assert {key: entry["_value"] for key, entry in search_space_of(net).items()} == {
         "0.expand_ratio": ["0.5", "1.0"],
-        "1.depth": ["0.6", "1.0"],
+        "1.depth": ["0.5", "1.0"],
         "1.0.0.expand_ratio": ["0.5", "1.0"],
         "1.1.0.expand_ratio": ["0.5", "1.0"],
         "1.2.0.expand_ratio": ["0.5", "1.0"],
     }
     tied = conversion_of(net)["1.3.0"].elastic["width"]
     assert tied == conversion_of(net)["1.1.0"].elastic["width"] == "2, 4 by 1.1.0.expand_ratio"
-    small = sub_network(net, **{"1__depth": "0.6", "1__1__0__expand_ratio": "0.5"})
+    small = sub_network(net, **{"1__depth": "0.5", "1__1__0__expand_ratio": "0.5"})
     assert small(torch.zeros(1, 3, 4, 4)).shape == (1, 2, 4, 4)
 
 

@@ -133,7 +133,7 @@ class Products(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.q = ElasticLinear(4, (2, 6))
-        self.k = ElasticLinear(4, Channels.of(self.q.out_features.segments[0][0]))  # type: ignore[union-attr]
+        self.k = ElasticLinear(4, Channels.of(self.q.outputs.segments[0][0]))  # type: ignore[union-attr]
         self.v = ElasticLinear(4, (3, 5))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

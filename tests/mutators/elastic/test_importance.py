@@ -25,8 +25,8 @@ def _batches(n: int = 3) -> list[Batch]:
 
 
 def _widths(net: Encoder) -> tuple[Any, Any]:
-    assert net.up.out_features is not None
-    return net.attention.projected.segments[0][0], net.up.out_features.segments[0][0]
+    assert net.up.outputs is not None
+    return net.attention.projected.segments[0][0], net.up.outputs.segments[0][0]
 
 
 def test_a_head_matters_as_its_masks_gradient() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,6 +63,14 @@ def test_everything_that_is_wrong_is_listed_and_nothing_is_set() -> None:
     assert net.config_of() == before
     with pytest.raises(ElasticError, match=r"0.7 is not on offer, wanted an index of \[0.65, 0.8, 1.0\]"):
         small("ofa_resnet50").set_config({"w": [0.7, 3, 0, 0]})
+
+
+def test_arrays_are_lists_and_what_is_no_mapping_is_an_error() -> None:
+    net = small("ofa_mobilenet_v3")
+    net.set_config({"ks": np.array([3, 5, 7, 3]), "e": torch.tensor([3, 4, 6, 3]), "d": np.int64(1)})
+    assert net.config_of() == {"ks": [3, 5, 7, 3], "e": [3, 4, 6, 3], "d": [1, 1]}
+    with pytest.raises(ElasticError, match="the configuration is 3, wanted a mapping"):
+        net.set_config(3)  # type: ignore[arg-type]
 
 
 def test_choices_that_do_not_fit_are_listed() -> None:

@@ -76,7 +76,7 @@ class Layers(nn.Module):
         attention = nn.MultiheadAttention(16, 4, batch_first=True)
         self.attention = ElasticMultiheadAttention.of(attention, (1, 2, 4), width)
         self.up = ElasticLinear(width, (5, 12, 24))
-        self.down = ElasticLinear(self.up.out_features, width)  # type: ignore[arg-type]
+        self.down = ElasticLinear(self.up.outputs, width)  # type: ignore[arg-type]
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         x = self.embedding(tokens)
@@ -210,3 +210,42 @@ def test_axes_name_every_cut_tensor() -> None:
 def test_bad_input_says_what_is_wrong(build: Any, message: str) -> None:
     with pytest.raises(ElasticError, match=message):
         build()
+
+
+@pytest.mark.parametrize("padding", [False, True])
+def test_a_mask_of_each_head_loses_those_of_the_heads_left_out(padding: bool) -> None:
+    torch.manual_seed(0)
+    plain = nn.MultiheadAttention(12, 3, batch_first=True)
+    x, mask = torch.randn(2, 5, 12), torch.randn(2 * 3, 5, 5)
+    ignored = torch.zeros(2, 5).masked_fill(torch.tensor([[False] * 4 + [True], [False] * 5]), -1e9)
+    arguments = {"key_padding_mask": ignored if padding else None}
+    layer = ElasticMultiheadAttention.of(plain, (2, 3))
+    layer.set_config(heads=2)
+    got, weights = layer(x, x, x, attn_mask=mask, average_attn_weights=False, **arguments)
+    with torch.no_grad():
+        plain.out_proj.weight[:, 8:] = 0  # what the third head says
+    expected, all_weights = plain(x, x, x, attn_mask=mask, average_attn_weights=False, **arguments)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(weights, all_weights[:, :2])
+
+
+def test_an_attention_is_built_like_the_other_layers() -> None:
+    layer = ElasticMultiheadAttention((8, 16), (1, 2, 4), batch_first=True)
+    assert layer.options == {"heads": (1, 2, 4), "channel": (8, 16)}
+    layer.set_config(heads=2, channel=8)
+    x = torch.randn(2, 5, 8)
+    assert layer(x, x, x)[0].shape == (2, 5, 8)
+    assert (layer.embed_dim, layer.num_heads, layer.head_dim) == (8, 2, 4)
+    assert ElasticMultiheadAttention(16, 4).options == {}
+    with pytest.raises(ElasticError, match="no multiple of the 4 heads"):
+        ElasticMultiheadAttention(10, 4)
+
+
+def test_an_input_of_no_whole_groups_is_an_error() -> None:
+    with pytest.raises(ElasticError, match="the input has 6 channels, wanted a multiple of 4"):
+        ElasticGroupNorm(4, 16)(torch.randn(2, 6, 3, 3))
+
+
+def test_an_instance_norm_takes_an_image_without_a_batch() -> None:
+    x = torch.randn(6, 4, 4) * 3 + 1
+    torch.testing.assert_close(ElasticInstanceNorm2d(8, affine=True)(x), nn.InstanceNorm2d(6)(x))

@@ -118,7 +118,7 @@ def test_the_importance_is_mits_without_squeeze_and_excite() -> None:
     block = net.get_submodule("stage2.block0")
     project = block.get_submodule("project.conv").weight.detach()  # type: ignore[operator,union-attr]
     expected = project.abs().sum((0, 2, 3)).argsort(descending=True)
-    width = block.get_submodule("project.conv").in_channels.segments[0][0]  # type: ignore[union-attr,index]
+    width = block.get_submodule("project.conv").inputs.segments[0][0]  # type: ignore[union-attr,index]
     assert sort_channels(net).permutations[width].tolist() == expected.tolist()
 
 
@@ -192,7 +192,7 @@ def test_momentum_and_gradients_belong_to_their_channels() -> None:
 
 def test_heads_and_neurons_are_sorted_by_a_given_importance() -> None:
     net = Encoder().eval()
-    heads, neurons = net.attention.projected.segments[0][0], net.up.out_features.segments[0][0]  # type: ignore[union-attr]
+    heads, neurons = net.attention.projected.segments[0][0], net.up.outputs.segments[0][0]  # type: ignore[union-attr]
     x = torch.randn(2, 5, 12)
     before, columns = net(x), net.attention.out_proj.weight.detach().clone()
     scores = {heads: torch.tensor([1.0, 4.0, 2.0, 3.0]), neurons: torch.arange(20.0)}
