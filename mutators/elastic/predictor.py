@@ -23,7 +23,6 @@ LEAST = 20
 """Measured sub-networks, without which nothing is fitted."""
 FOLDS = 5
 HELD_OUT = 0.2
-LAYERS = (64, 64)
 
 
 @dataclass(frozen=True)
