@@ -26,7 +26,9 @@ from torch import nn
 from mutators.elastic.choice import ElasticChoice
 from mutators.elastic.convolution import ElasticConvolution
 from mutators.elastic.depth import ElasticDepth
+from mutators.elastic.embedding import ElasticEmbedding
 from mutators.elastic.layer import Elastic
+from mutators.elastic.norm import ElasticNorm
 from mutators.elastic.width import Channels
 from mutators.fixed import apply_choices, extract
 from mutators.mutables import EXTRACTION
@@ -39,6 +41,8 @@ from search_spaces.cost.table_sum import folded, spread
 from search_spaces.schema import Space, Tokens
 
 METRICS = ("macs", "params")
+FREE = (ElasticNorm, ElasticEmbedding)
+"""Elastic layers that cost no multiply-adds, as their plain ones."""
 MOST_RUNS = 1024
 """Of whole networks, for what a single module's costs depend on."""
 
@@ -91,7 +95,7 @@ def cost_table(
     fixed: dict[str, float] = {}
     terms: dict[str, list[Term]] = {}
     counted = [metric for metric in METRICS if metric in metrics]
-    counter = _Counter(model, anatomy, input_shape, ignore, progress, checks) if counted else None
+    counter = _Counter(model, anatomy, input_shape, (*ignore, *FREE), progress, checks) if counted else None
     for metric in counted:
         assert counter is not None
         found = counter.macs() if metric == "macs" else anatomy.params()
