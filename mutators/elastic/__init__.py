@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mutators.elastic.conversion.report import Conversion, conversion_of
     from mutators.elastic.costs import cost_table
     from mutators.elastic.depth import ElasticDepth
-    from mutators.elastic.distill import DistillConfig
+    from mutators.elastic.distill_config import DistillConfig
     from mutators.elastic.embedding import ElasticEmbedding
     from mutators.elastic.errors import ElasticError
     from mutators.elastic.importance import gradient_importance
@@ -78,7 +78,7 @@ _HOME = {
     "Channels": "width",
     "Conversion": "conversion.report",
     "Convert": "conversion.paddle",
-    "DistillConfig": "distill",
+    "DistillConfig": "distill_config",
     "ElasticBatchNorm1d": "batchnorm",
     "ElasticBatchNorm2d": "batchnorm",
     "ElasticBatchNorm3d": "batchnorm",

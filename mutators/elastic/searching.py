@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from mutators.elastic import costs
 from mutators.elastic.errors import ElasticError
-from mutators.elastic.exporting import runnable
+from mutators.elastic.given_depth import runnable
 from mutators.elastic.predictor import AccuracyPredictor, Ranking
 from mutators.elastic.records import Records, digest_of
 from mutators.oneshot.data import batches as walk_batches
@@ -31,6 +31,7 @@ from mutators.oneshot.rng import kept_rng
 from mutators.oneshot.scoring import Metric, accuracy, evaluate
 from nas_tuners.search import Evolution, RandomSearch, Search
 from nas_tuners.search.constraints import Constraints, limits_of
+from search_spaces.cost.count import Ignore
 from search_spaces.cost.example import Example, shape_of
 from search_spaces.cost.table import CostError, CostTable
 from search_spaces.domains import is_int
@@ -91,7 +92,7 @@ class Found:
 
 
 def search(
-    ofa: OFA,
+    self: OFA,
     constraints: Constraints | None = None,
     data: Iterable[Any] | None = None,
     *,
@@ -109,22 +110,60 @@ def search(
     batches: int | None = 20,
     valid_batches: int | None = None,
     progress: bool = True,
+    ignore: Ignore = (),
 ) -> Found:
-    """Search for a sub-network; see :meth:`mutators.elastic.OFA.search`."""
+    """Search for the best sub-network by evolution, scored with the weights that it has here.
+
+    The supernet stays as it is, to the bit: the statistics of batch norms are recomputed for each candidate and
+    put back. The same arguments give the same result, whatever else the process draws.
+
+    Args:
+        constraints: by metric, the highest cost allowed, or [lowest, highest]: ``{"latency_ms": 8}``. Of "macs",
+            "params" and "latency_ms", or what ``cost_table`` has.
+        data: batches (inputs, targets) that were not trained on.
+        calibration: training batches to recompute batch norms on; None: the statistics in the supernet count,
+            which are a mixture.
+        input_shape: of the costs, without the batch; None: that of ``data``.
+        cost_table: of this model, or its path; None: one is made, by :func:`mutators.elastic.costs.cost_table`.
+        trials: sub-networks to score, all different; with a predictor, to predict.
+        population: drawn at random first; the best quarter of so many become parents.
+        seed: of the search, and of the batches that all candidates are scored on.
+        pareto: a metric: return the front of score against it, too.
+        predictor: ranks candidates instead of the supernet; or of how many random sub-networks, measured by the
+            supernet, to fit one, whose rank correlation is shown. The supernet measures the best in the end.
+        top_k: so many of those that the predictor ranks first.
+        checkpoint: a file of scores; a search that was killed finds them there and goes on as it would have. With
+            it, milliseconds that were measured stand in the file of this name with ``.costs.json`` added.
+        metric: (outputs, targets) to a number, higher is better, the mean over the batch.
+        batches: of the calibration at most; None: all.
+        valid_batches: of the validation; None: all.
+        progress: whether to show the best so far and the time that is left on stderr.
+        ignore: modules that cost nothing although they have parameters, such as positions that are added; see
+            :func:`search_spaces.cost.count_macs`.
+
+    Returns: the best and all that was measured; :meth:`export` takes it.
+
+    Raises:
+        ElasticError: numbers or data do not fit, or the checkpoint is of another supernet, space or seed.
+        ConstraintError: no sub-network keeps the constraints; the nearest cost is named.
+        CostError: a metric is unknown, or the cost table is of another model.
+
+    Differs: PaddleSlim's is empty.
+    """
     _check({"trials": trials, "population": population, "top_k": top_k}, data, calibration, predictor)
     assert data is not None
     metrics = list(dict.fromkeys([*(limit.metric for limit in limits_of(constraints)), *([pareto] if pareto else [])]))
-    table = _table(ofa, metrics, cost_table, input_shape, data, checkpoint, seed, progress)
+    table = _table(self, metrics, cost_table, input_shape, data, checkpoint, seed, progress, ignore)
     limits = constraints or None
     evolution = Evolution(
         population, max(population // 4, 1), constraints=limits, cost_table=table if limits else None, seed=seed
     )
-    evolution.setup(ofa.space)
+    evolution.setup(self.space)
     first = RandomSearch(seed=seed, constraints=limits, cost_table=table if limits else None)
-    first.setup(ofa.space)
+    first.setup(self.space)
     header = {
-        "space": ofa.space.digest,
-        "weights": digest_of(ofa.model),
+        "space": self.space.digest,
+        "weights": digest_of(self.model),
         "seed": seed,
         "metric": getattr(metric, "__qualname__", type(metric).__qualname__),
         "calibrated": calibration is not None,
@@ -134,17 +173,17 @@ def search(
     if batches is not None and isinstance(calibration, Sized):
         batches = min(batches, len(calibration)) or batches
     records = Records(checkpoint, header)
-    scorer = _Scorer(ofa, data, calibration, batches, valid_batches, seed, metric, records)
-    evolve = partial(_evolved, effective=_effective(ofa), show=progress)
+    scorer = _Scorer(self, data, calibration, batches, valid_batches, seed, metric, records)
+    evolve = partial(_evolved, effective=_effective(self), show=progress)
     if predictor is None:
-        return _found(ofa, evolve(evolution, scorer, trials, "searching"), table, pareto)
+        return _found(self, evolve(evolution, scorer, trials, "searching"), table, pareto)
     measured: dict[Tokens, float] = {}
     if not isinstance(predictor, AccuracyPredictor):
         measured = evolve(first, scorer, predictor, "measuring")
-        predictor = _fitted(ofa, measured, seed, progress)
+        predictor = _fitted(self, measured, seed, progress)
     for tokens in _ranked(evolve(evolution, partial(_predicted, predictor), trials, "predicting"))[:top_k]:
         measured[tokens] = scorer(tokens)
-    return _found(ofa, measured, table, pareto, predictor.ranking)
+    return _found(self, measured, table, pareto, predictor.ranking)
 
 
 def _check(numbers: Mapping[str, object], data: object, calibration: object, predictor: object) -> None:
@@ -264,6 +303,7 @@ def _table(
     checkpoint: str | PathLike[str] | None,
     seed: int,
     progress: bool,
+    ignore: Ignore,
 ) -> CostTable | None:
     """The table that was given, or one that has all metrics; None if nothing is to be looked up."""
     if isinstance(given, (str, PathLike)):
@@ -282,7 +322,7 @@ def _table(
         if set(metrics) <= set(table.metrics) and table.about.get("input_shape") == shape_of(example):
             return table
     with _bar(1, progress, "costs") as bar, kept_rng():
-        table = costs.cost_table(runnable(ofa), example, metrics, seed=seed, progress=_showing(bar))
+        table = costs.cost_table(runnable(ofa), example, metrics, seed=seed, ignore=ignore, progress=_showing(bar))
     if kept is not None:
         table.save(kept)
     return table
