@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from mutators.elastic.costs import Anatomy
+from mutators.elastic.anatomy import Anatomy
 from mutators.elastic.errors import ElasticError
 
 FloatArray = npt.NDArray[np.float64]

@@ -24,9 +24,9 @@ from mutators.elastic import (
     export_onnx,
 )
 from mutators.elastic.choice import ElasticChoice
+from mutators.elastic.found import Found, Subnet
 from mutators.elastic.layer import Elastic
 from mutators.elastic.records import digest_of
-from mutators.elastic.searching import Found, Subnet
 from mutators.subnet import load_subnet, save_subnet
 from tests.mutators.elastic import models, nets
 from tests.mutators.elastic import shrinking as toy

@@ -20,8 +20,8 @@ from torch import nn
 
 from mutators.elastic import OFA, AccuracyPredictor, ElasticDepth, ElasticError, ElasticLinear, RunConfig, train
 from mutators.elastic.costs import cost_table
+from mutators.elastic.found import Found
 from mutators.elastic.records import digest_of
-from mutators.elastic.searching import Found
 from mutators.oneshot import TrainConfig, evaluate
 from mutators.oneshot.scoring import accuracy
 from nas_tuners.search import ConstraintError
