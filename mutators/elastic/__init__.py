@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from mutators.elastic.conversion.report import Conversion, conversion_of
     from mutators.elastic.costs import cost_table
     from mutators.elastic.depth import ElasticDepth
-    from mutators.elastic.distill import DistillConfig
+    from mutators.elastic.distill_config import DistillConfig
     from mutators.elastic.embedding import ElasticEmbedding
     from mutators.elastic.errors import ElasticError
+    from mutators.elastic.found import Found, Subnet
     from mutators.elastic.importance import gradient_importance
     from mutators.elastic.importing import load_weights
     from mutators.elastic.linear import ElasticLinear
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from mutators.elastic.onnx_file import export_onnx
     from mutators.elastic.predictor import AccuracyPredictor
     from mutators.elastic.run_config import RunConfig
-    from mutators.elastic.searching import Found, Subnet
     from mutators.elastic.sorting import Sorting, sort_channels
     from mutators.elastic.training import train
     from mutators.elastic.width import Channels, Width
@@ -78,7 +78,7 @@ _HOME = {
     "Channels": "width",
     "Conversion": "conversion.report",
     "Convert": "conversion.paddle",
-    "DistillConfig": "distill",
+    "DistillConfig": "distill_config",
     "ElasticBatchNorm1d": "batchnorm",
     "ElasticBatchNorm2d": "batchnorm",
     "ElasticBatchNorm3d": "batchnorm",
@@ -94,11 +94,11 @@ _HOME = {
     "ElasticLinear": "linear",
     "ElasticMultiheadAttention": "attention",
     "ElasticNetwork": "mit_config",
-    "Found": "searching",
+    "Found": "found",
     "OFA": "ofa",
     "RunConfig": "run_config",
     "Sorting": "sorting",
-    "Subnet": "searching",
+    "Subnet": "found",
     "Width": "width",
     "conversion_of": "conversion.report",
     "convert": "conversion.convert",

@@ -1,78 +1,28 @@
 """Distillation: a supernet's sub-networks learn from a teacher, by its layers or by its outputs.
 
 After PaddleSlim's ``DistillConfig``. Differs: the teacher runs in evaluation mode, without gradients and once a batch;
-``mapping_op="conv"`` works as it is documented, and so does ``distill_fn``; layers are paired by name, in any order.
+``mapping_op="conv"`` works as it is documented, and so does ``distill_fn``; layers are paired by name, in any order;
+a layer that a sub-network leaves out adds nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from os import PathLike
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
-from mutators.elastic.conv import ElasticConv2d
+from mutators.elastic.distill_config import DistillConfig
 from mutators.elastic.errors import ElasticError
-from mutators.elastic.linear import ElasticLinear
+from mutators.elastic.mapping import mapped, mapping
 from mutators.elastic.notation import to_choices
+from mutators.elastic.outputs import soft_cross_entropy
 from mutators.fixed import extract
-from search_spaces.domains import is_number
-
-MAPPING_OPS = ("conv", "conv2d", "linear", None)
-
-DistillFn = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class DistillConfig:
-    """What sub-networks learn from a teacher.
-
-    Attributes:
-        lambda_distill: weight of the layers' loss; None: 1.
-        teacher_model: any network with the layers named; None: one built as the largest sub-network is, with the
-            weights in ``teacher_model_path``, or else with those that the supernet has when it is wrapped.
-        mapping_layers: paths of layers, the same in the teacher and the supernet, whose outputs are compared; or pairs
-            (the supernet's, the teacher's). None: only outputs are compared.
-        teacher_model_path: of a file with the teacher's state dict.
-        distill_fn: (student's, teacher's) to a scalar; None: mean squared error.
-        mapping_op: what a layer's output passes before it is compared: "conv" (or "conv2d"), a 1x1 convolution to the
-            teacher's channels, "linear", or None. Needed where a width is elastic.
-        lambda_logits: weight of the cross-entropy with the teacher's softened outputs; 0: none. Once-for-all has 1.
-        temperature: that softens; the loss is multiplied by its square.
-
-    Raises:
-        ElasticError: numbers or names do not fit; all that is wrong is listed.
-    """
-
-    lambda_distill: float | None = None
-    teacher_model: nn.Module | None = None
-    mapping_layers: Sequence[str | tuple[str, str]] | None = None
-    teacher_model_path: str | PathLike[str] | None = None
-    distill_fn: DistillFn | None = None
-    mapping_op: str | None = None
-    lambda_logits: float = 0.0
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        problems = []
-        for name, value in (("lambda_distill", self.lambda_distill), ("lambda_logits", self.lambda_logits)):
-            if value is not None and not (is_number(value) and value >= 0):
-                problems.append(f"{name} is {value!r}, wanted a number from 0 up")
-        if not (is_number(self.temperature) and self.temperature > 0):
-            problems.append(f"temperature is {self.temperature!r}, wanted a number above 0")
-        if self.mapping_op not in MAPPING_OPS:
-            problems.append(f"mapping_op is {self.mapping_op!r}, wanted 'conv' (or 'conv2d'), 'linear' or None")
-        if isinstance(self.mapping_layers, str):
-            problems.append(f"mapping_layers is {self.mapping_layers!r}, wanted a list of names")
-        if self.mapping_op is not None and not self.mapping_layers:
-            problems.append("mapping_op is given without mapping_layers, on whose outputs it would work")
-        if problems:
-            raise ElasticError(f"DistillConfig does not fit ({len(problems)} wrong):", problems)
 
 
 class Distiller(nn.Module):
@@ -84,60 +34,66 @@ class Distiller(nn.Module):
         config: what to compare.
 
     Raises:
-        ElasticError: a layer is missing in one of them, or no mapping can be made; all are named, with near names.
+        ElasticError: the teacher is the supernet, a layer is missing in one of them, or no mapping can be made; all are
+            named, with near names.
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module, config: DistillConfig) -> None:
         super().__init__()
         self.config = config
+        self.pairs = [
+            (pair, pair) if isinstance(pair, str) else (pair[0], pair[1]) for pair in config.mapping_layers or ()
+        ]
+        problems = _shared(student, teacher)
+        problems += [problem for pair in self.pairs for problem in _missing(student, teacher, *pair)]
+        if problems:
+            raise ElasticError("the teacher cannot be followed like this:", problems)
+        self._layers = [(student.get_submodule(ours), teacher.get_submodule(theirs)) for ours, theirs in self.pairs]
+        self.mappings = self._mappings(student)
         teacher.requires_grad_(False)
         # A teacher made from the supernet is saved with it, or a training that goes on would learn from another one.
         self.own = teacher if config.teacher_model is None and config.teacher_model_path is None else None
         self._teacher = [teacher]  # in a list: no child
-        self.pairs = [
-            (pair, pair) if isinstance(pair, str) else (pair[0], pair[1]) for pair in config.mapping_layers or ()
-        ]
-        layers = [self._pair(student, teacher, *pair) for pair in self.pairs]
-        problems = [problem for layer in layers if not isinstance(layer, tuple) for problem in layer]
-        if problems:
-            raise ElasticError("the teacher cannot be followed like this:", problems)
-        self._layers = [layer for layer in layers if isinstance(layer, tuple)]
-        made = [_mapping(config.mapping_op, *layer) for layer in self._layers if config.mapping_op is not None]
-        self.mappings = nn.ModuleList(made)
-        self._seen: dict[tuple[int, int], torch.Tensor] = {}
-        self._batch: tuple[Any, Any] | None = None
+        self._seen: dict[int, dict[int, torch.Tensor]] = {}  # outputs by pair, of the student (0) and the teacher (1)
+        self._batch: tuple[Stamp, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the last batch: what was seen of it has a graph, which cannot be copied."""
+        return {**self.__dict__, "_seen": {}, "_batch": None}
 
     @property
     def teacher(self) -> nn.Module:
         """The network that is learnt from."""
         return self._teacher[0]
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of the teacher goes into a loss."""
+        return not self.pairs and not self.config.lambda_logits
+
     def teach(self, inputs: tuple[Any, ...], others: Mapping[str, Any]) -> Any:
         """Run the teacher on a batch, once for the same tensors. Returns: its outputs."""
-        given = (*inputs, *others.values())
-        if (
-            self._batch is None
-            or len(self._batch[0]) != len(given)
-            or any(a is not b for a, b in zip(self._batch[0], given, strict=True))
-        ):
+        stamp = Stamp((inputs, dict(others)))
+        if self._batch is None or self._batch[0] != stamp:
             self.teacher.eval()
-            device = next((x.device for x in given if isinstance(x, torch.Tensor)), None)
+            device = next((x.device for x in stamp.leaves if isinstance(x, torch.Tensor)), None)
             if device is not None:
                 self.teacher.to(device)
             with torch.no_grad(), self.watching(1):
-                self._batch = (given, self.teacher(*inputs, **others))
+                self._batch = (stamp, self.teacher(*inputs, **others))
         return self._batch[1]
 
     @contextmanager
     def watching(self, which: int = 0) -> Iterator[None]:
-        """Keep what the layers of the student (0) or the teacher (1) give, while it runs.
+        """Keep what the layers of the student (0) or the teacher (1) give, while it runs; what was before is dropped.
 
         The hooks go again afterwards, so that no copy of either network carries them away.
         """
+        seen = self._seen[which] = {}
 
         def keep(pair: int) -> Callable[[nn.Module, Any, Any], None]:
             def hook(_: nn.Module, __: Any, output: Any) -> None:
-                self._seen[which, pair] = output[0] if isinstance(output, tuple) else output
+                seen[pair] = output[0] if isinstance(output, tuple) else output
 
             return hook
 
@@ -154,46 +110,102 @@ class Distiller(nn.Module):
         self._seen.clear()
 
     def of_layers(self) -> torch.Tensor:
-        """The layers' loss, of the last forward of both, weighted: ().
+        """The layers' loss, of the last forward of both, weighted: (). A layer that was left out adds nothing.
 
         Raises:
             ElasticError: there are no mapping_layers, nothing ran yet, or shapes differ.
         """
         if not self.pairs:
             raise ElasticError("there are no mapping_layers to compare: name some, or set lambda_logits.")
-        total: torch.Tensor | None = None
-        compare = self.config.distill_fn or F.mse_loss
-        for i, (name, other) in enumerate(self.pairs):
-            ours, theirs = self._seen.get((0, i)), self._seen.get((1, i))
-            if ours is None or theirs is None:
-                raise ElasticError(f"{name!r} or the teacher's {other!r} did not run: call the model first.")
-            ours = self.mappings[i](ours) if len(self.mappings) else ours
-            if ours.shape != theirs.shape:
-                raise ElasticError(
-                    f"{name!r} gives {tuple(ours.shape)} and the teacher's {other!r} {tuple(theirs.shape)}: "
-                    "set mapping_op to 'conv' or 'linear'."
-                )
-            loss = compare(ours, theirs)
-            total = loss if total is None else total + loss
-        assert total is not None
+        if len(self._seen) < 2:
+            raise ElasticError("the supernet and the teacher did not run: call the model first.")
+        losses = [self._of_pair(i) for i in range(len(self.pairs)) if i in self._seen[0]]
+        total = torch.stack(losses).sum() if losses else torch.zeros(())
         return total if self.config.lambda_distill is None else total * self.config.lambda_distill
 
-    def of_outputs(self, outputs: Any, taught: Any) -> torch.Tensor:
-        """Cross-entropy with the softened outputs of the teacher, weighted; (N, C) each or tuples of that: ()."""
-        return soft_cross_entropy(outputs, taught, self.config.temperature) * self.config.lambda_logits
+    def _of_pair(self, i: int) -> torch.Tensor:
+        (name, other), ours, theirs = self.pairs[i], self._seen[0][i], self._seen[1].get(i)
+        if theirs is None:
+            raise ElasticError(f"the teacher's {other!r} did not run, but {name!r} did: map another layer.")
+        if len(self.mappings):
+            ours = mapped(self.mappings[i], ours, name)
+        if ours.shape != theirs.shape:
+            raise ElasticError(
+                f"{name!r} gives {tuple(ours.shape)} and the teacher's {other!r} {tuple(theirs.shape)}: "
+                "set mapping_op to 'conv' or 'linear'."
+            )
+        loss: torch.Tensor = (self.config.distill_fn or F.mse_loss)(ours, theirs)
+        return loss
 
-    def _pair(
-        self, student: nn.Module, teacher: nn.Module, ours: str, theirs: str
-    ) -> tuple[nn.Module, nn.Module] | list[str]:
-        problems = []
-        for whose, model, name in (("supernet", student, ours), ("teacher", teacher, theirs)):
-            if name not in dict(model.named_modules()):
-                close = [
-                    path for path, _ in model.named_modules() if path.rpartition(".")[2] == name.rpartition(".")[2]
-                ]
-                known = close or [path for path, _ in model.named_modules() if path][:8]
-                problems.append(f"the {whose} has no layer {name!r}; it has {', '.join(known[:8])}")
-        return problems or (student.get_submodule(ours), teacher.get_submodule(theirs))
+    def of_outputs(self, outputs: Any, taught: Any) -> torch.Tensor:
+        """The outputs' loss, weighted: ().
+
+        Raises:
+            ElasticError: see :func:`mutators.elastic.outputs.soft_cross_entropy`.
+        """
+        compare = self.config.logits_fn or partial(soft_cross_entropy, temperature=self.config.temperature)
+        loss: torch.Tensor = compare(outputs, taught) * self.config.lambda_logits
+        return loss
+
+    def _mappings(self, student: nn.Module) -> nn.ModuleList:
+        """One a pair, of the student's device and type; none without a mapping_op."""
+        made: list[nn.Module] = []
+        problems: list[str] = []
+        op = self.config.mapping_op
+        for (ours, theirs), layers in zip(self.pairs, self._layers, strict=True):
+            if op is None:
+                break
+            try:
+                made.append(mapping(op, *layers))
+            except ElasticError as error:
+                problems.append(f"{ours!r} to the teacher's {theirs!r}: {error}")
+        if problems:
+            raise ElasticError("these layers cannot be mapped:", problems)
+        like = next((p for p in student.parameters() if p.is_floating_point()), torch.empty(0))
+        return nn.ModuleList(made).to(like.device, like.dtype)
+
+
+class Stamp:
+    """Arguments of a forward, to know them again: the same tensors, and not written to since."""
+
+    def __init__(self, given: Any) -> None:
+        self.leaves = tree_leaves(given)
+        self._versions = [_version(leaf) for leaf in self.leaves]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Stamp)
+            and len(self.leaves) == len(other.leaves)
+            and all(a is b for a, b in zip(self.leaves, other.leaves, strict=True))
+            and self._versions == other._versions
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # tensors change
+
+
+def _version(leaf: Any) -> int | None:
+    return leaf._version if isinstance(leaf, torch.Tensor) and not leaf.is_inference() else None
+
+
+def _shared(student: nn.Module, teacher: nn.Module) -> list[str]:
+    """What is wrong with a teacher that is a part of the supernet: freezing it would freeze that."""
+    own = {id(parameter) for parameter in student.parameters()}
+    if not any(id(parameter) in own for parameter in teacher.parameters()):
+        return []
+    return [
+        "teacher_model has the supernet's own parameters, which would be frozen: leave it out to learn from a frozen "
+        "copy of the largest sub-network, or give a copy.deepcopy"
+    ]
+
+
+def _missing(student: nn.Module, teacher: nn.Module, ours: str, theirs: str) -> list[str]:
+    problems = []
+    for whose, model, name in (("supernet", student, ours), ("teacher", teacher, theirs)):
+        _, *paths = [path for path, _ in model.named_modules()]
+        if name and name not in paths:
+            close = [path for path in paths if path.rpartition(".")[2] == name.rpartition(".")[2]]
+            problems.append(f"the {whose} has no layer {name!r}; it has {', '.join((close or paths)[:8])}")
+    return problems
 
 
 def teacher_of(model: nn.Module, config: DistillConfig) -> nn.Module:
@@ -215,34 +227,3 @@ def teacher_of(model: nn.Module, config: DistillConfig) -> nn.Module:
                 f"{type(error).__name__}: {str(error).splitlines()[0]} Wanted a state dict of {type(teacher).__name__}."
             ) from error
     return teacher
-
-
-def soft_cross_entropy(outputs: Any, taught: Any, temperature: float = 1.0) -> torch.Tensor:
-    """``-sum(softmax(taught / T) * log_softmax(outputs / T)) * T**2``, (N, C) each, mean over N; of tuples the sum."""
-    if isinstance(outputs, (tuple, list)):
-        parts = [soft_cross_entropy(a, b, temperature) for a, b in zip(outputs, taught, strict=True)]
-        return torch.stack(parts).sum()
-    soft = torch.softmax(taught.detach() / temperature, 1)
-    return F.cross_entropy(outputs / temperature, soft) * temperature**2
-
-
-def _mapping(kind: str, student: nn.Module, teacher: nn.Module) -> nn.Module:
-    """From the student's channels, however many are in use, to the teacher's."""
-    ours, theirs = _outputs(student), _outputs(teacher)
-    if ours is None or theirs is None:
-        wrong = type(student if ours is None else teacher).__name__
-        raise ElasticError(f"how many channels a {wrong} gives is not known: map convolutions, linear layers or norms.")
-    return ElasticLinear(ours, theirs) if kind == "linear" else ElasticConv2d(ours, theirs, 1)
-
-
-def _outputs(layer: nn.Module) -> int | None:
-    """How many channels or features a layer gives at most."""
-    for name in ("outputs", "channels", "out_channels", "out_features", "num_features"):
-        found = getattr(layer, name, None)
-        if found is not None:
-            return found if isinstance(found, int) else int(found.full)
-    inner = [_outputs(child) for child in layer.children()]
-    weight = getattr(layer, "weight", None)
-    if inner:
-        return next((n for n in reversed(inner) if n is not None), None)
-    return None if weight is None else int(weight.shape[0])

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from mutators.elastic.choice import ElasticChoice
-from mutators.elastic.convolution import ElasticConvolution
 from mutators.elastic.errors import ElasticError
-from mutators.elastic.kernel import grown, matrix_name
+from mutators.elastic.given_depth import AtDepth, runnable
+from mutators.elastic.grafting import grafted, with_weights_of
 from mutators.fixed import extract
-from mutators.mutables import EXTRACTION
 from mutators.oneshot.batchnorm import kept_modes, kept_statistics, recalibrate_bn
 from mutators.oneshot.errors import OneShotError
 from mutators.oneshot.rng import kept_rng
@@ -36,53 +33,8 @@ Dtypes = Sequence[str | torch.dtype]
 TOLERANCE = 1e-4
 
 
-class AtDepth(nn.Module):
-    """A network whose forward takes a depth, called without: (...) to what ``net(..., depth=depth)`` returns."""
-
-    def __init__(self, net: nn.Module, depth: float) -> None:
-        super().__init__()
-        self.net, self.depth = net, depth
-        self.training = net.training
-
-    def forward(self, *inputs: Any, **others: Any) -> Any:
-        """As the network's, but for the depth."""
-        return self.net(*inputs, **others, depth=self.depth)
-
-
-class Deep(nn.Module):
-    """A supernet whose forward takes a depth, called without; extracted, it is :class:`AtDepth`."""
-
-    WRAPS = "net"  # keys are the supernet's own
-
-    def __init__(self, net: nn.Module, depth: ElasticChoice) -> None:
-        super().__init__()
-        self.net = net
-        self._depth = [depth]  # it is the supernet's child
-        self.training = net.training
-
-    def forward(self, *inputs: Any, **others: Any) -> Any:
-        """As the supernet's, but for the depth."""
-        return self.net(*inputs, **others, depth=self._depth[0].value)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
-        net = copy.deepcopy(self.net, memo)
-        (depth,) = self._depth
-        made: nn.Module
-        if EXTRACTION in memo:
-            made = AtDepth(net, depth.values[memo[EXTRACTION][id(depth)][0]])
-        else:
-            made = Deep(net, copy.deepcopy(depth, memo))
-        memo[id(self)] = made
-        return made
-
-
-def runnable(ofa: OFA) -> nn.Module:
-    """The supernet, such that it is called with its inputs alone."""
-    return ofa.model if ofa.depth_choice is None else Deep(ofa.model, ofa.depth_choice)
-
-
 def export(
-    ofa: OFA,
+    self: OFA,
     config: Any = None,
     origin_model: nn.Module | None = None,
     input_shapes: Shapes | None = None,
@@ -91,25 +43,52 @@ def export(
     calibration: Iterable[Any] | None = None,
     calibration_batches: int | None = None,
 ) -> nn.Module:
-    """Return a sub-network as an ordinary one, in evaluation mode; see :meth:`mutators.elastic.OFA.export`."""
-    choices = chosen(ofa, config)
+    """Return a sub-network as an ordinary network in evaluation mode, with weights of its own.
+
+    Args:
+        config: in any notation, or what :meth:`search` returned; None: what is set now.
+        origin_model: what the model was made of: a copy of it takes over the sub-network's layers, so that the
+            result is of its class.
+        input_shapes: of an input, or one for each; then the sub-network's outputs are compared with the
+            supernet's, before any calibration. The batch may be left out.
+        input_dtypes: of these inputs, such as "int64"; None: float32.
+        load_weights_from_supernet: False: the weights are ``origin_model``'s own, cut to size.
+        calibration: training batches to recompute the statistics of batch norms on, which are those of a mixture
+            of sub-networks otherwise. None: as they are in the supernet.
+        calibration_batches: how many; None: all.
+
+    Returns: without an elastic class or an unused channel. Names of parameters are the model's own; only where
+        the model's forward takes a depth, the network is the child ``net`` of one that gives it. Blocks beyond a
+        depth are gone; only where forward looks after it, they stay unless there are ``input_shapes`` to see by
+        which run, and identities then stand in their places.
+
+    Raises:
+        ElasticError: the configuration is not of this model, ``origin_model`` is not what it was made of, shapes
+            do not fit, outputs differ by more than 1e-4 * max(1, logit), or the calibration has too few
+            batches. The supernet stays as it is in any case.
+
+    Differs: PaddleSlim wants shapes always, writes into ``origin_model``, and leaves batch norms uncut.
+    """
+    choices = chosen(self, config)
     if not load_weights_from_supernet and origin_model is None:
         raise ElasticError("load_weights_from_supernet=False takes the origin model's weights: give origin_model.")
     if input_dtypes is not None and input_shapes is None:
         raise ElasticError("input_dtypes are of the inputs that input_shapes describe: give these.")
     inputs = None if input_shapes is None else drawn_inputs(input_shapes, input_dtypes)
     with kept_rng():
-        source = runnable(ofa)
+        source = runnable(self)
         if not load_weights_from_supernet:
             assert origin_model is not None
-            source = _with_weights_of(copy.deepcopy(source), origin_model)
+            source = with_weights_of(copy.deepcopy(source), origin_model)
         network = extract(source, choices)
         if origin_model is not None:
             plain = network.net if isinstance(network, AtDepth) else network
-            grafted = _grafted(copy.deepcopy(origin_model), plain)
-            network = AtDepth(grafted, network.depth) if isinstance(network, AtDepth) else grafted
+            merged = grafted(copy.deepcopy(origin_model), plain)
+            network = AtDepth(merged, network.depth) if isinstance(network, AtDepth) else merged
         network.eval()
         if inputs is not None:
+            if isinstance(network, AtDepth) and self.depth_choice is not None:
+                _drop_beyond(network, max(self.depth_choice.values), inputs)
             _compare(source, choices, network, inputs)
         if calibration is not None:
             _calibrate(network, calibration, calibration_batches)
@@ -222,59 +201,27 @@ def _compare(
             )
 
 
-def _grafted(origin: nn.Module, plain: nn.Module, path: str = "") -> nn.Module:
-    """``origin`` with the layers of the extracted network in the places of its own, in place.
+def _drop_beyond(network: AtDepth, deepest: float, candidates: Sequence[tuple[torch.Tensor, ...]]) -> None:
+    """Put identities in the places of modules that run at the greatest depth and not at this one, in place.
 
-    Raises:
-        ElasticError: a layer has no place.
+    So parts that never run in evaluation stay, such as exits for the training, and lists keep their length, by which
+    forward may reckon.
     """
-    missing = [name for name, child in plain._modules.items() if child is not None and name not in origin._modules]
-    if missing:
-        where = path or "the origin model itself"
-        raise ElasticError(
-            f"origin_model is not what this supernet was made of: {where} has no {missing}, only "
-            f"{list(origin._modules)}."
-        )
-    for tensors in ("_parameters", "_buffers"):
-        getattr(origin, tensors).update(getattr(plain, tensors))
-    for name, child in list(origin._modules.items()):
-        ours = plain._modules.get(name)
-        if ours is None and name not in plain._modules:
-            del origin._modules[name]  # a block beyond the depth
-        elif ours is None or child is None or not child._modules or type(child) is not type(ours):
-            origin._modules[name] = ours
-        else:
-            _grafted(child, ours, f"{path}.{name}" if path else name)
-    return origin
+    inputs, _ = run_first(network, candidates)
+    beyond = _run_by(AtDepth(network.net, deepest), inputs) - _run_by(network, inputs)
+    for module in list(network.modules()):
+        for name, child in module._modules.items():
+            if child in beyond:
+                module._modules[name] = nn.Identity()
 
 
-@torch.no_grad()
-def _with_weights_of(supernet: nn.Module, origin: nn.Module) -> nn.Module:
-    """The supernet with the origin model's weights in its own, in place; kernels become crops again.
-
-    Raises:
-        ElasticError: a tensor has no place, or another shape; all of them are named.
-    """
-    inner = supernet.net if isinstance(supernet, Deep) else supernet
-    ours, theirs = inner.state_dict(keep_vars=True), origin.state_dict()
-    matrices = {
-        f"{path}.{matrix_name(larger, smaller)}": torch.eye(smaller**2)
-        for path, layer in inner.named_modules()
-        if isinstance(layer, ElasticConvolution)
-        for smaller, larger in pairwise(layer._kernels)
-    }
-    theirs |= {name: matrix for name, matrix in matrices.items() if name in ours}
-    problems = [f"no {name!r} in origin_model" for name in ours if name not in theirs]
-    for name, tensor in ours.items():
-        if name not in theirs:
-            continue
-        given = theirs[name]
-        if given.dim() == 4 and given.shape[2:] != tensor.shape[2:] and given.shape[-1] < tensor.shape[-1]:
-            given = grown(given, tensor.shape[-1])
-        if given.shape != tensor.shape:
-            problems.append(f"{name!r} is {tuple(theirs[name].shape)} there and {tuple(tensor.shape)} in the supernet")
-        elif not problems:
-            tensor.copy_(given)
-    if problems:
-        raise ElasticError("origin_model is not what this supernet was made of:", problems)
-    return supernet
+def _run_by(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> set[nn.Module]:
+    """The modules that a forward calls."""
+    ran: set[nn.Module] = set()
+    hooks = [m.register_forward_hook(lambda module, *_: ran.add(module)) for m in network.modules()]
+    try:
+        run_first(network, [inputs])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ran

@@ -30,7 +30,8 @@ from search_spaces.cost.table import CostError
 from search_spaces.schema import Tokens
 
 if TYPE_CHECKING:
-    from mutators.elastic.costs import Anatomy, Part, Progress, Term
+    from mutators.elastic.anatomy import Anatomy, Part, Term
+    from mutators.elastic.counting import Progress
 
 FloatArray = npt.NDArray[np.float64]
 MOST_FORMS = 32

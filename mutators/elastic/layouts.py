@@ -42,6 +42,11 @@ class Use(NamedTuple):
         """Whether channels come into being here; vectors and depthwise filters only go along with them."""
         return not self.axis.reads and self.tensor.dim() > 1 and not getattr(self.layer, "depthwise", False)
 
+    @property
+    def aside(self) -> bool:
+        """Whether the layer is none of the network's own, as a distillation's mapping: it follows and counts not."""
+        return getattr(self.layer, "aside", False)
+
     def __str__(self) -> str:
         return f"dimension {self.axis.dim} of {self.path}.{self.axis.name}"
 
@@ -88,7 +93,7 @@ def unsortable(net: nn.Module, uses: Sequence[Use]) -> dict[Width, str]:
         mine = [use for use in uses if width in use.widths]
         if not any(use.writes for use in mine):
             found.setdefault(width, f"no layer of a known layout writes it; it is in {mine[0]}")
-        elif not any(use.axis.reads for use in mine):
+        elif not any(use.axis.reads and not use.aside for use in mine):
             found.setdefault(width, f"no layer of a known layout reads it; it is in {mine[0]}")
     return {width: reason for width, reason in found.items() if len(width.offered) > 1}
 

@@ -35,7 +35,8 @@ def to_choices(model: nn.Module, config: Config) -> dict[str, Choice]:
         raise ElasticError(f"the configuration is {config!r}, wanted an object {{key: value}}.")
     domains = decisions(walk(model))
     choices = {key: _largest(domain) for key, domain in domains.items()}
-    if config and config.keys() <= PARTS.keys() - domains.keys():
+    by_layer = any(isinstance(value, Mapping) for value in config.values())  # of a layer that is called "e", say
+    if config and config.keys() <= PARTS.keys() - domains.keys() and not by_layer:
         ends = {PARTS[part] for part in config}
         given = choices_of(model, config)
         return {key: given[key] if key.rpartition(".")[2] in ends else choice for key, choice in choices.items()}

@@ -8,32 +8,26 @@ process and after a kill; the phased task is the current one whatever the order.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.elastic import exporting, searching
 from mutators.elastic.choice import ElasticChoice
 from mutators.elastic.curriculum import Curriculum
-from mutators.elastic.distill import DistillConfig, Distiller, soft_cross_entropy, teacher_of
+from mutators.elastic.distill import Distiller, Stamp, teacher_of
+from mutators.elastic.distill_config import DistillConfig
 from mutators.elastic.errors import ElasticError
+from mutators.elastic.given_depth import given_depth
 from mutators.elastic.notation import Config, to_choices
+from mutators.elastic.outputs import detached, soft_cross_entropy
 from mutators.elastic.run_config import RunConfig
-from mutators.oneshot.scoring import Metric, accuracy
 from mutators.oneshot.switch import Switch
 from search_spaces.schedule import Region, Schedule
 from search_spaces.schema import Choices, Space, Tokens
-
-if TYPE_CHECKING:
-    from mutators.elastic.predictor import AccuracyPredictor
-    from mutators.elastic.searching import Found
-    from nas_tuners.search.constraints import Constraints
-    from search_spaces.cost.example import Example
-    from search_spaces.cost.table import CostTable
 
 Loss = Callable[[Any, Any], torch.Tensor]
 Batch = Sequence[Any]
@@ -74,19 +68,23 @@ class OFA(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.run_config = model, run_config or RunConfig()
-        self._depth = _depth_argument(model, self.run_config.elastic_depth)
-        self._switch = Switch(model)
-        self.space: Space = self._switch.space
-        if not len(self.space):
-            raise ElasticError(f"{type(model).__name__} has nothing elastic: convert(model, ...) makes it so.")
-        self.curriculum = Curriculum(self.space, self.run_config, elastic_order)
-        self.curriculum.train_full = train_full
-        self.distiller: Distiller | None = None
-        if distill_config is not None:
-            self.distiller = Distiller(model, teacher_of(model, distill_config), distill_config)
+        with given_depth(model, self.run_config.elastic_depth) as self._depth:
+            self._switch = Switch(model)
+            self.space: Space = self._switch.space
+            if not len(self.space):
+                raise ElasticError(f"{type(model).__name__} has nothing elastic: convert(model, ...) makes it so.")
+            self.curriculum = Curriculum(self.space, self.run_config, elastic_order)
+            self.curriculum.train_full = train_full
+            self.distiller: Distiller | None = None
+            if distill_config is not None:
+                self.distiller = Distiller(model, teacher_of(model, distill_config), distill_config)
         self._calls = 0
-        self._soft: tuple[Any, Any] | None = None
+        self._soft: tuple[Stamp, Any] | None = None
         self.set(self.curriculum.largest)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the last batch: copies start with another one."""
+        return {**self.__dict__, "_soft": None}
 
     @property
     def schedule(self) -> Schedule | None:
@@ -194,7 +192,11 @@ class OFA(nn.Module):
             optimizer: over ``ofa.parameters()``; None: leave the gradients to the caller, who has cleared them.
 
         Returns: the mean loss of the sub-networks, (), detached.
+
+        Raises:
+            ElasticError: see :meth:`loss_of`.
         """
+        self.forget()  # a step that failed half-way may have left something
         if optimizer is not None:
             optimizer.zero_grad(set_to_none=True)
         group, losses = self.curriculum.subnets(self.step), []
@@ -210,16 +212,27 @@ class OFA(nn.Module):
         return torch.stack(losses).mean()
 
     def loss_of(self, batch: Batch, loss_fn: Loss | None = None) -> torch.Tensor:
-        """The loss of the sub-network that is set, distillation included: ()."""
-        inputs, targets = batch
+        """The loss of the sub-network that is set, distillation included: ().
+
+        In a sandwich, the one that comes first after :meth:`forget` is the others' teacher.
+
+        Raises:
+            ElasticError: the batch is no pair, the teacher adds nothing, or outputs or layers cannot be compared.
+        """
+        inputs, targets = _pair(batch)
         given = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+        if self.distiller is not None and self.distiller.idle:
+            raise ElasticError(
+                "the teacher adds nothing to the loss: name mapping_layers or set lambda_logits in DistillConfig, or "
+                "call the OFA itself, which returns (outputs, teacher's outputs), and compare them."
+            )
         taught = None if self.distiller is None else self.distiller.teach(given, {})
-        outputs = self.run(*given)
-        if self._soft is not None and self._soft[0] is inputs:
-            loss = soft_cross_entropy(outputs, self._soft[1])  # from the largest, which came first
+        outputs, stamp = self.run(*given), Stamp(inputs)
+        if self._soft is not None and self._soft[0] == stamp:  # from the largest, which came first
+            loss = (self.run_config.sandwich_fn or soft_cross_entropy)(outputs, self._soft[1])
         else:
             loss = F.cross_entropy(outputs, targets) if loss_fn is None else loss_fn(outputs, targets)
-            self._soft = (inputs, _detached(outputs)) if self.run_config.sandwich else None
+            self._soft = (stamp, detached(outputs)) if self.run_config.sandwich else None
         if self.distiller is not None and self.distiller.pairs:
             loss = loss + self.calc_distill_loss()
         if self.distiller is not None and self.distiller.config.lambda_logits:
@@ -259,130 +272,8 @@ class OFA(nn.Module):
     def _next_step(self) -> None:
         self.curriculum.step, self._calls = self.step + 1, 0
 
-    def export(
-        self,
-        config: Any = None,
-        origin_model: nn.Module | None = None,
-        input_shapes: Sequence[int] | Sequence[Sequence[int]] | None = None,
-        input_dtypes: Sequence[str | torch.dtype] | None = None,
-        load_weights_from_supernet: bool = True,
-        calibration: Iterable[Any] | None = None,
-        calibration_batches: int | None = None,
-    ) -> nn.Module:
-        """Return a sub-network as an ordinary network in evaluation mode, with weights of its own.
-
-        Args:
-            config: in any notation, or what :meth:`search` returned; None: what is set now.
-            origin_model: what the model was made of: a copy of it takes over the sub-network's layers, so that the
-                result is of its class.
-            input_shapes: of an input, or one for each; then the sub-network's outputs are compared with the
-                supernet's, before any calibration. The batch may be left out.
-            input_dtypes: of these inputs, such as "int64"; None: float32.
-            load_weights_from_supernet: False: the weights are ``origin_model``'s own, cut to size.
-            calibration: training batches to recompute the statistics of batch norms on, which are those of a mixture
-                of sub-networks otherwise. None: as they are in the supernet.
-            calibration_batches: how many; None: all.
-
-        Returns: without an elastic class or an unused channel. Names of parameters are the model's own; only where
-            the model's forward takes a depth, the network is the child ``net`` of one that gives it.
-
-        Raises:
-            ElasticError: the configuration is not of this model, ``origin_model`` is not what it was made of, shapes
-                do not fit, outputs differ by more than 1e-4 * max(1, logit), or the calibration has too few
-                batches. The supernet stays as it is in any case.
-
-        Differs: PaddleSlim wants shapes always, writes into ``origin_model``, and leaves batch norms uncut.
-        """
-        from mutators.elastic.exporting import export
-
-        return export(
-            self,
-            config,
-            origin_model,
-            input_shapes,
-            input_dtypes,
-            load_weights_from_supernet,
-            calibration,
-            calibration_batches,
-        )
-
-    def search(
-        self,
-        constraints: Constraints | None = None,
-        data: Iterable[Any] | None = None,
-        *,
-        calibration: Iterable[Any] | None = None,
-        input_shape: Example | None = None,
-        cost_table: CostTable | str | PathLike[str] | None = None,
-        trials: int = 200,
-        population: int = 50,
-        seed: int = 0,
-        pareto: str | None = None,
-        predictor: AccuracyPredictor | int | None = None,
-        top_k: int = 10,
-        checkpoint: str | PathLike[str] | None = None,
-        metric: Metric = accuracy,
-        batches: int | None = 20,
-        valid_batches: int | None = None,
-        progress: bool = True,
-    ) -> Found:
-        """Search for the best sub-network by evolution, scored with the weights that it has here.
-
-        The supernet stays as it is, to the bit: the statistics of batch norms are recomputed for each candidate and
-        put back. The same arguments give the same result, whatever else the process draws.
-
-        Args:
-            constraints: by metric, the highest cost allowed, or [lowest, highest]: ``{"latency_ms": 8}``. Of "macs",
-                "params" and "latency_ms", or what ``cost_table`` has.
-            data: batches (inputs, targets) that were not trained on.
-            calibration: training batches to recompute batch norms on; None: the statistics in the supernet count,
-                which are a mixture.
-            input_shape: of the costs, without the batch; None: that of ``data``.
-            cost_table: of this model, or its path; None: one is made, by :func:`mutators.elastic.costs.cost_table`.
-            trials: sub-networks to score, all different; with a predictor, to predict.
-            population: drawn at random first; the best quarter of so many become parents.
-            seed: of the search, and of the batches that all candidates are scored on.
-            pareto: a metric: return the front of score against it, too.
-            predictor: ranks candidates instead of the supernet; or of how many random sub-networks, measured by the
-                supernet, to fit one, whose rank correlation is shown. The supernet measures the best in the end.
-            top_k: so many of those that the predictor ranks first.
-            checkpoint: a file of scores; a search that was killed finds them there and goes on as it would have. With
-                it, milliseconds that were measured stand in the file of this name with ``.costs.json`` added.
-            metric: (outputs, targets) to a number, higher is better, the mean over the batch.
-            batches: of the calibration at most; None: all.
-            valid_batches: of the validation; None: all.
-            progress: whether to show the best so far and the time that is left on stderr.
-
-        Returns: the best and all that was measured; :meth:`export` takes it.
-
-        Raises:
-            ElasticError: numbers or data do not fit, or the checkpoint is of another supernet, space or seed.
-            ConstraintError: no sub-network keeps the constraints; the nearest cost is named.
-            CostError: a metric is unknown, or the cost table is of another model.
-
-        Differs: PaddleSlim's is empty.
-        """
-        from mutators.elastic.searching import search
-
-        return search(
-            self,
-            constraints,
-            data,
-            calibration=calibration,
-            input_shape=input_shape,
-            cost_table=cost_table,
-            trials=trials,
-            population=population,
-            seed=seed,
-            pareto=pareto,
-            predictor=predictor,
-            top_k=top_k,
-            checkpoint=checkpoint,
-            metric=metric,
-            batches=batches,
-            valid_batches=valid_batches,
-            progress=progress,
-        )
+    export = exporting.export
+    search = searching.search
 
     def get_extra_state(self) -> dict[str, Any]:
         """Where the training is; part of the state dict."""
@@ -394,22 +285,11 @@ class OFA(nn.Module):
         self._calls = state["calls"]
 
 
-def _depth_argument(model: nn.Module, depths: Sequence[float] | None) -> ElasticChoice | None:
-    """The choice of a depth that the model's own forward looks after; it becomes the model's child ``depth``."""
-    if depths is None:
-        return None
-    if "depth" not in inspect.signature(model.forward).parameters:
+def _pair(batch: Any) -> tuple[Any, Any]:
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        parts = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
         raise ElasticError(
-            f"elastic_depth is {list(depths)}, but {type(model).__name__}.forward takes no depth: give it one, or make "
-            "stages elastic by convert(model, depth=...), which needs no elastic_depth."
+            f"the batch is a {type(batch).__name__}{parts}, wanted (inputs, targets); several inputs or targets as a "
+            "tuple in its place, such as ((tokens, mask), targets)."
         )
-    if not isinstance(getattr(model, "depth", None), ElasticChoice):
-        if hasattr(model, "depth"):
-            raise ElasticError(f"{type(model).__name__} has an attribute 'depth', which is the choice's name.")
-        model.add_module("depth", ElasticChoice(depths))
-    choice: ElasticChoice = model.depth  # type: ignore[assignment]
-    return choice
-
-
-def _detached(outputs: Any) -> Any:
-    return tuple(map(_detached, outputs)) if isinstance(outputs, (tuple, list)) else outputs.detach()
+    return batch[0], batch[1]

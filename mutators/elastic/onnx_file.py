@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from mutators.oneshot.rng import kept_rng
 from search_spaces.files import write_atomically
 
 OPSET = 18
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -74,7 +77,7 @@ def _installed() -> Any:
 def _translated(net: nn.Module, inputs: tuple[torch.Tensor, ...], opset: int) -> bytes:
     names = [f"input{i}" for i in range(len(inputs))]
     batch = torch.export.Dim("batch", min=1)
-    free = tuple({0: batch} if tensor.dim() else None for tensor in inputs)
+    free = [{0: batch} if tensor.dim() else None for tensor in inputs]
     doubled = tuple(torch.cat([tensor, tensor]) if tensor.dim() else tensor for tensor in inputs)  # 1 would be fixed
     try:
         with _quiet():
@@ -85,15 +88,31 @@ def _translated(net: nn.Module, inputs: tuple[torch.Tensor, ...], opset: int) ->
                 dynamo=True,
                 verbose=False,
                 input_names=names,
-                dynamic_shapes=free,
+                dynamic_shapes=_by_argument(net, free),
                 external_data=False,
             )
     except Exception as error:  # torch's exporter has many
-        reason = str(error).strip().split("\n")[0]
-        raise ElasticError(f"torch cannot translate this {type(net).__name__} to ONNX: {reason}") from error
+        raise ElasticError(f"torch cannot translate this {type(net).__name__} to ONNX: {_reason(error)}") from error
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     return content
+
+
+def _by_argument(net: nn.Module, shapes: list[Any]) -> tuple[Any, ...]:
+    """One for each argument of forward; what goes into its ``*inputs`` is one tuple to torch."""
+    kinds = [parameter.kind for parameter in inspect.signature(net.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(shapes)
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:named], tuple(shapes[named:]))
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong at first; torch wraps it several times, in colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = _COLOURS.sub("", str(error)).strip().split("\n")
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 def _difference(

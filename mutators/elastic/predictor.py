@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from mutators.elastic.costs import Anatomy
+from mutators.elastic.anatomy import Anatomy
 from mutators.elastic.errors import ElasticError
 
 FloatArray = npt.NDArray[np.float64]
@@ -23,7 +23,6 @@ LEAST = 20
 """Measured sub-networks, without which nothing is fitted."""
 FOLDS = 5
 HELD_OUT = 0.2
-LAYERS = (64, 64)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mutators.elastic.errors import ElasticError
 from search_spaces.domains import is_int, is_number
@@ -27,6 +28,9 @@ class RunConfig:
         phases: instead of ``n_epochs``, phases of one's own; budgets in epochs.
         sandwich: a step runs the largest and the smallest sub-network of the phase, and random ones beside them; all
             but the largest learn from its outputs (BigNAS, Yu et al., ECCV 2020, arXiv:2003.11142).
+        sandwich_fn: how: (outputs, the largest's outputs) to a scalar; None: cross-entropy with the largest's softmax,
+            of logits with classes along dimension 1. Wanted for a regression (``F.mse_loss``), and for sequences
+            (N, L, C).
         reduction: of a step's gradients over its sub-networks: "sum", as Once-for-all's authors have it, or "mean".
         seed: of the sub-networks drawn.
 
@@ -46,6 +50,7 @@ class RunConfig:
     sandwich: bool = False
     reduction: str = "sum"
     seed: int = 0
+    sandwich_fn: Callable[[Any, Any], Any] | None = None
 
     def __post_init__(self) -> None:
         problems = [
@@ -59,6 +64,8 @@ class RunConfig:
             problems.append(f"dynamic_batch_size is {self.dynamic_batch_size!r}, wanted whole numbers from 1 up")
         if self.sandwich and min(self.group_sizes, default=2) < 2:
             problems.append("a sandwich has two sub-networks at least: wanted dynamic_batch_size of 2 or more")
+        if self.sandwich_fn is not None and not (self.sandwich and callable(self.sandwich_fn)):
+            problems.append(f"sandwich_fn is {self.sandwich_fn!r}, wanted a function, and sandwich=True, or None")
         if self.n_epochs is not None and self.phases is not None:
             problems.append("n_epochs and phases are both given, wanted one of them")
         if not is_int(self.seed) or self.seed < 0:

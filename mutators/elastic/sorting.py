@@ -54,7 +54,8 @@ def sort_channels(
     So does every sub-network of the ``trained`` options: sorting stays within bands that end at their sizes.
 
     Args:
-        net: with elastic layers; what is chosen stays.
+        net: with elastic layers; what is chosen stays. An ``OFA`` whose teacher has mapping layers as a whole, that
+            these are sorted alike.
         trained: options by pattern, as :class:`search_spaces.phases.Phase` has patterns: ``{"expand_ratio": (4, 6)}``
             or ``{"expand_ratio": 2}`` before 3 is opened. Of a choice that no pattern fits, the largest only.
         importance: of widths that are not to be sorted by their weights, (full,) each.
@@ -87,7 +88,7 @@ def read_by_weight(width: Width, uses: Sequence[Use]) -> torch.Tensor:
     """(full,): the absolute weights with which each channel is read, summed over all layers that do."""
     scores = []
     for use in uses:
-        if use.axis.reads and width in use.widths:
+        if use.axis.reads and width in use.widths and not use.aside:
             others = [dim for dim in range(use.tensor.dim()) if dim != use.axis.dim]
             scores.append(per_channel(use.tensor.abs().double().sum(others).cpu(), use.axis.channels, width))
     return torch.stack(scores).sum(0)

@@ -122,6 +122,7 @@ class _Driver:
 
     def subnets(self, step: int) -> list[Tokens]:
         """The sub-networks of a step of this stage."""
+        self._ofa.forget()  # the same tensors may come again, and the largest would learn from itself
         curriculum = self._ofa.curriculum
         curriculum.step = self._offset + step
         if self._stage.phase is not None:
@@ -181,4 +182,4 @@ def sort_for(ofa: OFA, phase: int) -> None:
     }
     if any(len(now[key]) > len(before.get(key, (0,))) for key in wide):
         trained = {key: [choice.values[t] for t in before[key]] for key, choice in choices.items() if key in before}
-        sort_channels(ofa.model, trained)
+        sort_channels(ofa, trained)

@@ -30,7 +30,22 @@ Metric = Callable[[Any, Any], Any]
 
 
 def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The share of images whose highest logit is the target's. outputs: (N, C), targets: (N,). Returns: ()."""
+    """The share of images whose highest logit is the target's.
+
+    Args:
+        outputs: (N, C).
+        targets: (N,).
+
+    Returns: ().
+
+    Raises:
+        OneShotError: the outputs are of another kind.
+    """
+    if not isinstance(outputs, torch.Tensor):
+        raise OneShotError(
+            f"the model's outputs are a {type(outputs).__name__}, of which accuracy is not defined: give metric=, a "
+            "function of (outputs, targets)."
+        )
     return (outputs.argmax(dim=1) == targets).double().mean()
 
 
@@ -114,8 +129,9 @@ def _score(
 
 
 def _pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
-    _, targets = batch
-    return run(model, batch), targets
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise OneShotError(f"a batch is a {type(batch).__name__}, wanted (inputs, targets).")
+    return run(model, batch), batch[1]
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from nas_tuners.search.evolution import Evolution
 from nas_tuners.search.random import RandomSearch
 from nas_tuners.search.records import InPhase, Trial
 from search_spaces import Space, Tokens
+from search_spaces.domains import is_int
 from search_spaces.phases import Phase, PhaseError, phases_from_json, task_problems
 from search_spaces.schedule import Schedule
 from search_spaces.shrinking import progressive
@@ -50,7 +51,7 @@ class Shrinking(Search):
 
     Raises:
         ValueError: an argument is none of these, or one that ``inner`` does not take.
-        PhaseError: the phases are malformed, or, at the set-up, do not fit the space.
+        PhaseError: the phases or their budgets are malformed, or, at the set-up, do not fit the space.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Shrinking(Search):
         problems = [] if elastic_order is None else task_problems(elastic_order)
         if problems:
             raise PhaseError("Shrinking: elastic_order is wrong:", problems)
+        _check_budgets(phase_budgets)
         self._given = None if phases is None else _lasting(phases_from_json(phases))
         self._order, self._budgets = elastic_order, _BUDGET if phase_budgets is None else phase_budgets
         shared = {"seed": self.seed, "constraints": constraints, "cost_table": self.cost_table}
@@ -139,6 +141,21 @@ def _lasting(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
     if wrong:
         raise PhaseError("Shrinking: these phases cannot be searched by:", wrong)
     return phases
+
+
+def _check_budgets(budgets: Any) -> None:
+    """How many lists there have to be, the space says."""
+    if budgets is None or _lasts(budgets):
+        return
+    lists = isinstance(budgets, (list, tuple)) and all(isinstance(own, (list, tuple)) and own for own in budgets)
+    if not lists or not all(_lasts(n) for own in budgets for n in own):
+        raise PhaseError(
+            f"Shrinking: phase_budgets is {budgets!r}, wanted a whole number from 1 up, or a list of them a task."
+        )
+
+
+def _lasts(budget: Any) -> bool:
+    return is_int(budget) and budget >= 1
 
 
 def _made(name: str, arguments: Mapping[str, Any], shared: Mapping[str, Any]) -> Search:

@@ -12,7 +12,8 @@ import numpy as np
 from torch import nn
 
 from mutators import LayerChoice, apply_choices, search_space_of
-from mutators.elastic.costs import cost_table, is_elastic
+from mutators.elastic.anatomy import is_elastic
+from mutators.elastic.costs import cost_table
 from mutators.walk import walk
 from search_spaces.cost.about import checked, made_of
 from search_spaces.cost.count import CannotRun, DryRun, Ignore

@@ -22,7 +22,8 @@ import torch
 from torch import nn
 
 from mutators import apply_choices
-from mutators.elastic.costs import cost_table, is_elastic
+from mutators.elastic.anatomy import is_elastic
+from mutators.elastic.costs import cost_table
 from search_spaces.cost.about import compared
 from search_spaces.cost.example import Example, shape_of
 from search_spaces.cost.latency import device_of, evaluating, runner, threads_set

@@ -262,6 +262,10 @@ def test_phases_as_data() -> None:
         ({"phases": [{"name": "a", "open": {"depth": 2}}]}, "phase 'a' has no budget: it would never end"),
         ({"phases": [{"name": "search", "open": {}, "budget": 1}]}, "'search' is the name of the last phase"),
         ({"phases": [], "phase_budgets": 3}, "stand instead of"),
+        ({"phase_budgets": 0}, "phase_budgets is 0, wanted a whole number from 1 up"),
+        ({"phase_budgets": "x"}, "phase_budgets is 'x', wanted"),
+        ({"phase_budgets": [[3], [0, 1]]}, "phase_budgets is .* wanted"),
+        ({"phase_budgets": [3, 2]}, "phase_budgets is .* wanted"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
@@ -275,7 +279,6 @@ def test_bad_arguments_are_refused_at_once(make: Any, arguments: dict[str, Any],
     ("arguments", "said"),
     [
         ({"phase_budgets": [[3]]}, "budgets is .* wanted 3 lists"),
-        ({"phase_budgets": 0}, "budgets is 0"),
         ({"elastic_order": ["channel"]}, "task 'channel' has no key in this space"),
         ({"phases": [{"name": "a", "open": {"stage9.*": 2}, "budget": 1}]}, "'stage9.*' fits no key"),
     ],

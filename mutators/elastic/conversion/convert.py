@@ -219,6 +219,14 @@ def _check_largest(net: nn.Module, example: Example, before: Sequence[torch.Tens
 
 
 def _outputs(net: nn.Module, example: Example) -> list[torch.Tensor]:
-    """All tensors that the network gives in evaluation."""
-    with undisturbed(net):
-        return tensors_in(example.run(net.eval()))
+    """All tensors that the network gives in evaluation, by the same way as in training.
+
+    The other way, which torch's transformers take where they can, gives zeros at padded places.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with undisturbed(net):
+            return tensors_in(example.run(net.eval()))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -91,7 +92,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.norm(x + self.attention(x, x, x, need_weights=False)[0])
-        x = x + self.down(torch.relu(self.up(x)))
+        x = x + self.down(F.gelu(self.up(x)))  # of a ReLU, what is written and what is read matter alike
         logits: torch.Tensor = self.head(x.mean(1))
         return logits
 

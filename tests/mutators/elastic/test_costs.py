@@ -25,7 +25,7 @@ from mutators.elastic import (
     convert,
     cost_table,
 )
-from mutators.elastic.exporting import runnable
+from mutators.elastic.given_depth import runnable
 from mutators.elastic.records import digest_of
 from search_spaces.cost import CostError, CostTable, count_macs, count_params, measure_cost, measure_latency
 from tests.mutators.elastic import models, nets
@@ -160,6 +160,21 @@ def test_what_no_layer_tells_is_counted_on_whole_networks() -> None:
     table = cost_table(runnable(OFA(Deep(), RunConfig(elastic_depth=(1, 2, 3)))), (4,))
     assert [table.cost("macs", (token,)) for token in range(3)] == [24, 40, 56]
     assert table.about["check"]["exact"]["macs"]
+
+
+NORMS: dict[str, Any] = {
+    "group": lambda: (nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8), nn.Conv2d(8, 4, 1)),
+    "instance": lambda: (nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8, affine=True), nn.Conv2d(8, 4, 1)),
+    "layer": lambda: (nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 4)),
+    "embedding": lambda: (nn.Embedding(5, 8), nn.Linear(8, 4)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(NORMS))
+def test_what_is_free_as_a_plain_layer_is_free_as_an_elastic_one(name: str) -> None:
+    x = torch.randint(5, (2, 3)) if name == "embedding" else torch.randn(2, 3, 8, 8)
+    net = convert(nn.Sequential(*NORMS[name]()), example=x, expand_ratio=(0.5, 1.0))
+    exact(net, (x[:1],))
 
 
 def test_measure_latency_uses_it() -> None:

@@ -24,9 +24,9 @@ from mutators.elastic import (
     export_onnx,
 )
 from mutators.elastic.choice import ElasticChoice
+from mutators.elastic.found import Found, Subnet
 from mutators.elastic.layer import Elastic
 from mutators.elastic.records import digest_of
-from mutators.elastic.searching import Found, Subnet
 from mutators.subnet import load_subnet, save_subnet
 from tests.mutators.elastic import models, nets
 from tests.mutators.elastic import shrinking as toy
@@ -133,6 +133,66 @@ def test_a_depth_that_forward_takes_need_not_be_given(tmp_path: Path) -> None:
     same(load_subnet(tmp_path, ofa.export(choices, origin))(x), plain(x), 0)
 
 
+class Aside(Exits):
+    """One that reckons by the number of its layers, and has an exit for the training alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aside = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor, depth: float) -> torch.Tensor:
+        for layer in self.layers[: round(depth * len(self.layers))]:
+            x = torch.relu(layer(x))
+        out: torch.Tensor = self.head(x)
+        return out + self.aside(x).sum() if self.training else out
+
+
+def test_blocks_beyond_a_depth_that_forward_takes() -> None:
+    ofa, x = OFA(Aside(), RunConfig(elastic_depth=(0.33, 0.67, 1.0))).eval(), torch.randn(2, 4)
+    choices = ofa.choices_of({"depth": 0.33})
+    kept = {name.split(".weight")[0] for name in ofa.export(choices).state_dict() if name.endswith("weight")}
+    assert kept == {"net.layers.0", "net.layers.1", "net.layers.2", "net.head", "net.aside"}
+    for options in ({}, {"origin_model": Aside()}):
+        plain = ofa.export(choices, input_shapes=(4,), **options)
+        left = {name.split(".weight")[0] for name in plain.state_dict() if name.endswith("weight")}
+        assert left == {"net.layers.0", "net.head", "net.aside"} and len(plain.net.layers) == 3
+        ofa.set_net_config(choices)
+        with torch.no_grad():
+            same(plain(x), ofa(x))
+    assert len(ofa.model.state_dict()) == 10
+
+
+class Padded(nn.Module):
+    """An encoder whose embedding may be cut, too, with padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 16)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 24, batch_first=True), 2)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.encoder(self.embedding(tokens), src_key_padding_mask=tokens == 0)
+        out: torch.Tensor = self.head(x.mean(1))
+        return out
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_the_origin_models_attention_is_replaced_as_a_whole() -> None:
+    torch.manual_seed(0)
+    origin = Padded().eval()
+    x = torch.randint(1, 20, (3, 8))
+    x[0, 5:] = 0
+    ofa = OFA(convert(origin, example=x, expand_ratio=(0.5, 1.0))).eval()
+    assert "embedding.expand_ratio" in ofa.space.keys
+    for choices in (*drawn(ofa, 8), ofa.choices_of({}), ofa.choices_of({"embedding.expand_ratio": 0.5})):
+        plain = ofa.export(choices, origin, input_shapes=(8,), input_dtypes=["int64"])
+        assert type(plain) is Padded and type(plain.encoder) is nn.TransformerEncoder
+        ofa.set_net_config(choices)
+        with torch.no_grad():  # where torch's encoders compute by themselves, unless they are kept from it
+            same(plain(x), ofa(x))
+
+
 def test_what_is_exported() -> None:
     ofa = OFA(toy.Net())
     choices = ofa.choices_of({"stage.depth": 1, "stage.0.expand_ratio": 2, "stage.0.depthwise.kernel_size": 1})
@@ -160,6 +220,10 @@ def test_calibration_is_the_exported_networks_own() -> None:
     torch.testing.assert_close(plain.stage[0].norm.running_mean, into.mean((0, 2, 3)))
     torch.testing.assert_close(plain.stage[0].norm.running_var, into.var((0, 2, 3), correction=0))
     assert digest_of(ofa.model) == before
+    two = ofa.export({"stage.depth": 1}, calibration=batches, calibration_batches=2)
+    alike = ofa.export({"stage.depth": 1}, calibration=batches[:2])
+    assert torch.equal(two.stage[0].norm.running_mean, alike.stage[0].norm.running_mean)
+    assert not torch.equal(two.stage[0].norm.running_mean, plain.stage[0].norm.running_mean)
 
 
 @pytest.mark.parametrize("with_factory", [False, True])
@@ -250,6 +314,28 @@ def test_onnx_computes_the_same(name: str, tmp_path: Path) -> None:
     with pytest.raises(ElasticError, match="differs by up to"):
         export_onnx(plain, tmp_path / "never.onnx", shape, dtypes, tolerance=-1.0)
     assert not (tmp_path / "never.onnx").exists()
+
+
+@ONNX
+@pytest.mark.slow
+def test_onnx_of_a_depth_that_forward_takes(tmp_path: Path) -> None:
+    ofa = OFA(Aside(), RunConfig(elastic_depth=(0.33, 1.0)))
+    assert export_onnx(ofa.export({"depth": 0.33}, input_shapes=(4,)), tmp_path / "net.onnx", (4,)) < 1e-5
+
+
+class Stubborn(nn.Module):
+    """Cannot be translated, since it looks at its numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if x.sum() > 0 else x
+
+
+@ONNX
+@pytest.mark.slow
+def test_why_it_cannot_be_onnx(tmp_path: Path) -> None:
+    with pytest.raises(ElasticError, match=r"Stubborn to ONNX: .*data-dependent") as caught:
+        export_onnx(Stubborn(), tmp_path / "net.onnx", (4,))
+    assert "\x1b" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_without_the_extra_onnx_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from mutators import apply_choices, extract, search_space_of
 from mutators.elastic import OFA, DistillConfig, ElasticDepth, ElasticError, ElasticLinear, RunConfig
-from mutators.elastic.distill import soft_cross_entropy
+from mutators.elastic.outputs import soft_cross_entropy
 from search_spaces.phases import Phase, PhaseError
 from tests.mutators.elastic import shrinking as nets
 
@@ -257,6 +257,23 @@ def test_a_configuration_in_every_notation(config: dict[str, Any]) -> None:
     assert len(drawn) > 1
 
 
+def test_a_state_in_the_middle_of_a_step_goes_on_there() -> None:
+    ofa, other = (OFA(nets.Net(), RunConfig(dynamic_batch_size=3)) for _ in range(2))
+    x, _ = nets.batches(1)[0]
+    for _ in range(4):
+        ofa(x)
+    other.load_state_dict(ofa.state_dict())
+    assert other.get_extra_state()["calls"] == 1
+    drawn = [
+        [tuple(net.space.encode(net.current_config)) for _ in range(5) if net(x) is not None] for net in (ofa, other)
+    ]
+    assert drawn[0] == drawn[1] == [*ofa.curriculum.subnets(1)[1:], *ofa.curriculum.subnets(2)]
+    assert len(set(drawn[0])) > 2
+    assert other.state_dict().keys() == ofa.state_dict().keys()
+    for name, tensor in ofa.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[name], tensor)
+
+
 def test_where_it_is_stands_in_the_state() -> None:
     ofa = nets.ofa()
     ofa.set_task(["kernel_size", "depth"], 0)
@@ -291,6 +308,34 @@ def test_a_depth_that_the_model_looks_after() -> None:
         torch.testing.assert_close(ofa(x), ofa.model(x, depth=depth))
     with pytest.raises(ElasticError, match="takes no depth"):
         OFA(nets.Net(), RunConfig(elastic_depth=(1, 2)))
+
+
+def test_the_choice_of_a_depth_stays_with_the_model_only_if_all_goes_well() -> None:
+    model = WithDepth()
+    with pytest.raises(PhaseError):
+        OFA(model, RunConfig(elastic_depth=(0.5, 1.0), n_epochs=[[1], [2]]))
+    assert not hasattr(model, "depth") and not search_space_of(model)
+    first = OFA(model, RunConfig(elastic_depth=(0.25, 1.0)))
+    assert OFA(model, RunConfig(elastic_depth=(0.25, 1.0))).depth_choice is first.depth_choice
+    with pytest.raises(ElasticError, match=r"elastic_depth is \[0.5, 1.0\], but this WithDepth has .* \[0.25, 1.0\]"):
+        OFA(model, RunConfig(elastic_depth=(0.5, 1.0)))
+    assert list(OFA(model, RunConfig(elastic_depth=(0.25, 1.0))).depth_choice.values) == [0.25, 1.0]  # type: ignore[union-attr]
+
+
+class Letters(nn.Module):
+    """Its layers are called as the parts of MIT's notation are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.e, self.d = ElasticLinear(4, (2, 4)), ElasticLinear(4, (2, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.d(self.e(x))
+
+
+def test_layers_that_are_called_as_mits_parts() -> None:
+    choices = OFA(Letters()).choices_of({"e": {"channel": 2}, "d": {"channel": 2}})
+    assert {key: choice["_value"] for key, choice in choices.items()} == {"e.channel": "2", "d.channel": "2"}
 
 
 @pytest.mark.parametrize(

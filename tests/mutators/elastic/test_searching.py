@@ -20,8 +20,8 @@ from torch import nn
 
 from mutators.elastic import OFA, AccuracyPredictor, ElasticDepth, ElasticError, ElasticLinear, RunConfig, train
 from mutators.elastic.costs import cost_table
+from mutators.elastic.found import Found
 from mutators.elastic.records import digest_of
-from mutators.elastic.searching import Found
 from mutators.oneshot import TrainConfig, evaluate
 from mutators.oneshot.scoring import accuracy
 from nas_tuners.search import ConstraintError
@@ -255,9 +255,47 @@ def test_a_depth_that_forward_takes() -> None:
     assert ofa.export(result, input_shapes=(1, 6, 6))(torch.zeros(2, 1, 6, 6)).shape == (2, 3)
 
 
+class Positions(nn.Module):
+    """Adds a parameter of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.randn(36))
+        self.up, self.down = ElasticLinear(36, (4, 8)), ElasticLinear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.down(self.up(x.flatten(1) + self.position).relu())
+        return out
+
+
+def test_parameters_that_are_said_to_cost_nothing() -> None:
+    ofa = OFA(Positions())
+    with pytest.raises(CostError, match="ignore="):
+        found(ofa, {"macs": 200}, calibration=None, trials=2)
+    result = found(ofa, {"macs": 200}, calibration=None, trials=2, ignore=("",))
+    assert result.costs["macs"] == 4 * 36 + 4 * 3
+
+
+class Twice(toy.Net):
+    """Of two outputs."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        out = super().forward(x)
+        return out, out
+
+
+def test_of_several_outputs_the_metric_has_to_be_given() -> None:
+    ofa = OFA(Twice())
+    with pytest.raises(ElasticError, match=r"outputs are a tuple, .*give metric="):
+        found(ofa, trials=2)
+    assert found(ofa, trials=2, metric=lambda out, y: accuracy(out[1], y)).best.score > 0
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"data": [DATA[0][0][:2]]}, ElasticError, "a batch is a Tensor, wanted"),
+        ({"data": [(*DATA[0], 1)]}, ElasticError, "a batch is a tuple, wanted"),
         ({"constraints": {"flops": 1}}, CostError, "flops"),
         ({"constraints": {"flops": 1}, "cost_table": "TABLE"}, CostError, r"no metric \['flops'\]"),
         ({"pareto": "flops", "cost_table": "TABLE"}, CostError, r"no metric \['flops'\]"),

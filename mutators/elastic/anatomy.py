@@ -1,0 +1,186 @@
+"""An elastic network taken apart: its modules, and which choices the costs of each depend on."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from mutators.elastic.choice import ElasticChoice
+from mutators.elastic.depth import ElasticDepth
+from mutators.elastic.layer import Elastic
+from mutators.elastic.width import Channels
+from mutators.mutables import EXTRACTION
+from mutators.walk import Site, decisions, walk
+from search_spaces.cost.table import CostError
+from search_spaces.cost.table_sum import spread
+from search_spaces.schema import Space, Tokens
+
+FloatArray = npt.NDArray[np.float64]
+Term = tuple[tuple[int, ...], FloatArray]
+"""Positions of keys, and what their options cost together: (radix_1, ..., radix_k)."""
+
+
+def is_elastic(model: nn.Module) -> bool:
+    """Whether :func:`cost_table` is for this model: it has choices, and all of them are elastic."""
+    sites = [site for site in walk(model) if site.domain is not None]
+    return bool(sites) and all(isinstance(site.mutable, ElasticChoice) for site in sites)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module, and what its own costs depend on.
+
+    Attributes:
+        path: in the model.
+        module: itself.
+        keys: positions of the choices of its widths and kernel.
+        gates: by position of a depth, for each of its options whether the module runs.
+    """
+
+    path: str
+    module: nn.Module
+    keys: tuple[int, ...]
+    gates: Mapping[int, tuple[bool, ...]]
+
+
+class Anatomy:
+    """An elastic network taken apart: its modules, and which choices each depends on.
+
+    Attributes:
+        space: what can be chosen.
+        parts: all modules, outermost first.
+        largest, smallest: tokens.
+        known: positions of the choices that some module's widths, kernels or depth are.
+
+    Raises:
+        CostError: it has no elastic choices, or others beside them.
+        ChoiceError: the model's choices do not fit together.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._sites: list[Site] = [site for site in walk(model) if site.domain is not None]
+        others = [site.key for site in self._sites if not isinstance(site.mutable, ElasticChoice)]
+        if others or not self._sites:
+            what = f"choices that are not elastic: {others}" if others else "nothing elastic"
+            raise CostError(f"{type(model).__name__} has {what}. measure_cost is for choices of any kind.")
+        self.space = Space(decisions(self._sites))
+        at = {key: position for position, key in enumerate(self.space.keys)}
+        self._at = {id(site.mutable): at[site.key] for site in self._sites}
+        values = [self._values(position) for position in range(len(self.space))]
+        self.largest: Tokens = tuple(int(np.argmax(options)) for options in values)
+        self.smallest: Tokens = tuple(int(np.argmin(options)) for options in values)
+        self.parts = list(self._parts("", model, {}, set()))
+        gates = [{tuple(p.gates.items()) for p in self.parts if key in p.keys} for key in range(len(self.space))]
+        self._gates = {key: sorted(given) for key, given in enumerate(gates) if given and () not in given}
+        self.known = {key for part in self.parts for key in (*part.keys, *part.gates)}
+
+    def _values(self, position: int) -> tuple[float, ...]:
+        mutable = next(site.mutable for site in self._sites if self._at[id(site.mutable)] == position)
+        assert isinstance(mutable, ElasticChoice)
+        return mutable.values
+
+    def _parts(
+        self, path: str, module: nn.Module, gates: Mapping[int, tuple[bool, ...]], seen: set[int]
+    ) -> Iterator[Part]:
+        if id(module) in seen or isinstance(module, ElasticChoice):
+            return
+        seen.add(id(module))
+        yield Part(path, module, self.deciding(module), gates)
+        for name, child in module.named_children():
+            inner = dict(gates)
+            if isinstance(module, ElasticDepth) and name in module._names:
+                index, key = module._names.index(name), self._at[id(module.depth)]
+                runs = tuple(count > index for count in module.counts)
+                before = inner.get(key, runs)
+                inner[key] = tuple(a and b for a, b in zip(runs, before, strict=True))
+            yield from self._parts(f"{path}.{name}" if path else name, child, inner, seen)
+
+    def deciding(self, module: nn.Module) -> tuple[int, ...]:
+        """Positions of the choices of an elastic layer's own widths and kernel, ascending; of others none."""
+        if not isinstance(module, Elastic) or isinstance(module, ElasticDepth):
+            return ()
+        widths = [value for value in vars(module).values() if isinstance(value, Channels)]
+        found = [choice for channels in widths for choice in channels.choices]
+        found += [choice for _, choice in module._choices()]
+        return tuple(sorted({self._at[id(choice)] for choice in found}))
+
+    def active(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which choices decide anything, given the depths: (n, keys) tokens to (n, keys)."""
+        found = np.ones(rows.shape, dtype=np.bool_)
+        for key, gates in self._gates.items():
+            runs = [np.logical_and.reduce([np.array(on)[rows[:, at]] for at, on in gate]) for gate in gates]
+            found[:, key] = np.logical_or.reduce(runs)
+        return found
+
+    def effective(self, tokens: Tokens) -> Tokens:
+        """The same sub-network, with choices that decide nothing at their largest."""
+        (active,) = self.active(np.array([tokens], dtype=np.int64))
+        return tuple(t if on else most for t, on, most in zip(tokens, active.tolist(), self.largest, strict=True))
+
+    def plan(self, tokens: Tokens) -> dict[int, tuple[int, ...]]:
+        """What an extraction takes."""
+        return {choice: (tokens[position],) for choice, position in self._at.items()}
+
+    def combinations(self, keys: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Tokens]]:
+        """Settings of some choices, the last fastest, with the tokens in which all others are at their largest."""
+        for setting in itertools.product(*(range(self.space.radices[key]) for key in keys)):
+            tokens = list(self.largest)
+            for key, token in zip(keys, setting, strict=True):
+                tokens[key] = token
+            yield setting, tuple(tokens)
+
+    def sizes(self, part: Part) -> dict[str, FloatArray]:
+        """Numbers of a module's own parameters ("params"), and of those that multiply ("weights"), by combination.
+
+        Returns: arrays of (radix_1, ..., radix_k) of its keys.
+        """
+        shape = [self.space.radices[key] for key in part.keys]
+        found = {name: np.zeros(shape) for name in ("params", "weights")}
+        layer = weightless(part.module, self._sites) if part.keys else part.module
+        for setting, tokens in self.combinations(part.keys):
+            plain = layer
+            if isinstance(layer, Elastic) and not isinstance(layer, ElasticDepth):
+                with torch.device("meta"):
+                    plain = copy.deepcopy(layer, {EXTRACTION: self.plan(tokens)})
+            own = [parameter for parameter in plain._parameters.values() if parameter is not None]
+            found["params"][setting] = sum(parameter.numel() for parameter in own)
+            found["weights"][setting] = sum(parameter.numel() for parameter in own if parameter.dim() > 1)
+        return found
+
+    def gated(self, part: Part, costs: FloatArray) -> Term:
+        """What a module costs as a term: nothing where a depth leaves it out."""
+        keys = tuple(sorted({*part.keys, *part.gates}))
+        total = np.array(np.broadcast_to(spread(part.keys, costs, keys), [self.space.radices[key] for key in keys]))
+        for key, runs in part.gates.items():
+            total = total * spread((key,), np.array(runs, dtype=np.float64), keys)
+        return keys, total
+
+    def params(self) -> list[Term]:
+        """Parameters by module; those that modules share count where they stand first."""
+        seen: set[int] = set()
+        found = []
+        for part in self.parts:
+            own = [parameter for parameter in part.module._parameters.values() if parameter is not None]
+            shared = sum(parameter.numel() for parameter in own if id(parameter) in seen)
+            seen.update(map(id, own))
+            if own and not (shared and shared == sum(parameter.numel() for parameter in own)):
+                found.append(self.gated(part, self.sizes(part)["params"] - shared))
+        return found
+
+
+def weightless(layer: nn.Module, sites: Sequence[Site]) -> nn.Module:
+    """A copy of a layer without numbers in its tensors, with these choices themselves."""
+    memo: dict[int, Any] = {id(site.mutable): site.mutable for site in sites}
+    for parameter in layer.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+    for buffer in layer.buffers():
+        memo[id(buffer)] = buffer.to("meta")
+    return copy.deepcopy(layer, memo)
