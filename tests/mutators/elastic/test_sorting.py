@@ -85,7 +85,7 @@ def test_the_published_nets_keep_their_largest_networks_function_in_single_preci
     net.train()(x)  # statistics that are near to what comes, as after a training
     before = net.eval()(x)
     assert sort_channels(net).permutations
-    assert before.abs().max() > 0.01
+    assert before.abs().max() > 1e-3  # and not all zero: of weights as they are drawn, logits are small
     assert (net(x) - before).abs().max() <= 1e-5
 
 
