@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "spos"))
 from net import build, images, loader  # the search space and the data of the SPOS example
 from training import accuracy
 
-EPOCHS = int(os.environ.get("GMP_EPOCHS", "5"))  # run.py sets it
+EPOCHS = int(os.environ.get("GMP_EPOCHS", "10"))  # run.py sets it
 
 ARCHITECTURE = (0, 1, 2, 3, 0, 1, 2)
 """Where there is no winner yet: 3x3, 5x5, 7x7, xception, 3x3, 5x5, 7x7."""
@@ -37,7 +37,10 @@ def plain() -> nn.Module:
 def training(network: nn.Module) -> dict[str, Any]:
     """The data, and how to train on with it: for ``nas prune --train``."""
     torch.set_num_threads(1)
-    return {"loader": loader(images().train, shuffle=True), "config": TrainConfig(epochs=EPOCHS, clip_norm=5.0)}
+    return {
+        "loader": loader(images().train, shuffle=True),
+        "config": TrainConfig(epochs=EPOCHS, lr=0.03, warmup_epochs=1, clip_norm=5.0),
+    }
 
 
 def score(network: nn.Module) -> float:
