@@ -7,6 +7,9 @@ with the same names, and the masks are known to the hooks only:
 
 * checkpoints: same keys, no mask among them, and the zeros in place, also right after ``optimizer.step()``.
 * optimizers: hold the same parameters; momentum moves pruned weights until the next forward, which zeroes them again.
+* gradients of pruned weights are set to zero when they are there. A batch norm behind a filter of which hardly anything
+  is left has nearly no variance to divide by: such gradients reach thousands of times those of all the rest, and what
+  clips the norm of all, or an optimizer that looks at it, would leave the network as good as untrained.
 * ``torch.compile``: the hooks are compiled too and break no graph (``fullgraph=True`` works); masks change in place, so
   that new ones compile nothing anew. Code that is compiled already knows nothing of hooks that come later: what
   ``torch.compile(model)`` returned is hooked itself, if it is what the pruner was given.
@@ -55,9 +58,11 @@ class Masking:
         self._in_forward = False  # of the whole model, which has zeroed everything: its layers need not
         self.removed = False
         self._handles = list(self._hook(model))
-        self._outer_handles = [
-            wrapper.register_forward_pre_hook(self._before_compiled, prepend=True) for wrapper in compiled
-        ]
+        self._outer_handles = [  # of what copies do not take along
+            weight.register_post_accumulate_grad_hook(partial(self._after_backward, name))
+            for name, weight in self.weights().items()
+            if weight.requires_grad
+        ] + [wrapper.register_forward_pre_hook(self._before_compiled, prepend=True) for wrapper in compiled]
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The parameters as they are, by name."""
@@ -153,6 +158,11 @@ class Masking:
     def _before_layer(self, names: Sequence[str], module: nn.Module, args: tuple[Any, ...]) -> None:
         if not self._in_forward:
             self.zero(names)
+
+    def _after_backward(self, name: str, weight: torch.Tensor) -> None:
+        bits, grad = self._bits[name], weight.grad
+        if grad is not None and grad.layout == torch.strided and grad.itemsize == bits.itemsize:
+            grad.data.view(bits.dtype).bitwise_and_(bits)
 
     def _before_saving(self, names: Sequence[str], *_: Any) -> None:
         self.zero_as_known(names)

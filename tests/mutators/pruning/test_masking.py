@@ -103,6 +103,47 @@ def test_a_forward_that_fails_leaves_everything_as_it_should_be() -> None:
     assert not model.block[0].weight.detach()[~pruner.masks["block.0.weight"]].any()  # type: ignore[index, union-attr]
 
 
+def test_gradients_of_pruned_weights_are_zero_and_those_of_the_rest_as_they_were() -> None:
+    model = nets.small()
+    dense = copy.deepcopy(model)
+    pruner = nets.half_pruned(model)
+    with torch.no_grad():
+        for name, parameter in dense.named_parameters():
+            parameter.mul_(pruner.masks.get(name, torch.tensor(True)))
+    for _ in range(2):  # and so when they are added up
+        model(X).square().sum().backward()
+        dense(X).square().sum().backward()
+    for (name, parameter), (_, other) in zip(model.named_parameters(), dense.named_parameters(), strict=True):
+        assert parameter.grad is not None and other.grad is not None
+        kept = pruner.masks.get(name, torch.tensor(True))
+        assert torch.equal(parameter.grad, other.grad * kept)
+        if name in pruner.masks:
+            assert other.grad[~kept].any()
+    pruner.remove()
+    model.zero_grad()
+    model(X).square().sum().backward()
+    assert all(model.get_parameter(name).grad[~mask].any() for name, mask in pruner.masks.items())  # type: ignore[index]
+
+
+def test_a_filter_that_is_all_but_gone_does_not_take_the_norm_of_the_gradients() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4))
+    with torch.no_grad():
+        model[0].weight[0] *= 1e-4
+        model[0].weight[0, 0] = 2e-4
+    x, y = torch.randn(16, 8, 4, 4), torch.arange(16) % 4
+
+    def norm() -> float:
+        model.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        return float(nn.utils.clip_grad_norm_(model.parameters(), 1e9))
+
+    before = norm()
+    UnstructuredPruner(model, ratio=0.75, prune_params_type="conv1x1_only").step()
+    assert not model[0].weight[0].any()
+    assert norm() < before
+
+
 def test_a_forward_that_was_interrupted_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nets.small()
     pruner = nets.half_pruned(model)
