@@ -28,7 +28,7 @@ whatever it was, infinite or NaN too, at the cost of a multiplication by a float
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -58,11 +58,7 @@ class Masking:
         self._in_forward = False  # of the whole model, which has zeroed everything: its layers need not
         self.removed = False
         self._handles = list(self._hook(model))
-        self._outer_handles = [  # of what copies do not take along
-            weight.register_post_accumulate_grad_hook(partial(self._after_backward, name))
-            for name, weight in self.weights().items()
-            if weight.requires_grad
-        ] + [wrapper.register_forward_pre_hook(self._before_compiled, prepend=True) for wrapper in compiled]
+        self._outer_handles = list(self._hook_outside(compiled))
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The parameters as they are, by name."""
@@ -144,6 +140,15 @@ class Masking:
                 handles.append(module.register_state_dict_pre_hook(partial(self._before_saving, below)))  # type: ignore[no-untyped-call]
         handles.append(model.register_forward_hook(self._after_model, always_call=True))
         return handles
+
+    def _hook_outside(self, compiled: Sequence[nn.Module]) -> Iterator[RemovableHandle]:
+        """Hook what copies of the model do not take along: the tensors of gradients, and the compiled model."""
+        for name, weight in self.weights().items():
+            if weight.requires_grad:
+                after = partial(self._after_backward, name)
+                yield weight.register_post_accumulate_grad_hook(after)  # type: ignore[no-untyped-call]
+        for wrapper in compiled:
+            yield wrapper.register_forward_pre_hook(self._before_compiled, prepend=True)
 
     def _before_compiled(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self.zero()
