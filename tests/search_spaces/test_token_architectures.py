@@ -125,6 +125,7 @@ def _fastest(runs: int, function: Any) -> float:
     return min(times)
 
 
+@pytest.mark.slow  # not that it is: it is timed, and wants the machine for itself
 def test_a_candidate_is_built_counted_and_run_in_a_quarter_of_a_second() -> None:
     tokens, image = search_spaces.initial_tokens("MobileNetV2Space"), torch.rand(1, 3, 224, 224)
 
@@ -137,6 +138,7 @@ def test_a_candidate_is_built_counted_and_run_in_a_quarter_of_a_second() -> None
     assert _fastest(8, candidate) <= 0.25
 
 
+@pytest.mark.slow  # not that it is: it is timed, and wants the machine for itself
 def test_a_table_is_made_in_a_second_and_read_in_five_microseconds() -> None:
     assert _fastest(2, lambda: search_spaces.cost_table_of("MobileNetV2Space", (3, 224, 224))) <= 1
     table, tokens = search_spaces.cost_table_of("MobileNetV2Space", (3, 224, 224)), _tokens("MobileNetV2Space", 0)
