@@ -125,17 +125,12 @@ def _fastest(runs: int, function: Any) -> float:
     return min(times)
 
 
-@pytest.mark.slow  # not that it is: it is timed, and wants the machine for itself
-def test_a_candidate_is_built_counted_and_run_in_a_quarter_of_a_second() -> None:
-    tokens, image = search_spaces.initial_tokens("MobileNetV2Space"), torch.rand(1, 3, 224, 224)
-
-    def candidate() -> None:
-        net = search_spaces.build("MobileNetV2Space", tokens)
-        assert count_macs(net, (3, 224, 224)) == 313_619_328
-        with torch.no_grad():
-            assert net.eval()(image).shape == (1, 1000)
-
-    assert _fastest(8, candidate) <= 0.25
+def test_a_candidate_is_built_counted_and_run() -> None:
+    """How long that takes is measured by ``tests.benchmarks.token_candidate``."""
+    net = search_spaces.build("MobileNetV2Space", search_spaces.initial_tokens("MobileNetV2Space"))
+    assert count_macs(net, (3, 224, 224)) == 313_619_328
+    with torch.no_grad():
+        assert net.eval()(torch.rand(1, 3, 224, 224)).shape == (1, 1000)
 
 
 @pytest.mark.slow  # not that it is: it is timed, and wants the machine for itself
