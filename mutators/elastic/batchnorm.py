@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -78,28 +77,24 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, ...) with the channels now in use, to the same shape."""
-        spans = self.spans(x.shape[1])
-        if spans == [(0, self.full)]:
-            return _BatchNorm.forward(self, x)
         self._check_input_dim(x)  # type: ignore[no-untyped-call]
-        tensors = (self.weight, self.bias, self.running_mean, self.running_var)
-        weight, bias, mean, variance = [None if tensor is None else take(tensor, 0, spans) for tensor in tensors]
+        spans = self.spans(x.shape[1])
+        weight, bias, mean, variance = self.weight, self.bias, self.running_mean, self.running_var
+        if spans != [(0, self.full)]:
+            tensors = (weight, bias, mean, variance)
+            weight, bias, mean, variance = [None if tensor is None else take(tensor, 0, spans) for tensor in tensors]
+        by_batch = self.training or mean is None
+        if by_batch and x.numel() == x.shape[1]:
+            raise ValueError(f"a batch norm in training wants several values a channel, got an input {tuple(x.shape)}.")
         factor = 0.0 if self.momentum is None else self.momentum
         tracking = self.training and self.track_running_stats and mean is not None
         if tracking and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        by_batch = self.training or mean is None
-        y = F.batch_norm(
-            x,
-            None if self.training and not self.track_running_stats else mean,
-            None if self.training and not self.track_running_stats else variance,
-            weight,
-            bias,
-            by_batch,
-            factor,
-            self.eps,
-        )
+        if self.training and not tracking:
+            mean = variance = None
+        # torch.nn.functional's function of this name looks at the input in ways that a short step feels.
+        y = torch.batch_norm(x, weight, bias, mean, variance, by_batch, factor, self.eps, torch.backends.cudnn.enabled)
         if tracking and len(spans) > 1:  # a gathered copy was updated: put it back
             self.put("running_mean", mean, spans)
             self.put("running_var", variance, spans)

@@ -61,9 +61,9 @@ class ElasticConv2d(ElasticConvolution):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W') with the channels now in use; H' and W' are the full layer's."""
-        weight, bias = self._slices(self._inputs(x.shape[1], None), None)
-        groups = weight.shape[0] if self.depthwise else self._groups
-        padding = self._padding(weight.shape[-1])
+        weight, bias = self._slices(self._inputs(x.size(1), None), None)
+        groups = weight.size(0) if self.depthwise else self._groups
+        padding = self._padding(weight.size(-1))
         if self.padding_mode != "zeros":
             assert not isinstance(padding, str)
             x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]), mode=self.padding_mode)

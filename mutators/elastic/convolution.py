@@ -12,7 +12,7 @@ from mutators.elastic.choice import ElasticChoice, Plan
 from mutators.elastic.errors import ElasticError
 from mutators.elastic.kernel import add_matrices, centre, checked_kernels, grown, transformed
 from mutators.elastic.layer import Axis, Elastic, Size, fill, plan_of
-from mutators.elastic.width import Span, take
+from mutators.elastic.width import Span, take, take_block
 
 Pair = tuple[int, int]
 Convolution = nn.Conv2d | nn.ConvTranspose2d
@@ -157,27 +157,27 @@ class ElasticConvolution(Elastic):
         if self.depthwise:
             outputs, weight = inputs, take(weight, 0, inputs)
         else:
-            per_group = self._groups if self.OUT == 1 else 1
-            n = weight.shape[self.OUT] * per_group
-            outputs = [(0, n)] if self.outputs is None else self.outputs.spans(plan)
+            if self.outputs is not None:
+                outputs = self.outputs.spans(plan)
+            else:
+                outputs = [(0, weight.size(self.OUT) * (self._groups if self.OUT == 1 else 1))]
             first, second = (outputs, inputs) if self.OUT == 0 else (inputs, outputs)
-            weight = take(weight, 0, first)
-            weight = take(weight, 1, [(0, second[0][1] // self._groups)] if self._groups > 1 else second)
-        kernel = self._modules.get("kernel_size")
-        if isinstance(kernel, ElasticChoice):
+            weight = take_block(weight, first, second if self._groups == 1 else [(0, second[0][1] // self._groups)])
+        if self._kernels:
+            kernel = cast(ElasticChoice, self._modules["kernel_size"])
             weight = self._shrunk(weight, self._kernels[kernel.index_in(plan)])
         return weight, None if bias is None else take(bias, 0, outputs)
 
     def _shrunk(self, weight: torch.Tensor, size: int) -> torch.Tensor:
-        if weight.shape[-1] == size:
+        if weight.size(-1) == size:
             return weight
         return transformed(self, weight, self._kernels, size) if self._transforms else centre(weight, size)
 
     def _padding(self, size: int) -> Pair | str:
-        if isinstance(self._own_padding, str):
+        if not self._kernels or isinstance(self._own_padding, str):
             return self._own_padding
         top, left = self._own_padding
-        change = size - self._own_kernel if self._kernels else 0
+        change = size - self._own_kernel
         return top + self.dilation[0] * change // 2, left + self.dilation[1] * change // 2
 
     def _extracted(self, memo: dict[int, Any]) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import nn
 
 from mutators.elastic.errors import ElasticError
 from mutators.elastic.layer import Axis, Elastic, Size, fill, full_size, plan_of
-from mutators.elastic.width import take
+from mutators.elastic.width import take, take_block
 
 
 class ElasticLinear(Elastic):
@@ -88,7 +88,7 @@ class ElasticLinear(Elastic):
         inputs = [(0, n_in)] if self.inputs is None else self.inputs.spans(plan)
         outputs = [(0, self.weight.shape[0])] if self.outputs is None else self.outputs.spans(plan)
         bias = None if self.bias is None else take(self.bias, 0, outputs)
-        return take(take(self.weight, 0, outputs), 1, inputs), bias
+        return take_block(self.weight, outputs, inputs), bias
 
     def _extracted(self, memo: dict[int, Any]) -> nn.Linear:
         weight, bias = self._slices(self.weight.shape[1], plan_of(memo))

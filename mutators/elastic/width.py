@@ -112,7 +112,23 @@ def take(tensor: torch.Tensor, dim: int, spans: Sequence[Span]) -> torch.Tensor:
     """The part of a tensor: a view where it is one span. Shape (..., sum of lengths, ...)."""
     if len(spans) == 1:
         start, length = spans[0]
-        if length == tensor.shape[dim]:
+        if length == tensor.size(dim):
             return tensor
         return tensor.narrow(dim, start, length) if dim else tensor[start : start + length]  # indexing is faster
     return torch.cat([tensor.narrow(dim, start, length) for start, length in spans], dim)
+
+
+def take_block(tensor: torch.Tensor, rows: Sequence[Span], columns: Sequence[Span]) -> torch.Tensor:
+    """Parts of the first two dimensions: a view where it is one span of rows and all columns, else a copy.
+
+    A kernel needs a weight that is contiguous, and would copy a view of some columns in its forward and again in its
+    backward. The copy here is one operation, whose backward fills the gradient once.
+    """
+    if len(columns) == 1 and columns[0][1] == tensor.size(1):
+        return take(tensor, 0, rows)
+    if len(rows) > 1 or len(columns) > 1:
+        return take(take(tensor, 0, rows), 1, columns)
+    (top, height), (left, width) = rows[0], columns[0]
+    rest = (0,) * (2 * tensor.dim() - 4)
+    below, right = height + top - tensor.size(0), width + left - tensor.size(1)
+    return torch.constant_pad_nd(tensor, (*rest, -left, right, -top, below))

@@ -1,6 +1,6 @@
 """What an elastic network costs: its training step against the same step of the extracted sub-network.
 
-Run: python -m tests.benchmarks.elastic_step            (about ten minutes; --configs 2 --pairs 20 for a look)
+Run: python -m tests.benchmarks.elastic_step            (about ten minutes; --configs 8 for a look)
 MobileNetV3 with elastic kernels, widths and depths, by default with the batch that MIT's own was measured with. A step
 is: draw the sub-network, set it, forward, backward, optimizer; see supernet_step.py. Prints the median ratio of
 interleaved pairs for each of several random sub-networks and over all pairs, beside plain against a copy of itself,
@@ -44,8 +44,8 @@ def steps(net: nn.Module, plain: nn.Module, batch: tuple[torch.Tensor, torch.Ten
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--net", default="ofa_mobilenet_v3")
-    parser.add_argument("--configs", type=int, default=8)
-    parser.add_argument("--pairs", type=int, default=25, help="of each sub-network")
+    parser.add_argument("--configs", type=int, default=40)
+    parser.add_argument("--pairs", type=int, default=5, help="of each sub-network")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=64)
     options = parser.parse_args()
