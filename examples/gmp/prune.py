@@ -39,7 +39,7 @@ def training(network: nn.Module) -> dict[str, Any]:
     torch.set_num_threads(1)
     return {
         "loader": loader(images().train, shuffle=True),
-        "config": TrainConfig(epochs=EPOCHS, lr=0.03, warmup_epochs=1, clip_norm=5.0),
+        "config": TrainConfig(epochs=EPOCHS, lr=0.1, warmup_epochs=1, clip_norm=5.0),
     }
 
 

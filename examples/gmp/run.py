@@ -45,12 +45,14 @@ class Way:
     late: bool = False
 
 
-WAYS = (
-    Way("dense"),
-    *(Way(f"gradual {ratio:.0%}", ratio, gradual=True) for ratio in (0.75, 0.85)),
-    *(Way(f"at once, then trained {ratio:.0%}", ratio) for ratio in (0.75, 0.85)),
-    *(Way(f"at once, after training {ratio:.0%}", ratio, late=True) for ratio in (0.75, 0.85)),
-)
+def ways(ratios: list[float]) -> list[Way]:
+    """All of them, dense first."""
+    return [
+        Way("dense"),
+        *(Way(f"gradual {ratio:.0%}", ratio, gradual=True) for ratio in ratios),
+        *(Way(f"at once, then trained {ratio:.0%}", ratio) for ratio in ratios),
+        *(Way(f"at once, after training {ratio:.0%}", ratio, late=True) for ratio in ratios),
+    ]
 
 
 def fit(network: nn.Module, epochs: int, lr: float, seed: int, pruner: UnstructuredPruner | None = None) -> None:
@@ -112,7 +114,7 @@ def train_on(way: Way, seed: int, folder: Path, epochs: int) -> dict[str, float]
     if way.late:
         recalibrate_bn(network, loader(images().train, shuffle=False))
     else:
-        fit(network, epochs, 0.03, 1000 + seed, pruner)
+        fit(network, epochs, 0.1, 1000 + seed, pruner)
 
     place, sizes = folder / way.name.replace(" ", "_") / f"seed{seed}", {}
     chosen = json.loads((folder / f"start{seed}" / "arch.json").read_text())["choices"]
@@ -125,15 +127,29 @@ def train_on(way: Way, seed: int, folder: Path, epochs: int) -> dict[str, float]
 
 
 def show(found: dict[tuple[Way, int], dict[str, float]], seeds: list[int]) -> None:
-    """The table: means over the seeds, and the loss against dense of the same seed."""
-    dense = [found[WAYS[0], seed]["accuracy"] for seed in seeds]
+    """The table: means over the seeds, and the loss against dense of the same seed. Then gradual against at once."""
+    accuracy = {way: [found[way, seed]["accuracy"] for seed in seeds] for way, _ in found}
+    dense = next(right for way, right in accuracy.items() if not way.ratio)
     print(f"\n{'':30} accuracy          loss, points      non-zero    dense file  sparse file")
-    for way in WAYS:
+    for way, right in accuracy.items():
         rows = [found[way, seed] for seed in seeds]
-        right = [row["accuracy"] for row in rows]
-        lost = [100 * (full - row["accuracy"]) for full, row in zip(dense, rows, strict=True)]
         kept, large, small = (statistics.mean(row[key] for row in rows) for key in ("kept", "dense", "sparse"))
-        print(f"{way.name:30} {spread(right, 4)} {spread(lost, 2)} {kept:10,.0f} {large:13,.0f} {small:12,.0f}")
+        lost = spread(points(dense, right), 2)
+        print(f"{way.name:30} {spread(right, 4)} {lost} {kept:10,.0f} {large:13,.0f} {small:12,.0f}")
+    print()
+    for way in (way for way in accuracy if way.gradual):
+        other = next(o for o in accuracy if o.ratio == way.ratio and not o.gradual and not o.late)
+        lead = points(accuracy[way], accuracy[other])
+        error = statistics.stdev(lead) / math.sqrt(len(lead)) if len(lead) > 1 else math.nan
+        print(
+            f"{way.name} against {other.name}: {statistics.mean(lead):+.2f} points on average, standard error "
+            f"{error:.2f}, ahead with {sum(p > 0 for p in lead)} of {len(lead)} seeds"
+        )
+
+
+def points(a: list[float], b: list[float]) -> list[float]:
+    """By how many percent points each of ``a`` is above its fellow in ``b``."""
+    return [100 * (x - y) for x, y in zip(a, b, strict=True)]
 
 
 def spread(numbers: list[float], digits: int) -> str:
@@ -149,6 +165,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10, help="of the training in which weights are pruned")
     parser.add_argument("--before", type=int, default=5, help="epochs of the dense training, where there is no winner")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.75, 0.85], help="of weights that become zero")
     parser.add_argument("--winner", type=Path, metavar="DIR", help="of the SPOS example, such as runs/spos/best")
     parser.add_argument("--smoke", action="store_true", help="as short as can be")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/gmp"))
@@ -166,7 +183,7 @@ def main() -> None:
         print("accuracy before: " + ", ".join(f"{accuracy:.4f}" for accuracy in pool.map(first, seeds)), flush=True)
         found = {}
         for late in (False, True):
-            jobs = [job for job in product(WAYS, seeds) if job[0].late == late]
+            jobs = [job for job in product(ways(options.ratios), seeds) if job[0].late == late]
             tasks = [pool.submit(train_on, way, seed, folder, options.epochs) for way, seed in jobs]
             for job, task in zip(jobs, tasks, strict=True):
                 found[job] = task.result()

@@ -79,10 +79,10 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
         """(N, C, ...) with the channels now in use, to the same shape."""
         self._check_input_dim(x)  # type: ignore[no-untyped-call]
         spans = self.spans(x.shape[1])
-        weight, bias, mean, variance = self.weight, self.bias, self.running_mean, self.running_var
+        tensors: list[torch.Tensor | None] = [self.weight, self.bias, self.running_mean, self.running_var]
         if spans != [(0, self.full)]:
-            tensors = (weight, bias, mean, variance)
-            weight, bias, mean, variance = [None if tensor is None else take(tensor, 0, spans) for tensor in tensors]
+            tensors = [None if tensor is None else take(tensor, 0, spans) for tensor in tensors]
+        weight, bias, mean, variance = tensors
         by_batch = self.training or mean is None
         if by_batch and x.numel() == x.shape[1]:
             raise ValueError(f"a batch norm in training wants several values a channel, got an input {tuple(x.shape)}.")

@@ -120,6 +120,9 @@ def test_gmp(tmp_path: Path) -> None:
         if re.search(r"\+- .* \+- ", line)
     }
     assert len(table) == 7
+    for ratio in (75, 85):
+        lead = float(table[f"gradual {ratio}%"][0]) - float(table[f"at once, then trained {ratio}%"][0])
+        assert f"gradual {ratio}% against at once, then trained {ratio}%: {100 * lead:+.2f} points" in said
     kept, large, small = zip(*(row[4:] for row in table.values()), strict=True)
     conv1x1 = 161_024  # weights of 1x1 convolutions, of 182,720
     for at, ratio in enumerate((0, 0.75, 0.85, 0.75, 0.85, 0.75, 0.85)):
