@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from mutators.elastic import Channels, ElasticBatchNorm2d, ElasticChoice, ElasticConv2d, ElasticLinear, Width
+from search_spaces.domains import is_int, is_number
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -24,6 +25,23 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     """
     nearest = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * value else nearest
+
+
+def check_arguments(what: str, dropout: float, **numbers: int) -> None:
+    """Check what both networks are built with: counts of at least 1, and a probability.
+
+    Raises:
+        ValueError: something does not fit; all of it is listed.
+    """
+    problems = [
+        f"{name} is {value!r}, wanted a whole number of at least 1"
+        for name, value in numbers.items()
+        if not (is_int(value) and value >= 1)
+    ]
+    if not (is_number(dropout) and 0 <= dropout < 1):
+        problems.append(f"dropout is {dropout!r}, wanted at least 0 and less than 1")
+    if problems:
+        raise ValueError(f"{what} cannot be built like this:" + "".join(f"\n  {p}" for p in problems))
 
 
 def conv_norm(

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from mutators.elastic import Channels, ElasticChoice, ElasticDepth, ElasticLinear, ElasticNetwork, Width
-from search_spaces.domains import is_int, is_number
-from search_spaces.ofa_blocks import Bottleneck, Residual, conv_norm, initialise, make_divisible
+from search_spaces.ofa_blocks import Bottleneck, Residual, check_arguments, conv_norm, initialise, make_divisible
 from search_spaces.registry import Reference
 
 INPUT_SHAPE = (3, 224, 224)
@@ -105,16 +104,7 @@ def build(
     Raises:
         ValueError: arguments do not fit; all that is wrong is listed.
     """
-    numbers = (("num_classes", num_classes), ("in_channels", in_channels), ("number of stages", len(stages)))
-    problems = [
-        f"{name} is {value!r}, wanted a whole number of at least 1"
-        for name, value in numbers
-        if not (is_int(value) and value >= 1)
-    ]
-    if not (is_number(dropout) and 0 <= dropout < 1):
-        problems.append(f"dropout is {dropout!r}, wanted at least 0 and less than 1")
-    if problems:
-        raise ValueError("ofa_resnet50 cannot be built like this:" + "".join(f"\n  {p}" for p in problems))
+    check_arguments("ofa_resnet50", dropout, num_classes=num_classes, in_channels=in_channels, stages=len(stages))
     return OFAResNet50(num_classes, in_channels, dropout, widths, stages)
 
 

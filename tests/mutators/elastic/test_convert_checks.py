@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,20 +11,7 @@ from torch import nn
 
 from mutators import search_space_of
 from mutators.elastic import ElasticError, conversion_of, convert
-from tests.mutators.elastic.models import ResNet, lively
-
-
-class Net(nn.Module):
-    """Layers by name, and a function of them and the input as forward."""
-
-    def __init__(self, forward: Callable[[Any, torch.Tensor], torch.Tensor], **layers: nn.Module) -> None:
-        super().__init__()
-        self._forward = forward
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._forward(self, x)
+from tests.mutators.elastic.models import Net, ResNet, lively
 
 
 def small() -> nn.Sequential:

@@ -13,20 +13,7 @@ from torch import nn
 from mutators import apply_choices, extract, search_space_of
 from mutators.elastic import ElasticError, conversion_of, convert, sort_channels
 from search_spaces import Space
-from tests.mutators.elastic.models import lively
-
-
-class Net(nn.Module):
-    """Layers by name, and a function of them and the input as forward."""
-
-    def __init__(self, forward: Callable[[Net, torch.Tensor], torch.Tensor], **layers: nn.Module) -> None:
-        super().__init__()
-        self._forward = forward
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._forward(self, x)
+from tests.mutators.elastic.models import Net, lively
 
 
 def conv(c_in: int, c_out: int, kernel: int = 1, groups: int = 1) -> nn.Conv2d:
