@@ -170,6 +170,8 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="as short as can be")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/gmp"))
     options = parser.parse_args()
+    if len(set(options.ratios)) < len(options.ratios) or not all(0 < ratio < 1 for ratio in options.ratios):
+        parser.error(f"--ratios are {options.ratios}, wanted distinct shares between 0 and 1, such as 0.75")
     if options.smoke:
         options.limit, options.before, options.epochs, options.seeds = 800, 2, 2, 1
 

@@ -250,8 +250,11 @@ def test_weights_that_are_replaced_moved_or_cast_are_masked_all_the_same() -> No
 
 def test_several_forwards_before_a_backward() -> None:
     model = nets.small()
-    nets.half_pruned(model)
+    pruner = nets.half_pruned(model)
     (model(X).sum() + model(2 * X).sum() + model.block(torch.ones(1, 45)).sum()).backward()  # type: ignore[operator]
+    for name, mask in pruner.masks.items():
+        gradient = model.get_parameter(name).grad
+        assert gradient is not None and gradient[mask].any() and not gradient[~mask].any()
 
 
 def test_a_copy_keeps_its_own_zeros() -> None:
