@@ -1,4 +1,6 @@
-"""How fast are the searches? Ask and tell, flatness, replay, and proposals under constraints.
+"""How fast are the searches? Ask and tell, flatness, replay, proposals under constraints, limits that nothing keeps.
+
+A limit that nothing keeps is to be told within five seconds of processor time.
 
 python -m tests.benchmarks.search_speed --trials 100000
 """
@@ -10,13 +12,13 @@ import json
 import tempfile
 import time
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from nas_tuners.run import header, load
-from nas_tuners.search import Annealing, Evolution, RandomSearch, Search
+from nas_tuners.search import Annealing, ConstraintError, Evolution, RandomSearch, Search
 from search_spaces import Space
 from search_spaces.cost import CostTable
 
@@ -103,8 +105,8 @@ def dense() -> CostTable:
     return CostTable(space, {"macs": 0}, options, joint=joint)
 
 
-def _space(keys: int) -> Space:
-    return Space.from_json({f"k{i}": {"_type": "layer_choice", "_value": list("abcde")} for i in range(keys)})
+def _space(keys: int, options: str = "abcde") -> Space:
+    return Space.from_json({f"k{i}": {"_type": "layer_choice", "_value": list(options)} for i in range(keys)})
 
 
 def summing(table: CostTable) -> str:
@@ -130,6 +132,16 @@ def jointly(table: CostTable, deviations: float) -> str:
     return f"share {search.feasible_share:.3g} {len(asked) / spent:10,.0f}/s, set-up {ready - began:.2f} s"
 
 
+def impossible(table: CostTable, limits: Mapping[str, float | list[float | None]]) -> str:
+    """Processor time until a search says that nothing keeps the limits, or hardly anything."""
+    began = time.process_time()
+    try:
+        RandomSearch(constraints=limits, cost_table=table).setup(table.space)
+    except ConstraintError as error:
+        return f"{time.process_time() - began:.2f} s: {error}"
+    raise AssertionError(f"something keeps {limits}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100_000)
@@ -150,6 +162,18 @@ def main() -> None:
         print(summing(made), flush=True)
         for deviations in (0, 3.0, 4.5):
             print(f"  {jointly(made, deviations)}", flush=True)
+    print("\nLimits that nothing keeps, or hardly anything")
+    nine, rng = _space(25, "abcdefghi"), np.random.default_rng(1)
+    wide = {key: rng.integers(10**5, 3 * 10**7, 9).tolist() for key in nine.keys}
+    apart = {"macs": {key: [0, 1, 2, 3] for key in SPACE.keys}, "params": {key: [3, 2, 1, 0] for key in SPACE.keys}}
+    for made, limits in (
+        (table, {"macs": table.bounds("macs").low - 1}),
+        (CostTable(nine, {"macs": 0}, {"macs": wide}), {"macs": [300_000_000, 300_000_001]}),
+        (CostTable(SPACE, {"macs": 0, "params": 0}, apart), {"macs": 20, "params": 20}),
+        *((made, {"macs": made.bounds("macs").low - 1}) for made in (chain(), dense())),
+        *((made, {"macs": [made.bounds("macs").high + 1, None]}) for made in (chain(), dense())),
+    ):
+        print(impossible(made, limits), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -105,10 +104,8 @@ def test_an_impossible_limit_names_the_nearest_cost(limit: Any) -> None:
     lowest = WIDE.cost("macs", (0,) * 20)
     highest = WIDE.cost("macs", (3,) * 20)
     wanted = highest if isinstance(limit, list) and limit[1] is None else lowest
-    began = time.perf_counter()
     with pytest.raises(ConstraintError, match=f"{wanted:.10g}"):
         RandomSearch(constraints={"macs": limit}, cost_table=WIDE).setup(WIDE.space)
-    assert time.perf_counter() - began < 5
 
 
 def test_a_gap_between_reachable_costs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,19 +118,15 @@ def test_a_gap_between_reachable_costs_is_named(monkeypatch: pytest.MonkeyPatch)
 
 def test_limits_that_contradict_each_other() -> None:
     table = table_of([[0, 1, 2, 3]] * 20, params=[[3, 2, 1, 0]] * 20)
-    began = time.perf_counter()
     with pytest.raises(ConstraintError, match="nearest has macs"):
         RandomSearch(constraints={"macs": 20, "params": 20}, cost_table=table).setup(table.space)
-    assert time.perf_counter() - began < 5
 
 
 def test_a_range_too_narrow_to_draw_from_is_an_error_and_no_endless_loop() -> None:
     rng = np.random.default_rng(1)
     table = table_of([rng.integers(10**5, 3 * 10**7, 9).tolist() for _ in range(25)])
-    began = time.perf_counter()
     with pytest.raises(ConstraintError, match=r"too few to search|none was found"):
         RandomSearch(constraints={"macs": [300_000_000, 300_000_001]}, cost_table=table).setup(table.space)
-    assert time.perf_counter() - began < 5
 
 
 costs = st.lists(
