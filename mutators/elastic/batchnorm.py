@@ -79,7 +79,8 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
         """(N, C, ...) with the channels now in use, to the same shape."""
         self._check_input_dim(x)  # type: ignore[no-untyped-call]
         spans = self.spans(x.shape[1])
-        tensors: list[torch.Tensor | None] = [self.weight, self.bias, self.running_mean, self.running_var]
+        kept = self._buffers  # which are slow to look up as attributes
+        tensors = [self.weight, self.bias, kept["running_mean"], kept["running_var"]]
         if spans != [(0, self.full)]:
             tensors = [None if tensor is None else take(tensor, 0, spans) for tensor in tensors]
         weight, bias, mean, variance = tensors
@@ -88,9 +89,10 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
             raise ValueError(f"a batch norm in training wants several values a channel, got an input {tuple(x.shape)}.")
         factor = 0.0 if self.momentum is None else self.momentum
         tracking = self.training and self.track_running_stats and mean is not None
-        if tracking and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        batches = kept["num_batches_tracked"]
+        if tracking and batches is not None:
+            batches.add_(1)
+            factor = 1.0 / float(batches) if self.momentum is None else self.momentum
         if self.training and not tracking:
             mean = variance = None
         # torch.nn.functional's function of this name looks at the input in ways that a short step feels.

@@ -59,7 +59,7 @@ def centre(weight: torch.Tensor, size: int) -> torch.Tensor:
     return weight[..., start : start + size, start : start + size]
 
 
-def transformed(layer: nn.Module, weight: torch.Tensor, sizes: Sequence[int], size: int) -> torch.Tensor:
+def transformed(layer: nn.Module, weight: torch.Tensor, sizes: tuple[int, ...], size: int) -> torch.Tensor:
     """(..., k, k) of the largest size to (..., size, size), by way of all sizes in between.
 
     Differs: crops and matrices are first made one matrix, (size * size, k * k), which is small whatever the number of
@@ -67,14 +67,21 @@ def transformed(layer: nn.Module, weight: torch.Tensor, sizes: Sequence[int], si
     """
     largest = weight.shape[-1]
     whole: torch.Tensor | None = None
-    for larger, smaller in pairwise(sorted((s for s in sizes if size <= s <= largest), reverse=True)):
-        matrix = layer._parameters[matrix_name(larger, smaller)]
+    for name, larger, smaller in _steps(sizes, largest, size):
+        matrix = layer._parameters[name]
         assert matrix is not None
         crop = _crop(larger, smaller, weight.dtype, weight.device)
         whole = matrix @ (crop if whole is None else crop @ whole)
     if whole is None:
         return weight
     return F.linear(weight.reshape(-1, largest**2), whole).view(*weight.shape[:-2], size, size)
+
+
+@functools.cache
+def _steps(sizes: tuple[int, ...], largest: int, size: int) -> list[tuple[str, int, int]]:
+    """From the largest to a size: names of the matrices, and between which sizes each is."""
+    down = pairwise(sorted((s for s in sizes if size <= s <= largest), reverse=True))
+    return [(matrix_name(larger, smaller), larger, smaller) for larger, smaller in down]
 
 
 @functools.cache

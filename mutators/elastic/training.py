@@ -101,6 +101,7 @@ def train(
                 replace(stage.config, label_smoothing=0.0),
                 step=driver.loss_of,
                 paths=driver.subnets,
+                parts=True,
                 checkpoint=None if folder is None else folder / f"{i}-{stage.name.replace(' ', '-')}.pt",
                 resume=resume,
                 log_dir=None if log_dir is None else Path(log_dir, stage.name),

@@ -9,6 +9,7 @@ import torch
 
 from mutators.elastic.choice import ElasticChoice, Plan
 from mutators.elastic.errors import ElasticError
+from mutators.oneshot.parts import part_of
 
 Span = tuple[int, int]
 """(start, length) along a dimension."""
@@ -109,12 +110,18 @@ class Channels:
 
 
 def take(tensor: torch.Tensor, dim: int, spans: Sequence[Span]) -> torch.Tensor:
-    """The part of a tensor: a view where it is one span. Shape (..., sum of lengths, ...)."""
+    """The part of a tensor: a view where it is one span. Shape (..., sum of lengths, ...).
+
+    Of a parameter in training it may be a leaf of its own: see :mod:`mutators.oneshot.parts`.
+    """
     if len(spans) == 1:
         start, length = spans[0]
         if length == tensor.size(dim):
             return tensor
-        return tensor.narrow(dim, start, length) if dim else tensor[start : start + length]  # indexing is faster
+        if dim:
+            return tensor.narrow(dim, start, length)
+        part = part_of(tensor, (start, length, 0, 0))
+        return tensor[start : start + length] if part is None else part  # indexing is faster than narrow
     return torch.cat([tensor.narrow(dim, start, length) for start, length in spans], dim)
 
 
@@ -129,6 +136,9 @@ def take_block(tensor: torch.Tensor, rows: Sequence[Span], columns: Sequence[Spa
     if len(rows) > 1 or len(columns) > 1:
         return take(take(tensor, 0, rows), 1, columns)
     (top, height), (left, width) = rows[0], columns[0]
+    part = part_of(tensor, (top, height, left, width))
+    if part is not None:
+        return part
     rest = (0,) * (2 * tensor.dim() - 4)
     below, right = height + top - tensor.size(0), width + left - tensor.size(1)
     return torch.constant_pad_nd(tensor, (*rest, -left, right, -top, below))

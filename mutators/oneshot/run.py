@@ -18,6 +18,7 @@ from mutators.oneshot.config import TrainConfig
 from mutators.oneshot.data import batches, set_epoch, to_device
 from mutators.oneshot.errors import OneShotError
 from mutators.oneshot.optim import Update, lr_factor, make_optimizer
+from mutators.oneshot.parts import Parts
 from mutators.oneshot.paths import Paths, fair, uniform
 from mutators.oneshot.progress import Progress
 from mutators.oneshot.rng import rng_state, set_rng_state
@@ -59,8 +60,10 @@ class Run:
         optimizer: torch.optim.Optimizer | None,
         device: torch.device,
         pruner: Pruner | None = None,
+        by_parts: bool = False,
     ) -> None:
         self.pruner = pruner
+        self.parts = Parts(model if by_parts else None)
         self.model, self.loader, self.config, self.device = model, loader, config, device
         self.loss_of_batch, self.mutator = loss_of_batch, mutator
         self.amp = config.amp and device.type == "cuda"
@@ -125,9 +128,10 @@ class Run:
         group = self.paths(self.step)
         for tokens in group:
             self._set(tokens)
-            with self._precision():
+            with self.parts, self._precision():
                 loss = self.loss_of_batch(self.model, batch)
             self.update.backward(loss)
+            self.parts.collect()
             self.loss_sum += loss.detach() / len(group)
         distributed.average_gradients(self.update.gather())
         self.update.step(lr_factor(self.config, self.step, self.steps, self.steps_per_epoch))

@@ -42,6 +42,7 @@ def train_supernet(
     mutator: Mutator | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     pruner: Pruner | None = None,
+    parts: bool | None = None,
     checkpoint: str | PathLike[str] | None = None,
     resume: bool = True,
     log_dir: str | PathLike[str] | None = None,
@@ -69,6 +70,9 @@ def train_supernet(
             draws from the global generators only.
         optimizer: over all parameters; its own learning rates are scheduled. None: the config's.
         pruner: of this model; its ``step()`` is called after each optimizer step, and its state is in the checkpoint.
+        parts: whether a weight of which a part runs is cut without autograd, which is faster and gives the same
+            numbers: see :mod:`mutators.oneshot.parts`. Only a loss that itself asks autograd for the gradients of
+            parameters would miss them. None: if there is no ``step``.
         checkpoint: file; if it exists, training goes on from it, and returns at once if that was the end. It holds
             weights, optimizer, the states of torch's, NumPy's and Python's generators, and the place in the epoch.
             All processes have to see it.
@@ -87,7 +91,8 @@ def train_supernet(
     device = device_of(model)
     with distributed.process_group(device):
         check_loader(loader, distributed.processes(), checkpoint is not None)
-        run = Run(model, loader, config, _loss_of_batch(loss, step, config), paths, mutator, optimizer, device, pruner)
+        of_batch, by_parts = _loss_of_batch(loss, step, config), step is None if parts is None else parts
+        run = Run(model, loader, config, of_batch, paths, mutator, optimizer, device, pruner, by_parts)
         distributed.check_agreement(json.dumps(run.about), device)
         distributed.start_alike(model)
         path = None if checkpoint is None else Path(checkpoint)

@@ -1,52 +1,73 @@
 """What an elastic network costs: its training step against the same step of the extracted sub-network.
 
-Run: python -m tests.benchmarks.elastic_step            (about ten minutes; --configs 8 for a look)
+Run: python -m tests.benchmarks.elastic_step            (a quarter of an hour; --configs 10 for a look)
 MobileNetV3 with elastic kernels, widths and depths, by default with the batch that MIT's own was measured with. A step
-is: draw the sub-network, set it, forward, backward, optimizer; see supernet_step.py. Prints the median ratio of
-interleaved pairs for each of several random sub-networks and over all pairs, beside plain against a copy of itself,
-which is the noise. Wanted: at most 1.03, in steps of 50 ms or more; MIT's takes 1.04 to 1.05.
+is that of ``train_supernet``: draw a sub-network, set it, forward, backward, optimizer. Before each round the supernet
+trains another sub-network, as it would. Prints the median ratio of interleaved pairs for each of many random
+sub-networks and over all, against two copies of the plain network; beside them one copy against the other, which is the
+noise. Wanted: at most 1.03, in steps of 50 ms or more; MIT's takes 1.04 to 1.05.
 
 Where a network's tensors happen to lie in memory is worth some percent of its speed for as long as it lives. So all
-networks are made anew every few pairs, in random order; the median of 200 pairs still differs by half a percent from
-run to run.
+networks are made anew for each sub-network, in random order.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
 from mutators import extract
+from mutators.oneshot import uniform
+from mutators.oneshot.run import Run
 from mutators.oneshot.switch import Switch
 from search_spaces import Tokens, build
 from tests.benchmarks.pairs import Step, interleaved, ratios
-from tests.benchmarks.supernet_step import plain_step, supernet_step
-
-PAIRS_A_COPY = 5
+from tests.benchmarks.supernet_step import CONFIG, Batch, loss_of, plain_step
 
 
-def steps(net: nn.Module, plain: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], tokens: Tokens) -> list[Step]:
-    """Of new copies: the plain network, the same again, and the elastic one, made in random order."""
-    makers: list[Callable[[], Step]] = [
-        lambda: plain_step(copy.deepcopy(plain), batch),
-        lambda: plain_step(copy.deepcopy(plain), batch),
-        lambda: supernet_step(copy.deepcopy(net), batch, tokens, mutator=False),
+def elastic_steps(net: nn.Module, batch: Batch, subnets: Sequence[Tokens]) -> list[Step]:
+    """A training's step for each of several sub-networks; the uniform draw of a sub-network is part of it."""
+    draw, wanted = uniform(Switch(copy.deepcopy(net)).space), [subnets[0]]
+
+    def paths(step: int) -> list[Tokens]:
+        draw(step)
+        return wanted
+
+    run = Run(net, [batch], CONFIG, loss_of, paths, None, None, torch.device("cpu"), by_parts=True)
+
+    def step_of(tokens: Tokens) -> Step:
+        def step() -> None:
+            wanted[:] = [tokens]
+            run.train_on(batch)
+
+        return step
+
+    return [step_of(tokens) for tokens in subnets]
+
+
+def timed(net: nn.Module, plain: nn.Module, batch: Batch, subnets: Sequence[Tokens], rounds: int) -> list[list[float]]:
+    """Seconds of new copies: the plain network, the same again, and the elastic one, made in random order."""
+    makers: list[Callable[[], list[Step]]] = [
+        lambda: [plain_step(copy.deepcopy(plain), batch)],
+        lambda: [plain_step(copy.deepcopy(plain), batch)],
+        lambda: elastic_steps(copy.deepcopy(net), batch, subnets),
     ]
     made = {int(i): makers[i]() for i in torch.randperm(len(makers))}
-    return [made[i] for i in range(len(makers))]
+    return interleaved([made[i][0] for i in range(len(makers))], rounds, before=made[2][1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--net", default="ofa_mobilenet_v3")
-    parser.add_argument("--configs", type=int, default=40)
-    parser.add_argument("--pairs", type=int, default=5, help="of each sub-network")
+    parser.add_argument("--configs", type=int, default=100)
+    parser.add_argument("--pairs", type=int, default=2, help="of each sub-network, with both plain ones")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=64)
     options = parser.parse_args()
@@ -58,15 +79,11 @@ def main() -> None:
     batch = (torch.randn(options.batch, 3, options.size, options.size), torch.randint(10, (options.batch,)))
     elastic: list[float] = []
     noise: list[float] = []
-    for i, tokens in enumerate(space.sample_tokens(np.random.default_rng(0), options.configs).tolist()):
-        plain = extract(net, space.decode(tuple(tokens)))
-        times: list[list[float]] = [[], [], []]
-        for done in range(0, options.pairs, PAIRS_A_COPY):
-            made = steps(net, plain, batch, tuple(tokens))
-            for old, new in zip(times, interleaved(made, min(PAIRS_A_COPY, options.pairs - done)), strict=True):
-                old.extend(new)
-        first, second, whole = times
-        mine, control = ratios(whole, first), ratios(second, first)
+    subnets = [tuple(tokens) for tokens in space.sample_tokens(np.random.default_rng(0), options.configs + 1).tolist()]
+    for i, (tokens, other) in enumerate(itertools.pairwise(subnets)):
+        plain = extract(net, space.decode(tokens))
+        first, second, whole = timed(net, plain, batch, (tokens, other), options.pairs)
+        mine, control = ratios(whole, first) + ratios(whole, second), ratios(second, first)
         what = f"{statistics.median(mine):.4f}   plain / plain {statistics.median(control):.4f}"
         print(
             f"sub-network {i}: elastic / plain {what}   (step of {1000 * statistics.median(first):.0f} ms)", flush=True

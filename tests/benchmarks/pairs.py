@@ -10,12 +10,20 @@ Step = Callable[[], object]
 WARM_UP = 2
 
 
-def interleaved(steps: Sequence[Step], rounds: int) -> list[list[float]]:
-    """Return the seconds of each step in each of so many rounds, (steps, rounds); every round begins with another."""
+def interleaved(steps: Sequence[Step], rounds: int, before: Step | None = None) -> list[list[float]]:
+    """Return the seconds of each step in each of so many rounds, (steps, rounds); every round begins with another.
+
+    Args:
+        steps: to be timed.
+        rounds: how often.
+        before: runs before each round, untimed.
+    """
     for step in [*steps] * WARM_UP:
         step()
     seconds: list[list[float]] = [[] for _ in steps]
     for round_ in range(rounds):
+        if before is not None:
+            before()
         for i in range(len(steps)):
             at = (round_ + i) % len(steps)
             started = time.perf_counter()

@@ -24,10 +24,11 @@ from mutators.oneshot.switch import Switch
 from search_spaces import Tokens, build
 from tests.benchmarks.pairs import Step, compare
 
+Batch = tuple[torch.Tensor, torch.Tensor]
 CONFIG = TrainConfig(epochs=1, lr=1e-4, schedule="constant", steps_per_epoch=10**6)
 
 
-def plain_step(network: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Step:
+def plain_step(network: nn.Module, batch: Batch) -> Step:
     """Forward, backward and optimizer as one writes them without this library."""
     optimizer = make_optimizer(network, CONFIG)
 
@@ -39,7 +40,7 @@ def plain_step(network: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> 
     return step
 
 
-def supernet_step(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], tokens: Tokens, mutator: bool) -> Step:
+def supernet_step(net: nn.Module, batch: Batch, tokens: Tokens, mutator: bool) -> Step:
     """The step of ``train_supernet``: it draws a path, and then, to be comparable, sets ``tokens``."""
     steered = RandomMutator(net) if mutator else None
     draw = uniform(Switch(copy.deepcopy(net)).space) if steered is None else None
@@ -56,12 +57,13 @@ def supernet_step(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], toke
         }
         original = steered.sample_search
         steered.sample_search = lambda: (original(), masks)[1]  # type: ignore[method-assign]
-    run = Run(net, [batch], CONFIG, _loss, paths if steered is None else None, steered, None, torch.device("cpu"))
+    run = Run(net, [batch], CONFIG, loss_of, paths if steered is None else None, steered, None, torch.device("cpu"))
 
     return lambda: run.train_on(batch)
 
 
-def _loss(network: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def loss_of(network: nn.Module, batch: Batch) -> torch.Tensor:
+    """Cross-entropy of images and classes: ()."""
     return F.cross_entropy(network(batch[0]), batch[1])
 
 
