@@ -1,9 +1,9 @@
 """Parts of weights as leaves of their own, whose gradients meet in one that lasts.
 
 Where a sub-network runs with a part of each weight, autograd makes a gradient of the whole weight for each part: new
-memory, filled with zeros, and a part of it copied. In an elastic network that is most of what its step costs more than
-a plain one's. Here the part is a leaf; what backward leaves there is copied into the whole weight's gradient, which is
-kept from step to step. The numbers are the same bit for bit.
+memory, filled with zeros, and a part of it copied. That is a good part of what an elastic network's step costs more
+than a plain one's. Here the part is a leaf; what backward leaves there is copied into the whole weight's gradient,
+which is kept from step to step. The numbers are the same bit for bit.
 """
 
 from __future__ import annotations

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,6 +157,17 @@ def test_what_is_not_handed_out() -> None:
             assert part_of(net.weight, key) is None
         assert part_of(net.weight, key) is not None
     assert part_of(net.weight, key) is None
+
+
+def test_what_ddp_looks_after_is_left_to_it(tmp_path: Path) -> None:
+    net = Weight()
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        with Parts(nn.parallel.DistributedDataParallel(net)):
+            assert part_of(net.weight, (0, 2, 0, 0)) is None
+    finally:
+        dist.destroy_process_group()
 
 
 def test_a_weight_that_moved_is_cut_anew() -> None:
