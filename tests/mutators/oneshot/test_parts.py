@@ -189,5 +189,7 @@ def test_a_loss_that_asks_for_gradients_itself_is_served_where_it_runs_the_model
         wanted = [net.stem.weight, net.head.weight]
         return loss + sum(g.square().sum() for g in torch.autograd.grad(loss, wanted, create_graph=True))
 
-    losses = train_supernet(net, [batch] * 3, TrainConfig(epochs=1, lr=0.01), step=with_penalty, progress=False)
-    assert len(losses) == 1
+    config = TrainConfig(epochs=1, lr=0.01)
+    assert len(train_supernet(net, [batch] * 3, config, step=with_penalty, progress=False)) == 1
+    with pytest.raises(RuntimeError, match="not have been used"):  # by parts it would find nothing
+        train_supernet(net, [batch] * 3, config, step=with_penalty, parts=True, progress=False)
