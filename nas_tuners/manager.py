@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -72,16 +73,33 @@ class Manager:
             raise ManagerError(f"{method} {request.full_url} failed: {error}") from None
 
 
-def experiments() -> dict[str, dict[str, Any]]:
-    """What nnictl knows of the experiments of this user, by id."""
-    path = Path.home() / "nni-experiments" / ".experiment"
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ManagerError(f"cannot read nnictl's list of experiments, {path}: {error}") from None
-    return {name: entry for name, entry in known.items() if isinstance(entry, dict)}
+def experiments(home: Path | None = None) -> dict[str, dict[str, Any]]:
+    """What nnictl knows of the experiments of a user, by id.
+
+    Args:
+        home: the user's home folder; None: one's own.
+
+    Raises:
+        ManagerError: the list cannot be read.
+    """
+    path = (home or Path.home()) / "nni-experiments" / ".experiment"
+    deadline = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise ManagerError(f"cannot read nnictl's list of experiments, {path}: {error}") from None
+        except ValueError as error:  # NNI writes it in place, so that it may be half written just now
+            if time.monotonic() > deadline:
+                raise ManagerError(
+                    f"nnictl's list of experiments, {path}, is no JSON: {error}. Was NNI killed while writing it? Move "
+                    f"it away; the experiments themselves lie in folders beside it."
+                ) from None
+            time.sleep(0.02)
+        else:
+            return {name: entry for name, entry in known.items() if isinstance(entry, dict)}
 
 
 def folder_of(experiment: str) -> Path:

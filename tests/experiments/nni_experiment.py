@@ -18,7 +18,7 @@ from typing import Any, Self
 import psutil
 import yaml
 
-from nas_tuners.manager import Manager, ManagerError
+from nas_tuners.manager import Manager, ManagerError, experiments
 
 BIN = Path(sys.executable).parent
 SPACE = {f"k{i}": {"_type": "layer_choice", "_value": ["a", "b", "c"]} for i in range(4)}
@@ -178,8 +178,7 @@ class Experiment:
             process.wait(10)
 
     def _entry(self) -> dict[str, Any]:
-        path = self.home / "nni-experiments" / ".experiment"
-        return json.loads(path.read_text()).get(self.id, {}) if path.exists() else {}  # type: ignore[no-any-return]
+        return experiments(self.home).get(self.id, {})
 
     def _end_all(self) -> None:
         end_processes(self.home)
