@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mutators.elastic.errors import ElasticError
 from mutators.elastic.layer import Axis, Elastic, Size, fill, full_size, plan_of
 from mutators.elastic.width import Channels, Span, take
+from mutators.oneshot.parts import Tensors
 
 _VECTORS = ("weight", "bias", "running_mean", "running_var")
 
@@ -78,18 +79,13 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, ...) with the channels now in use, to the same shape."""
         self._check_input_dim(x)  # type: ignore[no-untyped-call]
-        spans = self.spans(x.shape[1])
-        kept = self._buffers  # which are slow to look up as attributes
-        tensors = [self.weight, self.bias, kept["running_mean"], kept["running_var"]]
-        if spans != [(0, self.full)]:
-            tensors = [None if tensor is None else take(tensor, 0, spans) for tensor in tensors]
-        weight, bias, mean, variance = tensors
+        weight, bias, mean, variance = self._running(x.size(1))
         by_batch = self.training or mean is None
-        if by_batch and x.numel() == x.shape[1]:
+        if by_batch and x.numel() == x.size(1):
             raise ValueError(f"a batch norm in training wants several values a channel, got an input {tuple(x.shape)}.")
         factor = 0.0 if self.momentum is None else self.momentum
         tracking = self.training and self.track_running_stats and mean is not None
-        batches = kept["num_batches_tracked"]
+        batches = self._buffers["num_batches_tracked"]  # a module's buffers are slow to look up as attributes
         if tracking and batches is not None:
             batches.add_(1)
             factor = 1.0 / float(batches) if self.momentum is None else self.momentum
@@ -97,10 +93,17 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
             mean = variance = None
         # torch.nn.functional's function of this name looks at the input in ways that a short step feels.
         y = torch.batch_norm(x, weight, bias, mean, variance, by_batch, factor, self.eps, torch.backends.cudnn.enabled)
-        if tracking and len(spans) > 1:  # a gathered copy was updated: put it back
-            self.put("running_mean", mean, spans)
-            self.put("running_var", variance, spans)
+        if tracking and self.channels is not None and len(self.channels.segments) > 1:
+            spans = self.channels.spans()
+            if len(spans) > 1:  # a gathered copy was updated: put it back
+                self.put("running_mean", mean, spans)
+                self.put("running_var", variance, spans)
         return y
+
+    def _slices(self, n: int, plan: Any) -> Tensors:
+        spans = self.spans(n, plan)
+        vectors = (self.weight, self.bias, self.running_mean, self.running_var)
+        return tuple(None if vector is None else take(vector, 0, spans) for vector in vectors)
 
     @torch.no_grad()
     def put(self, name: str, values: torch.Tensor | None, spans: list[Span]) -> None:
@@ -114,8 +117,7 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
         spans = self.spans(self.full, plan_of(memo))
         size = sum(length for _, length in spans)
         plain = self.PLAIN(size, self.eps, self.momentum, self.affine, self.track_running_stats)
-        vectors = {name: getattr(self, name) for name in _VECTORS}
-        taken = {name: None if vector is None else take(vector, 0, spans) for name, vector in vectors.items()}
+        taken = dict(zip(_VECTORS, self._slices(self.full, plan_of(memo)), strict=True))
         return fill(plain, {**taken, "num_batches_tracked": self.num_batches_tracked}, self)
 
     def extra_repr(self) -> str:

@@ -61,7 +61,8 @@ class ElasticConv2d(ElasticConvolution):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W') with the channels now in use; H' and W' are the full layer's."""
-        weight, bias = self._slices(self._inputs(x.size(1), None), None)
+        weight, bias = self._running(x.size(1))
+        assert weight is not None
         groups = weight.size(0) if self.depthwise else self._groups
         padding = self._padding(weight.size(-1))
         if self.padding_mode != "zeros":
@@ -116,7 +117,8 @@ class ElasticConvTranspose2d(ElasticConvolution):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W') with the channels now in use; H' and W' are the full layer's."""
-        weight, bias = self._slices(self._inputs(x.shape[1], None), None)
+        weight, bias = self._running(x.shape[1])
+        assert weight is not None
         groups = weight.shape[0] if self.depthwise else self._groups
         padding = cast(Pair, self._padding(weight.shape[-1]))
         return F.conv_transpose2d(x, weight, bias, self.stride, padding, self.output_padding, groups, self.dilation)

@@ -12,7 +12,7 @@ from mutators.elastic.choice import ElasticChoice, Plan
 from mutators.elastic.errors import ElasticError
 from mutators.elastic.kernel import add_matrices, centre, checked_kernels, grown, transformed
 from mutators.elastic.layer import Axis, Elastic, Size, fill, plan_of
-from mutators.elastic.width import Span, take, take_block
+from mutators.elastic.width import take, take_block
 
 Pair = tuple[int, int]
 Convolution = nn.Conv2d | nn.ConvTranspose2d
@@ -144,34 +144,26 @@ class ElasticConvolution(Elastic):
         if self.inputs is not None and not self.depthwise and (self.IN == 0 or self._groups == 1):
             yield Axis("weight", self.IN, self.inputs, reads=True)
 
-    def _inputs(self, n: int | None, plan: Plan) -> list[Span]:
-        """Which of the inputs there are in an input of ``n`` channels; None: of all."""
-        if self.inputs is not None:
-            return self.inputs.spans(plan)
-        per_group = 1 if self.depthwise or self.IN == 0 else self._groups
-        return [(0, n or self.weight.shape[0 if self.depthwise else self.IN] * per_group)]
-
-    def _slices(self, inputs: list[Span], plan: Plan) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _slices(self, n: int, plan: Plan) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight and bias in use; of the largest layer the parameters themselves."""
-        weight, bias = self.weight, self.bias  # a module's parameters are slow to look up
+        inputs = [(0, n)] if self.inputs is None else self.inputs.spans(plan)
+        weight, bias = self.weight, self.bias
         if self.depthwise:
-            outputs, weight = inputs, take(weight, 0, inputs)
+            outputs, rows, columns = inputs, inputs, [(0, 1)]
         else:
             if self.outputs is not None:
                 outputs = self.outputs.spans(plan)
             else:
                 outputs = [(0, weight.size(self.OUT) * (self._groups if self.OUT == 1 else 1))]
-            first, second = (outputs, inputs) if self.OUT == 0 else (inputs, outputs)
-            weight = take_block(weight, first, second if self._groups == 1 else [(0, second[0][1] // self._groups)])
-        if self._kernels:
-            kernel = cast(ElasticChoice, self._modules["kernel_size"])
-            weight = self._shrunk(weight, self._kernels[kernel.index_in(plan)])
+            rows, columns = (outputs, inputs) if self.OUT == 0 else (inputs, outputs)
+            columns = columns if self._groups == 1 else [(0, columns[0][1] // self._groups)]
+        size = self._kernels[cast(ElasticChoice, self._modules["kernel_size"]).index_in(plan)] if self._kernels else 0
+        if self._transforms and size not in (0, weight.size(-1)):
+            weight = transformed(self, rows, columns, self._kernels, size)
+        else:
+            weight = take_block(weight, rows, columns)
+            weight = centre(weight, size) if 0 < size < weight.size(-1) else weight
         return weight, None if bias is None else take(bias, 0, outputs)
-
-    def _shrunk(self, weight: torch.Tensor, size: int) -> torch.Tensor:
-        if weight.size(-1) == size:
-            return weight
-        return transformed(self, weight, self._kernels, size) if self._transforms else centre(weight, size)
 
     def _padding(self, size: int) -> Pair | str:
         if not self._kernels or isinstance(self._own_padding, str):
@@ -182,7 +174,8 @@ class ElasticConvolution(Elastic):
 
     def _extracted(self, memo: dict[int, Any]) -> nn.Module:
         plan = plan_of(memo)
-        weight, bias = self._slices(self._inputs(None, plan), plan)
+        per_group = 1 if self.depthwise or self.IN == 0 else self._groups
+        weight, bias = self._slices(self.weight.shape[0 if self.depthwise else self.IN] * per_group, plan)
         groups = weight.shape[0] if self.depthwise else self._groups
         return fill(self._plain(weight, groups), {"weight": weight, "bias": bias}, self)
 

@@ -13,6 +13,7 @@ from mutators.elastic.choice import ElasticChoice, Plan
 from mutators.elastic.errors import ElasticError
 from mutators.elastic.width import Channels, Width
 from mutators.mutables import EXTRACTION
+from mutators.oneshot.parts import Tensors, in_force
 
 Size = int | Sequence[int] | Width | Channels
 """A number of channels: fixed, one of several, or a width that other layers have too."""
@@ -46,6 +47,7 @@ class Elastic(nn.Module):
     """
 
     _others: tuple[str, ...] = ()
+    _deciding: tuple[ElasticChoice, ...] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
         if EXTRACTION in memo:
@@ -67,6 +69,26 @@ class Elastic(nn.Module):
     def _extracted(self, memo: dict[int, Any]) -> nn.Module:
         """The plain layer under the plan ``memo[EXTRACTION]``, with its own copies of the weights in use."""
         raise NotImplementedError
+
+    def _slices(self, n: int, plan: Plan) -> Tensors:
+        """This layer's tensors under a plan, for an input of ``n`` channels."""
+        raise NotImplementedError
+
+    def _running(self, n: int) -> Tensors:
+        """What :meth:`_slices` returns now; in a training it is remembered: see :mod:`mutators.oneshot.parts`."""
+        parts = in_force()
+        if parts is None:
+            return self._slices(n, None)
+        if self._deciding is None:
+            self._deciding = self._found()
+        name = (id(self), n, *[choice.index for choice in self._deciding])
+        return parts.recall(name, lambda: self._slices(n, None))
+
+    def _found(self) -> tuple[ElasticChoice, ...]:
+        """The choices that decide what runs: of this layer's own, and of the layouts that it has, each once."""
+        layouts = [channels for channels in vars(self).values() if isinstance(channels, Channels)]
+        choices = [*(choice for _, choice in self._choices()), *(c for channels in layouts for c in channels.choices)]
+        return tuple({id(choice): choice for choice in choices}.values())
 
     @property
     def options(self) -> dict[str, tuple[float, ...]]:

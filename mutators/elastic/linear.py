@@ -72,7 +72,8 @@ class ElasticLinear(Elastic):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in_features) to (..., out_features), both as now in use."""
-        weight, bias = self._slices(x.shape[-1], None)
+        weight, bias = self._running(x.shape[-1])
+        assert weight is not None
         return F.linear(x, weight, bias)
 
     def axes(self) -> Iterator[Axis]:
@@ -84,8 +85,8 @@ class ElasticLinear(Elastic):
         if self.inputs is not None:
             yield Axis("weight", 1, self.inputs, reads=True)
 
-    def _slices(self, n_in: int, plan: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-        inputs = [(0, n_in)] if self.inputs is None else self.inputs.spans(plan)
+    def _slices(self, n: int, plan: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        inputs = [(0, n)] if self.inputs is None else self.inputs.spans(plan)
         outputs = [(0, self.weight.shape[0])] if self.outputs is None else self.outputs.spans(plan)
         bias = None if self.bias is None else take(self.bias, 0, outputs)
         return take_block(self.weight, outputs, inputs), bias

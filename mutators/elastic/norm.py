@@ -58,16 +58,18 @@ class ElasticNorm(Elastic):
     def _spans(self, n: int, plan: Any = None) -> list[Span]:
         return [(0, n)] if self.channels is None else self.channels.spans(plan)
 
-    def _slices(self, spans: list[Span]) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def _slices(self, n: int, plan: Any) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        spans = self._spans(n, plan)
         return (
             None if self.weight is None else take(self.weight, 0, spans),
             None if self.bias is None else take(self.bias, 0, spans),
         )
 
     def _extracted(self, memo: dict[int, Any]) -> nn.Module:
-        spans = self._spans(self.full, plan_of(memo))
-        weight, bias = self._slices(spans)
-        return fill(self._plain(sum(length for _, length in spans)), {"weight": weight, "bias": bias}, self)
+        plan = plan_of(memo)
+        weight, bias = self._slices(self.full, plan)
+        n = sum(length for _, length in self._spans(self.full, plan))
+        return fill(self._plain(n), {"weight": weight, "bias": bias}, self)
 
     def _plain(self, n: int) -> nn.Module:
         """A plain norm of ``n`` channels, its weights still to be filled in."""
@@ -103,7 +105,7 @@ class ElasticLayerNorm(ElasticNorm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., C) with the features now in use, to the same shape."""
-        weight, bias = self._slices(self._spans(x.shape[-1]))
+        weight, bias = self._running(x.shape[-1])
         return F.layer_norm(x, x.shape[-1:], weight, bias, self.eps)
 
     def _plain(self, n: int) -> nn.LayerNorm:
@@ -153,7 +155,7 @@ class ElasticGroupNorm(ElasticNorm):
         """
         if x.shape[1] % self.group_size:
             raise ElasticError(f"the input has {x.shape[1]} channels, wanted a multiple of {self.group_size}, a group.")
-        weight, bias = self._slices(self._spans(x.shape[1]))
+        weight, bias = self._running(x.shape[1])
         return F.group_norm(x, x.shape[1] // self.group_size, weight, bias, self.eps)
 
     def _plain(self, n: int) -> nn.GroupNorm:
@@ -187,7 +189,7 @@ class ElasticInstanceNorm2d(ElasticNorm):
         """(N, C, H, W) or (C, H, W) with the channels now in use, to the same shape."""
         if x.dim() == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        weight, bias = self._slices(self._spans(x.shape[1]))
+        weight, bias = self._running(x.shape[1])
         return F.instance_norm(x, weight=weight, bias=bias, eps=self.eps)
 
     def _plain(self, n: int) -> nn.InstanceNorm2d:

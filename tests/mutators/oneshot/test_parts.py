@@ -115,20 +115,116 @@ def test_a_training_by_parts_is_the_same_training(config: dict[str, Any]) -> Non
     assert all(torch.equal(parts[name], tensor) for name, tensor in whole.items())
 
 
-def test_channels_of_a_concatenation_are_cut_as_before() -> None:
-    choice = ElasticChoice((2, 4))
-    layout = Channels((Width.of(choice, (2, 4)), 1), (3, 1))
-    net = nn.ModuleDict({"choice": choice, "conv": ElasticConv2d(layout, 5, 1), "norm": ElasticBatchNorm2d(layout)})
-    other, parts, x = copy.deepcopy(net), Parts(net), torch.randn(2, 5, 4, 4)
-    for one in (net, other):
-        one["choice"].set(2)  # type: ignore[operator]
+def step_of(net: nn.Module, x: torch.Tensor, parts: Parts) -> dict[str, torch.Tensor | None]:
+    """Gradients after a forward and backward, with numbers that change then."""
+    net.zero_grad()
     with parts:
-        loss = net["conv"](net["norm"](x)).square().sum()
+        loss = net(x).square().sum()
     loss.backward()
     parts.collect()
-    other["conv"](other["norm"](x)).square().sum().backward()
-    for (name, p), q in zip(net.named_parameters(), other.parameters(), strict=True):
-        assert p.grad is not None and q.grad is not None and torch.equal(p.grad, q.grad), name
+    gradients = {name: None if p.grad is None else p.grad.clone() for name, p in net.named_parameters()}
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.25
+    return gradients
+
+
+def assert_same(mine: dict[str, torch.Tensor | None], theirs: dict[str, torch.Tensor | None]) -> None:
+    for name, gradient in theirs.items():
+        own = mine[name]
+        assert (own is None) == (gradient is None), name
+        assert own is None or gradient is None or torch.equal(own, gradient), name
+
+
+class Joined(nn.Module):
+    """Channels of a concatenation: the first are chosen, the others there always."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.choice = ElasticChoice((2, 4))
+        layout = Channels((Width.of(self.choice, (2, 4)), 1), (3, 1))
+        self.norm, self.conv = ElasticBatchNorm2d(layout), ElasticConv2d(layout, 5, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.norm(x))  # type: ignore[no-any-return]
+
+
+def test_channels_of_a_concatenation_are_cut_as_before_in_every_step() -> None:
+    mine = Joined()
+    theirs, parts = copy.deepcopy(mine), Parts(mine)
+    for chosen in (2, 2, 4, 2):
+        x = torch.randn(2, chosen + 3, 4, 4)
+        for net in (mine, theirs):
+            net.choice.set(chosen)
+        assert_same(step_of(mine, x, parts), step_of(theirs, x, Parts(None)))
+        for name, kept in mine.named_buffers():
+            assert torch.equal(kept, theirs.get_buffer(name)), name
+
+
+def test_what_a_layer_cut_is_remembered_by_its_choices_and_input() -> None:
+    mine = ElasticConv2d(6, 6, (1, 3, 5, 7), groups=6, padding=3)
+    with torch.no_grad():
+        for parameter in mine.parameters():  # matrices that are no identities: to transpose them makes a difference
+            parameter += torch.randn_like(parameter)
+    theirs, parts = copy.deepcopy(mine), Parts(mine)
+    cut: dict[tuple[int, int], torch.Tensor | None] = {}
+    for channels, kernel in [(6, 3), (4, 3), (4, 1), (6, 3), (4, 3), (6, 5), (6, 1)]:
+        x = torch.randn(2, channels, 4, 4)
+        for layer in (mine, theirs):
+            layer.set_config(kernel_size=kernel)
+        with parts:
+            weight = mine._running(channels)[0]
+        assert weight is not None and weight.is_leaf and weight.shape == (channels, 1, kernel, kernel)
+        assert cut.setdefault((channels, kernel), weight) is weight
+        assert_same(step_of(mine, x, parts), step_of(theirs, x, Parts(None)))
+
+
+def test_a_layer_that_runs_twice_with_different_parts() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = ElasticConv2d(3, 6, (1, 3, 5), padding=2)
+            self.depthwise = ElasticConv2d(6, 6, (1, 3, 5), groups=6, padding=2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            total = torch.zeros(())
+            for kernel in (1, 3, 5, 1):
+                self.conv.set_config(kernel_size=kernel)
+                self.depthwise.set_config(kernel_size=kernel)
+                total = total + self.depthwise(self.conv(x)).square().sum()
+            return total
+
+    mine = Twice()
+    with torch.no_grad():
+        for parameter in mine.parameters():  # whole numbers: sums do not depend on their order
+            parameter.copy_(torch.randint(-1, 2, parameter.shape))
+    theirs, parts = copy.deepcopy(mine), Parts(mine)
+    x = torch.randint(-2, 3, (1, 3, 2, 2)).float()
+    for _ in range(2):
+        gradients = []
+        for net, own in ((mine, parts), (theirs, Parts(None))):
+            net.zero_grad()
+            with own:
+                loss = net(x)
+            loss.backward()
+            own.collect()
+            gradients.append({name: p.grad for name, p in net.named_parameters()})
+        assert_same(*gradients)
+
+
+def test_a_parameter_may_be_frozen_and_get_a_hook_between_steps() -> None:
+    seen: list[torch.Size] = []
+    mine, x = Net(), torch.randn(2, 3, 8, 8)
+    theirs, parts = copy.deepcopy(mine), Parts(mine)
+    for net in (mine, theirs):
+        net.stem.set_config(channel=4, kernel_size=3)  # type: ignore[operator]
+    assert_same(step_of(mine, x, parts), step_of(theirs, x, Parts(None)))
+    for net in (mine, theirs):
+        net.stem.weight.requires_grad_(False)
+        net.norm.weight.register_hook(lambda gradient: seen.append(gradient.shape))
+    gradients = step_of(mine, x, parts)
+    assert gradients["stem.weight"] is None and seen == [mine.norm.weight.shape]
+    assert_same(gradients, step_of(theirs, x, Parts(None)))
 
 
 def test_hooks_see_the_gradient_of_the_whole_weight() -> None:
@@ -175,7 +271,8 @@ def test_a_weight_that_moved_is_cut_anew() -> None:
     parts = Parts(net)
     with parts:
         part_of(net.weight, (0, 2, 0, 0))
-        net.weight.data = torch.full_like(net.weight, 7)
+    net.weight.data = torch.full_like(net.weight, 7)
+    with parts:
         part = part_of(net.weight, (0, 2, 0, 0))
     assert part is not None and (part == 7).all()
 
