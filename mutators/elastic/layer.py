@@ -81,7 +81,7 @@ class Elastic(nn.Module):
             return self._slices(n, None)
         if self._deciding is None:
             self._deciding = self._found()
-        name = (id(self), n, *[choice.index for choice in self._deciding])
+        name = (self, n, *[choice.index for choice in self._deciding])
         return parts.recall(name, lambda: self._slices(n, None))
 
     def _found(self) -> tuple[ElasticChoice, ...]:

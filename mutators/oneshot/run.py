@@ -128,9 +128,10 @@ class Run:
         group = self.paths(self.step)
         for tokens in group:
             self._set(tokens)
-            with self.parts, self._precision():
-                loss = self.loss_of_batch(self.model, batch)
-            self.update.backward(loss)
+            with self.parts:
+                with self._precision():
+                    loss = self.loss_of_batch(self.model, batch)
+                self.update.backward(loss)  # in which checkpointed activations are computed again, with the same parts
             self.parts.collect()
             self.loss_sum += loss.detach() / len(group)
         distributed.average_gradients(self.update.gather())

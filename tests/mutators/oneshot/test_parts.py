@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mutators.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticDepth, ElasticLinear
 from mutators.elastic.choice import ElasticChoice
@@ -113,6 +114,23 @@ def trained(parts: bool, pruned: bool = False, **config: Any) -> dict[str, torch
 def test_a_training_by_parts_is_the_same_training(config: dict[str, Any]) -> None:
     whole, parts = trained(False, **config), trained(True, **config)
     assert all(torch.equal(parts[name], tensor) for name, tensor in whole.items())
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_activations_may_be_computed_again_in_the_backward(reentrant: bool) -> None:
+    class Checkpointed(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.norm(self.stem(x))  # a norm that runs twice would count twice
+            x = checkpoint(self.blocks, x, use_reentrant=reentrant)
+            return self.head(checkpoint(self.twice, x, use_reentrant=reentrant).mean((2, 3)))  # type: ignore[no-any-return]
+
+    batches = [(torch.randn(4, 3, 8, 8), torch.randint(3, (4,))) for _ in range(6)]
+    states = []
+    for parts in (True, False):
+        net = Checkpointed()
+        train_supernet(net, batches, TrainConfig(epochs=2, lr=0.1), parts=parts, progress=False)
+        states.append(net.state_dict())
+    assert all(torch.equal(states[1][name], tensor) for name, tensor in states[0].items())
 
 
 def step_of(net: nn.Module, x: torch.Tensor, parts: Parts) -> dict[str, torch.Tensor | None]:
