@@ -30,9 +30,8 @@ def test_a_list_that_is_being_written_is_read_when_it_is_whole(
 ) -> None:
     listed.write_text(half)
     whole = json.dumps({"one": ENTRY})
-    monkeypatch.setattr(
-        "nas_tuners.manager.time.sleep", lambda _: listed.write_text(whole)
-    )  # its writer goes on meanwhile
+    # its writer goes on meanwhile
+    monkeypatch.setattr("nas_tuners.manager.time.sleep", lambda _: listed.write_text(whole))
     assert experiments() == {"one": ENTRY}
     assert folder_of("latest") == Path("/there/one")
 
