@@ -1,99 +1,86 @@
-"""Put choices into a PyTorch model, get its search space, apply what a tuner chose, and extract the plain network.
+"""Put choices into a PyTorch model, emit its search space, apply what a tuner chose, extract the plain network.
 
-Loads lazily: ``import mutators`` costs neither torch nor nni; a name costs what it needs when it is first used.
+Loads lazily: ``import mutators`` costs neither torch nor nni.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from search_spaces.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from mutators.base import BaseMutator, Mutator, RandomMutator
-    from mutators.darts import DartsMutator
-    from mutators.errors import ChoiceError
-    from mutators.fixed import apply_choices, apply_fixed_architecture, extract, search_space_of
-    from mutators.mutable_cfg import load_mutable_cfg, save_mutable_cfg
-    from mutators.mutables import InputChoice, LayerChoice, MutableScope
-    from mutators.oneshot_mutator import OneShotMutator
-    from mutators.placeholder import Placeholder, convert_placeholders
-    from mutators.shared import SharedCheckpointError, shared_checkpoint
-    from mutators.subnet import SubnetError, load_subnet, save_subnet
-    from mutators.targets import DifferentiableEdge, DifferentiableOP, OneShotOP
-    from mutators.trial import get_and_apply_next_architecture, get_next_architecture, report_final, report_intermediate
+    from mutators.base import BaseMutator as BaseMutator
+    from mutators.base import Mutator as Mutator
+    from mutators.base import RandomMutator as RandomMutator
+    from mutators.choices.errors import ChoiceError as ChoiceError
+    from mutators.choices.fixed import apply_choices as apply_choices
+    from mutators.choices.fixed import apply_fixed_architecture as apply_fixed_architecture
+    from mutators.choices.fixed import extract as extract
+    from mutators.choices.fixed import search_space_of as search_space_of
+    from mutators.choices.mutables import InputChoice as InputChoice
+    from mutators.choices.mutables import LayerChoice as LayerChoice
+    from mutators.choices.mutables import MutableScope as MutableScope
+    from mutators.choices.value_choice import ValueChoice as ValueChoice
+    from mutators.darts import DartsMutator as DartsMutator
+    from mutators.elastic.training.shared_checkpoint import SharedCheckpointError as SharedCheckpointError
+    from mutators.elastic.training.shared_checkpoint import shared_checkpoint as shared_checkpoint
+    from mutators.subnet.folder import SubnetError as SubnetError
+    from mutators.subnet.folder import load_subnet as load_subnet
+    from mutators.subnet.folder import save_subnet as save_subnet
+    from mutators.trial import get_and_apply_next_architecture as get_and_apply_next_architecture
+    from mutators.trial import get_next_architecture as get_next_architecture
+    from mutators.trial import report_final as report_final
+    from mutators.trial import report_intermediate as report_intermediate
 
-__all__ = [
-    "BaseMutator",
-    "ChoiceError",
-    "DartsMutator",
-    "DifferentiableEdge",
-    "DifferentiableOP",
-    "InputChoice",
-    "LayerChoice",
-    "MutableScope",
-    "Mutator",
-    "OneShotMutator",
-    "OneShotOP",
-    "Placeholder",
-    "RandomMutator",
-    "SharedCheckpointError",
-    "SubnetError",
-    "apply_choices",
-    "apply_fixed_architecture",
-    "convert_placeholders",
-    "extract",
-    "get_and_apply_next_architecture",
-    "get_next_architecture",
-    "load_mutable_cfg",
-    "load_subnet",
-    "report_final",
-    "report_intermediate",
-    "save_mutable_cfg",
-    "save_subnet",
-    "search_space_of",
-    "shared_checkpoint",
-]
-
-_HOME = {
-    "BaseMutator": "base",
-    "ChoiceError": "errors",
-    "DartsMutator": "darts",
-    "DifferentiableEdge": "targets",
-    "DifferentiableOP": "targets",
-    "InputChoice": "mutables",
-    "LayerChoice": "mutables",
-    "MutableScope": "mutables",
-    "Mutator": "base",
-    "OneShotMutator": "oneshot_mutator",
-    "OneShotOP": "targets",
-    "Placeholder": "placeholder",
-    "RandomMutator": "base",
-    "SharedCheckpointError": "shared",
-    "SubnetError": "subnet",
-    "apply_choices": "fixed",
-    "apply_fixed_architecture": "fixed",
-    "convert_placeholders": "placeholder",
-    "extract": "fixed",
-    "get_and_apply_next_architecture": "trial",
-    "get_next_architecture": "trial",
-    "load_mutable_cfg": "mutable_cfg",
-    "load_subnet": "subnet",
-    "report_final": "trial",
-    "report_intermediate": "trial",
-    "save_mutable_cfg": "mutable_cfg",
-    "save_subnet": "subnet",
-    "search_space_of": "fixed",
-    "shared_checkpoint": "shared",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "base": (
+            "BaseMutator",
+            "Mutator",
+            "RandomMutator",
+        ),
+        "choices.errors": ("ChoiceError",),
+        "choices.fixed": (
+            "apply_choices",
+            "apply_fixed_architecture",
+            "extract",
+            "search_space_of",
+        ),
+        "choices.mutables": (
+            "InputChoice",
+            "LayerChoice",
+            "MutableScope",
+        ),
+        "choices.value_choice": ("ValueChoice",),
+        "darts": ("DartsMutator",),
+        "elastic.training.shared_checkpoint": (
+            "SharedCheckpointError",
+            "shared_checkpoint",
+        ),
+        "subnet.folder": (
+            "SubnetError",
+            "load_subnet",
+            "save_subnet",
+        ),
+        "trial": (
+            "get_and_apply_next_architecture",
+            "get_next_architecture",
+            "report_final",
+            "report_intermediate",
+        ),
+    },
+    moved={
+        "mutators.mmrazor": (
+            "DifferentiableEdge",
+            "DifferentiableOP",
+            "OneShotMutator",
+            "OneShotOP",
+            "Placeholder",
+            "convert_placeholders",
+            "load_mutable_cfg",
+            "save_mutable_cfg",
+        ),
+    },
+)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import nn
 
-from mutators.errors import ChoiceError
-from mutators.mutables import InputChoice, LayerChoice, Mutable, MutableScope
-from mutators.selection import combine, mask_of
-from mutators.walk import decisions, walk
+from mutators.choices.errors import ChoiceError
+from mutators.choices.mutables import InputChoice, LayerChoice, Mutable, MutableScope
+from mutators.choices.selection import combine, mask_of
+from mutators.choices.walk import decisions, walk
 from search_spaces.domains import LayerDomain
 
 if TYPE_CHECKING:
-    from mutators.elastic.choice import ElasticChoice
+    from mutators.choices.value_choice import ValueChoice
 
 Sample = Mapping[str, torch.Tensor]
 """One architecture, or a weighting of all: by key, (number of candidates,) bool or float."""
@@ -79,7 +79,7 @@ class BaseMutator:
         """Select from ``n_candidates`` tensors or None. Returns: the reduced ones, and a mask, (n_candidates,) bool."""
         raise NotImplementedError(f"{type(self).__name__} does not say what an input choice does")
 
-    def on_elastic_choice(self, mutable: ElasticChoice) -> int:
+    def on_elastic_choice(self, mutable: ValueChoice) -> int:
         """Choose a number. Returns: its index."""
         raise NotImplementedError(f"{type(self).__name__} does not say what an elastic choice does")
 
@@ -151,7 +151,7 @@ class Mutator(BaseMutator):
         outputs = [_weighted(mask, i, tensor_list[i]) for i in picked]
         return combine(outputs, mutable.reduction), self._masks[mutable.key]
 
-    def on_elastic_choice(self, mutable: ElasticChoice) -> int:
+    def on_elastic_choice(self, mutable: ValueChoice) -> int:
         """The one number that the sample does not exclude. Returns: its index."""
         _, picked = self._of(mutable)
         if len(picked) != 1:

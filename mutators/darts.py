@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mutators.base import Mutator, Sample
-from mutators.selection import mask_of
+from mutators.choices.selection import mask_of
 from mutators.unrolled import Loss, check_optimizer, first_order_gradient, second_order_gradient, unchanged_buffers
 from search_spaces.domains import Choice, InputDomain, LayerDomain
 

@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from mutators.fixed import apply_choices, search_space_of
+from mutators.choices.fixed import apply_choices, search_space_of
+from mutators.choices.walk import decisions, walk
 from mutators.metrics import check_others, to_number
-from mutators.walk import decisions, walk
 from mutators.watch import Witness, watch_this_trial
 from search_spaces.domains import Choice, Domain, InputDomain
 from search_spaces.files import write_atomically

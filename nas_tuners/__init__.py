@@ -1,45 +1,38 @@
-"""The search side: searches, and the tuners that run them under NNI. Names load on first use."""
+"""Search: tuners that run under NNI, and the same searches without it. Names load on first use."""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from search_spaces.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from nas_tuners.adapter import SearchTuner
-    from nas_tuners.loop import run_search
-    from nas_tuners.run import Run
-    from nas_tuners.sanas import SANAS, SANASError, SearchFinished
-    from nas_tuners.tuners import AnnealingTuner, EvolutionTuner, ProgressiveShrinkingTuner, RandomTuner
+    from nas_tuners.hosts.nni.tuner import SearchTuner as SearchTuner
+    from nas_tuners.runs.loop import run_search as run_search
+    from nas_tuners.runs.run import Run as Run
+    from nas_tuners.tuners import AnnealingTuner as AnnealingTuner
+    from nas_tuners.tuners import EvolutionTuner as EvolutionTuner
+    from nas_tuners.tuners import ProgressiveShrinkingTuner as ProgressiveShrinkingTuner
+    from nas_tuners.tuners import RandomTuner as RandomTuner
 
-__all__ = [
-    "SANAS",
-    "AnnealingTuner",
-    "EvolutionTuner",
-    "ProgressiveShrinkingTuner",
-    "RandomTuner",
-    "Run",
-    "SANASError",
-    "SearchFinished",
-    "SearchTuner",
-    "run_search",
-]
-
-_HOME = {
-    "AnnealingTuner": "tuners",
-    "EvolutionTuner": "tuners",
-    "ProgressiveShrinkingTuner": "tuners",
-    "RandomTuner": "tuners",
-    "Run": "run",
-    "SANAS": "sanas",
-    "SANASError": "sanas",
-    "SearchFinished": "sanas",
-    "SearchTuner": "adapter",
-    "run_search": "loop",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "hosts.nni.tuner": ("SearchTuner",),
+        "runs.loop": ("run_search",),
+        "runs.run": ("Run",),
+        "tuners": (
+            "AnnealingTuner",
+            "EvolutionTuner",
+            "ProgressiveShrinkingTuner",
+            "RandomTuner",
+        ),
+    },
+    moved={
+        "nas_tuners.sanas": (
+            "SANAS",
+            "SANASError",
+            "SearchFinished",
+        ),
+    },
+)

@@ -212,7 +212,7 @@ def _rank(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from nas_tuners.commands.locate import experiment_of, journal_of
     from nas_tuners.commands.show import summary, table, watch
-    from nas_tuners.run import load
+    from nas_tuners.runs.run import load
 
     if options.watch:
         status = watch(experiment_of(options.source))
@@ -220,7 +220,7 @@ def _show(options: argparse.Namespace) -> int:
         return int(status == "ERROR")
     run, header = load(journal_of(options.source))
     if options.plot is not None:
-        from nas_tuners.plots import plot
+        from nas_tuners.show.plots import plot
 
         print(plot(run, header, options.plot, options.cost))
         return 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas_tuners.adapter import SearchTuner
+from nas_tuners.hosts.nni.tuner import SearchTuner
 from nas_tuners.search import Annealing, Evolution, RandomSearch, Shrinking
 from nas_tuners.search.base import Table
 from nas_tuners.search.constraints import Constraints

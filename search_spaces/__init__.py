@@ -1,33 +1,60 @@
 """What can be chosen: search spaces as data, and nets by name. Importing it costs no torch."""
 
-from search_spaces.phases import Phase, PhaseError
-from search_spaces.registry import NetError, Reference, build, input_shape, names, references
-from search_spaces.schedule import Schedule
-from search_spaces.schema import Choices, Space, SpaceError, Tokens
-from search_spaces.shrinking import MIT_PHASES, progressive
-from search_spaces.token_codec import choices_of, initial_tokens, space_of, tokens_of
-from search_spaces.token_cost import cost_factors, cost_table_of
+from __future__ import annotations
 
-__all__ = [
-    "MIT_PHASES",
-    "Choices",
-    "NetError",
-    "Phase",
-    "PhaseError",
-    "Reference",
-    "Schedule",
-    "Space",
-    "SpaceError",
-    "Tokens",
-    "build",
-    "choices_of",
-    "cost_factors",
-    "cost_table_of",
-    "initial_tokens",
-    "input_shape",
-    "names",
-    "progressive",
-    "references",
-    "space_of",
-    "tokens_of",
-]
+from typing import TYPE_CHECKING
+
+from search_spaces.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from search_spaces.errors import NetError as NetError
+    from search_spaces.errors import SpaceError as SpaceError
+    from search_spaces.nets.registry import build as build
+    from search_spaces.nets.registry import choices_of as choices_of
+    from search_spaces.nets.registry import input_shape as input_shape
+    from search_spaces.nets.registry import names as names
+    from search_spaces.nets.registry import references as references
+    from search_spaces.nets.registry import space_of as space_of
+    from search_spaces.nets.registry import tokens_of as tokens_of
+    from search_spaces.schema import Choices as Choices
+    from search_spaces.schema import Space as Space
+    from search_spaces.schema import Tokens as Tokens
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "errors": (
+            "NetError",
+            "SpaceError",
+        ),
+        "nets.registry": (
+            "build",
+            "choices_of",
+            "input_shape",
+            "names",
+            "references",
+            "space_of",
+            "tokens_of",
+        ),
+        "schema": (
+            "Choices",
+            "Space",
+            "Tokens",
+        ),
+    },
+    moved={
+        "search_spaces.paddleslim": (
+            "cost_factors",
+            "cost_table_of",
+            "initial_tokens",
+        ),
+        "search_spaces.phases": (
+            "MIT_PHASES",
+            "Phase",
+            "PhaseError",
+            "Schedule",
+            "progressive",
+        ),
+        "search_spaces.reference": ("Reference",),
+    },
+)

@@ -11,30 +11,15 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, TypeGuard
+from typing import Any, ClassVar
 
-import numpy as np
+from search_spaces.checks import is_int, is_number
 
 Choice = Any
 """``{"_value": name, "_idx": i}``, lists of both for an input choice, or a bare value for NNI's own types."""
 
 MAX_RADIX = 2**62
 """Tokens are NumPy int64; a key with more options than this has to be split into several."""
-
-
-def is_int(value: object) -> TypeGuard[int]:
-    """True for an integer of Python's or NumPy's, never for a bool, an array or a tensor."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """True for a finite real number, never for a bool."""
-    if isinstance(value, bool) or not (isinstance(value, (int, float)) or is_int(value)):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an int too large for a float
-        return False
 
 
 @dataclass(frozen=True)

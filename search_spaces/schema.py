@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces.domains import Choice, Domain, is_int
-from search_spaces.validate import Malformed, Problem, check, parse
+from search_spaces.checks import is_int
+from search_spaces.domains import Choice, Domain
+from search_spaces.errors import SpaceError
+from search_spaces.validate import Malformed, check, parse
 
 Tokens = tuple[int, ...]
 """An architecture: one int a key, each in ``range(radix)``, in the order of the space's keys."""
@@ -24,14 +26,6 @@ Choices = Mapping[str, Choice]
 """An architecture as a trial sees it: ``{"key": {"_value": name, "_idx": i}}``."""
 
 TokenArray = npt.NDArray[np.int64]
-
-
-class SpaceError(ValueError):
-    """A search space, or an architecture of it, is not valid. ``problems`` lists all that is wrong."""
-
-    def __init__(self, message: str, problems: Sequence[Problem | str] = ()) -> None:
-        self.problems = list(problems)
-        super().__init__(message + "".join(f"\n  {problem}" for problem in self.problems))
 
 
 class Space:

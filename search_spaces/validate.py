@@ -8,6 +8,7 @@ from typing import Any
 
 import json5
 
+from search_spaces.checks import is_int, is_number
 from search_spaces.domains import (
     MAX_RADIX,
     ChoiceDomain,
@@ -16,8 +17,6 @@ from search_spaces.domains import (
     LayerDomain,
     QuniformDomain,
     RandintDomain,
-    is_int,
-    is_number,
     same,
 )
 

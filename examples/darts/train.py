@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import search_spaces
 from mutators import DartsMutator, extract
-from search_spaces.cost import count_macs, count_params
+from mutators.costs import count_macs, count_params
 
 Images = tuple[Tensor, Tensor]
 """Images (N, 1, 8, 8) and labels (N,)."""

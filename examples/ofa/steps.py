@@ -11,9 +11,10 @@ import torch
 from net import build, images, loader
 
 from mutators import extract, save_subnet
-from mutators.elastic import OFA, DistillConfig, RunConfig, cost_table, train
+from mutators.costs import count_macs, count_params
+from mutators.costs.elastic_table import cost_table
+from mutators.elastic import OFA, DistillConfig, RunConfig, train
 from mutators.oneshot import TrainConfig, evaluate, train_supernet
-from search_spaces.cost import count_macs, count_params
 
 SHAPE = (1, 28, 28)
 LENGTHS = (1, 1, 1, 1, 3)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from net import CONFIG, INITIAL, NAME, START, build, costs, images, score
 
-from nas_tuners import SANAS
+from nas_tuners.sanas import SANAS
 from nas_tuners.search import RandomSearch
 from search_spaces import Tokens
 

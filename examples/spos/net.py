@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import search_spaces
 from mutators import extract, get_and_apply_next_architecture
 from mutators.oneshot import TrainConfig, evaluate, train_supernet
-from search_spaces.shufflenet_v2 import Stage
+from search_spaces.nets.shufflenet_v2 import Stage
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "quickstart"))  # the images are loaded as there
 from data import Data, Split, load

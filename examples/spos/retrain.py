@@ -9,7 +9,8 @@ import torch
 from net import EPOCHS, build, images, train
 from training import accuracy
 
-from mutators import OneShotMutator, apply_fixed_architecture, load_mutable_cfg, load_subnet, save_subnet
+from mutators import apply_fixed_architecture, load_subnet, save_subnet
+from mutators.mmrazor import OneShotMutator, load_mutable_cfg
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

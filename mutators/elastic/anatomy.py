@@ -13,14 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from mutators.elastic.choice import ElasticChoice
-from mutators.elastic.depth import ElasticDepth
-from mutators.elastic.layer import Elastic
-from mutators.elastic.width import Channels
-from mutators.mutables import EXTRACTION
-from mutators.walk import Site, decisions, walk
-from search_spaces.cost.table import CostError
-from search_spaces.cost.table_sum import spread
+from mutators.choices.mutables import EXTRACTION
+from mutators.choices.value_choice import ValueChoice
+from mutators.choices.walk import Site, decisions, walk
+from mutators.elastic.layers.depth import ElasticDepth
+from mutators.elastic.layers.layer import Elastic
+from mutators.elastic.layers.width import Channels
+from search_spaces.cost.sums import spread
+from search_spaces.errors import CostError
 from search_spaces.schema import Space, Tokens
 
 FloatArray = npt.NDArray[np.float64]
@@ -31,7 +31,7 @@ Term = tuple[tuple[int, ...], FloatArray]
 def is_elastic(model: nn.Module) -> bool:
     """Whether :func:`cost_table` is for this model: it has choices, and all of them are elastic."""
     sites = [site for site in walk(model) if site.domain is not None]
-    return bool(sites) and all(isinstance(site.mutable, ElasticChoice) for site in sites)
+    return bool(sites) and all(isinstance(site.mutable, ValueChoice) for site in sites)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Anatomy:
 
     def __init__(self, model: nn.Module) -> None:
         self._sites: list[Site] = [site for site in walk(model) if site.domain is not None]
-        others = [site.key for site in self._sites if not isinstance(site.mutable, ElasticChoice)]
+        others = [site.key for site in self._sites if not isinstance(site.mutable, ValueChoice)]
         if others or not self._sites:
             what = f"choices that are not elastic: {others}" if others else "nothing elastic"
             raise CostError(f"{type(model).__name__} has {what}. measure_cost is for choices of any kind.")
@@ -84,13 +84,13 @@ class Anatomy:
 
     def _values(self, position: int) -> tuple[float, ...]:
         mutable = next(site.mutable for site in self._sites if self._at[id(site.mutable)] == position)
-        assert isinstance(mutable, ElasticChoice)
+        assert isinstance(mutable, ValueChoice)
         return mutable.values
 
     def _parts(
         self, path: str, module: nn.Module, gates: Mapping[int, tuple[bool, ...]], seen: set[int]
     ) -> Iterator[Part]:
-        if id(module) in seen or isinstance(module, ElasticChoice):
+        if id(module) in seen or isinstance(module, ValueChoice):
             return
         seen.add(id(module))
         yield Part(path, module, self.deciding(module), gates)

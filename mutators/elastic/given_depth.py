@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from mutators.elastic.choice import ElasticChoice
-from mutators.elastic.errors import ElasticError
-from mutators.mutables import EXTRACTION
+from mutators.choices.mutables import EXTRACTION
+from mutators.choices.value_choice import ValueChoice
+from mutators.elastic.layers.errors import ElasticError
 
 if TYPE_CHECKING:
-    from mutators.elastic.ofa import OFA
+    from mutators.elastic.training.ofa import OFA
 
 
 @contextmanager
-def given_depth(model: nn.Module, depths: Sequence[float] | None) -> Iterator[ElasticChoice | None]:
+def given_depth(model: nn.Module, depths: Sequence[float] | None) -> Iterator[ValueChoice | None]:
     """The choice of a depth that the model's own forward looks after; it becomes the model's child ``depth``.
 
     If what is done with it fails, the model is as it was.
@@ -36,7 +36,7 @@ def given_depth(model: nn.Module, depths: Sequence[float] | None) -> Iterator[El
             f"elastic_depth is {list(depths)}, but {name}.forward takes no depth: give it one, or make stages elastic "
             "by convert(model, depth=...), which needs no elastic_depth."
         )
-    if isinstance(before, ElasticChoice):
+    if isinstance(before, ValueChoice):
         if before.values != tuple(depths):
             raise ElasticError(
                 f"elastic_depth is {list(depths)}, but this {name} has a choice of {list(before.values)} from an OFA "
@@ -46,7 +46,7 @@ def given_depth(model: nn.Module, depths: Sequence[float] | None) -> Iterator[El
         return
     if hasattr(model, "depth"):
         raise ElasticError(f"{name} has an attribute 'depth', which is the choice's name: call it something else.")
-    choice = ElasticChoice(depths)
+    choice = ValueChoice(depths)
     model.add_module("depth", choice)
     try:
         yield choice
@@ -73,7 +73,7 @@ class Deep(nn.Module):
 
     WRAPS = "net"  # keys are the supernet's own
 
-    def __init__(self, net: nn.Module, depth: ElasticChoice) -> None:
+    def __init__(self, net: nn.Module, depth: ValueChoice) -> None:
         super().__init__()
         self.net = net
         self._depth = [depth]  # it is the supernet's child

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from mutators.elastic.choice import ElasticChoice
-from mutators.elastic.errors import ElasticError
-from mutators.fixed import apply_choices, extract
-from mutators.mutables import EXTRACTION, InputChoice, LayerChoice
-from mutators.walk import Site, walk
-from search_spaces.domains import is_int
+from mutators.choices.fixed import apply_choices, extract
+from mutators.choices.mutables import EXTRACTION, InputChoice, LayerChoice
+from mutators.choices.value_choice import ValueChoice
+from mutators.choices.walk import Site, walk
+from mutators.elastic.layers.errors import ElasticError
+from search_spaces.checks import is_int
 from search_spaces.schema import Choices
 
 Config = Mapping[str, Any]
@@ -158,43 +158,43 @@ def _decided(model: nn.Module) -> list[Site]:
     return list({site.key: site for site in walk(model) if site.domain is not None}.values())
 
 
-def _by_part(sites: Sequence[Site], parts: Mapping[str, str]) -> dict[str, dict[str, ElasticChoice]]:
+def _by_part(sites: Sequence[Site], parts: Mapping[str, str]) -> dict[str, dict[str, ValueChoice]]:
     found = {
         part: {
             site.key: site.mutable
             for site in sites
-            if isinstance(site.mutable, ElasticChoice) and site.key.rpartition(".")[2] == name
+            if isinstance(site.mutable, ValueChoice) and site.key.rpartition(".")[2] == name
         }
         for part, name in parts.items()
     }
     return {part: mutables for part, mutables in found.items() if mutables}
 
 
-def _index(choice: ElasticChoice, value: Any, indexed: bool) -> int | None:
+def _index(choice: ValueChoice, value: Any, indexed: bool) -> int | None:
     """Of a value that is on offer; None if it is not."""
     if indexed and is_int(value):
         return int(value) if 0 <= value < len(choice.values) else None
     return None if choice.problem(value) else choice.values.index(value)
 
 
-def _offer(choice: ElasticChoice, part: str) -> str:
+def _offer(choice: ValueChoice, part: str) -> str:
     values = list(choice.values)
     return f"an index of {values}" if part in INDEXED else f"one of {values}"
 
 
 def _applied(site: Site) -> tuple[int, ...] | None:
-    assert isinstance(site.mutable, (ElasticChoice, LayerChoice, InputChoice))  # a scope has no domain
+    assert isinstance(site.mutable, (ValueChoice, LayerChoice, InputChoice))  # a scope has no domain
     return site.mutable.chosen
 
 
 def _choice(site: Site, indices: Any) -> Any:
     domain = site.domain
     assert domain is not None
-    if isinstance(site.mutable, ElasticChoice):
+    if isinstance(site.mutable, ValueChoice):
         return domain.choice(indices[0])
     is_layer = domain.type == "layer_choice"
     return {"_idx": indices[0] if is_layer else list(indices)}
 
 
-def _choice_of(choice: ElasticChoice) -> Any:
+def _choice_of(choice: ValueChoice) -> Any:
     return choice.domain.choice(choice.chosen[0])

@@ -16,11 +16,12 @@ from typing import Any
 
 from torch import nn
 
-from mutators.elastic.errors import ElasticError
+from mutators.choices.walk import decisions, walk
+from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.mit_config import PARTS, choices_of
-from mutators.walk import decisions, walk
-from search_spaces.domains import Choice, InputDomain, LayerDomain, is_number
-from search_spaces.schedule import sizes
+from search_spaces.checks import is_number
+from search_spaces.domains import Choice, InputDomain, LayerDomain
+from search_spaces.phases.schedule import sizes
 
 Config = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mutators.elastic.batchnorm import ElasticBatchNorm
+from mutators.elastic.layers.batchnorm import ElasticBatchNorm
 from mutators.oneshot.data import batches as walk_batches
 from mutators.oneshot.data import to_device
 from mutators.oneshot.errors import OneShotError

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mutators.oneshot.errors import OneShotError
-from search_spaces.domains import is_int, is_number
+from search_spaces.checks import is_int, is_number
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "linear", "constant")

@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 
 from mutators.oneshot.errors import OneShotError
+from search_spaces.checks import is_number
 from search_spaces.cost.table import CostTable
-from search_spaces.domains import is_number
 from search_spaces.schema import Space, Tokens
 
 Paths = Callable[[int], Sequence[Tokens]]

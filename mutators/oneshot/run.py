@@ -12,17 +12,17 @@ import torch
 from torch import nn
 
 from mutators.base import Mutator
+from mutators.choices.switch import Switch
+from mutators.elastic.layers.parts import Parts
 from mutators.oneshot import distributed
 from mutators.oneshot.checkpoint import from_bytes, read_checkpoint, to_bytes, write_checkpoint
 from mutators.oneshot.config import TrainConfig
 from mutators.oneshot.data import batches, set_epoch, to_device
 from mutators.oneshot.errors import OneShotError
 from mutators.oneshot.optim import Update, lr_factor, make_optimizer
-from mutators.oneshot.parts import Parts
 from mutators.oneshot.paths import Paths, fair, uniform
 from mutators.oneshot.progress import Progress
 from mutators.oneshot.rng import rng_state, set_rng_state
-from mutators.oneshot.switch import Switch
 from search_spaces.schema import Space
 
 LossOfBatch = Callable[[nn.Module, Any], torch.Tensor]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mutators.choices.switch import applied
 from mutators.oneshot.batchnorm import (
     Forward,
     device_of,
@@ -23,7 +24,6 @@ from mutators.oneshot.data import batches as walk_batches
 from mutators.oneshot.data import generators, to_device
 from mutators.oneshot.errors import OneShotError
 from mutators.oneshot.rng import kept_rng
-from mutators.oneshot.switch import applied
 from search_spaces.schema import Choices
 
 Metric = Callable[[Any, Any], Any]

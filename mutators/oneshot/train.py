@@ -71,8 +71,8 @@ def train_supernet(
         optimizer: over all parameters; its own learning rates are scheduled. None: the config's.
         pruner: of this model; its ``step()`` is called after each optimizer step, and its state is in the checkpoint.
         parts: whether a weight of which a part runs is cut without autograd, which is faster and gives the same
-            numbers: see :mod:`mutators.oneshot.parts`. Only a loss that itself asks autograd for the gradients of
-            parameters would miss them. None: if there is no ``step``.
+            numbers: see :mod:`mutators.elastic.layers.parts`. Only a loss that itself asks autograd for the gradients
+            of parameters would miss them. None: if there is no ``step``.
         checkpoint: file; if it exists, training goes on from it, and returns at once if that was the end. It holds
             weights, optimizer, the states of torch's, NumPy's and Python's generators, and the place in the epoch.
             All processes have to see it.

@@ -23,7 +23,7 @@ from mutators.pruning.masking import Masking
 from mutators.pruning.prunable import CONV1X1, SkipParams, choose, is_compiled, unwrap, unwrapped
 from mutators.pruning.ranking import Ranking, kth_smallest
 from mutators.pruning.schedule import plain, ratio_problems, read_schedule, schedule_problems
-from search_spaces.domains import is_int
+from search_spaces.checks import is_int
 
 
 class UnstructuredPruner:

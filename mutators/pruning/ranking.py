@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from mutators.pruning.bits import integer_as_wide_as
 from mutators.pruning.errors import PruningError
-from search_spaces.domains import is_int, is_number
+from search_spaces.checks import is_int, is_number
 
 MODES = ("ratio", "threshold")
 Tensors = dict[str, torch.Tensor]

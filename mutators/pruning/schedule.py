@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mutators.pruning.errors import PruningError
-from search_spaces.domains import is_int, is_number
+from search_spaces.checks import is_int, is_number
 
 STRATEGIES = ("gmp", "base")
 _STEPS, _INITIAL = 100, 0.15

@@ -10,7 +10,7 @@ from nas_tuners.commands import CommandError
 from nas_tuners.commands.locate import journal_of
 from nas_tuners.commands.rank import resume_rank
 from nas_tuners.commands.search import Job, resume_search
-from nas_tuners.journal import Event, read
+from nas_tuners.runs.journal import Event, read
 
 _COMMANDS = {"search": resume_search, "rank": resume_rank}
 

@@ -25,7 +25,7 @@ def cost(factory: str, input_shape: str, output: Path) -> list[str]:
         CommandError, FactoryError: the model cannot be built.
         CostError: it cannot be counted.
     """
-    from search_spaces.cost import measure_cost
+    from mutators.costs import measure_cost
 
     table = measure_cost(built(factory), shape(input_shape), progress=progress("counting"))
     table.save(output)

@@ -11,7 +11,7 @@ import yaml
 
 from nas_tuners.commands import CommandError
 from nas_tuners.commands.show import unfinished
-from nas_tuners.run import load
+from nas_tuners.runs.run import load
 from search_spaces.files import write_atomically
 
 
@@ -56,7 +56,7 @@ def _save_network(folder: Path, model: str, weights: Path, choices: dict[str, An
     import torch
 
     from mutators import extract, save_subnet
-    from mutators.factory import call
+    from mutators.subnet.trust import call
 
     sys.path.insert(0, "")  # as `python -c` has it: MODULE is looked for in the current folder first
     whole = call(model, {})

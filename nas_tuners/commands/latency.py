@@ -24,7 +24,8 @@ def latency(factory: str, input_shape: str, output: Path, table: Path | None, th
         CommandError, FactoryError: the model cannot be built.
         CostError: it cannot be run, or ``table`` cannot be read or is of another space.
     """
-    from search_spaces.cost import CostTable, measure_latency
+    from mutators.costs import measure_latency
+    from search_spaces.cost import CostTable
 
     others = None if table is None else CostTable.load(table)
     measured = measure_latency(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas_tuners.commands import CommandError
-from nas_tuners.manager import ManagerError, folder_of
+from nas_tuners.hosts.nni.manager import ManagerError, folder_of
 
 NAME = "journal.jsonl"
 

@@ -23,7 +23,7 @@ def built(factory: str) -> nn.Module:
         CommandError: the module cannot be imported.
         FactoryError: there is no such function, it is not said to return a module, or it fails.
     """
-    from mutators.factory import FactoryError, call
+    from mutators.subnet.trust import FactoryError, call
 
     look_in_current_folder()
     try:

@@ -9,7 +9,7 @@ import time
 from typing import Self, TextIO
 
 from nas_tuners.commands.show import costs_of, progress
-from nas_tuners.run import Run
+from nas_tuners.runs.run import Run
 
 _OFTEN, _SELDOM = 0.2, 5.0  # seconds between two lines, on a terminal and in a log
 

@@ -20,10 +20,10 @@ from torch import nn
 from mutators import load_subnet, save_subnet
 from mutators.oneshot import OneShotError, TrainConfig, train_supernet
 from mutators.pruning import GMPUnstructuredPruner, PruningError, UnstructuredPruner, iterations, sparsity_report
-from mutators.subnet import ARCH, WEIGHTS
+from mutators.subnet.folder import ARCH, WEIGHTS
 from nas_tuners.commands import CommandError
 from nas_tuners.commands.model import built, look_in_current_folder
-from nas_tuners.evaluation import Imported, reason_of
+from nas_tuners.runs.evaluation import Imported, reason_of
 from search_spaces.files import write_atomically
 
 JOB, CHECKPOINT, SPARSE = "prune.json", "checkpoint.pt", "sparse"

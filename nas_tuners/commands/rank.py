@@ -17,9 +17,9 @@ from nas_tuners.commands.arguments import constraints_of
 from nas_tuners.commands.locate import NAME
 from nas_tuners.commands.search import Job, begun, conduct, resumed, search_of
 from nas_tuners.commands.show import one_line
-from nas_tuners.evaluation import Imported
-from nas_tuners.journal import Event
-from nas_tuners.run import Run
+from nas_tuners.runs.evaluation import Imported
+from nas_tuners.runs.journal import Event
+from nas_tuners.runs.run import Run
 from nas_tuners.search.random import RandomSearch
 from nas_tuners.search.records import Trial, as_metrics
 from search_spaces import Choices, Space

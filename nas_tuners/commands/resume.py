@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from nas_tuners.commands import CommandError
-from nas_tuners.manager import Manager, ManagerError, experiments, folder_of
+from nas_tuners.hosts.nni.manager import Manager, ManagerError, experiments, folder_of
 
 _PATIENCE = 60.0  # seconds until a resumed experiment has to be up
 

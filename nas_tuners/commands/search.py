@@ -15,10 +15,10 @@ from nas_tuners.commands.arguments import algorithm_of, constraints_of, numbers_
 from nas_tuners.commands.locate import NAME
 from nas_tuners.commands.progress import Progress
 from nas_tuners.commands.show import costs_of, one_line, unfinished
-from nas_tuners.evaluation import Evaluate, Imported
-from nas_tuners.journal import Event, JournalError, read
-from nas_tuners.loop import run_search
-from nas_tuners.run import Run
+from nas_tuners.runs.evaluation import Evaluate, Imported
+from nas_tuners.runs.journal import Event, JournalError, read
+from nas_tuners.runs.loop import run_search
+from nas_tuners.runs.run import Run
 from nas_tuners.search.base import Search
 from search_spaces import Space
 

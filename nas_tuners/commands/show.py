@@ -7,11 +7,11 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from nas_tuners.journal import Event
-from nas_tuners.manager import Manager, ManagerError, experiments, folder_of
-from nas_tuners.plotdata import option_name
-from nas_tuners.run import Run, load
+from nas_tuners.hosts.nni.manager import Manager, ManagerError, experiments, folder_of
+from nas_tuners.runs.journal import Event
+from nas_tuners.runs.run import Run, load
 from nas_tuners.search.records import Trial
+from nas_tuners.show.plotdata import option_name
 
 
 def summary(run: Run, header: Event) -> dict[str, Any]:

@@ -1,23 +1,39 @@
 """Search algorithms, ask and tell. They know neither NNI nor torch; each owns its seed."""
 
-from nas_tuners.search.annealing import Annealing
-from nas_tuners.search.base import Search, SearchError
-from nas_tuners.search.constraints import ConstraintError
-from nas_tuners.search.evolution import Evolution
-from nas_tuners.search.random import RandomSearch
-from nas_tuners.search.records import Best, InPhase, MetricError, Proposal
-from nas_tuners.search.shrinking import Shrinking
+from __future__ import annotations
 
-__all__ = [
-    "Annealing",
-    "Best",
-    "ConstraintError",
-    "Evolution",
-    "InPhase",
-    "MetricError",
-    "Proposal",
-    "RandomSearch",
-    "Search",
-    "SearchError",
-    "Shrinking",
-]
+from typing import TYPE_CHECKING
+
+from search_spaces.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from nas_tuners.search.annealing import Annealing as Annealing
+    from nas_tuners.search.base import Search as Search
+    from nas_tuners.search.base import SearchError as SearchError
+    from nas_tuners.search.constraints import ConstraintError as ConstraintError
+    from nas_tuners.search.evolution import Evolution as Evolution
+    from nas_tuners.search.random import RandomSearch as RandomSearch
+    from nas_tuners.search.shrinking import Shrinking as Shrinking
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "annealing": ("Annealing",),
+        "base": (
+            "Search",
+            "SearchError",
+        ),
+        "constraints": ("ConstraintError",),
+        "evolution": ("Evolution",),
+        "random": ("RandomSearch",),
+        "shrinking": ("Shrinking",),
+    },
+    moved={
+        "nas_tuners.search.records": (
+            "Best",
+            "InPhase",
+            "MetricError",
+            "Proposal",
+        ),
+    },
+)

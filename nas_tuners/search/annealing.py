@@ -14,7 +14,7 @@ from typing import Self
 from nas_tuners.search.base import Search, Table
 from nas_tuners.search.constraints import ConstraintError, Constraints
 from search_spaces import Choices, Space, Tokens
-from search_spaces.domains import is_number
+from search_spaces.checks import is_number
 
 _RING_LIMIT = 4096  # a larger neighbourhood is never enumerated: it is not exhausted either
 _MISSES = 8  # known architectures in a row, before the step grows longer

@@ -15,8 +15,8 @@ from nas_tuners.search.constraints import ConstraintError, Constraints, check_li
 from nas_tuners.search.draws import Draws, SearchError
 from nas_tuners.search.records import Best, InPhase, Proposal, Trial, as_metrics
 from search_spaces import Space, Tokens
+from search_spaces.checks import is_int
 from search_spaces.cost.table import CostTable
-from search_spaces.domains import is_int
 
 __all__ = ["Search", "SearchError", "Table"]
 

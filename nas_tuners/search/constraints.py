@@ -15,8 +15,8 @@ from nas_tuners.search.additive import FloatArray, IntArray, Sampler, sampler
 from nas_tuners.search.splitting import Splitting
 from nas_tuners.search.trellis import Trellis, steps_of
 from search_spaces import Space, Tokens
+from search_spaces.checks import is_number
 from search_spaces.cost.table import CostTable
-from search_spaces.domains import is_number
 
 LIST_LIMIT = 2**18  # up to so many feasible architectures are listed, and the search ends with the last of them
 _TRIALS = 2**14  # drawn at a time, to see how many keep the other limits

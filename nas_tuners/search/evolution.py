@@ -18,7 +18,7 @@ import numpy.typing as npt
 from nas_tuners.search.base import Search, Table
 from nas_tuners.search.constraints import Constraints
 from search_spaces import Space, Tokens
-from search_spaces.domains import is_int, is_number
+from search_spaces.checks import is_int, is_number
 
 _SIZES = ("candidate_pool_size", "candidate_top_k", "num_mutation", "num_crossover")
 _DEFAULTS: dict[str, Any] = {"candidate_pool_size": 16, "candidate_top_k": 5, "mutate_prob": 0.05, "max_epoch": None}

@@ -21,10 +21,11 @@ from nas_tuners.search.evolution import Evolution
 from nas_tuners.search.random import RandomSearch
 from nas_tuners.search.records import InPhase, Trial
 from search_spaces import Space, Tokens
-from search_spaces.domains import is_int
-from search_spaces.phases import Phase, PhaseError, phases_from_json, task_problems
-from search_spaces.schedule import Schedule
-from search_spaces.shrinking import progressive
+from search_spaces.checks import is_int
+from search_spaces.errors import PhaseError
+from search_spaces.phases.phase import Phase, phases_from_json, task_problems
+from search_spaces.phases.progressive import progressive
+from search_spaces.phases.schedule import Schedule
 
 _log = logging.getLogger(__name__)
 _INNER: dict[str, type[Search]] = {"evolution": Evolution, "annealing": Annealing, "random": RandomSearch}
@@ -40,7 +41,7 @@ class Shrinking(Search):
     the largest sub-network is part of the method, whatever it costs.
 
     Args:
-        elastic_order: tasks in their order; see :func:`~search_spaces.shrinking.progressive`. None: kernel_size, width
+        elastic_order: tasks in their order; see :func:`~search_spaces.phases.progressive`. None: kernel_size, width
             and depth, as far as the space has them; a space with none of them is searched by ``inner`` at once.
         phase_budgets: results that each phase lasts: one number for all, or by task and phase. None: 10.
         phases: instead of both, the phases as data; see :class:`~search_spaces.phases.Phase`. Each needs a budget.

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_tuners.search.additive import FloatArray, IntArray, nearest_of
-from search_spaces.cost.table_bounds import meeting_of, sum_of
-from search_spaces.cost.table_sum import Term, spread
+from search_spaces.cost.bounds import meeting_of, sum_of
+from search_spaces.cost.sums import Term, spread
 
 _MOST_MOVES = 2**17  # from a state to the next, of all steps together
 _MOST_BINS = 2**16

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces.cost.table_bounds import Bounds, bounds
+from search_spaces.cost.bounds import Bounds, bounds
+from search_spaces.cost.sums import Sum, Term
 from search_spaces.cost.table_checks import cells_of, differences, problems_of
-from search_spaces.cost.table_sum import Sum, Term
+from search_spaces.errors import CostError, SpaceError
 from search_spaces.files import write_atomically
-from search_spaces.schema import Space, SpaceError
+from search_spaces.schema import Space
 
 FORMAT = 1
 JOINT_FORMAT = 2
@@ -30,14 +31,6 @@ JOINT_FORMAT = 2
 FloatArray = npt.NDArray[np.float64]
 Options = Mapping[str, Mapping[str, Sequence[float]]]
 Joint = Mapping[str, Sequence[tuple[Sequence[str], npt.ArrayLike]]]
-
-
-class CostError(ValueError):
-    """A cost table is not valid, cannot be read, or is of another space. ``problems`` lists all that is wrong."""
-
-    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
-        self.problems = list(problems)
-        super().__init__(message + "".join(f"\n  {problem}" for problem in self.problems))
 
 
 class CostTable:

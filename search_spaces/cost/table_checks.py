@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from search_spaces.domains import is_number
+from search_spaces.checks import is_number
 from search_spaces.schema import Space
 
 MAX_OPTIONS = 4096

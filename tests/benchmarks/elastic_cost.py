@@ -14,9 +14,10 @@ import torch
 
 import search_spaces
 from mutators import extract
-from mutators.elastic import cost_table
+from mutators.costs import count_macs, count_params
+from mutators.costs.elastic_table import cost_table
 from nas_tuners.search import Evolution
-from search_spaces.cost import CostTable, count_macs, count_params
+from search_spaces.cost import CostTable
 
 LIMITS_US = 5.0
 

@@ -24,9 +24,9 @@ import torch
 from torch import nn
 
 from mutators import extract
+from mutators.choices.switch import Switch
 from mutators.oneshot import uniform
 from mutators.oneshot.run import Run
-from mutators.oneshot.switch import Switch
 from search_spaces import Tokens, build
 from tests.benchmarks.pairs import Step, interleaved, ratios
 from tests.benchmarks.supernet_step import CONFIG, Batch, loss_of, plain_step

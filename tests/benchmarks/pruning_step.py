@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mutators import extract
-from mutators.oneshot.switch import Switch
+from mutators.choices.switch import Switch
 from mutators.pruning import GMPUnstructuredPruner
 from search_spaces import build
 from tests.benchmarks.pairs import Step, interleaved, ratios

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nas_tuners.run import header, load
+from nas_tuners.runs.run import header, load
 from nas_tuners.search import Annealing, ConstraintError, Evolution, RandomSearch, Search
 from search_spaces import Space
 from search_spaces.cost import CostTable

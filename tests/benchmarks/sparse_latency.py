@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from mutators import extract, search_space_of
-from mutators.pruning.runtime import SparseConv1x1, SparseRuntimeError, sparse_inference
+from mutators.pruning.sparse.runtime import SparseConv1x1, SparseRuntimeError, sparse_inference
 from search_spaces import Space, build
-from search_spaces.shufflenet_v2 import PAPER
+from search_spaces.nets.shufflenet_v2 import PAPER
 
 Run = Callable[[], Any]
 Statistic = Callable[[list[float]], float]

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from mutators import RandomMutator, extract
+from mutators.choices.switch import Switch
 from mutators.oneshot import TrainConfig, uniform
 from mutators.oneshot.optim import make_optimizer
 from mutators.oneshot.run import Run
-from mutators.oneshot.switch import Switch
 from search_spaces import Tokens, build
 from tests.benchmarks.pairs import Step, compare
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 import torch
 
 import search_spaces
-from search_spaces.cost import CostTable, count_macs
+from mutators.costs import count_macs
+from search_spaces.cost import CostTable
 
 
 def fastest(runs: int, function: Callable[[], object]) -> float:

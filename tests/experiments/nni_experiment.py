@@ -18,7 +18,7 @@ from typing import Any, Self
 import psutil
 import yaml
 
-from nas_tuners.manager import Manager, ManagerError, experiments
+from nas_tuners.hosts.nni.manager import Manager, ManagerError, experiments
 
 BIN = Path(sys.executable).parent
 SPACE = {f"k{i}": {"_type": "layer_choice", "_value": ["a", "b", "c"]} for i in range(4)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nas_tuners.journal import read
+from nas_tuners.runs.journal import read
 from nas_tuners.search import Shrinking
 from search_spaces import Space
 from tests.experiments.nni_experiment import Experiment

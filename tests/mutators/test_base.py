@@ -24,7 +24,7 @@ from mutators import (
 )
 from search_spaces import Space
 from tests.mutators import models
-from tests.mutators.test_walk import EXPECTED
+from tests.mutators.choices.test_walk import EXPECTED
 
 
 class Given(Mutator):

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from mutators import (
     ChoiceError,
     DartsMutator,
-    DifferentiableEdge,
-    DifferentiableOP,
     InputChoice,
     LayerChoice,
     RandomMutator,
@@ -21,6 +19,7 @@ from mutators import (
     extract,
     search_space_of,
 )
+from mutators.mmrazor import DifferentiableEdge, DifferentiableOP
 from mutators.unrolled import first_order_gradient, second_order_gradient
 from search_spaces import Space
 

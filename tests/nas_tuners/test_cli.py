@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from mutators import extract, load_subnet
-from nas_tuners.run import Run
+from nas_tuners.runs.run import Run
 from nas_tuners.search import RandomSearch
 from search_spaces import Space
 from search_spaces.cost import CostTable

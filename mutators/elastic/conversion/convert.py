@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mutators.elastic.choice import ElasticChoice
+from mutators.choices.mutables import Mutable
+from mutators.choices.value_choice import ValueChoice
 from mutators.elastic.conversion.analysis import Analysis, owners_of, why_plain
 from mutators.elastic.conversion.calls import tensors_in
 from mutators.elastic.conversion.example import Example, example_of, undisturbed
@@ -27,9 +28,8 @@ from mutators.elastic.conversion.report import Conversion
 from mutators.elastic.conversion.stages import Stage, stages_of
 from mutators.elastic.conversion.ties import Node
 from mutators.elastic.conversion.widths import Widths, decided
-from mutators.elastic.depth import ElasticDepth
-from mutators.elastic.errors import ElasticError
-from mutators.mutables import Mutable
+from mutators.elastic.layers.depth import ElasticDepth
+from mutators.elastic.layers.errors import ElasticError
 
 TOLERANCE = 1e-4
 """By how much the largest sub-network may differ from the model on the example, for outputs up to 1."""
@@ -184,7 +184,7 @@ def _keep_off_fast_path(net: nn.Module) -> None:
 
 def _check_smallest(net: nn.Module, example: Example) -> None:
     """Run the smallest sub-network once."""
-    choices = [module for module in net.modules() if isinstance(module, ElasticChoice)]
+    choices = [module for module in net.modules() if isinstance(module, ValueChoice)]
     applied = [choice.chosen for choice in choices]
     try:
         for choice in choices:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from mutators.elastic.errors import ElasticError
+from mutators.elastic.layers.errors import ElasticError
 
 SIZES = (32, 64, 28, 224, 16, 8, 24, 48, 96, 128, 12, 20, 40, 56, 112, 160, 192, 256, 299)
 """Heights and widths of images that are tried."""

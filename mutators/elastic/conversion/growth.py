@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from mutators.elastic.width import Channels
+from mutators.elastic.layers.width import Channels
 
 Place = tuple[torch.Tensor, int]
 """Where the features that there were are among the new ones, and how many there are now."""

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from mutators.elastic.attention import ElasticMultiheadAttention
-from mutators.elastic.batchnorm import ElasticBatchNorm1d, ElasticBatchNorm2d, ElasticBatchNorm3d
-from mutators.elastic.conv import ElasticConv2d, ElasticConvTranspose2d
 from mutators.elastic.conversion.ties import Layout, Node, Ties, size_of
-from mutators.elastic.embedding import ElasticEmbedding
-from mutators.elastic.linear import ElasticLinear
-from mutators.elastic.norm import ElasticGroupNorm, ElasticInstanceNorm2d, ElasticLayerNorm
-from mutators.elastic.width import Channels, Width
+from mutators.elastic.layers.attention import ElasticMultiheadAttention
+from mutators.elastic.layers.batchnorm import ElasticBatchNorm1d, ElasticBatchNorm2d, ElasticBatchNorm3d
+from mutators.elastic.layers.conv import ElasticConv2d, ElasticConvTranspose2d
+from mutators.elastic.layers.embedding import ElasticEmbedding
+from mutators.elastic.layers.linear import ElasticLinear
+from mutators.elastic.layers.norm import ElasticGroupNorm, ElasticInstanceNorm2d, ElasticLayerNorm
+from mutators.elastic.layers.width import Channels, Width
 
 
 @dataclass

@@ -14,8 +14,8 @@ from mutators.elastic.conversion.report import Row
 from mutators.elastic.conversion.stages import Stage
 from mutators.elastic.conversion.ties import Layout
 from mutators.elastic.conversion.widths import Widths
-from mutators.elastic.errors import ElasticError
-from mutators.elastic.width import Channels
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.layers.width import Channels
 
 
 class Maker:

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from mutators.elastic.conversion.layers import kind_of
-from mutators.elastic.errors import ElasticError
-from mutators.elastic.kernel import checked_kernels
-from search_spaces.domains import is_int, is_number
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.layers.kernel import checked_kernels
+from search_spaces.checks import is_int, is_number
 
 Numbers = tuple[float, ...]
 Depth = Sequence[float] | Mapping[str, Sequence[float]] | None

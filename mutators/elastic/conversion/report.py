@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from mutators.elastic.errors import ElasticError
-from mutators.mutables import EXTRACTION
+from mutators.choices.mutables import EXTRACTION
+from mutators.elastic.layers.errors import ElasticError
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import nn
 from mutators.elastic.conversion.analysis import Analysis
 from mutators.elastic.conversion.layers import kind_of
 from mutators.elastic.conversion.options import Numbers, Options, distinct, left_out
-from mutators.elastic.depth import count_of
-from search_spaces.domains import is_int
+from mutators.elastic.layers.depth import count_of
+from search_spaces.checks import is_int
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mutators.elastic.choice import ElasticChoice
+from mutators.choices.value_choice import ValueChoice
 from mutators.elastic.conversion.layers import Use
 from mutators.elastic.conversion.options import Numbers, Options, distinct, left_out
 from mutators.elastic.conversion.ties import Layout, Node, Ties
-from mutators.elastic.width import Channels, Width
+from mutators.elastic.layers.width import Channels, Width
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Decision:
 
     holder: Use
     name: str
-    choice: ElasticChoice
+    choice: ValueChoice
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Widths:
             node.fixed = f"there is no other number of its {node.full} channels on offer{groups}"
             return
         if known is None:
-            known = Decision(holder, name, ElasticChoice(values))
+            known = Decision(holder, name, ValueChoice(values))
             self.decisions[id(holder.module)] = known
             if why is not None:
                 self.dropped[id(holder.module)] = why

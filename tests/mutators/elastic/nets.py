@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import search_spaces
-from mutators.elastic import ElasticLinear, ElasticMultiheadAttention, ElasticNetwork
-from search_spaces import ofa_mobilenet_v3, ofa_resnet50
+from mutators.elastic.layers import ElasticLinear, ElasticMultiheadAttention
+from mutators.elastic.mit_config import ElasticNetwork
+from search_spaces.nets import ofa_mobilenet_v3, ofa_resnet50
 
 
 def small(name: str) -> ElasticNetwork:

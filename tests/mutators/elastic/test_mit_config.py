@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from mutators import ChoiceError, RandomMutator, apply_choices, search_space_of
-from mutators.elastic import ElasticConv2d, ElasticDepth, ElasticError
+from mutators.elastic import ElasticError
+from mutators.elastic.layers import ElasticConv2d, ElasticDepth
 from mutators.elastic.mit_config import choices_of, config_of
 from search_spaces import Space
 from tests.mutators.elastic.nets import configs_of, small

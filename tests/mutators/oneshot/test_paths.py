@@ -12,7 +12,8 @@ from mutators.oneshot import OneShotError, fair, macs_bins, uniform
 from mutators.oneshot.paths import MEGVII_BINS, Paths
 from mutators.oneshot.rng import rng_state
 from search_spaces import Space
-from search_spaces.cost import CostError, CostTable
+from search_spaces.cost import CostTable
+from search_spaces.errors import CostError
 from tests.mutators.oneshot import nets
 
 

@@ -1,0 +1,69 @@
+"""Sets a model to one architecture after the other, fast, or for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import nn
+
+from mutators.choices.errors import ChoiceError
+from mutators.choices.fixed import apply_choices
+from mutators.choices.mutables import Mutable
+from mutators.choices.walk import decisions, walk
+from search_spaces.domains import LayerDomain
+from search_spaces.schema import Choices, Space
+
+_STATE = ("_active", "_mutator", "_resolved_key")
+
+
+class Switch:
+    """Walks the model once; :meth:`set` then touches nothing but its choices.
+
+    Args:
+        model: with choices, or without any.
+
+    Raises:
+        ChoiceError: the choices do not fit together, or a mutator is bound to the model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        sites = walk(model)
+        bound = [site.key for site in sites if site.mutable.mutator is not None]
+        if bound:
+            raise ChoiceError(
+                f"a mutator is bound to this model (at {bound[0]!r}): train by it with mutator=, or release() it."
+            )
+        domains = decisions(sites)
+        self.space = Space(domains)
+        at = {key: position for position, key in enumerate(domains)}
+        for site in sites:
+            site.mutable.bind(None, site.key)
+        self._targets = [(at[site.key], site.mutable, site.domain) for site in sites if site.domain is not None]
+
+    def set(self, tokens: Sequence[int]) -> None:
+        """Choose. Checks nothing but the number of tokens, of which there is one a key of :attr:`space`."""
+        if len(tokens) != len(self.space):
+            raise ChoiceError(f"a path has {len(tokens)} tokens, wanted {len(self.space)}, one for each key.")
+        for position, mutable, domain in self._targets:
+            token = tokens[position]
+            mutable.choose((token,) if isinstance(domain, LayerDomain) else domain.members(token))
+
+
+@contextmanager
+def applied(model: nn.Module, choices: Choices) -> Iterator[None]:
+    """Apply ``choices``, also to a model that a mutator steers, and put back what stood there.
+
+    Raises:
+        ChoiceError: see :func:`mutators.apply_choices`.
+    """
+    mutables = [module for module in model.modules() if isinstance(module, Mutable)]
+    before = [{name: vars(mutable)[name] for name in _STATE if name in vars(mutable)} for mutable in mutables]
+    try:
+        for mutable in mutables:
+            vars(mutable)["_mutator"] = None
+        apply_choices(model, choices)
+        yield
+    finally:
+        for mutable, state in zip(mutables, before, strict=True):
+            vars(mutable).update(state)

@@ -1,0 +1,120 @@
+"""The only traversal of a model's choices: everything else that needs keys or order asks here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from mutators.choices.candidates import NO_KEY, Candidates
+from mutators.choices.errors import ChoiceError
+from mutators.choices.mutables import InputChoice, Mutable
+from search_spaces.domains import InputDomain, LayerDomain
+
+
+@dataclass(frozen=True)
+class Site:
+    """A mutable and its place.
+
+    Attributes:
+        key: of the decision; several sites may share it.
+        path: of the module, as ``model.named_modules()`` counts it.
+        mutable: LayerChoice, InputChoice or MutableScope.
+        domain: what can be chosen; None for a scope.
+    """
+
+    key: str
+    path: str
+    mutable: Mutable
+    domain: LayerDomain | InputDomain | None
+
+
+def walk(model: nn.Module) -> list[Site]:
+    """Return the mutables of ``model`` in definition order, each once, also where a module stands in several places.
+
+    A key is the author's, or else the path without the parts that wrappers add: ``_orig_mod`` (``torch.compile``),
+    ``module`` where it is the only child of its parent (data parallelism, averaged models), and the child that a class
+    of ours says it ``WRAPS``. The container of a layer choice's candidates is no part of it either: a choice inside
+    candidate "a" of ``block`` is ``block.a.inner``.
+
+    Raises:
+        ChoiceError: keys do not fit together; all that is wrong is listed.
+
+    Differs: choices may be nested.
+    """
+    found = [
+        Site(path_key if mutable.given_key is None else mutable.given_key, path, mutable, mutable.domain)
+        for mutable, path, path_key in _mutables(model, "", "", set())
+    ]
+    problems = [*_bad_keys(found), *_bad_sharing(found), *_bad_origins(found)]
+    if problems:
+        raise ChoiceError("the choices of this model do not fit together:", problems)
+    return found
+
+
+def decisions(sites: list[Site]) -> dict[str, LayerDomain | InputDomain]:
+    """The decisions, each key once, in definition order."""
+    return {site.key: site.domain for site in sites if site.domain is not None}
+
+
+def _mutables(module: nn.Module, path: str, key: str, seen: set[int]) -> Iterator[tuple[Mutable, str, str]]:
+    """Yield each mutable with its path and the key that this path stands for, parents first."""
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    if isinstance(module, Mutable):
+        yield module, path, key
+    for name, child in module._modules.items():
+        if child is not None:
+            inner = key if _is_wrapping(module, name) else _join(key, name)
+            yield from _mutables(child, _join(path, name), inner, seen)
+
+
+def _is_wrapping(parent: nn.Module, name: str) -> bool:
+    """Whether the child ``name`` is no part of the key. Under a mutable all names are the author's own."""
+    if isinstance(parent, (Mutable, Candidates)):
+        return name == "candidates" and isinstance(parent._modules[name], Candidates)
+    if name == getattr(type(parent), "WRAPS", None):
+        return True
+    return name == "_orig_mod" or (name == "module" and len(parent._modules) == 1)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _bad_keys(found: list[Site]) -> Iterator[str]:
+    for site in found:
+        if site.domain is None:
+            continue
+        if not site.key:
+            yield f"the model itself is a {type(site.mutable).__name__} and so has no path: give it key="
+        elif site.key.startswith("_"):
+            yield f"key {site.key!r} begins with _, which is kept for the tuner: give it another with key="
+
+
+def _bad_sharing(found: list[Site]) -> Iterator[str]:
+    first: dict[str, Site] = {}
+    for site in found:
+        other = first.setdefault(site.key, site)
+        if other.domain != site.domain:
+            yield (
+                f"key {site.key!r} is {_offer(other)} at {other.path!r} and {_offer(site)} at {site.path!r}: "
+                "one key is one decision, so give one of them another key="
+            )
+
+
+def _bad_origins(found: list[Site]) -> Iterator[str]:
+    seen = {NO_KEY}
+    for site in found:
+        if isinstance(site.mutable, InputChoice):
+            unknown = [name for name in site.mutable.choose_from if name not in seen]
+            if unknown:
+                known = sorted(seen - {NO_KEY})
+                yield f"choose_from of {site.key!r} has {unknown}, wanted NO_KEY or keys that stand before it: {known}"
+        seen.add(site.key)
+
+
+def _offer(site: Site) -> str:
+    return type(site.mutable).__name__ if site.domain is None else f"{site.domain.type} {site.domain.to_json()}"

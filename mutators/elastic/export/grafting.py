@@ -1,0 +1,79 @@
+"""Between a supernet and the model that it was made of: layers into that one, or its weights into the supernet."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from mutators.elastic.given_depth import Deep
+from mutators.elastic.layers.convolution import ElasticConvolution
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.layers.kernel import grown, matrix_name
+
+_FAST_PATH = {nn.TransformerEncoderLayer: "activation_relu_or_gelu", nn.TransformerEncoder: "use_nested_tensor"}
+"""By which attribute torch's encoders compute all by themselves in evaluation."""
+
+
+def grafted(origin: nn.Module, plain: nn.Module, path: str = "") -> nn.Module:
+    """``origin`` with the layers of the extracted network in the places of its own, in place, or the latter itself.
+
+    Raises:
+        ElasticError: a layer has no place.
+    """
+    if isinstance(origin, nn.MultiheadAttention):
+        return plain  # its sizes stand in its attributes, and are of all its weights
+    missing = [name for name, child in plain._modules.items() if child is not None and name not in origin._modules]
+    if missing:
+        where = path or "the origin model itself"
+        raise ElasticError(
+            f"origin_model is not what this supernet was made of: {where} has no {missing}, only "
+            f"{list(origin._modules)}."
+        )
+    for tensors in ("_parameters", "_buffers"):
+        getattr(origin, tensors).update(getattr(plain, tensors))
+    for name, child in list(origin._modules.items()):
+        ours = plain._modules.get(name)
+        if ours is None and name not in plain._modules:
+            del origin._modules[name]  # a block beyond the depth
+        elif ours is None or child is None or not child._modules or type(child) is not type(ours):
+            origin._modules[name] = ours
+        else:
+            origin._modules[name] = grafted(child, ours, f"{path}.{name}" if path else name)
+    for kind, switch in _FAST_PATH.items():
+        if isinstance(origin, kind):  # off in the supernet, which pads otherwise
+            setattr(origin, switch, getattr(plain, switch))
+    return origin
+
+
+@torch.no_grad()
+def with_weights_of(supernet: nn.Module, origin: nn.Module) -> nn.Module:
+    """The supernet with the origin model's weights in its own, in place; kernels become crops again.
+
+    Raises:
+        ElasticError: a tensor has no place, or another shape; all of them are named.
+    """
+    inner = supernet.net if isinstance(supernet, Deep) else supernet
+    ours, theirs = inner.state_dict(keep_vars=True), origin.state_dict()
+    matrices = {
+        f"{path}.{matrix_name(larger, smaller)}": torch.eye(smaller**2)
+        for path, layer in inner.named_modules()
+        if isinstance(layer, ElasticConvolution)
+        for smaller, larger in pairwise(layer._kernels)
+    }
+    theirs |= {name: matrix for name, matrix in matrices.items() if name in ours}
+    problems = [f"no {name!r} in origin_model" for name in ours if name not in theirs]
+    for name, tensor in ours.items():
+        if name not in theirs:
+            continue
+        given = theirs[name]
+        if given.dim() == 4 and given.shape[2:] != tensor.shape[2:] and given.shape[-1] < tensor.shape[-1]:
+            given = grown(given, tensor.shape[-1])
+        if given.shape != tensor.shape:
+            problems.append(f"{name!r} is {tuple(theirs[name].shape)} there and {tuple(tensor.shape)} in the supernet")
+        elif not problems:
+            tensor.copy_(given)
+    if problems:
+        raise ElasticError("origin_model is not what this supernet was made of:", problems)
+    return supernet

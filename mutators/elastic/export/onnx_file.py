@@ -1,0 +1,151 @@
+"""Exported networks as ONNX files, compared in onnxruntime before anything is written. Needs the extra ``[onnx]``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mutators.elastic.export.export import Dtypes, Shapes, drawn_inputs, run_first
+from mutators.elastic.layers.errors import ElasticError
+from mutators.oneshot.batchnorm import kept_modes
+from mutators.oneshot.rng import kept_rng
+from search_spaces.files import write_atomically
+
+OPSET = 18
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+def export_onnx(
+    net: nn.Module,
+    path: str | PathLike[str],
+    input_shapes: Shapes,
+    input_dtypes: Dtypes | None = None,
+    *,
+    opset: int = OPSET,
+    tolerance: float = 1e-5,
+) -> float:
+    """Write an exported network as ONNX: the file is the old one or the whole new one. The batch's size is free.
+
+    Args:
+        net: plain, as ``ofa.export`` returns it; runs in evaluation mode, and stays as it is.
+        path: of the file; its folder is made if need be.
+        input_shapes: of an input, or one for each; the batch may be left out.
+        input_dtypes: see :meth:`mutators.elastic.OFA.export`.
+        opset: version of the operators.
+        tolerance: relative, that onnxruntime's outputs may be off by: at most this times max(1, largest output).
+
+    Returns: the largest absolute difference between onnxruntime's outputs and torch's.
+
+    Raises:
+        ElasticError: the extra is not installed, shapes do not fit, torch cannot translate the network, outputs differ,
+            or the file cannot be written.
+    """
+    runtime = _installed()
+    with kept_rng(), kept_modes(net):
+        net.eval()
+        inputs, outputs = run_first(net, drawn_inputs(input_shapes, input_dtypes))
+        content = _translated(net, inputs, opset)
+    difference = _difference(runtime, content, inputs, outputs, tolerance)
+    try:
+        write_atomically(Path(path), content)
+    except OSError as error:
+        raise ElasticError(f"cannot write {path}: {error.strerror}.") from error
+    return difference
+
+
+def _installed() -> Any:
+    """The module onnxruntime, when all of the extra is there."""
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ElasticError(f"ONNX needs {', '.join(missing)}: pip install 'nas-tuners[onnx]'")
+    return importlib.import_module("onnxruntime")
+
+
+def _translated(net: nn.Module, inputs: tuple[torch.Tensor, ...], opset: int) -> bytes:
+    names = [f"input{i}" for i in range(len(inputs))]
+    batch = torch.export.Dim("batch", min=1)
+    free = [{0: batch} if tensor.dim() else None for tensor in inputs]
+    doubled = tuple(torch.cat([tensor, tensor]) if tensor.dim() else tensor for tensor in inputs)  # 1 would be fixed
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                net,
+                doubled,
+                opset_version=opset,
+                dynamo=True,
+                verbose=False,
+                input_names=names,
+                dynamic_shapes=_by_argument(net, free),
+                external_data=False,
+            )
+    except Exception as error:  # torch's exporter has many
+        raise ElasticError(f"torch cannot translate this {type(net).__name__} to ONNX: {_reason(error)}") from error
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def _by_argument(net: nn.Module, shapes: list[Any]) -> tuple[Any, ...]:
+    """One for each argument of forward; what goes into its ``*inputs`` is one tuple to torch."""
+    kinds = [parameter.kind for parameter in inspect.signature(net.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(shapes)
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:named], tuple(shapes[named:]))
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong at first; torch wraps it several times, in colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = _COLOURS.sub("", str(error)).strip().split("\n")
+    return f"{type(error).__name__}: {lines[0]}"
+
+
+def _difference(
+    runtime: Any, content: bytes, inputs: tuple[torch.Tensor, ...], outputs: list[torch.Tensor], tolerance: float
+) -> float:
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+    got = session.run(None, {name: tensor.cpu().numpy() for name, tensor in zip(names, inputs, strict=True)})
+    worst = 0.0
+    for i, (ours, theirs) in enumerate(zip(got, outputs, strict=True)):
+        expected = theirs.cpu().numpy()
+        if ours.shape != expected.shape:
+            raise ElasticError(f"output {i} is {ours.shape} in onnxruntime and {expected.shape} in torch.")
+        difference = float(abs(ours - expected).max(initial=0))
+        allowed = tolerance * max(1.0, float(abs(expected).max(initial=0)))
+        if not difference <= allowed:
+            raise ElasticError(
+                f"output {i} differs by up to {difference:.3g} in onnxruntime, wanted at most {allowed:.3g}: give "
+                "tolerance= if that will do. Nothing was written."
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's own warnings and log."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    try:
+        logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,158 @@
+"""Batch norm over elastic channels.
+
+All sub-networks share one set of statistics, of which each updates the channels that it has. So the statistics of a
+sub-network are nobody's until they are recalibrated: see :func:`mutators.oneshot.recalibrate_bn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size, plan_of
+from mutators.elastic.layers.parts import Tensors
+from mutators.elastic.layers.width import Channels, Span, take
+
+_VECTORS = ("weight", "bias", "running_mean", "running_var")
+
+
+class ElasticBatchNorm(Elastic, _BatchNorm):
+    """Shared by all numbers of dimensions; the channels are the input's unless a layout says otherwise."""
+
+    PLAIN: type[_BatchNorm]
+    full: int
+    channels: Channels | None
+
+    def __init__(
+        self,
+        num_features: Size,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        _BatchNorm.__init__(self, full_size(num_features), eps, momentum, affine, track_running_stats)
+        if not isinstance(num_features, int):
+            self.channels = self._own("channel", num_features)
+
+    @classmethod
+    def of(cls, norm: _BatchNorm, num_features: Size | None = None) -> Self:
+        """An elastic norm that takes over the parameters and statistics of ``norm``; None: the channels it has.
+
+        Raises:
+            ElasticError: ``num_features`` does not fit ``norm``.
+        """
+        if num_features is not None and full_size(num_features) != norm.num_features:
+            raise ElasticError(
+                f"num_features are {full_size(num_features)} at most, but the norm has {norm.num_features}."
+            )
+        size = norm.num_features if num_features is None else num_features
+        layer = cls(size, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        layer._parameters.update(norm._parameters)
+        layer._buffers.update(norm._buffers)
+        layer._follow(norm)
+        return layer
+
+    @property
+    def num_features(self) -> int:
+        """Now in use; all, where the input decides."""
+        return self.full if self.channels is None else self.channels.size()
+
+    @num_features.setter
+    def num_features(self, n: int) -> None:  # by torch, once: all of them
+        self.full, self.channels = n, None
+
+    def spans(self, n: int, plan: Any = None) -> list[Span]:
+        """Which channels an input of ``n`` channels has."""
+        return [(0, n)] if self.channels is None else self.channels.spans(plan)
+
+    def axes(self) -> Iterator[Axis]:
+        """All vectors."""
+        if self.channels is not None:
+            yield from (Axis(name, 0, self.channels) for name in _VECTORS if getattr(self, name) is not None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, ...) with the channels now in use, to the same shape."""
+        self._check_input_dim(x)  # type: ignore[no-untyped-call]
+        weight, bias, mean, variance = self._running(x.size(1))
+        by_batch = self.training or mean is None
+        if by_batch and x.numel() == x.size(1):
+            raise ValueError(f"a batch norm in training wants several values a channel, got an input {tuple(x.shape)}.")
+        factor = 0.0 if self.momentum is None else self.momentum
+        tracking = self.training and self.track_running_stats and mean is not None
+        batches = self._buffers["num_batches_tracked"]  # a module's buffers are slow to look up as attributes
+        if tracking and batches is not None:
+            batches.add_(1)
+            factor = 1.0 / float(batches) if self.momentum is None else self.momentum
+        if self.training and not tracking:
+            mean = variance = None
+        # torch.nn.functional's function of this name looks at the input in ways that a short step feels.
+        y = torch.batch_norm(x, weight, bias, mean, variance, by_batch, factor, self.eps, torch.backends.cudnn.enabled)
+        if tracking and self.channels is not None and len(self.channels.segments) > 1:
+            spans = self.channels.spans()
+            if len(spans) > 1:  # a gathered copy was updated: put it back
+                self.put("running_mean", mean, spans)
+                self.put("running_var", variance, spans)
+        return y
+
+    def _slices(self, n: int, plan: Any) -> Tensors:
+        spans = self.spans(n, plan)
+        vectors = (self.weight, self.bias, self.running_mean, self.running_var)
+        return tuple(None if vector is None else take(vector, 0, spans) for vector in vectors)
+
+    @torch.no_grad()
+    def put(self, name: str, values: torch.Tensor | None, spans: list[Span]) -> None:
+        """Write (sum of lengths,) values into the spans of a vector of this layer, such as ``running_mean``."""
+        target = getattr(self, name)
+        assert values is not None
+        for (start, length), part in zip(spans, torch.split(values, [length for _, length in spans]), strict=True):
+            target.narrow(0, start, length).copy_(part)
+
+    def _extracted(self, memo: dict[int, Any]) -> nn.Module:
+        spans = self.spans(self.full, plan_of(memo))
+        size = sum(length for _, length in spans)
+        plain = self.PLAIN(size, self.eps, self.momentum, self.affine, self.track_running_stats)
+        taken = dict(zip(_VECTORS, self._slices(self.full, plan_of(memo)), strict=True))
+        return fill(plain, {**taken, "num_batches_tracked": self.num_batches_tracked}, self)
+
+    def extra_repr(self) -> str:
+        """The largest norm's size."""
+        return f"{self.full}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+
+
+class ElasticBatchNorm1d(ElasticBatchNorm, nn.BatchNorm1d):
+    """A ``BatchNorm1d`` over the channels that its input has.
+
+    Args:
+        num_features: a fixed number says only how many there are at most; see also :class:`Channels`.
+        eps, momentum, affine, track_running_stats: as for ``nn.BatchNorm1d``.
+    """
+
+    PLAIN = nn.BatchNorm1d
+
+
+class ElasticBatchNorm2d(ElasticBatchNorm, nn.BatchNorm2d):
+    """A ``BatchNorm2d`` over the channels that its input has.
+
+    Args:
+        num_features: a fixed number says only how many there are at most; see also :class:`Channels`.
+        eps, momentum, affine, track_running_stats: as for ``nn.BatchNorm2d``.
+    """
+
+    PLAIN = nn.BatchNorm2d
+
+
+class ElasticBatchNorm3d(ElasticBatchNorm, nn.BatchNorm3d):
+    """A ``BatchNorm3d`` over the channels that its input has.
+
+    Args:
+        num_features: a fixed number says only how many there are at most; see also :class:`Channels`.
+        eps, momentum, affine, track_running_stats: as for ``nn.BatchNorm3d``.
+    """
+
+    PLAIN = nn.BatchNorm3d

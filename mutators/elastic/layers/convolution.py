@@ -1,0 +1,209 @@
+"""What convolutions share, transposed ones too: elastic kernel and channels, slicing, and the plain layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self, cast
+
+import torch
+from torch import nn
+
+from mutators.choices.value_choice import Plan, ValueChoice
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.layers.kernel import add_matrices, centre, checked_kernels, grown, transformed
+from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, plan_of
+from mutators.elastic.layers.width import take, take_block
+
+Pair = tuple[int, int]
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+
+
+class ElasticConvolution(Elastic):
+    """A convolution over two dimensions of which a part runs. Write ``forward`` and ``_plain``.
+
+    Attributes:
+        inputs, outputs: the layouts of the channels; None: whatever the input has, and all outputs.
+        weight: of the largest layer: outputs along dimension ``OUT``, inputs along ``IN``; dimension 1 counts those of
+            one group only.
+        depthwise: whether each channel is a group of its own; the output's channels are then the input's.
+    """
+
+    OUT: ClassVar[int]
+    IN: ClassVar[int]
+
+    @classmethod
+    def of(
+        cls,
+        conv: Any,
+        in_channels: Size | None = None,
+        out_channels: Size | None = None,
+        kernel_size: Sequence[int] | None = None,
+        transform_kernel: bool = True,
+    ) -> Self:
+        """An elastic layer with the weights of ``conv``, whose parameters it takes over where they have their size.
+
+        Args:
+            conv: the plain layer; the largest sub-layer computes what it does.
+            in_channels, out_channels: None: as many as ``conv`` has.
+            kernel_size: to choose from; None: the kernel stays. Where the largest is larger than that of ``conv``,
+                zeros surround it.
+            transform_kernel: see the class.
+
+        Raises:
+            ElasticError: sizes do not fit ``conv``.
+        """
+        layer = cls.__new__(cls)
+        sizes = None if kernel_size is None else checked_kernels(kernel_size)
+        outputs = conv.out_channels if out_channels is None else out_channels
+        layer._adopt(conv, in_channels, outputs, sizes, transform_kernel)
+        return layer
+
+    def _adopt(
+        self,
+        conv: Convolution,
+        inputs: Size | None,
+        outputs: Size,
+        sizes: tuple[int, ...] | None,
+        transform_kernel: bool,
+    ) -> None:
+        _check_kernel(conv, sizes)
+        nn.Module.__init__(self)
+        self.stride, self.dilation = cast(Pair, conv.stride), cast(Pair, conv.dilation)
+        self._groups, self._own_padding = conv.groups, cast(Pair | str, conv.padding)
+        self.padding_mode = conv.padding_mode
+        self.depthwise = conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
+        self.weight, self.bias = conv.weight, conv.bias
+        self._kernels = sizes or ()
+        self._own_kernel = conv.kernel_size[0]  # the size that ``_own_padding`` belongs to
+        self._transforms = transform_kernel
+        if sizes is not None:
+            if sizes[-1] > conv.kernel_size[0]:
+                self.weight = nn.Parameter(grown(conv.weight.detach(), sizes[-1]), conv.weight.requires_grad)
+            self._modules["kernel_size"] = ValueChoice(sizes)  # its key; the attribute is torch's, a pair of ints
+            if transform_kernel:
+                add_matrices(self, sizes)
+        self.inputs = self._own("in_channel", inputs)
+        self.outputs = self.inputs if self.depthwise else self._own("channel", outputs)
+        self._check_sizes(conv, outputs)
+        self._follow(conv)
+
+    def _check_sizes(self, conv: Convolution, outputs: Size) -> None:
+        given = {"in_channels": self.inputs, "out_channels": self.outputs}
+        known = {name: channels for name, channels in given.items() if channels is not None}
+        problems = [
+            f"{name} are {channels.full} at most, but the layer has {getattr(conv, name)}"
+            for name, channels in known.items()
+            if channels.full != getattr(conv, name)
+        ]
+        if self.depthwise and not isinstance(outputs, int) and outputs is not self.inputs:
+            problems.append("out_channels are to be chosen, but a depthwise layer has its input's: choose those")
+        for name, channels in known.items() if self._groups > 1 and not self.depthwise else ():
+            if len(channels.segments) > 1:
+                problems.append(f"{name} are put together of {len(channels.segments)} parts, and there are groups")
+            sizes = [size * unit for width, unit in channels.segments for size in width.offered]
+            problems += [f"{name} {n} is no multiple of the {self._groups} groups" for n in sizes if n % self._groups]
+        if problems:
+            raise ElasticError("this convolution cannot be elastic like this:", problems)
+
+    @property
+    def in_channels(self) -> int:
+        """Now in use; all, where the input decides."""
+        sliced = self.weight.shape[self.IN] * (1 if self.IN == 0 else self._groups)
+        return sliced if self.inputs is None else self.inputs.size()
+
+    @property
+    def out_channels(self) -> int:
+        """Now in use; all, where the input decides."""
+        sliced = self.weight.shape[self.OUT] * (1 if self.OUT == 0 else self._groups)
+        return sliced if self.outputs is None else self.outputs.size()
+
+    @property
+    def kernel_size(self) -> Pair:
+        """Now in use. The choice of the same name is a child: see :attr:`options` and :meth:`set_config`."""
+        choice = self._modules.get("kernel_size")
+        size = int(choice.value) if isinstance(choice, ValueChoice) else None
+        return cast(Pair, tuple(self.weight.shape[2:])) if size is None else (size, size)
+
+    @property
+    def padding(self) -> Pair | str:
+        """Of the kernel now in use."""
+        return self._padding(self.kernel_size[0])
+
+    @property
+    def groups(self) -> int:
+        """Now in use."""
+        return self.in_channels if self.depthwise else self._groups
+
+    def axes(self) -> Iterator[Axis]:
+        """Outputs and inputs of the weight, and the bias; with groups, dimension 1 is one group's and not listed."""
+        if self.outputs is not None:
+            if self.OUT == 0 or self.depthwise or self._groups == 1:
+                yield Axis("weight", 0 if self.depthwise else self.OUT, self.outputs)
+            if self.bias is not None:
+                yield Axis("bias", 0, self.outputs)
+        if self.inputs is not None and not self.depthwise and (self.IN == 0 or self._groups == 1):
+            yield Axis("weight", self.IN, self.inputs, reads=True)
+
+    def _slices(self, n: int, plan: Plan) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Weight and bias in use; of the largest layer the parameters themselves."""
+        inputs = [(0, n)] if self.inputs is None else self.inputs.spans(plan)
+        weight, bias = self.weight, self.bias
+        if self.depthwise:
+            outputs, rows, columns = inputs, inputs, [(0, 1)]
+        else:
+            if self.outputs is not None:
+                outputs = self.outputs.spans(plan)
+            else:
+                outputs = [(0, weight.size(self.OUT) * (self._groups if self.OUT == 1 else 1))]
+            rows, columns = (outputs, inputs) if self.OUT == 0 else (inputs, outputs)
+            columns = columns if self._groups == 1 else [(0, columns[0][1] // self._groups)]
+        size = self._kernels[cast(ValueChoice, self._modules["kernel_size"]).index_in(plan)] if self._kernels else 0
+        if self._transforms and size not in (0, weight.size(-1)):
+            weight = transformed(self, rows, columns, self._kernels, size)
+        else:
+            weight = take_block(weight, rows, columns)
+            weight = centre(weight, size) if 0 < size < weight.size(-1) else weight
+        return weight, None if bias is None else take(bias, 0, outputs)
+
+    def _padding(self, size: int) -> Pair | str:
+        if not self._kernels or isinstance(self._own_padding, str):
+            return self._own_padding
+        top, left = self._own_padding
+        change = size - self._own_kernel
+        return top + self.dilation[0] * change // 2, left + self.dilation[1] * change // 2
+
+    def _extracted(self, memo: dict[int, Any]) -> nn.Module:
+        plan = plan_of(memo)
+        per_group = 1 if self.depthwise or self.IN == 0 else self._groups
+        weight, bias = self._slices(self.weight.shape[0 if self.depthwise else self.IN] * per_group, plan)
+        groups = weight.shape[0] if self.depthwise else self._groups
+        return fill(self._plain(weight, groups), {"weight": weight, "bias": bias}, self)
+
+    def _plain(self, weight: torch.Tensor, groups: int) -> nn.Module:
+        """A plain layer of the weight's shape, its weights still to be filled in."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """The largest layer's shape, and what is special."""
+        kind = ", depthwise" if self.depthwise else f", groups={self._groups}" if self._groups > 1 else ""
+        return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self._own_padding}{kind}"
+
+
+def _check_kernel(conv: Convolution, sizes: tuple[int, ...] | None) -> None:
+    if sizes is None:
+        return
+    height, width = conv.kernel_size
+    if height != width or height % 2 == 0:
+        raise ElasticError(
+            f"the kernel is {height} x {width}, wanted a square and odd one: leave kernel_size out here."
+        )
+    if isinstance(conv.padding, str):
+        if conv.padding == "valid":
+            raise ElasticError("the padding is 'valid', so that kernels of other sizes would change the output's size.")
+        return
+    least = min(p + d * (sizes[0] - height) // 2 for p, d in zip(conv.padding, conv.dilation, strict=True))
+    if least < 0:
+        raise ElasticError(
+            f"padding {conv.padding} is too small to crop the {height} x {width} kernel to {sizes[0]} and keep the "
+            f"output's size: wanted at least {tuple(d * (height - sizes[0]) // 2 for d in conv.dilation)}."
+        )

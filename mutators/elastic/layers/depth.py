@@ -1,0 +1,76 @@
+"""A stage of which the first blocks run."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from mutators.choices.value_choice import ValueChoice
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.layers.layer import Elastic, plan_of
+from search_spaces.checks import is_int
+
+
+class ElasticDepth(Elastic):
+    """Blocks in a row, of which the first so many run. Its choice: ``depth``.
+
+    Args:
+        blocks: modules that take and return one tensor, as for ``nn.Sequential``; names are kept.
+        depths: numbers of blocks (ints), or fractions of them (floats in (0, 1]), which are rounded.
+        counts: how many blocks run for each of ``depths``; None: what they say themselves. For nets in which a depth
+            counts only some of the blocks; 0 of them is a stage that hands on its input.
+
+    Raises:
+        ElasticError: a depth cannot be reached, two mean the same, or a block is called "depth".
+    """
+
+    def __init__(
+        self,
+        blocks: Iterable[nn.Module] | Mapping[str, nn.Module],
+        depths: Sequence[float],
+        counts: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        named = dict(blocks) if isinstance(blocks, Mapping) else {str(i): block for i, block in enumerate(blocks)}
+        self.counts = tuple(count_of(depth, len(named)) for depth in depths) if counts is None else tuple(counts)
+        least = 1 if counts is None else 0
+        problems = [
+            f"depth {depth} is {count} blocks, wanted {least} to {len(named)}"
+            for depth, count in zip(depths, self.counts, strict=True)
+            if not least <= count <= len(named)
+        ]
+        if len(set(self.counts)) < len(self.counts):
+            problems.append(f"depths {list(depths)} are {list(self.counts)} blocks: two of them are the same")
+        if "depth" in named:
+            problems.append("a block is called 'depth', which is the choice's name")
+        if problems:
+            raise ElasticError(f"these {len(named)} blocks cannot have an elastic depth:", problems)
+        self._modules.update(named)
+        self._names = tuple(named)
+        self.depth = ValueChoice(depths)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """All of them, in order."""
+        return [self.get_submodule(name) for name in self._names]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, ...) through the blocks now in use."""
+        for name in self._names[: self.counts[self.depth.index]]:
+            x = self._modules[name](x)  # type: ignore[misc]  # never None
+        return x
+
+    def _extracted(self, memo: dict[int, Any]) -> nn.Sequential:
+        count = self.counts[self.depth.index_in(plan_of(memo))]
+        blocks = OrderedDict((name, copy.deepcopy(self.get_submodule(name), memo)) for name in self._names[:count])
+        return nn.Sequential(blocks)
+
+
+def count_of(depth: float, blocks: int) -> int:
+    """How many blocks a depth is: itself, or a fraction of them, rounded."""
+    return int(depth) if is_int(depth) else round(depth * blocks)

@@ -1,0 +1,95 @@
+"""An embedding with elastic features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size, plan_of
+from mutators.elastic.layers.width import take
+
+
+class ElasticEmbedding(Elastic):
+    """An ``Embedding`` of which the first features are looked up. A choice that it has of its own: ``channel``.
+
+    Args:
+        num_embeddings: as for ``nn.Embedding``.
+        embedding_dim: a number, several to choose from, or a width that other layers have too.
+        padding_idx: as for ``nn.Embedding``.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: Size, padding_idx: int | None = None) -> None:
+        self._adopt(nn.Embedding(num_embeddings, full_size(embedding_dim), padding_idx), embedding_dim)
+
+    @classmethod
+    def of(cls, embedding: nn.Embedding, embedding_dim: Size | None = None) -> Self:
+        """An elastic layer that takes over the weights of ``embedding``; None: as many features as it has.
+
+        Raises:
+            ElasticError: ``embedding_dim`` does not fit, or ``embedding`` limits the norm of what it looks up.
+        """
+        layer = cls.__new__(cls)
+        layer._adopt(embedding, embedding_dim)
+        return layer
+
+    def _adopt(self, embedding: nn.Embedding, features: Size | None) -> None:
+        nn.Module.__init__(self)
+        self.weight, self.padding_idx = embedding.weight, embedding.padding_idx
+        self.scale_grad_by_freq, self.sparse = embedding.scale_grad_by_freq, embedding.sparse
+        self.features = self._own("channel", features)
+        if self.features is not None and self.features.full != embedding.embedding_dim:
+            given = self.features.full
+            raise ElasticError(f"features are {given} at most, but the embedding has {embedding.embedding_dim}.")
+        if embedding.max_norm is not None:
+            raise ElasticError("the embedding has max_norm, which would rescale features that are not in use.")
+        self._follow(embedding)
+
+    @property
+    def num_embeddings(self) -> int:
+        """How many there are."""
+        return self.weight.shape[0]
+
+    @property
+    def embedding_dim(self) -> int:
+        """Features now in use."""
+        return self.weight.shape[1] if self.features is None else self.features.size()
+
+    def axes(self) -> Iterator[Axis]:
+        """The features."""
+        if self.features is not None:
+            yield Axis("weight", 1, self.features)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(...) integers to (..., features now in use)."""
+        return F.embedding(
+            tokens,
+            self._slice(None),
+            self.padding_idx,
+            scale_grad_by_freq=self.scale_grad_by_freq,
+            sparse=self.sparse and self._slice(None) is self.weight,
+        )
+
+    def _slice(self, plan: Any) -> torch.Tensor:
+        return self.weight if self.features is None else take(self.weight, 1, self.features.spans(plan))
+
+    def _extracted(self, memo: dict[int, Any]) -> nn.Embedding:
+        weight = self._slice(plan_of(memo))
+        plain = nn.Embedding(
+            weight.shape[0],
+            weight.shape[1],
+            self.padding_idx,
+            scale_grad_by_freq=self.scale_grad_by_freq,
+            sparse=self.sparse,
+            device="meta",
+        )
+        fill(plain, {"weight": weight}, self)
+        return plain
+
+    def extra_repr(self) -> str:
+        """The largest layer's shape."""
+        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"

@@ -1,0 +1,167 @@
+"""What all elastic layers share: their choices, setting them, and becoming plain."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from mutators.choices.mutables import EXTRACTION
+from mutators.choices.value_choice import Plan, ValueChoice
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.layers.parts import Tensors, in_force
+from mutators.elastic.layers.width import Channels, Width
+
+Size = int | Sequence[int] | Width | Channels
+"""A number of channels: fixed, one of several, or a width that other layers have too."""
+
+
+class Axis(NamedTuple):
+    """A dimension of one of a layer's own parameters or buffers.
+
+    Attributes:
+        name: of the tensor, as the layer calls it.
+        dim: the dimension.
+        channels: its layout.
+        reads: whether it runs along the layer's input; the others run along its output.
+    """
+
+    name: str
+    dim: int
+    channels: Channels
+    reads: bool = False
+
+
+_NOT_OTHERS = frozenset(vars(nn.Module())) | {"_reversed_padding_repeated_twice"}
+"""What every module has, and what a convolution derives from its padding."""
+
+
+class Elastic(nn.Module):
+    """A layer that runs with a part of its weights. Write ``forward`` and :meth:`_extracted`.
+
+    Names of torch's own layers, such as ``out_channels``, have the values that the plain layer now in use would have.
+    They are properties, for the user's code; a forward of ours reads the layouts themselves, which is faster.
+    """
+
+    _others: tuple[str, ...] = ()
+    _deciding: tuple[ValueChoice, ...] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
+        if EXTRACTION in memo:
+            plain = self._extracted(memo)
+            plain.training = self.training
+            memo[id(self)] = plain
+            for name in self._others:
+                plain.__dict__.setdefault(name, copy.deepcopy(self.__dict__[name], memo))
+            return plain
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
+
+    def axes(self) -> Iterator[Axis]:
+        """Which dimensions of which tensors are cut by choices; what has no known layout is left out."""
+        return iter(())
+
+    def _extracted(self, memo: dict[int, Any]) -> nn.Module:
+        """The plain layer under the plan ``memo[EXTRACTION]``, with its own copies of the weights in use."""
+        raise NotImplementedError
+
+    def _slices(self, n: int, plan: Plan) -> Tensors:
+        """This layer's tensors under a plan, for an input of ``n`` channels."""
+        raise NotImplementedError
+
+    def _running(self, n: int) -> Tensors:
+        """Return what :meth:`_slices` returns now; in a training it is remembered, see :mod:`.parts`."""
+        parts = in_force()
+        if parts is None:
+            return self._slices(n, None)
+        if self._deciding is None:
+            self._deciding = self._found()
+        name = (self, n, *[choice.index for choice in self._deciding])
+        return parts.recall(name, lambda: self._slices(n, None))
+
+    def _found(self) -> tuple[ValueChoice, ...]:
+        """The choices that decide what runs: of this layer's own, and of the layouts that it has, each once."""
+        layouts = [channels for channels in vars(self).values() if isinstance(channels, Channels)]
+        choices = [*(choice for _, choice in self._choices()), *(c for channels in layouts for c in channels.choices)]
+        return tuple({id(choice): choice for choice in choices}.values())
+
+    @property
+    def options(self) -> dict[str, tuple[float, ...]]:
+        """What can be set here, by name."""
+        return {name: choice.values for name, choice in self._choices()}
+
+    def set_config(self, *nameless: object, **values: float) -> None:
+        """Set this layer's own choices, such as ``kernel_size=5``; all are checked before any is set.
+
+        Raises:
+            ElasticError: a name or a value is not on offer; all of them are named, with the options.
+        """
+        choices = dict(self._choices())
+        if nameless:
+            raise ElasticError(f"set_config got {nameless[0]!r}, wanted values by name, of {sorted(choices)}.")
+        problems = [
+            f"{name!r} is unknown, wanted some of {sorted(choices)}"
+            if name not in choices
+            else f"{name}: {choices[name].problem(value)}"
+            for name, value in values.items()
+            if name not in choices or choices[name].problem(value)
+        ]
+        if problems:
+            raise ElasticError(f"this {type(self).__name__} cannot be set like this:", problems)
+        for name, value in values.items():
+            choices[name].set(value)
+
+    def _choices(self) -> Iterator[tuple[str, ValueChoice]]:
+        return ((name, child) for name, child in self._modules.items() if isinstance(child, ValueChoice))
+
+    def _follow(self, plain: nn.Module) -> None:
+        """Be in the mode of a plain layer, and have what else was set on it: a model's forward may read it."""
+        known = _NOT_OTHERS | self.__dict__.keys()
+        others = {name: x for name, x in vars(plain).items() if name not in known and not hasattr(type(self), name)}
+        self.__dict__.update(others, _others=tuple(others))
+        self.train(plain.training)
+
+    def _own(self, name: str, size: Size | None) -> Channels | None:
+        """What a size means; several numbers become a choice of this layer, under ``name``."""
+        if size is None or isinstance(size, Channels):
+            return size
+        if isinstance(size, (int, Width)):
+            return Channels.of(size)
+        choice = ValueChoice(tuple(size))
+        self.add_module(name, choice)
+        return Channels.of(Width.of(choice, [int(value) for value in choice.values]))
+
+
+def full_size(size: Size) -> int:
+    """The largest number of channels that a size stands for."""
+    if isinstance(size, int):
+        return size
+    return size.full if isinstance(size, (Width, Channels)) else max(size)
+
+
+def own_copy(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    """A tensor's numbers in a contiguous tensor of their own."""
+    return None if tensor is None else tensor.detach().clone(memory_format=torch.contiguous_format)
+
+
+def fill(plain: nn.Module, tensors: dict[str, torch.Tensor | None], like: nn.Module) -> nn.Module:
+    """Put weights into a plain layer: parameters where ``like`` has parameters, with their ``requires_grad``."""
+    for name, tensor in tensors.items():
+        copied = own_copy(tensor)
+        original = like._parameters.get(name)
+        if copied is not None and original is not None:
+            plain._parameters[name] = nn.Parameter(copied, original.requires_grad)
+        elif name in plain._buffers:
+            plain._buffers[name] = copied
+    return plain
+
+
+def plan_of(memo: dict[int, Any]) -> Plan:
+    """The plan of the extraction that a deepcopy's memo stands for."""
+    plan: Plan = memo[EXTRACTION]
+    return plan

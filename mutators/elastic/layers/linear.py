@@ -1,0 +1,102 @@
+"""A linear layer with elastic features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size, plan_of
+from mutators.elastic.layers.width import take, take_block
+
+
+class ElasticLinear(Elastic):
+    """A ``Linear`` of which the first features run. A choice that it has of its own: ``channel``.
+
+    Args:
+        in_features: what there is in the input; a fixed number says only how many there are at most, and the input
+            itself then how many there are.
+        out_features: a number, several to choose from, or a width that other layers have too.
+        bias: as for ``nn.Linear``.
+
+    Attributes:
+        inputs, outputs: the layouts of the features; None: whatever the input has, and all outputs.
+
+    Raises:
+        ElasticError: sizes do not fit.
+    """
+
+    def __init__(self, in_features: Size, out_features: Size, bias: bool = True) -> None:
+        linear = nn.Linear(full_size(in_features), full_size(out_features), bias)
+        self._adopt(linear, None if isinstance(in_features, int) else in_features, out_features)
+
+    @classmethod
+    def of(cls, linear: nn.Linear, in_features: Size | None = None, out_features: Size | None = None) -> Self:
+        """An elastic layer that takes over the parameters of ``linear``; None: as many features as it has.
+
+        Raises:
+            ElasticError: sizes do not fit ``linear``.
+        """
+        layer = cls.__new__(cls)
+        layer._adopt(linear, in_features, out_features)
+        return layer
+
+    def _adopt(self, linear: nn.Linear, inputs: Size | None, outputs: Size | None) -> None:
+        nn.Module.__init__(self)
+        self.weight, self.bias = linear.weight, linear.bias
+        self.inputs, self.outputs = self._own("in_channel", inputs), self._own("channel", outputs)
+        given = {"in_features": (self.inputs, linear.in_features)}
+        given["out_features"] = (self.outputs, linear.out_features)
+        problems = [
+            f"{name} are {channels.full} at most, but the layer has {wanted}"
+            for name, (channels, wanted) in given.items()
+            if channels is not None and channels.full != wanted
+        ]
+        if problems:
+            raise ElasticError("this linear layer cannot be elastic like this:", problems)
+        self._follow(linear)
+
+    @property
+    def in_features(self) -> int:
+        """Now in use; all, where the input decides."""
+        return self.weight.shape[1] if self.inputs is None else self.inputs.size()
+
+    @property
+    def out_features(self) -> int:
+        """Now in use."""
+        return self.weight.shape[0] if self.outputs is None else self.outputs.size()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., in_features) to (..., out_features), both as now in use."""
+        weight, bias = self._running(x.shape[-1])
+        assert weight is not None
+        return F.linear(x, weight, bias)
+
+    def axes(self) -> Iterator[Axis]:
+        """Outputs and inputs of the weight, and the bias."""
+        if self.outputs is not None:
+            yield Axis("weight", 0, self.outputs)
+            if self.bias is not None:
+                yield Axis("bias", 0, self.outputs)
+        if self.inputs is not None:
+            yield Axis("weight", 1, self.inputs, reads=True)
+
+    def _slices(self, n: int, plan: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        inputs = [(0, n)] if self.inputs is None else self.inputs.spans(plan)
+        outputs = [(0, self.weight.shape[0])] if self.outputs is None else self.outputs.spans(plan)
+        bias = None if self.bias is None else take(self.bias, 0, outputs)
+        return take_block(self.weight, outputs, inputs), bias
+
+    def _extracted(self, memo: dict[int, Any]) -> nn.Linear:
+        weight, bias = self._slices(self.weight.shape[1], plan_of(memo))
+        plain = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+        fill(plain, {"weight": weight, "bias": bias}, self)
+        return plain
+
+    def extra_repr(self) -> str:
+        """The largest layer's shape."""
+        return f"in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}, bias={self.bias is not None}"

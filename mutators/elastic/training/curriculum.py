@@ -1,0 +1,125 @@
+"""What of a supernet is open, and what is drawn from it: by the epoch, by tasks set by hand, or one sub-network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.training.run_config import RunConfig
+from search_spaces.checks import is_int
+from search_spaces.phases.phase import Phase, elastic_parts
+from search_spaces.phases.progressive import progressive
+from search_spaces.phases.schedule import Region, Schedule
+from search_spaces.schema import Space, Tokens
+
+
+class Curriculum:
+    """A space's phases and where in them a training is.
+
+    What a step draws is a function of the seed, the step's number and what is open, and of nothing else.
+
+    Args:
+        space: of the supernet.
+        config: the phases, the seed and how many sub-networks a step has.
+        elastic_order: the tasks' order; None: kernel_size, width, depth, as far as the space has them.
+
+    Attributes:
+        schedule: None where everything is open from the first step.
+        train_full: whether only the largest sub-network is drawn.
+        fixed: the one sub-network that is drawn, or None.
+
+    Raises:
+        ElasticError: an order without phases, or not one number of sub-networks a task.
+        PhaseError: the order or the epochs do not fit the space.
+    """
+
+    def __init__(self, space: Space, config: RunConfig, elastic_order: Sequence[str] | None) -> None:
+        self.space, self.config = space, config
+        self.schedule: Schedule | None = None
+        if config.phases is not None:
+            self.schedule = Schedule(space, config.phases)
+        elif config.n_epochs is not None:
+            self.schedule = Schedule(space, progressive(space, elastic_order, config.n_epochs))
+        if elastic_order is not None and config.n_epochs is None:
+            raise ElasticError("elastic_order says which task comes first, and needs n_epochs to say when.")
+        phases = () if self.schedule is None else self.schedule.phases
+        self._tasks = list(dict.fromkeys(phase.task for phase in phases))
+        if len(config.group_sizes) not in (1, max(1, len(self._tasks))):
+            raise ElasticError(
+                f"dynamic_batch_size has {len(config.group_sizes)} numbers, "
+                f"wanted one for all tasks or one for each of {self._tasks or ['all']}."
+            )
+        self._whole = Schedule(space, [Phase("all", tuple((part, "all") for part in elastic_parts(space)))])
+        self.train_full = False
+        self.fixed: Tokens | None = None
+        self.step = 0
+        self._epoch: int | None = None
+        self._task: tuple[list[str], int | None] | None = None
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether what is open does not follow from the epoch."""
+        return self.train_full or self.fixed is not None or self._task is not None
+
+    @property
+    def largest(self) -> Tokens:
+        """The largest sub-network."""
+        return self._whole.largest(0)
+
+    @property
+    def epoch(self) -> int:
+        """The one that was set, or else what follows from the steps and the configuration; 0 if nothing does."""
+        images, batch = self.config.total_images, self.config.train_batch_size
+        if self._epoch is not None:
+            return self._epoch
+        return self.step // (images // batch) if images and batch else 0
+
+    @property
+    def phase(self) -> int:
+        """The index of the phase that the epoch is in; 0 without a schedule."""
+        return 0 if self.schedule is None else self.schedule.at(self.epoch)
+
+    def set_epoch(self, epoch: int | None) -> None:
+        """See :meth:`mutators.elastic.OFA.set_epoch`."""
+        if epoch is not None and not (is_int(epoch) and epoch >= 0):
+            raise ElasticError(f"epoch is {epoch!r}, wanted a whole number from 0 up, or None.")
+        self._epoch = None if epoch is None else int(epoch)
+
+    def set_task(self, task: str | Sequence[str] | None, phase: int | None = None) -> None:
+        """See :meth:`mutators.elastic.OFA.set_task`."""
+        if task is None:
+            self._task = None
+            return
+        self._whole.of_task(task, phase)  # raises what is wrong
+        self._task = [task] if isinstance(task, str) else list(task), phase
+
+    def region(self) -> Region:
+        """What is open now."""
+        if self._task is not None:
+            return self._whole.of_task(*self._task)
+        return self._whole.region(0) if self.schedule is None else self.schedule.region(self.phase)
+
+    def subnets(self, step: int) -> list[Tokens]:
+        """The sub-networks that a step runs; the same number gives the same ones, as long as the same is open."""
+        if self.train_full:
+            return [self.largest]
+        if self.fixed is not None:
+            return [self.fixed]
+        region, sizes = self.region(), self.config.group_sizes
+        task = 0 if self.schedule is None else self._tasks.index(self.schedule.phase(self.phase).task)
+        n = sizes[task if len(sizes) > 1 else 0]
+        rng = np.random.default_rng((self.config.seed, step))
+        ends = [region.largest(), region.smallest()] if self.config.sandwich else []
+        return [*ends, *map(tuple, region.draws(rng, n - len(ends)).tolist())]
+
+    def state(self) -> dict[str, Any]:
+        """Where the training is, as plain data."""
+        return {"step": self.step, "epoch": self._epoch, "task": self._task}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Put back what :meth:`state` returned."""
+        self.step, self._epoch = state["step"], state["epoch"]
+        self._task = None if state["task"] is None else (list(state["task"][0]), state["task"][1])

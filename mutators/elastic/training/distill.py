@@ -1,0 +1,229 @@
+"""Distillation: a supernet's sub-networks learn from a teacher, by its layers or by its outputs.
+
+After PaddleSlim's ``DistillConfig``. Differs: the teacher runs in evaluation mode, without gradients and once a batch;
+``mapping_op="conv"`` works as it is documented, and so does ``distill_fn``; layers are paired by name, in any order;
+a layer that a sub-network leaves out adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from mutators.choices.fixed import extract
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.notation import to_choices
+from mutators.elastic.training.distill_config import DistillConfig
+from mutators.elastic.training.mapping import mapped, mapping
+from mutators.elastic.training.outputs import soft_cross_entropy
+
+
+class Distiller(nn.Module):
+    """Watches the layers of student and teacher, and compares them. Its own parameters are the mapping layers'.
+
+    Args:
+        student: the supernet.
+        teacher: is not trained, nor saved with this module unless it was made from the supernet.
+        config: what to compare.
+
+    Raises:
+        ElasticError: the teacher is the supernet, a layer is missing in one of them, or no mapping can be made; all are
+            named, with near names.
+    """
+
+    def __init__(self, student: nn.Module, teacher: nn.Module, config: DistillConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.pairs = [
+            (pair, pair) if isinstance(pair, str) else (pair[0], pair[1]) for pair in config.mapping_layers or ()
+        ]
+        problems = _shared(student, teacher)
+        problems += [problem for pair in self.pairs for problem in _missing(student, teacher, *pair)]
+        if problems:
+            raise ElasticError("the teacher cannot be followed like this:", problems)
+        self._layers = [(student.get_submodule(ours), teacher.get_submodule(theirs)) for ours, theirs in self.pairs]
+        self.mappings = self._mappings(student)
+        teacher.requires_grad_(False)
+        # A teacher made from the supernet is saved with it, or a training that goes on would learn from another one.
+        self.own = teacher if config.teacher_model is None and config.teacher_model_path is None else None
+        self._teacher = [teacher]  # in a list: no child
+        self._seen: dict[int, dict[int, torch.Tensor]] = {}  # outputs by pair, of the student (0) and the teacher (1)
+        self._batch: tuple[Stamp, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the last batch: what was seen of it has a graph, which cannot be copied."""
+        return {**self.__dict__, "_seen": {}, "_batch": None}
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The network that is learnt from."""
+        return self._teacher[0]
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of the teacher goes into a loss."""
+        return not self.pairs and not self.config.lambda_logits
+
+    def teach(self, inputs: tuple[Any, ...], others: Mapping[str, Any]) -> Any:
+        """Run the teacher on a batch, once for the same tensors. Returns: its outputs."""
+        stamp = Stamp((inputs, dict(others)))
+        if self._batch is None or self._batch[0] != stamp:
+            self.teacher.eval()
+            device = next((x.device for x in stamp.leaves if isinstance(x, torch.Tensor)), None)
+            if device is not None:
+                self.teacher.to(device)
+            with torch.no_grad(), self.watching(1):
+                self._batch = (stamp, self.teacher(*inputs, **others))
+        return self._batch[1]
+
+    @contextmanager
+    def watching(self, which: int = 0) -> Iterator[None]:
+        """Keep what the layers of the student (0) or the teacher (1) give, while it runs; what was before is dropped.
+
+        The hooks go again afterwards, so that no copy of either network carries them away.
+        """
+        seen = self._seen[which] = {}
+
+        def keep(pair: int) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(_: nn.Module, __: Any, output: Any) -> None:
+                seen[pair] = output[0] if isinstance(output, tuple) else output
+
+            return hook
+
+        handles = [layer[which].register_forward_hook(keep(i)) for i, layer in enumerate(self._layers)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def forget(self) -> None:
+        """Let go of the batch and what was seen of it."""
+        self._batch = None
+        self._seen.clear()
+
+    def of_layers(self) -> torch.Tensor:
+        """The layers' loss, of the last forward of both, weighted: (). A layer that was left out adds nothing.
+
+        Raises:
+            ElasticError: there are no mapping_layers, nothing ran yet, or shapes differ.
+        """
+        if not self.pairs:
+            raise ElasticError("there are no mapping_layers to compare: name some, or set lambda_logits.")
+        if len(self._seen) < 2:
+            raise ElasticError("the supernet and the teacher did not run: call the model first.")
+        losses = [self._of_pair(i) for i in range(len(self.pairs)) if i in self._seen[0]]
+        total = torch.stack(losses).sum() if losses else torch.zeros(())
+        return total if self.config.lambda_distill is None else total * self.config.lambda_distill
+
+    def _of_pair(self, i: int) -> torch.Tensor:
+        (name, other), ours, theirs = self.pairs[i], self._seen[0][i], self._seen[1].get(i)
+        if theirs is None:
+            raise ElasticError(f"the teacher's {other!r} did not run, but {name!r} did: map another layer.")
+        if len(self.mappings):
+            ours = mapped(self.mappings[i], ours, name)
+        if ours.shape != theirs.shape:
+            raise ElasticError(
+                f"{name!r} gives {tuple(ours.shape)} and the teacher's {other!r} {tuple(theirs.shape)}: "
+                "set mapping_op to 'conv' or 'linear'."
+            )
+        loss: torch.Tensor = (self.config.distill_fn or F.mse_loss)(ours, theirs)
+        return loss
+
+    def of_outputs(self, outputs: Any, taught: Any) -> torch.Tensor:
+        """The outputs' loss, weighted: ().
+
+        Raises:
+            ElasticError: see :func:`mutators.elastic.training.outputs.soft_cross_entropy`.
+        """
+        compare = self.config.logits_fn or partial(soft_cross_entropy, temperature=self.config.temperature)
+        loss: torch.Tensor = compare(outputs, taught) * self.config.lambda_logits
+        return loss
+
+    def _mappings(self, student: nn.Module) -> nn.ModuleList:
+        """One a pair, of the student's device and type; none without a mapping_op."""
+        made: list[nn.Module] = []
+        problems: list[str] = []
+        op = self.config.mapping_op
+        for (ours, theirs), layers in zip(self.pairs, self._layers, strict=True):
+            if op is None:
+                break
+            try:
+                made.append(mapping(op, *layers))
+            except ElasticError as error:
+                problems.append(f"{ours!r} to the teacher's {theirs!r}: {error}")
+        if problems:
+            raise ElasticError("these layers cannot be mapped:", problems)
+        like = next((p for p in student.parameters() if p.is_floating_point()), torch.empty(0))
+        return nn.ModuleList(made).to(like.device, like.dtype)
+
+
+class Stamp:
+    """Arguments of a forward, to know them again: the same tensors, and not written to since."""
+
+    def __init__(self, given: Any) -> None:
+        self.leaves = tree_leaves(given)
+        self._versions = [_version(leaf) for leaf in self.leaves]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Stamp)
+            and len(self.leaves) == len(other.leaves)
+            and all(a is b for a, b in zip(self.leaves, other.leaves, strict=True))
+            and self._versions == other._versions
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # tensors change
+
+
+def _version(leaf: Any) -> int | None:
+    return leaf._version if isinstance(leaf, torch.Tensor) and not leaf.is_inference() else None
+
+
+def _shared(student: nn.Module, teacher: nn.Module) -> list[str]:
+    """What is wrong with a teacher that is a part of the supernet: freezing it would freeze that."""
+    own = {id(parameter) for parameter in student.parameters()}
+    if not any(id(parameter) in own for parameter in teacher.parameters()):
+        return []
+    return [
+        "teacher_model has the supernet's own parameters, which would be frozen: leave it out to learn from a frozen "
+        "copy of the largest sub-network, or give a copy.deepcopy"
+    ]
+
+
+def _missing(student: nn.Module, teacher: nn.Module, ours: str, theirs: str) -> list[str]:
+    problems = []
+    for whose, model, name in (("supernet", student, ours), ("teacher", teacher, theirs)):
+        _, *paths = [path for path, _ in model.named_modules()]
+        if name and name not in paths:
+            close = [path for path in paths if path.rpartition(".")[2] == name.rpartition(".")[2]]
+            problems.append(f"the {whose} has no layer {name!r}; it has {', '.join((close or paths)[:8])}")
+    return problems
+
+
+def teacher_of(model: nn.Module, config: DistillConfig) -> nn.Module:
+    """Return the network that ``config`` says to learn from.
+
+    Raises:
+        ElasticError: the file cannot be read, or its weights do not fit the network.
+    """
+    teacher = config.teacher_model
+    if teacher is None:
+        teacher = extract(model, to_choices(model, {}))
+    if config.teacher_model_path is not None:
+        try:
+            state = torch.load(config.teacher_model_path, map_location="cpu", weights_only=True)
+            teacher.load_state_dict(state)
+        except Exception as error:  # files, unpickling and keys each have their own
+            raise ElasticError(
+                f"the teacher's weights cannot be taken from {config.teacher_model_path}: "
+                f"{type(error).__name__}: {str(error).splitlines()[0]} Wanted a state dict of {type(teacher).__name__}."
+            ) from error
+    return teacher

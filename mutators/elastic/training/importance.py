@@ -1,0 +1,116 @@
+"""How much attention heads and hidden neurons matter, from gradients (DynaBERT, Hou et al., NeurIPS 2020).
+
+arXiv:2004.04037, as PaddleSlim computes it: a head by |dL / dm| for a mask m of ones over the heads, and a neuron by
+|sum of W1 * g1 + b1 * g_b1 over its inputs| + |sum of W2 * g2 over its outputs|, summed over the batches.
+
+Differs: every batch has its own gradients, where PaddleSlim never clears them; no mask is needed, as its gradient is
+that of the weights: dL/dm_h = sum of W * g over the output projection's columns of head h; ``grad`` is not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from mutators.choices.switch import applied
+from mutators.choices.value_choice import ValueChoice
+from mutators.choices.walk import walk
+from mutators.elastic.layers.attention import ElasticMultiheadAttention
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.layers.layouts import Use, per_channel, uses_of, widths_of
+from mutators.elastic.layers.linear import ElasticLinear
+from mutators.elastic.layers.width import Width
+from mutators.elastic.mit_config import choices_of
+
+Batch = TypeVar("Batch")
+Loss = Callable[[nn.Module, Batch], torch.Tensor]
+"""Called with the network and a batch; returns a scalar."""
+
+
+def gradient_importance(net: nn.Module, batches: Iterable[Batch], loss: Loss[Batch]) -> dict[Width, torch.Tensor]:
+    """Return the importance of heads and neurons, for ``sort_channels(net, importance=...)``.
+
+    Args:
+        net: is run with its largest options and in evaluation mode, and is then as it was.
+        batches: at least one.
+        loss: of the network on a batch, as it was trained.
+
+    Returns: by width, (full,): heads of each ``ElasticMultiheadAttention``; neurons of each width that one
+    ``ElasticLinear`` writes and another one reads, and nothing else does. In definition order.
+
+    Raises:
+        ElasticError: the network has neither, or there is no batch.
+    """
+    pairs = _pairs(uses_of(net))
+    if not pairs:
+        raise ElasticError(
+            f"this {type(net).__name__} has no ElasticMultiheadAttention and no pair of ElasticLinear layers whose "
+            "inner width is its own: there is nothing whose importance could be told."
+        )
+    tensors = [use.tensor for uses in pairs.values() for use in uses]
+    scores = {width: torch.zeros(width.full, dtype=torch.float64) for width in pairs}
+    modes = {module: module.training for module in net.modules()}
+    empty = True
+    net.eval()
+    try:
+        with applied(net, _largest(net)):
+            for batch in batches:
+                empty = False
+                products = _products(loss(net, batch), tensors)
+                for width, uses in pairs.items():
+                    scores[width] += _score(width, uses, products)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if empty:
+        raise ElasticError("there are no batches to compute importance from, wanted at least one.")
+    return scores
+
+
+def _pairs(uses: list[Use]) -> dict[Width, list[Use]]:
+    """By width, the uses whose weights and gradients tell its importance."""
+    found: dict[Width, list[Use]] = {}
+    for width in widths_of(uses):
+        mine = [use for use in uses if width in use.widths]
+        readers = [use for use in mine if use.axis.reads]
+        others = [use for use in mine if not use.axis.reads]
+        if len({use.layer for use in readers}) != 1 or not isinstance(readers[0].layer, ElasticLinear):
+            continue
+        if all(isinstance(use.layer, ElasticMultiheadAttention) for use in others):
+            found[width] = readers  # of a head's projections nothing counts but what comes out
+        elif len({use.layer for use in others}) == 1 and isinstance(others[0].layer, ElasticLinear):
+            found[width] = mine
+    return found
+
+
+def _products(loss: torch.Tensor, tensors: list[torch.Tensor]) -> dict[int, torch.Tensor]:
+    """Weight times gradient, by the weight's id; zero where the loss does not depend on it."""
+    gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
+    return {
+        id(tensor): torch.zeros_like(tensor) if gradient is None else tensor.detach() * gradient
+        for tensor, gradient in zip(tensors, gradients, strict=True)
+    }
+
+
+def _score(width: Width, uses: list[Use], products: dict[int, torch.Tensor]) -> torch.Tensor:
+    """(full,): for one batch, what is written and what is read, each summed before its absolute value is taken."""
+    sums = {reads: torch.zeros(width.full, dtype=torch.float64) for reads in (False, True)}
+    for use in uses:
+        product = products[id(use.tensor)].double().cpu()
+        others = [dim for dim in range(product.dim()) if dim != use.axis.dim]
+        vector = product.sum(others) if others else product
+        sums[use.axis.reads] += per_channel(vector, use.axis.channels, width)
+    return sums[False].abs() + sums[True].abs()
+
+
+def _largest(net: nn.Module) -> dict[str, object]:
+    """The choices, the elastic ones at their largest."""
+    largest = {
+        site.key: site.mutable.domain.choice(site.mutable.values.index(max(site.mutable.values)))
+        for site in walk(net)
+        if isinstance(site.mutable, ValueChoice)
+    }
+    return {**choices_of(net), **largest}

@@ -1,0 +1,167 @@
+"""Channels sorted by importance, so that the first ones, which smaller widths keep, are those that matter most.
+
+After Once-for-All (Cai et al., ICLR 2020, arXiv:1908.09791): a channel matters as much as the absolute weights with
+which it is read. Nothing crosses the sizes that are trained already, so that they keep their function.
+
+Differs: works on any network by its layers' layouts; all layers that read a channel count, squeeze-and-excite's too;
+squeeze-and-excite's own channels are banded as well, where MIT's change what smaller widths compute; widths tied across
+a residual stream are sorted, too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mutators.choices.value_choice import ValueChoice
+from mutators.choices.walk import walk
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.layers.layouts import Use, per_channel, unsortable, uses_of, widths_of
+from mutators.elastic.layers.width import Channels, Width
+from search_spaces.checks import is_int
+from search_spaces.phases.phase import fits
+
+Options = int | str | Sequence[float]
+"""Which options of a choice: the n largest, "all", or these."""
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """What was sorted.
+
+    Attributes:
+        permutations: by width, (full,): where the channel that stands here now stood before.
+        left: the widths that were left alone, with the reason.
+    """
+
+    permutations: Mapping[Width, torch.Tensor]
+    left: Mapping[Width, str]
+
+
+@torch.no_grad()
+def sort_channels(
+    net: nn.Module,
+    trained: Mapping[str, Options] | None = None,
+    importance: Mapping[Width, torch.Tensor] | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> Sorting:
+    """Sort the channels of every width by importance, in place. The largest network computes what it did.
+
+    So does every sub-network of the ``trained`` options: sorting stays within bands that end at their sizes.
+
+    Args:
+        net: with elastic layers; what is chosen stays. An ``OFA`` whose teacher has mapping layers as a whole, that
+            these are sorted alike.
+        trained: options by pattern, as :class:`search_spaces.phases.Phase` has patterns: ``{"expand_ratio": (4, 6)}``
+            or ``{"expand_ratio": 2}`` before 3 is opened. Of a choice that no pattern fits, the largest only.
+        importance: of widths that are not to be sorted by their weights, (full,) each.
+        optimizer: whose state is sorted alike, where it has its parameter's shape, such as momentum.
+
+    Returns: the permutations, and what was left alone: widths of layers with groups, and those that no layer with a
+    known layout writes, or reads.
+
+    Raises:
+        ElasticError: a pattern fits no choice, an option is not on offer, or an importance does not fit. All that is
+            wrong is listed, and the network is as it was.
+    """
+    uses = uses_of(net)
+    widths, given = widths_of(uses), importance or {}
+    options, problems = _trained_options(net, trained or {})
+    problems += _unfit(widths, given)
+    if problems:
+        raise ElasticError(f"this {type(net).__name__} cannot be sorted like this:", problems)
+    left = unsortable(net, uses)
+    orders = {
+        width: _order(given[width] if width in given else read_by_weight(width, uses), _bands(width, options))
+        for width in widths
+        if len(width.offered) > 1 and width not in left
+    }
+    _permute(uses, orders, optimizer)
+    return Sorting(orders, left)
+
+
+def read_by_weight(width: Width, uses: Sequence[Use]) -> torch.Tensor:
+    """(full,): the absolute weights with which each channel is read, summed over all layers that do."""
+    scores = []
+    for use in uses:
+        if use.axis.reads and width in use.widths and not use.aside:
+            others = [dim for dim in range(use.tensor.dim()) if dim != use.axis.dim]
+            scores.append(per_channel(use.tensor.abs().double().sum(others).cpu(), use.axis.channels, width))
+    return torch.stack(scores).sum(0)
+
+
+def _order(score: torch.Tensor, bands: Sequence[int]) -> torch.Tensor:
+    """(full,) channels, those with the highest score first in each band; ``bands`` are their ends, ascending."""
+    pairs = itertools.pairwise([0, *bands])
+    return torch.cat([torch.argsort(score.cpu()[a:b], descending=True, stable=True) + a for a, b in pairs])
+
+
+def _bands(width: Width, options: Mapping[int, set[int]]) -> list[int]:
+    """The sizes that trained options give a width, and its largest, ascending."""
+    trained = (options.get(id(choice), range(len(choice.values))) for choice in width.choices)
+    return sorted({width.full, *(width.sizes[at] for at in itertools.product(*trained))})
+
+
+def _permute(
+    uses: Sequence[Use], orders: Mapping[Width, torch.Tensor], optimizer: torch.optim.Optimizer | None
+) -> None:
+    once = {(id(use.tensor), use.axis.dim): use for use in uses if any(width in orders for width in use.widths)}
+    for use in once.values():
+        index = _index(use.axis.channels, orders).to(use.tensor.device)
+        state = {} if optimizer is None else optimizer.state.get(use.tensor, {})
+        for tensor in (use.tensor, use.tensor.grad, *state.values()):
+            if isinstance(tensor, torch.Tensor) and tensor.shape == use.tensor.shape:
+                tensor.copy_(tensor.index_select(use.axis.dim, index))
+
+
+def _index(channels: Channels, orders: Mapping[Width, torch.Tensor]) -> torch.Tensor:
+    """(channels.full,): which feature comes to stand here."""
+    parts: list[torch.Tensor] = []
+    start: int = 0
+    for width, unit in channels.segments:
+        order = orders[width] if width in orders else torch.arange(width.full)
+        parts.append((order[:, None] * unit + torch.arange(unit)).flatten() + start)
+        start += width.full * unit
+    return torch.cat(parts)
+
+
+def _trained_options(net: nn.Module, trained: Mapping[str, Options]) -> tuple[dict[int, set[int]], list[str]]:
+    """The indices of the trained options by the choice's id, and what is wrong."""
+    keys = {site.mutable: site.key for site in walk(net) if isinstance(site.mutable, ValueChoice)}
+    unknown = [pattern for pattern in trained if not any(fits(key, pattern) for key in keys.values())]
+    problems = [f"{pattern!r} fits no elastic choice, wanted a key or the last part of one" for pattern in unknown]
+    options: dict[int, set[int]] = {}
+    for choice, key in keys.items():
+        given = next((value for pattern, value in trained.items() if fits(key, pattern)), 1)
+        wrong = _wrong(choice, given)
+        problems += [f"{key!r}: {problem}" for problem in wrong]
+        options[id(choice)] = set() if wrong else _indices(choice, given)
+    return options, problems
+
+
+def _wrong(choice: ValueChoice, given: Options) -> list[str]:
+    if isinstance(given, (list, tuple)):
+        return [problem for value in given if (problem := choice.problem(value))]
+    good = given == "all" or (is_int(given) and given > 0)
+    return [] if good else [f'{given!r} is no list of options, wanted one, or how many of the largest, or "all"']
+
+
+def _indices(choice: ValueChoice, given: Options) -> set[int]:
+    """Of options that are on offer; the largest is always among them."""
+    ranked = sorted(range(len(choice.values)), key=lambda index: -choice.values[index])
+    if isinstance(given, (list, tuple)):
+        return {ranked[0], *(choice.values.index(value) for value in given)}
+    return set(ranked[: given if is_int(given) else None])
+
+
+def _unfit(widths: Sequence[Width], importance: Mapping[Width, torch.Tensor]) -> list[str]:
+    found = [f"an importance is for {width}, which is not in this network" for width in importance.keys() - {*widths}]
+    return found + [
+        f"the importance for {width} has shape {tuple(score.shape)}, wanted {width.full} finite numbers"
+        for width, score in importance.items()
+        if score.shape != (width.full,) or not score.isfinite().all()
+    ]

@@ -1,0 +1,186 @@
+"""Progressive shrinking from the first phase to the last, resumable at any step."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mutators.choices.value_choice import ValueChoice
+from mutators.choices.walk import walk
+from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.layers.layer import Elastic
+from mutators.elastic.training.ofa import OFA, Loss
+from mutators.elastic.training.sorting import sort_channels
+from mutators.oneshot import distributed
+from mutators.oneshot.batchnorm import device_of
+from mutators.oneshot.config import TrainConfig
+from mutators.oneshot.train import train_supernet
+from search_spaces.schema import Tokens
+
+Configs = TrainConfig | Mapping[str, TrainConfig]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the training.
+
+    Attributes:
+        name: the phase's.
+        config: how it is trained; its ``epochs`` are the phase's.
+        first_epoch: over all stages.
+        phase: its index, or None where there is no schedule.
+    """
+
+    name: str
+    config: TrainConfig
+    first_epoch: int
+    phase: int | None
+
+
+def train(
+    ofa: OFA,
+    loader: Iterable[Any],
+    config: Configs | None = None,
+    *,
+    loss: Loss | None = None,
+    sort: bool = True,
+    checkpoint: str | PathLike[str] | None = None,
+    resume: bool = True,
+    log_dir: str | PathLike[str] | None = None,
+    progress: bool = True,
+) -> dict[str, list[float]]:
+    """Train a supernet in place, phase by phase, each with an optimizer and a learning rate schedule of its own.
+
+    Under ``torchrun`` it is as with :func:`mutators.oneshot.train_supernet`, which does the work.
+
+    Args:
+        ofa: its schedule says what is open in which epoch. Without one, or with a task or a sub-network set by hand,
+            there is a single stage of the config's epochs.
+        loader: of batches (inputs, targets).
+        config: options; or by the name of a phase or a task. ``epochs`` counts only where no phase says how many.
+            None: SGD at 0.01, one epoch where none are said.
+        loss: (outputs, targets) to a scalar; None: cross-entropy. The distillation's losses are added to it.
+        sort: before a phase that opens widths, put the most important channels first; those of widths that are
+            trained already keep their places. See :func:`mutators.elastic.sort_channels`.
+        checkpoint: a folder, made if need be; if it holds a part of this training, that goes on.
+        resume: False refuses a folder that holds a part already.
+        log_dir: for TensorBoard, if it is installed.
+        progress: whether to show phases and the time that is left on stderr.
+
+    Returns: by stage, the mean loss of each epoch; of several sub-networks a step, their mean.
+
+    Raises:
+        ElasticError: there is no config for a phase.
+        OneShotError: see :func:`mutators.oneshot.train_supernet`.
+    """
+    stages = _stages(ofa, config or TrainConfig(epochs=1, lr=0.01))
+    device = device_of(ofa)
+    folder = None if checkpoint is None else Path(checkpoint)
+    losses: dict[str, list[float]] = {}
+    offset = 0
+    with distributed.process_group(device):
+        shown = progress and distributed.rank() == 0
+        for i, stage in enumerate(stages):
+            if shown:
+                sys.stderr.write(f"phase {i + 1}/{len(stages)}, {stage.name}: {stage.config.epochs} epochs\n")
+            if sort and stage.phase is not None:
+                sort_for(ofa, stage.phase)
+            steps = _steps(loader, stage.config)
+            driver = _Driver(ofa, stage, offset, steps, loss)
+            losses[stage.name] = train_supernet(
+                ofa,
+                loader,
+                replace(stage.config, label_smoothing=0.0),
+                step=driver.loss_of,
+                paths=driver.subnets,
+                parts=True,
+                checkpoint=None if folder is None else folder / f"{i}-{stage.name.replace(' ', '-')}.pt",
+                resume=resume,
+                log_dir=None if log_dir is None else Path(log_dir, stage.name),
+                progress=progress,
+            )
+            offset += stage.config.epochs * steps
+            ofa.curriculum.step = offset
+            ofa.forget()
+    ofa.set(ofa.curriculum.largest)
+    return losses
+
+
+class _Driver:
+    """Tells the curriculum where a stage's training is, and the training what to run and to minimize."""
+
+    def __init__(self, ofa: OFA, stage: Stage, offset: int, steps_per_epoch: int, loss: Loss | None) -> None:
+        self._ofa, self._stage, self._offset, self._per_epoch = ofa, stage, offset, steps_per_epoch
+        self._loss, self._group = loss or self._smoothed, 1
+
+    def subnets(self, step: int) -> list[Tokens]:
+        """The sub-networks of a step of this stage."""
+        self._ofa.forget()  # the same tensors may come again, and the largest would learn from itself
+        curriculum = self._ofa.curriculum
+        curriculum.step = self._offset + step
+        if self._stage.phase is not None:
+            curriculum.set_epoch(self._stage.first_epoch + step // self._per_epoch)
+        subnets = curriculum.subnets(curriculum.step)
+        self._group = len(subnets)
+        return subnets
+
+    def loss_of(self, _: nn.Module, batch: Any) -> torch.Tensor:
+        """The loss of the sub-network that is set, as its part in the step."""
+        return self._ofa.scaled(self._ofa.loss_of(batch, self._loss), self._group)
+
+    def _smoothed(self, outputs: Any, targets: Any) -> torch.Tensor:
+        return F.cross_entropy(outputs, targets, label_smoothing=self._stage.config.label_smoothing)
+
+
+def _stages(ofa: OFA, config: Configs) -> list[Stage]:
+    schedule = ofa.schedule
+    if schedule is None or ofa.curriculum.by_hand:
+        return [Stage("all", _config(config, "all", "all"), 0, None)]
+    stages, first = [], 0
+    for i, phase in enumerate(schedule.phases):
+        chosen = _config(config, phase.name, phase.task)
+        epochs = chosen.epochs if phase.budget is None else phase.budget
+        stages.append(Stage(phase.name, replace(chosen, epochs=epochs), first, i))
+        first += epochs
+    return stages
+
+
+def _config(config: Configs, phase: str, task: str) -> TrainConfig:
+    if isinstance(config, TrainConfig):
+        return config
+    found = config.get(phase, config.get(task))
+    if found is None:
+        raise ElasticError(f"there is no config for phase {phase!r} or task {task!r}, only for {sorted(config)}.")
+    return found
+
+
+def _steps(loader: Any, config: TrainConfig) -> int:
+    """Batches an epoch; what is wrong with them is told by the training."""
+    return config.steps_per_epoch or (len(loader) if hasattr(loader, "__len__") else 1)
+
+
+def sort_for(ofa: OFA, phase: int) -> None:
+    """Sort the channels if a phase opens widths; those of widths that are trained by then keep their function."""
+    schedule = ofa.schedule
+    assert schedule is not None
+    now = dict(zip(ofa.space.keys, schedule.allowed(phase), strict=True))
+    before = dict(zip(ofa.space.keys, schedule.allowed(phase - 1), strict=True)) if phase else {}
+    choices = {site.key: site.mutable for site in walk(ofa.model) if isinstance(site.mutable, ValueChoice)}
+    wide = {
+        choice.key
+        for layer in ofa.model.modules()
+        if isinstance(layer, Elastic)
+        for axis in layer.axes()
+        for choice in axis.channels.choices
+    }
+    if any(len(now[key]) > len(before.get(key, (0,))) for key in wide):
+        trained = {key: [choice.values[t] for t in before[key]] for key, choice in choices.items() if key in before}
+        sort_channels(ofa, trained)

@@ -1,0 +1,131 @@
+"""Subnets by name, ``{key: {"chosen": [names]}}``, as MMRazor's ``mutable_cfg`` files hold them: YAML in and out.
+
+Differs: names are checked, all at once, before anything is done with them, where MMRazor 0.3 lets a bad name empty the
+choice and fail at forward; a text is one name and never searched for parts; a file is old or new, never half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from mutators.choices.errors import ChoiceError
+from mutators.choices.notation import to_choice
+from search_spaces.domains import Choice, InputDomain, LayerDomain
+from search_spaces.files import write_atomically
+
+_WANTED = 'wanted {"chosen": [names]} or {"_value": name, "_idx": index}'
+
+
+def read_subnet(domains: Mapping[str, LayerDomain | InputDomain], subnet: Any) -> dict[str, Choice]:
+    """Return a subnet as new choices, ``{key: {"_value", "_idx"}}``, in the order of ``domains``.
+
+    Args:
+        domains: what can be chosen, by key.
+        subnet: by key ``{"chosen": names}``, a choice, or a bare name, index or list of them. Keys that begin with
+            ``_``, and bare values under keys that are not in ``domains``, are ignored, as by ``apply_choices``.
+
+    Raises:
+        ChoiceError: keys are missing or unknown, or what is chosen is not on offer; all of it is named.
+    """
+    if not isinstance(subnet, Mapping):
+        raise ChoiceError(f"the subnet is {subnet!r}, wanted an object {{key: choice}}.")
+    problems = [f"missing {key!r}" for key in domains if key not in subnet]
+    problems += [f"unknown {key!r}" for key in subnet if key not in domains and _is_choice(key, subnet[key])]
+    choices: dict[str, Choice] = {}
+    for key, domain in domains.items():
+        if key not in subnet:
+            continue
+        try:
+            choices[key] = _read_choice(domain, subnet[key])
+        except ChoiceError as error:
+            problems += [f"{key!r}: {problem}" for problem in error.problems or [str(error)]]
+    if problems:
+        raise ChoiceError(f"the subnet does not fit this model ({len(problems)} wrong):", problems)
+    return choices
+
+
+def indices_of(choice: Choice) -> tuple[int, ...]:
+    """The chosen indices, ascending, of a choice as :func:`read_subnet` returns it."""
+    index = choice["_idx"]
+    return tuple(index) if isinstance(index, list) else (index,)
+
+
+def load_mutable_cfg(path: str | PathLike[str]) -> dict[str, Any]:
+    """Return what a YAML or JSON file chooses, by key; :meth:`OneShotMutator.deploy_subnet` checks it against a model.
+
+    Raises:
+        ChoiceError: it cannot be read, is no YAML, or an entry is no choice; all of them are named.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ChoiceError(f"cannot read the mutable_cfg {fspath(path)}: {reason}.") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ChoiceError(f"{fspath(path)} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict) or not content:
+        raise ChoiceError(f"{fspath(path)} holds {content!r}, wanted keys, each with `chosen:` and a list of names.")
+    problems = [f"{key!r} is {value!r}, {_WANTED}" for key, value in content.items() if not _is_entry(key, value)]
+    if problems:
+        raise ChoiceError(f"{fspath(path)} is no mutable_cfg:", problems)
+    return content
+
+
+def save_mutable_cfg(path: str | PathLike[str], choices: Mapping[str, Any]) -> None:
+    """Write choices as ``key: {chosen: [names]}``; keys that begin with ``_`` and bare values are left out.
+
+    Args:
+        path: of a file in a folder that exists.
+        choices: by key a choice or ``{"chosen": names}``. Names that repeat within a choice are written as indices.
+
+    Raises:
+        ChoiceError: an entry is no choice; all of them are named, and nothing is written.
+        OSError: it cannot be written; what stood there is as it was.
+    """
+    import yaml
+
+    entries = {key: value for key, value in choices.items() if _is_choice(key, value)}
+    problems = [f"{key!r} is {value!r}, {_WANTED}" for key, value in entries.items() if not _is_entry(key, value)]
+    if problems:
+        raise ChoiceError("these are no choices:", problems)
+    content = {key: {"chosen": _chosen(value)} for key, value in entries.items()}
+    write_atomically(Path(path), yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+
+
+def _read_choice(domain: LayerDomain | InputDomain, value: Any) -> Choice:
+    if isinstance(value, Mapping) and "chosen" in value:
+        if value.keys() != {"chosen"}:
+            raise ChoiceError(f"got {dict(value)!r}, {_WANTED}")
+        value = value["chosen"]
+        if isinstance(value, Mapping):
+            raise ChoiceError(f"chosen is {dict(value)!r}, wanted a list of names")
+    choice = to_choice(domain, dict(value) if isinstance(value, Mapping) else value)
+    problems = domain.problems(choice)
+    if problems:
+        raise ChoiceError("", problems)
+    return domain.choice(domain.token(choice))
+
+
+def _is_choice(key: Any, value: Any) -> bool:
+    """Whether an entry was meant for a model, and is not the tuner's own or a hyper-parameter."""
+    return not str(key).startswith("_") and isinstance(value, Mapping)
+
+
+def _is_entry(key: Any, value: Any) -> bool:
+    if not isinstance(key, str) or not isinstance(value, Mapping):
+        return isinstance(key, str) and key.startswith("_")
+    return isinstance(value.get("chosen"), (str, list, tuple)) or not {"_value", "_idx"}.isdisjoint(value)
+
+
+def _chosen(value: Mapping[str, Any]) -> list[Any]:
+    names = value["chosen"] if "chosen" in value else value.get("_value", value.get("_idx"))
+    chosen = list(names) if isinstance(names, (list, tuple)) else [names]
+    if "_idx" in value and ("" in chosen or len(set(chosen)) < len(chosen)):
+        index = value["_idx"]
+        return list(index) if isinstance(index, (list, tuple)) else [index]
+    return chosen

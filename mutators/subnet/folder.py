@@ -1,0 +1,211 @@
+"""A network that a search found, as a folder that loads again: ``arch.json`` and ``weights.pt``.
+
+No pickle: ``weights.pt`` holds tensors only and is read with ``weights_only=True``; ``arch.json`` says how the model is
+built, and by what function (see :mod:`mutators.subnet.trust` for what it may call).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import platform
+from importlib import metadata
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mutators.choices.errors import ChoiceError
+from mutators.choices.fixed import extract, search_space_of
+from mutators.pruning.errors import PruningError
+from mutators.pruning.packing import pack, unpack
+from mutators.subnet import trust as factories
+from search_spaces.files import write_atomically
+from search_spaces.schema import Choices, Space
+
+DENSE, SPARSE = FORMATS = (1, 2)
+"""What ``arch.json`` says of ``weights.pt``: a state dict, or one that :mod:`mutators.pruning.packing` has packed."""
+
+ARCH, WEIGHTS = "arch.json", "weights.pt"
+
+
+class SubnetError(ValueError):
+    """A subnet cannot be saved, or a folder does not hold one that loads."""
+
+
+def save_subnet(
+    folder: str | PathLike[str],
+    model: nn.Module,
+    choices: Choices,
+    *,
+    factory: str | factories.Factory | None = None,
+    factory_args: dict[str, Any] | None = None,
+    sparse: bool = False,
+) -> None:
+    """Write a network to a folder, which is made if need be. Each file is replaced as a whole, ``arch.json`` last.
+
+    Args:
+        folder: holds ``arch.json`` and ``weights.pt`` afterwards.
+        model: with choices, of which the network is then extracted, or the extracted network.
+        choices: of the network.
+        factory: what builds the model *with* its choices: a class of modules, or a function annotated to return one,
+            or its name, "module:function". Without it, ``load_subnet`` needs a model.
+        factory_args: its keyword arguments, as JSON.
+        sparse: store what is mostly zeros in fewer bytes: a pruned network then takes a third or less. Exact.
+
+    Raises:
+        SubnetError: the factory cannot be named, found or trusted, the choices do not fit or are no JSON, the state
+            holds something else than tensors, or the folder cannot be written.
+    """
+    try:
+        space = search_space_of(model)
+        network = extract(model, choices) if space else model
+        call = _described_call(factory, factory_args)
+        kept = json.loads(json.dumps(dict(choices)))
+    except (ChoiceError, factories.FactoryError, TypeError, ValueError) as error:
+        raise SubnetError(f"the subnet cannot be saved: {error}") from error
+    weights = _weights(network, sparse)
+    arch = {
+        "format": SPARSE if sparse else DENSE,
+        "choices": kept,
+        "factory": call,
+        "space_digest": Space.from_json(space).digest if space else None,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "versions": _versions(),
+    }
+    try:
+        write_atomically(Path(folder, WEIGHTS), weights)
+        write_atomically(Path(folder, ARCH), (json.dumps(arch, indent=2) + "\n").encode())
+    except OSError as error:
+        raise SubnetError(f"cannot write to {folder}: {error.strerror}.") from error
+
+
+def load_subnet(folder: str | PathLike[str], model: nn.Module | None = None) -> nn.Module:
+    """Return the network that a folder holds, on the CPU, in eval mode.
+
+    Args:
+        folder: as :func:`save_subnet` wrote it.
+        model: with choices, or an extracted network, to take instead of what the factory builds; it is not changed.
+
+    Raises:
+        SubnetError: files are missing or broken or do not belong together, there is no model, the factory cannot be
+            found, trusted or called, or weights or choices do not fit the model.
+    """
+    arch = _read_arch(Path(folder, ARCH))
+    state = _read_weights(Path(folder, WEIGHTS), arch)
+    try:
+        network = _network(arch, model, Path(folder))
+    except (ChoiceError, factories.FactoryError) as error:
+        raise SubnetError(f"the subnet in {folder} cannot be built: {error}") from error
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise SubnetError(f"the weights in {folder} do not fit the model: {error}") from error
+    return network.eval()
+
+
+def _described_call(factory: str | factories.Factory | None, arguments: dict[str, Any] | None) -> dict[str, Any] | None:
+    if factory is None:
+        if arguments:
+            raise factories.FactoryError("factory_args are given without a factory.")
+        return None
+    return {"call": factories.name_of(factory), "args": factories.check_arguments(arguments or {})}
+
+
+def _weights(network: nn.Module, sparse: bool) -> bytes:
+    state = network.state_dict()
+    others = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise SubnetError(f"the subnet cannot be saved: its state has {others}, wanted tensors only.")
+    stream = io.BytesIO()
+    plain = {name: value.detach().cpu() for name, value in state.items()}
+    torch.save(pack(plain) if sparse else plain, stream)
+    return stream.getvalue()
+
+
+def _versions() -> dict[str, str]:
+    """Of Python, torch, and the installed package that this module belongs to, if it is installed."""
+    ours = metadata.packages_distributions().get(__name__.partition(".")[0], [])
+    found = {name: metadata.version(name) for name in ours}
+    return {"python": platform.python_version(), "torch": str(torch.__version__), **found}
+
+
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "choices": (dict,),
+    "factory": (dict, type(None)),
+    "space_digest": (str, type(None)),
+    "weights_sha256": (str,),
+}
+
+
+def _read_arch(path: Path) -> dict[str, Any]:
+    try:
+        arch = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, SubnetError):
+            raise
+        raise SubnetError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(arch, dict) or "format" not in arch:
+        raise SubnetError(f"{path} is not the description of a subnet: it has no format.")
+    if arch["format"] not in FORMATS:
+        wanted = " or ".join(map(str, FORMATS))
+        raise SubnetError(f"{path} has format {arch['format']!r}, wanted {wanted}: it is from another version.")
+    wrong = [name for name, kinds in _FIELDS.items() if name not in arch or not isinstance(arch[name], kinds)]
+    call = arch.get("factory")
+    if isinstance(call, dict) and not (isinstance(call.get("call"), str) and isinstance(call.get("args"), dict)):
+        wrong.append("factory")
+    if wrong:
+        raise SubnetError(f"{path} is broken: missing or of the wrong type: {sorted(set(wrong))}.")
+    return arch
+
+
+def _read_weights(path: Path, arch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != arch["weights_sha256"]:
+        raise SubnetError(
+            f"{path} is not the file that {ARCH} beside it describes: it was changed, or a save was interrupted. "
+            "Save the subnet again."
+        )
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling, zip and torch each have their own
+        raise SubnetError(f"{path} cannot be read as weights: {type(error).__name__}: {error}") from error
+    if not isinstance(state, dict) or not all(map(_is_named_tensor, state.items())):
+        raise SubnetError(f"{path} does not hold tensors by name.")
+    try:
+        return unpack(state) if arch["format"] == SPARSE else state
+    except PruningError as error:
+        raise SubnetError(f"{path} is broken: {error}") from error
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
+
+
+def _network(arch: dict[str, Any], model: nn.Module | None, folder: Path) -> nn.Module:
+    """Return a new network of the right architecture, its weights not yet loaded."""
+    if model is None:
+        if arch["factory"] is None:
+            raise SubnetError(f"{folder} was saved without a factory: give load_subnet(folder, model) the model.")
+        model = factories.call(arch["factory"]["call"], arch["factory"]["args"])
+    space = search_space_of(model)
+    if not space:
+        return copy.deepcopy(model)
+    digest, saved = Space.from_json(space).digest, arch["space_digest"]
+    if saved is not None and digest != saved:
+        raise SubnetError(
+            f"{folder} was saved from another search space (digest {saved[:12]}) than that of this model "
+            f"({digest[:12]}): build the model as it was when the subnet was saved."
+        )
+    return extract(model, arch["choices"])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SubnetError(f"cannot read {path}: {error.strerror}. A saved subnet is {ARCH} and {WEIGHTS}.") from None

@@ -1,0 +1,190 @@
+"""What the pictures of a run show, as numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Any
+
+from nas_tuners.runs.journal import Event
+from nas_tuners.runs.run import Run
+from nas_tuners.search.records import Trial
+from search_spaces.checks import is_number
+from search_spaces.cost.table import CostTable
+from search_spaces.errors import CostError
+from search_spaces.schema import Space
+
+QUARTERS = 4
+_FIRST = ("macs", "params", "latency_ms")
+_UNITS = {"macs": "multiply-adds", "params": "parameters", "latency_ms": "latency"}
+_MOST_OPTIONS = 8  # with a colour of their own
+
+
+@dataclass(frozen=True)
+class Costs:
+    """One cost of every trial that was told, and the limits on it, in the metric's own unit."""
+
+    name: str
+    values: list[float]
+    limits: list[float] = field(default_factory=list)
+
+    @property
+    def scale(self) -> float:
+        """What the axis counts in: 1, thousands, millions or billions. Milliseconds stay what they are."""
+        top = max(map(abs, self.values), default=0.0)
+        return 1.0 if self.name.endswith("_ms") else max((s for s in (1.0, 1e3, 1e6, 1e9) if s <= top / 2), default=1.0)
+
+    @property
+    def label(self) -> str:
+        """Name and unit, for the axis."""
+        words = _UNITS.get(self.name, self.name)
+        unit = {1e3: "thousands", 1e6: "millions", 1e9: "billions"}.get(self.scale, "")
+        unit = "ms" if self.name.endswith("_ms") else unit
+        return f"{words} ({unit})" if unit else words
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How often each option of a key was tried. ``table``: a row an option, a column a quarter; columns sum to 1."""
+
+    key: str
+    names: list[str]
+    table: list[list[float]]
+
+    @property
+    def change(self) -> float:
+        """How much the last quarter differs from the first: 0 to 2."""
+        return sum(abs(row[-1] - row[0]) for row in self.table)
+
+
+def costs_of(run: Run, header: Event, told: Sequence[Trial]) -> dict[str, Costs]:
+    """Every cost that is known of all ``told``, the usual ones first: reported, or summed from the run's cost table."""
+    limits = {limit: _ends(ends) for limit, ends in _arguments(header, "constraints").items()}
+    found = {name: [float(cost) for cost in values] for name, values in _reported(run, told).items()}
+    table = _table(run, header)
+    if table is not None:
+        for name in table.metrics:
+            found.setdefault(name, [table.cost(name, trial.tokens) for trial in told])
+    order = sorted(found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
+    return {name: Costs(name, found[name], limits.get(name, [])) for name in order}
+
+
+def _reported(run: Run, told: Sequence[Trial]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for name in (told[0].metrics or {}) if told else ():
+        values = [(trial.metrics or {}).get(name) for trial in told]
+        if name not in ("default", run.search.score_key) and all(map(is_number, values)):
+            columns[name] = values
+    return columns
+
+
+def _table(run: Run, header: Event) -> CostTable | None:
+    """The cost table of the run's header, if it can be read and is still the same."""
+    source = header.get("search", {}).get("arguments", {}).get("cost_table")
+    try:
+        table = CostTable.from_json(source) if isinstance(source, Mapping) else CostTable.load(source)
+        same = header["search"].get("cost_digest") in (None, table.digest)
+        return table.arranged(run.space) if same else None
+    except (CostError, TypeError):
+        return None
+
+
+def _arguments(header: Event, name: str) -> dict[str, Any]:
+    return dict(header.get("search", {}).get("arguments", {}).get(name) or {})
+
+
+def _ends(ends: Any) -> list[float]:
+    return [float(end) for end in (ends if isinstance(ends, list) else [ends]) if is_number(end)]
+
+
+def running_best(values: Sequence[float], sign: float) -> list[float]:
+    """The best so far after each value; ``sign`` is 1 to maximize and -1 to minimize.
+
+    >>> running_best([3, 5, 4], 1), running_best([3, 5, 1], -1)
+    ([3, 5, 5], [3, 3, 1])
+    """
+    return list(accumulate(values, max if sign > 0 else min))
+
+
+def expected_best(values: Sequence[float], sign: float) -> list[float]:
+    """The mean of the best of k of ``values``, drawn without replacement, for k from 1 to all of them.
+
+    >>> [round(mean, 3) for mean in expected_best([1, 2, 3], 1)]
+    [2.0, 2.667, 3.0]
+    """
+    worst_first = sorted(values, key=lambda v: sign * v)
+    n = len(worst_first)
+    means = []
+    for k in range(1, n + 1):
+        share, mean = k / n, 0.0  # the chance that the best of all is among k, then that of the next
+        for rank in range(n - 1, k - 2, -1):
+            mean += share * worst_first[rank]
+            if share < 1e-15:
+                break  # what is left cannot be seen
+            share *= (rank - k + 1) / rank if rank else 0.0
+        means.append(mean)
+    return means
+
+
+def front(costs: Sequence[float], values: Sequence[float], sign: float) -> list[int]:
+    """The indices of what nothing beats in both, the cheapest first; of equals the earliest.
+
+    >>> front([3, 1, 2, 2], [0.9, 0.5, 0.4, 0.8], 1)
+    [1, 3, 0]
+    """
+    kept: list[int] = []
+    for i in sorted(range(len(costs)), key=lambda i: (costs[i], -sign * values[i], i)):
+        if not kept or sign * values[i] > sign * values[kept[-1]]:
+            kept.append(i)
+    return kept
+
+
+def view(values: Sequence[float], sign: float) -> tuple[float, float]:
+    """The part of the axis that is worth showing: all, but for a tail of results far worse than most.
+
+    >>> view([0.1, *[0.9] * 10, *[0.95] * 10], 1)[0] > 0.5
+    True
+    """
+    ordered = sorted(sign * value for value in values)
+    low, high = ordered[0], ordered[-1]
+    quarter, median = ordered[len(ordered) // 4], ordered[len(ordered) // 2]
+    spread = max(high - quarter, median - quarter)
+    if spread > 0:
+        low = max(low, quarter - 2 * spread)
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
+    ends = sign * (low - margin), sign * (high + margin)
+    return min(ends), max(ends)
+
+
+def shares_of(space: Space, told: Sequence[Trial]) -> list[Shares]:
+    """What was tried of every key in each quarter of ``told``, for the keys with a choice."""
+    ends = [round(len(told) * quarter / QUARTERS) for quarter in range(QUARTERS + 1)]
+    parts = [told[a:b] for a, b in pairwise(ends) if b > a]
+    keys = [key for key, radix in enumerate(space.radices) if radix > 1]
+    return [_shares(space, key, [[trial.tokens[key] for trial in part] for part in parts]) for key in keys]
+
+
+def _shares(space: Space, key: int, parts: list[list[int]]) -> Shares:
+    name, radix = space.keys[key], space.radices[key]
+    counts = [Counter(part) for part in parts]
+    tokens = list(range(radix))
+    if radix > _MOST_OPTIONS:
+        tokens = sorted(token for token, _ in sum(counts, Counter()).most_common(_MOST_OPTIONS - 1))
+    table = [[count[token] / len(part) for count, part in zip(counts, parts, strict=True)] for token in tokens]
+    names = [option_name(space.domains[name].choice(token)) for token in tokens]
+    if len(tokens) < radix:
+        names.append("other")
+        table.append([max(0.0, 1 - sum(column)) for column in zip(*table, strict=True)])
+    return Shares(name, names, table)
+
+
+def option_name(choice: Any) -> str:
+    """What a choice is called: its name, its number where it has none, a list of either for several inputs."""
+    if not (isinstance(choice, dict) and "_idx" in choice):
+        return f"{choice:.6g}" if isinstance(choice, float) else str(choice)
+    values, indices = choice["_value"], choice["_idx"]
+    if isinstance(values, list):
+        return "[" + ",".join(value or str(i) for value, i in zip(values, indices, strict=True)) + "]"
+    return str(values or indices)

@@ -1,0 +1,235 @@
+"""Pictures of a run: its best so far, its metric against a cost, and what it came to choose.
+
+matplotlib is only imported when something is drawn: ``pip install "nas-tuners[plots]"``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas_tuners.runs.journal import Event
+from nas_tuners.runs.run import Run
+from nas_tuners.search.records import Trial
+from nas_tuners.show.plotdata import Costs, Shares, costs_of, expected_best, front, running_best, shares_of, view
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+SUFFIXES = (".png", ".svg", ".pdf")
+_INK, _GREY, _BEST, _RED = "#222222", "#8a8f98", "#0b6e99", "#c0392b"
+# Okabe and Ito's colours, which the colour-blind tell apart, then lighter ones; an eighth option is rare.
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
+_COLUMNS, _MOST_KEYS = 5, 40
+_WIDTH, _TOP, _ROW = 12.0, 4.4, 1.75  # inches: the page, the upper panels, a row of keys
+
+
+class PlotError(ValueError):
+    """A picture cannot be drawn; the message says why, and what to do."""
+
+
+def plot(run: Run, header: Event, path: str | os.PathLike[str], cost: str | None = None) -> Path:
+    """Draw a run to a file; it is the old one or the new one, never a part.
+
+    Args:
+        run: as :func:`nas_tuners.runs.run.load` reads it.
+        header: of its journal.
+        path: with the suffix .png, .svg or .pdf.
+        cost: what to draw the metric against: a number that the trials told, or a metric of the run's cost table.
+            None: the first of macs, params, latency_ms that is known, or whatever else is; nothing, where none is.
+
+    Returns: the file.
+
+    Raises:
+        PlotError: the suffix is another, matplotlib is missing, there is no result yet, or ``cost`` is not known.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise PlotError(f"cannot draw to {path}: wanted a file that ends in {', '.join(SUFFIXES)}.")
+    told = sorted((t for t in run.search.trials.values() if t.state == "told"), key=lambda t: t.resolved)
+    if not told:
+        raise PlotError("the run has no result yet: nothing to draw.")
+    counted = [trial for trial in told if not trial.provisional]
+    known = costs_of(run, header, counted)
+    if cost is not None and cost not in known:
+        there_are = f"known are {', '.join(known)}" if known else "no cost is known of these trials"
+        raise PlotError(f"cannot draw against {cost!r}: {there_are}.")
+    chosen = known.get(cost or next(iter(known), ""))
+    _write(_figure(run, header, told, chosen), path)
+    return path
+
+
+def _figure(run: Run, header: Event, told: list[Trial], costs: Costs | None) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError:
+        raise PlotError('drawing needs matplotlib: pip install "nas-tuners[plots]"') from None
+    shown = _most_changed(shares_of(run.space, told))
+    rows = -(-len(shown) // _COLUMNS)
+    heights = [_TOP, 0.9 + rows * _ROW] if rows else [_TOP]
+    figure = Figure(figsize=(_WIDTH, sum(heights)), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
+    upper, *lower = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    panels = upper.subplots(1, 1 if costs is None else 2, squeeze=False)[0]
+    upper.suptitle(_title(run, header), fontsize=11, color=_INK)
+    _draw_progress(panels[0], run, header, told)
+    if costs is not None:
+        _draw_costs(panels[1], run, [trial for trial in told if not trial.provisional], costs)
+    if lower:
+        _draw_shares(lower[0], run, shown, rows)
+    return figure
+
+
+def _title(run: Run, header: Event) -> str:
+    search, counts = header["search"], run.search.counts
+    results = f"{counts.told} result{'s' * (counts.told != 1)}"
+    failed = f", {counts.failed} failed" if counts.failed else ""
+    best, seed = run.search.best, search["arguments"].get("seed")
+    found = f"still in {run.phase}" if best is None else f"best {best.score:.6g} (uid {best.uid})"
+    return f"{search['name']}, seed {seed}: {results}{failed}; {found}"
+
+
+def _draw_progress(axes: Axes, run: Run, header: Event, told: list[Trial]) -> None:
+    """Every result, the best so far, failures at the foot; for a random search also what its luck was."""
+    from matplotlib.ticker import MaxNLocator
+
+    sign = _sign(run)
+    done = sorted((t for t in run.search.trials.values() if t.resolved > 0), key=lambda t: t.resolved)
+    at = {trial.uid: place for place, trial in enumerate(done, 1)}
+    values = [sign * trial.score for trial in told]
+    low, high = view(values, sign)
+    places = [at[trial.uid] for trial in told]
+    early = [(at[t.uid], sign * t.score) for t in told if t.provisional]
+    counted = [(at[t.uid], sign * t.score) for t in told if not t.provisional]
+    if early:
+        x, y = zip(*early, strict=True)
+        axes.scatter(x, y, s=14, color=_GREY, alpha=0.3, linewidths=0, label="result of a phase")
+    if counted:
+        x, y = zip(*counted, strict=True)
+        axes.scatter(x, y, s=14, color=_GREY, alpha=0.7, linewidths=0, label="result", zorder=2)
+        best = running_best(y, sign)
+        axes.step([*x, len(done)], [*best, best[-1]], where="post", color=_BEST, lw=2, label="best so far", zorder=3)
+    if header["search"]["name"] == "RandomSearch" and len(values) > 1:
+        expected = expected_best(values, sign)
+        axes.plot(places, expected, color=_INK, lw=1, ls="--", label="expected best of so many draws")
+    failed = [at[trial.uid] for trial in done if trial.state == "failed"]
+    _mark(axes, failed, 0.02, "x", f"failed ({len(failed)})")
+    beyond = [place for place, value in zip(places, values, strict=True) if not low <= value <= high]
+    height, marker = (0.97, "^") if sign < 0 else (0.06, "v")
+    _mark(axes, beyond, height, marker, f"worse, off the scale ({len(beyond)})")
+    axes.set(xlabel="trials with a result or a failure, in order of time", ylabel=_metric(run), ylim=(low, high))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title("Best so far", fontsize=10, loc="left", pad=22)
+    _finish(axes)
+
+
+def _mark(axes: Axes, places: list[int], height: float, marker: str, label: str) -> None:
+    if places:
+        across = axes.get_xaxis_transform()  # x in trials, y as a share of the panel
+        heights = [height] * len(places)
+        axes.scatter(places, heights, s=22, marker=marker, color=_RED, lw=1, transform=across, label=label, zorder=4)
+
+
+def _draw_costs(axes: Axes, run: Run, told: list[Trial], costs: Costs) -> None:
+    """Every result by its cost, coloured by time; the Pareto front; the limits of the search."""
+    sign = _sign(run)
+    values, x = [sign * trial.score for trial in told], [cost / costs.scale for cost in costs.values]
+    dots = axes.scatter(x, values, s=16, c=range(1, len(x) + 1), cmap="viridis_r", alpha=0.85, linewidths=0, zorder=2)
+    axes.figure.colorbar(dots, ax=axes, label="number of the result", pad=0.01, aspect=30)
+    ends = front(x, values, sign)
+    along, up = [x[i] for i in ends], [values[i] for i in ends]
+    label = f"Pareto front ({len(ends)})"
+    axes.step(along, up, where="post", color=_RED, lw=1.5, marker="o", ms=4, label=label, zorder=3)
+    best = max(range(len(values)), key=lambda i: (told[i].score, -i))
+    axes.scatter([x[best]], [values[best]], s=130, marker="*", color=_BEST, edgecolors="white", label="best", zorder=4)
+    for end in costs.limits:
+        axes.axvline(end / costs.scale, color=_INK, lw=1, ls=":", label="limit")
+    axes.set(xlabel=costs.label, ylabel=_metric(run), ylim=view(values, sign))
+    axes.set_title(f"Metric against {costs.name}", fontsize=10, loc="left", pad=22)
+    _finish(axes)
+
+
+def _draw_shares(area: SubFigure, run: Run, shown: list[Shares], rows: int) -> None:
+    """One small panel a key: in each quarter of the run, the share of each option."""
+    alike = all(shares.names == shown[0].names for shares in shown)
+    panels = area.subplots(rows, _COLUMNS, squeeze=False, sharey=True).ravel()
+    for axes, shares in zip(panels, shown, strict=False):
+        _draw_key(axes, shares, named=not alike)
+    for axes in panels[len(shown) :]:
+        axes.set_axis_off()
+    keys = sum(radix > 1 for radix in run.space.radices)
+    more = f" ({len(shown)} of {keys} keys: those that changed most)" if len(shown) < keys else ""
+    area.suptitle(f"Share of each option among the results of each quarter of the run{more}", fontsize=10, color=_INK)
+    if alike:
+        handles, labels = panels[0].get_legend_handles_labels()
+        labels = [short(label, 24) for label in labels]
+        area.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)), fontsize=8, frameon=False)
+
+
+def _draw_key(axes: Axes, shares: Shares, named: bool) -> None:
+    quarters = list(range(1, len(shares.table[0]) + 1))
+    base = [0.0] * len(quarters)
+    for row, name, colour in zip(shares.table, shares.names, _COLOURS, strict=False):
+        axes.bar(quarters, row, bottom=base, width=0.92, color=colour, label=name, edgecolor="white", linewidth=0.4)
+        if named and row[-1] >= 0.12:
+            middle = base[-1] + row[-1] / 2
+            axes.text(len(row) + 0.55, middle, short(name, 14), fontsize=6.5, va="center", color=_INK)
+        base = [below + share for below, share in zip(base, row, strict=True)]
+    right = len(quarters) + (2.4 if named else 0.55)
+    axes.set(ylim=(0, 1), xlim=(0.45, right), xticks=quarters, yticks=[0, 0.5, 1], yticklabels=["0", "50 %", "100 %"])
+    axes.set_title(short(shares.key, 30), fontsize=8, color=_INK)
+    axes.tick_params(labelsize=7, length=2, colors=_INK)
+    axes.spines[:].set_visible(False)
+
+
+def _most_changed(shown: list[Shares]) -> list[Shares]:
+    """As many as there is room for, in the order of the file."""
+    kept = sorted(range(len(shown)), key=lambda i: -shown[i].change)[:_MOST_KEYS]
+    return [shown[i] for i in sorted(kept)]
+
+
+def _sign(run: Run) -> float:
+    return -1.0 if run.optimize_mode == "minimize" else 1.0
+
+
+def _metric(run: Run) -> str:
+    key = run.search.score_key
+    return f"{'metric' if key == 'default' else key} ({'lower' if _sign(run) < 0 else 'higher'} is better)"
+
+
+def _finish(axes: Axes) -> None:
+    axes.grid(color="#e6e8eb", lw=0.6, zorder=0)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8, colors=_INK)
+    axes.xaxis.label.set_fontsize(9)
+    axes.yaxis.label.set_fontsize(9)
+    axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    above = axes.legend(once.values(), once.keys(), loc="lower left", fontsize=8, frameon=False, ncols=5)
+    above.set_bbox_to_anchor((-0.01, 0.97), axes.transAxes)
+
+
+def short(text: str, most: int) -> str:
+    """Return ``text`` in at most so many characters: what it begins and ends with.
+
+    >>> short("backbone.layer1.block3.conv", 15)
+    'backbon…k3.conv'
+    """
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
+
+
+def _write(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    try:
+        figure.savefig(name, dpi=150, format=path.suffix.lower().removeprefix("."))
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

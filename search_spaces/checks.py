@@ -1,0 +1,81 @@
+"""Check single values: numbers and names. Each check returns its problems, so that a caller can report all at once."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Collection
+from typing import Any, TypeGuard
+
+import numpy as np
+
+
+def is_int(value: object) -> TypeGuard[int]:
+    """Return whether a value is an integer of Python's or NumPy's, never for a bool, an array or a tensor."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether a value is a finite real number, never for a bool."""
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) or is_int(value)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int too large for a float
+        return False
+
+
+def whole(name: str, value: Any, least: int, *, optional: bool = False) -> list[str]:
+    """Check a whole number from ``least`` up; with ``optional`` None passes as well.
+
+    >>> whole("epochs", 0, 1)
+    ['epochs is 0, wanted a whole number from 1 up']
+    """
+    if (optional and value is None) or (is_int(value) and value >= least):
+        return []
+    return [f"{name} is {value!r}, wanted a whole number from {least} up{' or None' * optional}"]
+
+
+def between(name: str, value: Any, low: float, high: float = math.inf) -> list[str]:
+    """Check a finite number from ``low`` to ``high``, both included.
+
+    >>> between("mutate_prob", 2, 0, 1)
+    ['mutate_prob is 2, wanted a number from 0 to 1']
+    """
+    if is_number(value) and low <= value <= high:
+        return []
+    return [f"{name} is {value!r}, wanted a number from {low} {'up' if high == math.inf else f'to {high}'}"]
+
+
+def above(name: str, value: Any, low: float, high: float = math.inf) -> list[str]:
+    """Check a finite number greater than ``low``, and at most ``high``.
+
+    >>> above("reduce_rate", 0, 0, 1)
+    ['reduce_rate is 0, wanted a number above 0 and at most 1']
+    """
+    if is_number(value) and low < value <= high:
+        return []
+    return [f"{name} is {value!r}, wanted a number above {low}{'' if high == math.inf else f' and at most {high}'}"]
+
+
+def one_of(name: str, value: Any, known: Collection[str]) -> list[str]:
+    """Check a name against those that are known.
+
+    >>> one_of("mode", "stedy", ["steady", "generation"])
+    ["mode is 'stedy', wanted one of 'generation', 'steady'; did you mean 'steady'?"]
+    """
+    if isinstance(value, str) and value in known:
+        return []
+    near = difflib.get_close_matches(str(value), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return [f"{name} is {value!r}, wanted one of {', '.join(map(repr, sorted(known)))}{hint}"]
+
+
+def unknown(what: str, given: Collection[str], known: Collection[str]) -> list[str]:
+    """Check that all names that are given are known.
+
+    >>> unknown("build()", ["widht"], ["width", "depth"])
+    ["build() takes no 'widht', wanted some of: width, depth"]
+    """
+    strange = [name for name in given if name not in known]
+    return [f"{what} takes no {', '.join(map(repr, strange))}, wanted some of: {', '.join(known)}"] if strange else []

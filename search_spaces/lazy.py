@@ -1,0 +1,36 @@
+"""Load the names of a package when they are first used, so that importing the package costs nothing."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+
+def lazy_names(
+    package: str, homes: Mapping[str, Sequence[str]], moved: Mapping[str, Sequence[str]] | None = None
+) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__all__``, ``__getattr__`` and ``__dir__`` of a package whose names live in other modules.
+
+    Args:
+        package: its ``__name__``.
+        homes: by module, the public names that it defines; modules relative to the package.
+        moved: by module, absolute, names that were public here before. They still load, with a DeprecationWarning
+            that says where they are now.
+    """
+    home_of = {name: f"{package}.{module}" for module, names in homes.items() for name in names}
+    moved_to = {name: module for module, names in (moved or {}).items() for name in names}
+
+    def load(name: str) -> Any:
+        if name in moved_to:
+            new = moved_to[name]
+            warnings.warn(
+                f"{package}.{name} has moved: write `from {new} import {name}`.", DeprecationWarning, stacklevel=2
+            )
+            return getattr(import_module(new), name)
+        if name not in home_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(home_of[name]), name)
+
+    return sorted(home_of), load, lambda: sorted(home_of)

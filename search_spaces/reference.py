@@ -1,0 +1,28 @@
+"""Published costs of an architecture, which tests hold our networks against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces.schema import Tokens
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What one architecture costs, as published or as derived from what is published.
+
+    Attributes:
+        name: of the architecture.
+        config: the arguments of ``build``.
+        tokens: the architecture.
+        macs: multiply-adds of convolutions and linear layers, batch 1, at the net's ``INPUT_SHAPE``.
+        params: parameters of the extracted network.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    tokens: Tokens
+    macs: int
+    params: int
