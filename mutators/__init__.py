@@ -36,35 +36,35 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "base": (
+        ".base": (
             "BaseMutator",
             "Mutator",
             "RandomMutator",
         ),
-        "choices.errors": ("ChoiceError",),
-        "choices.fixed": (
+        ".choices.errors": ("ChoiceError",),
+        ".choices.fixed": (
             "apply_choices",
             "apply_fixed_architecture",
             "extract",
             "search_space_of",
         ),
-        "choices.mutables": (
+        ".choices.mutables": (
             "InputChoice",
             "LayerChoice",
             "MutableScope",
         ),
-        "choices.value_choice": ("ValueChoice",),
-        "darts": ("DartsMutator",),
-        "elastic.training.shared_checkpoint": (
+        ".choices.value_choice": ("ValueChoice",),
+        ".darts": ("DartsMutator",),
+        ".elastic.training.shared_checkpoint": (
             "SharedCheckpointError",
             "shared_checkpoint",
         ),
-        "subnet.folder": (
+        ".subnet.folder": (
             "SubnetError",
             "load_subnet",
             "save_subnet",
         ),
-        "trial": (
+        ".trial": (
             "get_and_apply_next_architecture",
             "get_next_architecture",
             "report_final",
@@ -72,15 +72,13 @@ __all__, __getattr__, __dir__ = lazy_names(
         ),
     },
     moved={
-        "mutators.mmrazor": (
-            "DifferentiableEdge",
-            "DifferentiableOP",
-            "OneShotMutator",
-            "OneShotOP",
-            "Placeholder",
-            "convert_placeholders",
-            "load_mutable_cfg",
-            "save_mutable_cfg",
-        ),
+        "DifferentiableEdge": "mutators.mmrazor.DifferentiableEdge",
+        "DifferentiableOP": "mutators.mmrazor.DifferentiableOP",
+        "OneShotMutator": "mutators.mmrazor.OneShotMutator",
+        "OneShotOP": "mutators.mmrazor.OneShotOP",
+        "Placeholder": "mutators.mmrazor.Placeholder",
+        "convert_placeholders": "mutators.mmrazor.convert_placeholders",
+        "load_mutable_cfg": "mutators.mmrazor.load_mutable_cfg",
+        "save_mutable_cfg": "mutators.mmrazor.save_mutable_cfg",
     },
 )

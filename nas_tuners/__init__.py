@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "hosts.nni.tuner": ("SearchTuner",),
-        "runs.loop": ("run_search",),
-        "runs.run": ("Run",),
-        "tuners": (
+        ".hosts.nni.tuner": ("SearchTuner",),
+        ".runs.loop": ("run_search",),
+        ".runs.run": ("Run",),
+        ".tuners": (
             "AnnealingTuner",
             "EvolutionTuner",
             "ProgressiveShrinkingTuner",
@@ -29,10 +29,8 @@ __all__, __getattr__, __dir__ = lazy_names(
         ),
     },
     moved={
-        "nas_tuners.sanas": (
-            "SANAS",
-            "SANASError",
-            "SearchFinished",
-        ),
+        "SANAS": "nas_tuners.sanas.SANAS",
+        "SANASError": "nas_tuners.sanas.SANASError",
+        "SearchFinished": "nas_tuners.sanas.SearchFinished",
     },
 )

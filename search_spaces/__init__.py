@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "errors": (
+        ".errors": (
             "NetError",
             "SpaceError",
         ),
-        "nets.registry": (
+        ".nets.registry": (
             "build",
             "choices_of",
             "input_shape",
@@ -36,25 +36,21 @@ __all__, __getattr__, __dir__ = lazy_names(
             "space_of",
             "tokens_of",
         ),
-        "schema": (
+        ".schema": (
             "Choices",
             "Space",
             "Tokens",
         ),
     },
     moved={
-        "search_spaces.paddleslim": (
-            "cost_factors",
-            "cost_table_of",
-            "initial_tokens",
-        ),
-        "search_spaces.phases": (
-            "MIT_PHASES",
-            "Phase",
-            "PhaseError",
-            "Schedule",
-            "progressive",
-        ),
-        "search_spaces.reference": ("Reference",),
+        "MIT_PHASES": "search_spaces.phases.MIT_PHASES",
+        "Phase": "search_spaces.phases.Phase",
+        "PhaseError": "search_spaces.phases.PhaseError",
+        "Reference": "search_spaces.reference.Reference",
+        "Schedule": "search_spaces.phases.Schedule",
+        "cost_factors": "search_spaces.paddleslim.cost_factors",
+        "cost_table_of": "search_spaces.paddleslim.cost_table_of",
+        "initial_tokens": "search_spaces.paddleslim.initial_tokens",
+        "progressive": "search_spaces.phases.progressive",
     },
 )

@@ -9,28 +9,26 @@ from typing import Any
 
 
 def lazy_names(
-    package: str, homes: Mapping[str, Sequence[str]], moved: Mapping[str, Sequence[str]] | None = None
+    package: str, homes: Mapping[str, Sequence[str]], moved: Mapping[str, str] | None = None
 ) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__all__``, ``__getattr__`` and ``__dir__`` of a package whose names live in other modules.
 
     Args:
         package: its ``__name__``.
-        homes: by module, the public names that it defines; modules relative to the package.
-        moved: by module, absolute, names that were public here before. They still load, with a DeprecationWarning
-            that says where they are now.
+        homes: by module, the public names that it defines; modules as in a relative import, ``.table``.
+        moved: names that were public here before, and the full names that they have now. They still load, with a
+            DeprecationWarning that says what to write.
     """
-    home_of = {name: f"{package}.{module}" for module, names in homes.items() for name in names}
-    moved_to = {name: module for module, names in (moved or {}).items() for name in names}
+    home_of = {name: module for module, names in homes.items() for name in names}
 
     def load(name: str) -> Any:
-        if name in moved_to:
-            new = moved_to[name]
-            warnings.warn(
-                f"{package}.{name} has moved: write `from {new} import {name}`.", DeprecationWarning, stacklevel=2
-            )
-            return getattr(import_module(new), name)
+        if moved and name in moved:
+            module, _, new = moved[name].rpartition(".")
+            message = f"{package}.{name} has moved: write `from {module} import {new}`."
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            return getattr(import_module(module), new)
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(home_of[name]), name)
+        return getattr(import_module(home_of[name], package), name)
 
     return sorted(home_of), load, lambda: sorted(home_of)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -13,87 +15,89 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("search_spaces", "mutators", "nas_tuners")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
-# The first entry that a path begins with is its floor. What is not named here does not belong anywhere yet.
-FLOORS = [
-    ("search_spaces/cost/table", 1),
-    ("search_spaces/cost/__init__", 1),
-    *[(f"search_spaces/cost/{name}.py", 2) for name in ("about", "count", "example", "latency", "trace")],
-    ("search_spaces/cost/", 4),
-    *[
-        (f"search_spaces/{name}.py", 1)
-        for name in (
-            "__init__",
-            "domains",
-            "files",
-            "phases",
-            "registry",
-            "schedule",
-            "schema",
-            "shrinking",
-            "validate",
-        )
-    ],
-    *[
-        (f"search_spaces/{name}.py", 1)
-        for name in ("block_space", "layers", "quantities", "token_codec", "token_cost", "token_space")
-    ],
-    *[
-        (f"search_spaces/{net}.py", 1)
-        for net in (
-            "darts_widths",
-            "inception_a_block",
-            "inception_c_block",
-            "mobilenet_v1",
-            "mobilenet_v1_block",
-            "mobilenet_v2",
-            "mobilenet_v2_block",
-            "resnet",
-            "resnet_block",
-        )
-    ],
-    ("search_spaces/", 4),
-    ("nas_tuners/search/", 2),
-    ("mutators/", 3),
-    *[(f"nas_tuners/{name}.py", 5) for name in ("cli", "loop", "sanas")],
-    ("nas_tuners/commands/", 5),
-    ("nas_tuners/", 4),
-]
+# Folders from the lowest to the highest: a file imports from its own folder and from those before it. By floor.
+FLOORS = {
+    1: ("search_spaces", "search_spaces/cost", "search_spaces/phases"),
+    2: ("nas_tuners/search", "nas_tuners/runs"),
+    3: (
+        *("mutators/choices", "mutators", "mutators/elastic/layers", "mutators/elastic", "mutators/costs"),
+        *("mutators/oneshot", "mutators/pruning", "mutators/pruning/sparse", "mutators/subnet", "mutators/mmrazor"),
+        *(f"mutators/elastic/{wing}" for wing in ("conversion", "export", "search", "training")),
+    ),
+    4: ("search_spaces/nets/layers", "search_spaces/paddleslim", "search_spaces/nets"),
+    5: ("nas_tuners/hosts", "nas_tuners/hosts/nni", "nas_tuners/show", "nas_tuners/sanas", "nas_tuners"),
+    6: ("nas_tuners/commands",),
+}
+ORDER = [folder for folders in FLOORS.values() for folder in folders]
+FLOOR_OF = {folder: floor for floor, folders in FLOORS.items() for folder in folders}
+EXCEPTIONS = {
+    (
+        "nas_tuners/cli.py",
+        "nas_tuners/commands",
+    ): "the command line stands flat for its entry point",
+}
 # What a floor may import from outside. Anything that is not here may be imported by every floor (numpy, stdlib).
 HEAVY = {
-    "torch": (2, 3, 4, 5),
-    "nni": (4, 5),
-    "yaml": (3, 5),
-    "psutil": (5,),
-    "sklearn": (3, 5),
-    "matplotlib": (4,),
+    "torch": (3, 4, 6),
+    "nni": (5, 6),
+    "yaml": (3, 6),
+    "psutil": (6,),
+    "sklearn": (3,),
+    "matplotlib": (5,),
 }
 LAZY = ("matplotlib", "sklearn")  # only within functions: slow to import
 NNI_ALLOWED = {"mutators/trial.py", "nas_tuners/hosts/nni/tuner.py"}
 
 
-def floor(path: str) -> int:
-    found = [level for prefix, level in FLOORS if path.startswith(prefix)]
-    assert found, f"{path} has no floor: give it one in FLOORS"
-    return found[0]
+class Import(NamedTuple):
+    """One imported module; ``later``: within a function, or for the type checker only."""
+
+    module: str
+    later: bool
 
 
-def imported(path: Path) -> list[tuple[str, bool]]:
-    """Modules that a file imports, and whether only for the type checker or within a function."""
+def imports_of(path: Path) -> list[Import]:
+    """List what a file imports, a package's lazy names by the modules that define them."""
     tree = ast.parse(path.read_text())
-    lazy = {
+    later = {
         id(inner)
         for node in ast.walk(tree)
         if isinstance(node, (ast.FunctionDef, ast.If))
         for inner in ast.walk(node)
         if inner is not node
     }
-    names: list[tuple[str, bool]] = []
+    found: list[Import] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names += [(alias.name, id(node) in lazy) for alias in node.names]
+            found += [Import(alias.name, id(node) in later) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.append((node.module, id(node) in lazy))
-    return names
+            found += [Import(home_of(node.module, alias.name), id(node) in later) for alias in node.names]
+    return found
+
+
+def home_of(module: str, name: str) -> str:
+    """Return the module that ``from module import name`` executes: a submodule, or that of a package's lazy name."""
+    if module.partition(".")[0] not in PACKAGES:
+        return module
+    if file_of(f"{module}.{name}"):
+        return f"{module}.{name}"
+    return faces().get(module, {}).get(name, module)
+
+
+@functools.cache
+def faces() -> dict[str, dict[str, str]]:
+    """Map each package's lazy names to the modules that define them, as its type-checking imports say."""
+    homes: dict[str, dict[str, str]] = {}
+    for path in FILES:
+        if path.name == "__init__.py":
+            package = ".".join(path.parent.relative_to(ROOT).parts)
+            homes[package] = {
+                alias.name: node.module
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.ImportFrom) and node.module
+                for alias in node.names
+            }
+    return homes
 
 
 def file_of(module: str) -> str | None:
@@ -104,32 +108,43 @@ def file_of(module: str) -> str | None:
     return None
 
 
+def folder_of(name: str) -> str:
+    return str(Path(name).parent)
+
+
+def is_face(path: Path) -> bool:
+    return path.name == "__init__.py"
+
+
+def test_every_folder_has_its_floor() -> None:
+    assert {folder_of(str(path.relative_to(ROOT))) for path in FILES if path.read_text().strip()} <= set(ORDER)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_down_only(path: Path) -> None:
+    """Imports within functions and for typing count. Packages load their names lazily, from wherever these are."""
     name = str(path.relative_to(ROOT))
-    level = floor(name)
-    for module, lazy in imported(path):
+    folder = folder_of(name)
+    for module, later in imports_of(path):
         top = module.partition(".")[0]
         if top in PACKAGES:
             target = file_of(module)
             assert target is not None, f"{name} imports {module}, which does not exist"
-            if not (lazy and name.endswith("__init__.py")):
-                assert floor(target) <= level, f"{name} (floor {level}) imports {target} (floor {floor(target)})"
-        elif lazy and path.name in ("__init__.py", "registry.py"):
-            continue  # names that load on first use, and their types
+            if not (later and is_face(path)) and (name, folder_of(target)) not in EXCEPTIONS:
+                assert ORDER.index(folder_of(target)) <= ORDER.index(folder), f"{name} imports {target}, further up"
         elif top == "nni":
-            assert name in NNI_ALLOWED or level == 5, f"{name} speaks NNI; only {sorted(NNI_ALLOWED)} and commands do"
-        elif top in HEAVY:
-            assert level in HEAVY[top], f"{name} (floor {level}) imports {top}"
-            assert lazy or top not in LAZY, f"{name} imports {top} outside of its functions"
+            assert name in NNI_ALLOWED or FLOOR_OF[folder] == 6, f"{name} speaks NNI; only {sorted(NNI_ALLOWED)} do"
+        elif top in HEAVY and not (later and is_face(path)):
+            assert FLOOR_OF[folder] in HEAVY[top], f"{name} (floor {FLOOR_OF[folder]}) imports {top}"
+            assert later or top not in LAZY, f"{name} imports {top} outside of its functions"
 
 
 def test_there_is_no_circle() -> None:
     edges = {
         str(path.relative_to(ROOT)): {
             target
-            for module, lazy in imported(path)
-            if not lazy and module.partition(".")[0] in PACKAGES and (target := file_of(module))
+            for module, later in imports_of(path)
+            if not (later and is_face(path)) and module.partition(".")[0] in PACKAGES and (target := file_of(module))
         }
         for path in FILES
     }
@@ -144,6 +159,22 @@ def test_there_is_no_circle() -> None:
 
     for name in edges:
         visit(name, ())
+
+
+def test_every_exception_is_needed() -> None:
+    for name, folder in EXCEPTIONS:
+        folders = {folder_of(target) for module, _ in imports_of(ROOT / name) if (target := file_of(module))}
+        assert folder in folders, f"{name} no longer imports from {folder}"
+
+
+def test_no_lazy_name_is_that_of_a_module() -> None:
+    """A submodule, once imported, would take the name's place."""
+    for package, names in faces().items():
+        folder = ROOT / package.replace(".", "/")
+        modules = {path.stem for path in folder.glob("*.py")} | {
+            path.name for path in folder.iterdir() if path.is_dir()
+        }
+        assert not modules & set(names), package
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import search_spaces
-from search_spaces import Tokens
+from search_spaces import Tokens, paddleslim
 from search_spaces.cost import CostTable
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "quickstart"))  # the images are loaded as there
@@ -46,7 +46,7 @@ def build(**architecture: Any) -> nn.Module:
 
 def costs() -> CostTable:
     """Exact multiply-adds and parameters of every architecture."""
-    return search_spaces.cost_table_of(NAME, (1, 14, 14), **CONFIG)
+    return paddleslim.cost_table_of(NAME, (1, 14, 14), **CONFIG)
 
 
 def images(folder: str | None, limit: int | None) -> Data:

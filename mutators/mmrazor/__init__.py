@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "mutable_cfg": (
+        ".mutable_cfg": (
             "load_mutable_cfg",
             "save_mutable_cfg",
         ),
-        "oneshot_mutator": ("OneShotMutator",),
-        "placeholder": (
+        ".oneshot_mutator": ("OneShotMutator",),
+        ".placeholder": (
             "Placeholder",
             "convert_placeholders",
         ),
-        "targets": (
+        ".targets": (
             "DifferentiableEdge",
             "DifferentiableOP",
             "OneShotOP",

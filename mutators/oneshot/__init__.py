@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "batchnorm": ("recalibrate_bn",),
-        "config": ("TrainConfig",),
-        "errors": ("OneShotError",),
-        "paths": (
+        ".batchnorm": ("recalibrate_bn",),
+        ".config": ("TrainConfig",),
+        ".errors": ("OneShotError",),
+        ".paths": (
             "fair",
             "macs_bins",
             "uniform",
         ),
-        "scoring": (
+        ".scoring": (
             "accuracy",
             "evaluate",
         ),
-        "train": ("train_supernet",),
+        ".train": ("train_supernet",),
     },
 )

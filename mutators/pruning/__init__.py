@@ -17,23 +17,19 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "errors": ("PruningError",),
-        "pruner": (
+        ".errors": ("PruningError",),
+        ".pruner": (
             "GMPUnstructuredPruner",
             "UnstructuredPruner",
         ),
-        "report": ("sparsity_report",),
-        "schedule": ("iterations",),
-        "sparse.runtime": ("sparse_inference",),
+        ".report": ("sparsity_report",),
+        ".schedule": ("iterations",),
+        ".sparse.runtime": ("sparse_inference",),
     },
     moved={
-        "mutators.pruning.report": (
-            "LayerSparsity",
-            "SparsityReport",
-        ),
-        "mutators.pruning.sparse.runtime": (
-            "SparseConv1x1",
-            "SparseRuntimeError",
-        ),
+        "LayerSparsity": "mutators.pruning.report.LayerSparsity",
+        "SparseConv1x1": "mutators.pruning.sparse.runtime.SparseConv1x1",
+        "SparseRuntimeError": "mutators.pruning.sparse.runtime.SparseRuntimeError",
+        "SparsityReport": "mutators.pruning.report.SparsityReport",
     },
 )

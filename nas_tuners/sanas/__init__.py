@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "sanas": (
+        ".sanas": (
             "SANAS",
             "SANASError",
             "SearchFinished",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import search_spaces
-from search_spaces import Space, Tokens
+from search_spaces import Space, Tokens, paddleslim
 from search_spaces.cost.table import CostTable
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Nets:
 
     def initial_tokens(self) -> Tokens:
         """The initial tokens of every net."""
-        return tuple(t for net in self._nets for t in search_spaces.initial_tokens(net.name, **net.space_config))
+        return tuple(t for net in self._nets for t in paddleslim.initial_tokens(net.name, **net.space_config))
 
     def build(self, tokens: Sequence[int]) -> list[nn.Module]:
         """Return one network for each net.
@@ -88,9 +88,7 @@ class Nets:
         Raises:
             SANASError: it is not known how large the images of one are.
         """
-        tables = [
-            search_spaces.cost_table_of(net.name, net.input_shape(input_shape), **net.config) for net in self._nets
-        ]
+        tables = [paddleslim.cost_table_of(net.name, net.input_shape(input_shape), **net.config) for net in self._nets]
         return tables[0] if len(tables) == 1 else self._sum(tables)
 
     def _sum(self, tables: Sequence[CostTable]) -> CostTable:

@@ -18,22 +18,20 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "annealing": ("Annealing",),
-        "base": (
+        ".annealing": ("Annealing",),
+        ".base": (
             "Search",
             "SearchError",
         ),
-        "constraints": ("ConstraintError",),
-        "evolution": ("Evolution",),
-        "random": ("RandomSearch",),
-        "shrinking": ("Shrinking",),
+        ".constraints": ("ConstraintError",),
+        ".evolution": ("Evolution",),
+        ".random": ("RandomSearch",),
+        ".shrinking": ("Shrinking",),
     },
     moved={
-        "nas_tuners.search.records": (
-            "Best",
-            "InPhase",
-            "MetricError",
-            "Proposal",
-        ),
+        "Best": "nas_tuners.search.records.Best",
+        "InPhase": "nas_tuners.search.records.InPhase",
+        "MetricError": "nas_tuners.search.records.MetricError",
+        "Proposal": "nas_tuners.search.records.Proposal",
     },
 )

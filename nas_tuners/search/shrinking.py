@@ -24,8 +24,8 @@ from search_spaces import Space, Tokens
 from search_spaces.checks import is_int
 from search_spaces.errors import PhaseError
 from search_spaces.phases.phase import Phase, phases_from_json, task_problems
-from search_spaces.phases.progressive import progressive
 from search_spaces.phases.schedule import Schedule
+from search_spaces.phases.shrinking import progressive
 
 _log = logging.getLogger(__name__)
 _INNER: dict[str, type[Search]] = {"evolution": Evolution, "annealing": Annealing, "random": RandomSearch}

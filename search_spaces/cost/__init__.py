@@ -8,22 +8,21 @@ from search_spaces.lazy import lazy_names
 
 if TYPE_CHECKING:
     from search_spaces.cost.table import CostTable as CostTable
+    from search_spaces.errors import CostError as CostError
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "table": ("CostTable",),
+        "..errors": ("CostError",),
+        ".table": ("CostTable",),
     },
     moved={
-        "mutators.costs": (
-            "count_macs",
-            "count_params",
-            "latency_of",
-            "macs_by_module",
-            "measure_cost",
-            "measure_latency",
-        ),
-        "mutators.costs.latency": ("Latency",),
-        "search_spaces.errors": ("CostError",),
+        "Latency": "mutators.costs.latency.Latency",
+        "count_macs": "mutators.costs.count_macs",
+        "count_params": "mutators.costs.count_params",
+        "latency_of": "mutators.costs.latency_of",
+        "macs_by_module": "mutators.costs.macs_by_module",
+        "measure_cost": "mutators.costs.measure_cost",
+        "measure_latency": "mutators.costs.measure_latency",
     },
 )

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "codec": ("initial_tokens",),
-        "costs": (
+        ".codec": ("initial_tokens",),
+        ".costs": (
             "cost_factors",
             "cost_table_of",
         ),

@@ -7,22 +7,21 @@ from typing import TYPE_CHECKING
 from search_spaces.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from search_spaces.errors import PhaseError as PhaseError
     from search_spaces.phases.phase import Phase as Phase
-    from search_spaces.phases.progressive import MIT_PHASES as MIT_PHASES
-    from search_spaces.phases.progressive import progressive as progressive
     from search_spaces.phases.schedule import Schedule as Schedule
+    from search_spaces.phases.shrinking import MIT_PHASES as MIT_PHASES
+    from search_spaces.phases.shrinking import progressive as progressive
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "phase": ("Phase",),
-        "progressive": (
+        "..errors": ("PhaseError",),
+        ".phase": ("Phase",),
+        ".schedule": ("Schedule",),
+        ".shrinking": (
             "MIT_PHASES",
             "progressive",
         ),
-        "schedule": ("Schedule",),
-    },
-    moved={
-        "search_spaces.errors": ("PhaseError",),
     },
 )

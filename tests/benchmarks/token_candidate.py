@@ -14,6 +14,7 @@ import torch
 
 import search_spaces
 from mutators.costs import count_macs
+from search_spaces import paddleslim
 from search_spaces.cost import CostTable
 
 
@@ -29,7 +30,7 @@ def fastest(runs: int, function: Callable[[], object]) -> float:
 
 def main() -> None:
     torch.set_num_threads(1)
-    tokens, image = search_spaces.initial_tokens("MobileNetV2Space"), torch.rand(1, 3, 224, 224)
+    tokens, image = paddleslim.initial_tokens("MobileNetV2Space"), torch.rand(1, 3, 224, 224)
 
     @torch.no_grad()
     def candidate() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
         net.eval()(image)
 
     def table() -> CostTable:
-        return search_spaces.cost_table_of("MobileNetV2Space", (3, 224, 224))
+        return paddleslim.cost_table_of("MobileNetV2Space", (3, 224, 224))
 
     made, row = table(), tuple(tokens)
     print(f"a candidate of MobileNetV2Space: {fastest(20, candidate):.3f} s")

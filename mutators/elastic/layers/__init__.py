@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "attention": ("ElasticMultiheadAttention",),
-        "batchnorm": (
+        ".attention": ("ElasticMultiheadAttention",),
+        ".batchnorm": (
             "ElasticBatchNorm1d",
             "ElasticBatchNorm2d",
             "ElasticBatchNorm3d",
         ),
-        "conv": (
+        ".conv": (
             "ElasticConv2d",
             "ElasticConvTranspose2d",
         ),
-        "depth": ("ElasticDepth",),
-        "embedding": ("ElasticEmbedding",),
-        "linear": ("ElasticLinear",),
-        "norm": (
+        ".depth": ("ElasticDepth",),
+        ".embedding": ("ElasticEmbedding",),
+        ".linear": ("ElasticLinear",),
+        ".norm": (
             "ElasticGroupNorm",
             "ElasticInstanceNorm2d",
             "ElasticLayerNorm",
         ),
-        "width": (
+        ".width": (
             "Channels",
             "Width",
         ),

@@ -11,8 +11,8 @@ from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.training.run_config import RunConfig
 from search_spaces.checks import is_int
 from search_spaces.phases.phase import Phase, elastic_parts
-from search_spaces.phases.progressive import progressive
 from search_spaces.phases.schedule import Region, Schedule
+from search_spaces.phases.shrinking import progressive
 from search_spaces.schema import Space, Tokens
 
 

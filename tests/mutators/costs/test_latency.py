@@ -12,7 +12,7 @@ from torch import nn
 from mutators import LayerChoice
 from mutators.costs import latency_of, measure_cost, measure_latency
 from mutators.costs.about import compared
-from mutators.costs.measure_latency import _designed, fitted
+from mutators.costs.latency_table import _designed, fitted
 from search_spaces import Space
 from search_spaces.errors import CostError
 from tests.search_spaces.nets.models import small

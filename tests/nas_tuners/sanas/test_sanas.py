@@ -21,7 +21,7 @@ from nas_tuners.sanas import SANAS, SANASError, SearchFinished
 from nas_tuners.sanas.nets import Nets
 from nas_tuners.search import ConstraintError
 from nas_tuners.search.records import MetricError
-from search_spaces import NetError, Space, SpaceError
+from search_spaces import NetError, Space, SpaceError, paddleslim
 from search_spaces.cost import CostTable
 from tests.nas_tuners.runs.test_journal import DiesAt
 
@@ -98,7 +98,7 @@ def test_defaults_are_those_of_the_documentation(init_tokens: Any, temperature: 
     sanas = SANAS(ONE, init_tokens=init_tokens)
     assert (sanas.search_steps, sanas.run.search.temperature) == (300, temperature)
     (first,) = sanas.next_archs()
-    assert first == tuple(init_tokens or search_spaces.initial_tokens(NAME, input_size=16, output_size=8, block_num=1))
+    assert first == tuple(init_tokens or paddleslim.initial_tokens(NAME, input_size=16, output_size=8, block_num=1))
     sanas.reward(0.0)
     assert sanas.run.search.temperature == 0.85 * temperature
     (second,) = sanas.next_archs()
@@ -150,7 +150,7 @@ def test_a_space_that_is_used_up_ends_the_search_too() -> None:
 @pytest.mark.usefixtures("no_torch")
 def test_constraints_hold_for_every_network_and_for_the_first() -> None:
     space = search_spaces.space_of(NAME, input_size=16, output_size=8, block_num=1)
-    own = search_spaces.initial_tokens(NAME, input_size=16, output_size=8, block_num=1)
+    own = paddleslim.initial_tokens(NAME, input_size=16, output_size=8, block_num=1)
     assert own[1] > 5, "the net's own initial tokens are to be too dear here"
     limits: Any = {"save_checkpoint": None, "constraints": {"macs": 5}, "cost_table": table(space), "search_steps": 50}
     sanas = SANAS(ONE, **limits)

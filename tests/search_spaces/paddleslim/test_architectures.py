@@ -11,7 +11,7 @@ from torch import nn
 
 import search_spaces
 from mutators.costs import count_macs, count_params
-from search_spaces import NetError, Tokens
+from search_spaces import NetError, Tokens, paddleslim
 from search_spaces.cost import CostTable
 from tests.search_spaces.nets.models import TOKEN_NETS, config_of, step
 
@@ -84,7 +84,7 @@ def _assert_exact(table: CostTable, name: str, tokens: Tokens, shape: tuple[int,
 @pytest.mark.parametrize("name", QUICK)
 def test_costs_are_exact(name: str, paddle: bool) -> None:
     config, shape = {**config_of(name), "num_classes": 7, "paddle_compatible": paddle}, (3, 31, 40)
-    table = search_spaces.cost_table_of(name, shape, **config)
+    table = paddleslim.cost_table_of(name, shape, **config)
     _assert_exact(table, name, table.space.sample(np.random.default_rng(int(paddle))), shape, **config)
 
 
@@ -94,13 +94,13 @@ def test_costs_are_exact(name: str, paddle: bool) -> None:
 def test_costs_of_20_are_exact(name: str, paddle: bool) -> None:
     chain = {"input_size": 32, "output_size": 8, "block_num": 5} if name in BLOCK_NETS else {}
     config, shape = {**chain, "in_channels": 4, "num_classes": None, "paddle_compatible": paddle}, (4, 32, 32)
-    table = search_spaces.cost_table_of(name, shape, **config)
+    table = paddleslim.cost_table_of(name, shape, **config)
     for seed in range(20):
         _assert_exact(table, name, table.space.sample(np.random.default_rng(seed)), shape, **config)
 
 
 def test_a_table_is_of_the_nets_space_and_can_be_saved(tmp_path: Any) -> None:
-    table = search_spaces.cost_table_of("MobileNetV2BlockSpace", (3, 32, 32), 10, **config_of("MobileNetV2BlockSpace"))
+    table = paddleslim.cost_table_of("MobileNetV2BlockSpace", (3, 32, 32), 10, **config_of("MobileNetV2BlockSpace"))
     assert table.space == search_spaces.space_of("MobileNetV2BlockSpace", **config_of("MobileNetV2BlockSpace"))
     assert table.whole("macs") and table.whole("params")
     table.save(tmp_path / "cost.json")
@@ -109,16 +109,16 @@ def test_a_table_is_of_the_nets_space_and_can_be_saved(tmp_path: Any) -> None:
 
 def test_a_cost_that_cannot_be_asked_for() -> None:
     with pytest.raises(NetError) as caught:
-        search_spaces.cost_table_of("ResNetSpace", (3, 0, 32), num_classes=0, in_channels=1)
+        paddleslim.cost_table_of("ResNetSpace", (3, 0, 32), num_classes=0, in_channels=1)
     for part in ("num_classes is 0", "input_shape is 0", "in_channels is 1, but input_shape (3, 0, 32) has 3"):
         assert part in str(caught.value)
     with pytest.raises(NetError, match="takes no 'scale'"):
-        search_spaces.cost_factors("ResNetSpace", (3, 32, 32), scale=2)
+        paddleslim.cost_factors("ResNetSpace", (3, 32, 32), scale=2)
 
 
 def test_a_candidate_is_built_counted_and_run() -> None:
     """How long that takes, and a table, is measured by ``tests.benchmarks.token_candidate``."""
-    net = search_spaces.build("MobileNetV2Space", search_spaces.initial_tokens("MobileNetV2Space"))
+    net = search_spaces.build("MobileNetV2Space", paddleslim.initial_tokens("MobileNetV2Space"))
     assert count_macs(net, (3, 224, 224)) == 313_619_328
     with torch.no_grad():
         assert net.eval()(torch.rand(1, 3, 224, 224)).shape == (1, 1000)
@@ -128,7 +128,7 @@ def test_weights_need_no_global_generator_for_tokens() -> None:
     """Drawing a block space's initial tokens leaves torch's and NumPy's generators alone."""
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    search_spaces.initial_tokens("InceptionABlockSpace", **config_of("InceptionABlockSpace"))
+    paddleslim.initial_tokens("InceptionABlockSpace", **config_of("InceptionABlockSpace"))
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import search_spaces
-from search_spaces import NetError, SpaceError
+from search_spaces import NetError, SpaceError, paddleslim
 from search_spaces.paddleslim.block_space import Blocks
 from search_spaces.paddleslim.codec import architecture
 from search_spaces.paddleslim.mobilenet_v2 import MODEL_ZOO
@@ -64,7 +64,7 @@ def test_ranges_are_paddleslims(name: str) -> None:
 
 @pytest.mark.parametrize("name", INITIAL)
 def test_initial_tokens_are_paddleslims(name: str) -> None:
-    assert search_spaces.initial_tokens(name) == INITIAL[name]
+    assert paddleslim.initial_tokens(name) == INITIAL[name]
     with torch.device("meta"):
         assert search_spaces.build(name).tokens == INITIAL[name]
 
@@ -100,7 +100,7 @@ def test_keys_read_well() -> None:
 
 def test_the_model_zoos_network_has_the_published_cost() -> None:
     """0.295 "GFLOPs" are its multiply-adds, and the 0.59 of the network it is compared with twice as many."""
-    table = search_spaces.cost_table_of("MobileNetV2Space", (3, 224, 224))
+    table = paddleslim.cost_table_of("MobileNetV2Space", (3, 224, 224))
     assert table.cost("macs", MODEL_ZOO) == pytest.approx(0.295e9, rel=0.001)
     assert 2 * table.cost("macs", MODEL_ZOO) == pytest.approx(0.59e9, rel=0.001)
 
@@ -234,7 +234,7 @@ def test_the_mask_wins_over_sizes_that_cannot_be_reached() -> None:
 
 
 def test_initial_tokens_of_blocks_are_drawn_from_their_seed() -> None:
-    drawn = [search_spaces.initial_tokens("ResNetBlockSpace", **FIVE, seed=seed) for seed in (0, 0, 1)]
+    drawn = [paddleslim.initial_tokens("ResNetBlockSpace", **FIVE, seed=seed) for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
     with torch.device("meta"):
         assert search_spaces.build("ResNetBlockSpace", **FIVE, seed=1).tokens == drawn[2]
@@ -312,4 +312,4 @@ def test_choices_that_do_not_fit() -> None:
     with pytest.raises(SpaceError, match="got 8 tokens, wanted 6"):
         search_spaces.choices_of("ResNetBlockSpace", (0,) * 8)
     with pytest.raises(NetError, match="darts is no net of tokens"):
-        search_spaces.initial_tokens("darts")
+        paddleslim.initial_tokens("darts")

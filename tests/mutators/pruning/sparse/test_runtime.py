@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from torch import nn
 
-from mutators.pruning import GMPUnstructuredPruner, UnstructuredPruner, runtime, sparse_inference
+from mutators.pruning import GMPUnstructuredPruner, UnstructuredPruner, sparse_inference
+from mutators.pruning.sparse import runtime
 from mutators.pruning.sparse.runtime import SparseConv1x1, SparseRuntimeError
 
 needs_llvm = pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="pip install llvmlite")
