@@ -245,7 +245,7 @@ def test_a_bad_seed_is_refused(make: Callable[..., Search], seed: Any) -> None:
 def test_a_search_has_one_space(make: Callable[..., Search], wide: Space) -> None:
     with pytest.raises(RuntimeError, match="call setup"):
         make().ask()
-    with pytest.raises(ValueError, match='wanted "maximize" or "minimize"'):
+    with pytest.raises(ValueError, match="wanted one of 'maximize', 'minimize'"):
         make().setup(wide, "max")
     search = ready(make(), wide)
     with pytest.raises(RuntimeError, match="has a space already"):

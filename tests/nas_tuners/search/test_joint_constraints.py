@@ -25,12 +25,13 @@ from nas_tuners.search import (
     splitting,
     trellis,
 )
-from nas_tuners.search.additive import Halves
-from nas_tuners.search.constraints import Feasible, limits_of
+from nas_tuners.search.constraints import Feasible
+from nas_tuners.search.halves import Halves
 from nas_tuners.search.splitting import Splitting
 from nas_tuners.search.trellis import Trellis, steps_of
 from search_spaces import Space
 from search_spaces.cost import CostTable
+from search_spaces.cost.limits import Limit, limits_of
 
 Terms = list[tuple[tuple[int, ...], np.ndarray[Any, Any]]]
 SEARCHES = [RandomSearch, Annealing, Evolution]
@@ -86,7 +87,7 @@ def test_a_trellis_finds_the_feasible_and_no_other(table: CostTable, low: float,
     low, high = (low, high) if table.whole("macs") else (low - 1e-9, high + 1e-9)
     steps = steps_of(table.space.radices, table.terms("macs"))
     assert steps is not None
-    made = Trellis(steps, low, high, table.whole("macs"))
+    made = Trellis(steps, Limit("macs", low, high), table.whole("macs"))
     if not made.share > 0:
         assert not wanted
         distance = np.maximum(np.maximum(low - costs, costs - high), 0)
@@ -203,7 +204,7 @@ def test_where_too_many_keys_meet_the_few_are_found(spread: float) -> None:
     search.setup(table.space)
     asked = [p.tokens for _ in range(3) for p in search.ask(1000)]
     assert len(set(asked)) == 3000 and (table.costs("macs", asked) <= limit).all()
-    assert not search.feasible_share_exact and "estimated" in str(search._feasible)
+    assert not search.feasible_share_exact and "estimated" in str(search._remaining.feasible)
     if spread > -3:
         assert search.feasible_share == pytest.approx((sums <= limit).mean(), rel=0.4)
     else:
@@ -260,7 +261,7 @@ def test_several_limits_and_a_table_that_is_joint_in_one_of_them() -> None:
         search = Evolution(constraints={"macs": macs, "params": params}, cost_table=both)
         search.setup(table.space)
         asked = [p.tokens for p in search.ask(500)]
-        assert search._feasible is not None and isinstance(search._feasible._sampler_, drawn_by)
+        assert isinstance(search._remaining.feasible._sampler, drawn_by)
         assert len(set(asked)) == 500
         assert (both.costs("macs", asked) <= macs).all() and (both.costs("params", asked) <= params).all()
         wide = table.space.sample_tokens(np.random.default_rng(3), 2**19)
