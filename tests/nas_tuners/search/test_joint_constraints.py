@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections import Counter
@@ -32,6 +33,8 @@ from nas_tuners.search.trellis import Trellis, steps_of
 from search_spaces import Space
 from search_spaces.cost import CostTable
 from search_spaces.cost.limits import Limit, limits_of
+from tests.nas_tuners.search.test_conformance import digest, history, pickled
+from tests.nas_tuners.search.test_constraints import BINARY, WIDE
 
 Terms = list[tuple[tuple[int, ...], np.ndarray[Any, Any]]]
 SEARCHES = [RandomSearch, Annealing, Evolution]
@@ -267,6 +270,39 @@ def test_several_limits_and_a_table_that_is_joint_in_one_of_them() -> None:
         wide = table.space.sample_tokens(np.random.default_rng(3), 2**19)
         share = ((both.costs("macs", wide) <= macs) & (both.costs("params", wide) <= params)).mean()
         assert search.feasible_share == pytest.approx(share, rel=rel)
+
+
+GOLDEN = {
+    ("listed", "RandomSearch"): "7cc76963ae9b",
+    ("listed", "Annealing"): "39bad7669819",
+    ("listed", "Evolution"): "0aedf65fbaf8",
+    ("halves", "RandomSearch"): "217f8b00e22d",
+    ("halves", "Annealing"): "48d542aa6a19",
+    ("halves", "Evolution"): "02e038cb822d",
+    ("trellis", "RandomSearch"): "88d69c920389",
+    ("trellis", "Annealing"): "9b35857247a5",
+    ("trellis", "Evolution"): "8f9a46761deb",
+    ("splitting", "RandomSearch"): "3dfa558e0d8a",
+    ("splitting", "Annealing"): "7f42664256db",
+    ("splitting", "Evolution"): "3bdc99858de9",
+}
+
+
+@pytest.mark.parametrize("cls", SEARCHES)
+@pytest.mark.parametrize("how", ["listed", "halves", "trellis", "splitting"])
+def test_a_seed_gives_the_sequence_that_it_always_gave_and_so_does_a_copy(how: str, cls: Any) -> None:
+    """Whatever draws, a journal of an earlier version goes on as it would have then."""
+    table, limit = {
+        "listed": lambda: (BINARY, 400),
+        "halves": lambda: (WIDE, 58_630_000),
+        "trellis": lambda: (chain(20), 60_000_000),
+        "splitting": lambda: (dense(), 5_000_000),
+    }[how]()
+    search = cls(seed=3, constraints={"macs": limit}, cost_table=table)
+    search.setup(table.space)
+    assert digest(history(search, 60)) == GOLDEN[how, cls.__name__]
+    copied, pickled_ = copy.deepcopy(search), pickled(search)
+    assert history(copied, 20) == history(pickled_, 20) == history(search, 20)
 
 
 @pytest.mark.parametrize("cls", SEARCHES)
