@@ -36,7 +36,7 @@ class Recorded(ABCMeta):
             raise TypeError(f"{cls.__name__}: {error}. It takes {_describe(signature)}.") from None
         bound.apply_defaults()
         made = super().__call__(*args, **kwargs)
-        if not hasattr(made, "rng"):
+        if not hasattr(made, "trials"):
             raise TypeError(f"{cls.__name__}.__init__ never calls super().__init__(seed): let it begin with that.")
         given = dict(list(bound.arguments.items())[1:])
         for name, parameter in signature.parameters.items():

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nas_tuners.search.arguments import Recorded
 from nas_tuners.search.constraints import Feasible
-from nas_tuners.search.records import Best, Counts, InPhase, Proposal, SearchError, Trial, Trials, as_metrics
+from nas_tuners.search.records import Best, InPhase, Proposal, SearchError, Trial, Trials, as_metrics
 from nas_tuners.search.remaining import OutsideError, Remaining
 from search_spaces import Space, Tokens
 from search_spaces.checks import one_of, whole
@@ -65,6 +65,7 @@ class Search(metaclass=Recorded):
         self.seed, self.score_key = int(seed), score_key
         self.rng = np.random.default_rng(self.seed)
         self.trials = Trials()
+        self.counts = self.trials.counts
         self._sign = 1.0
 
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
@@ -187,11 +188,6 @@ class Search(metaclass=Recorded):
         return None if self.trials.best is None else self.trials.best.to_best(self._sign)
 
     @property
-    def counts(self) -> Counts:
-        """How many proposals were asked for, and what became of them."""
-        return self.trials.counts
-
-    @property
     def pending(self) -> list[Proposal]:
         """Proposals without a result, in the order of asking."""
         return [trial.proposal for trial in self.trials.values() if trial.state == "pending"]
@@ -275,7 +271,8 @@ class Search(metaclass=Recorded):
             raise SearchError(f"{type(self).__name__}._propose gave {error}") from None
         except Exception as error:
             raise SearchError(f"{type(self).__name__}._propose({n}) failed: {error!r}") from error
-        self.counts.infeasible += infeasible
+        if infeasible:
+            self.counts.infeasible += infeasible
         return kept
 
     def _teach(self, trial: Trial, score: float) -> None:

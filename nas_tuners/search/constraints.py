@@ -81,7 +81,9 @@ class Feasible:
 
     def holds(self, tokens: Tokens) -> bool:
         """Return whether one architecture keeps every limit."""
-        return all(limit.low <= self._table.cost(limit.metric, tokens) <= limit.high for limit in self._widened)
+        return not self.limits or all(
+            limit.low <= self._table.cost(limit.metric, tokens) <= limit.high for limit in self._widened
+        )
 
     def mask(self, rows: IntArray) -> Mask:
         """Return which architectures keep every limit. Returns: (n,)."""

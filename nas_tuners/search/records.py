@@ -138,7 +138,8 @@ class Trials(dict[int, Trial]):
 
     def admit(self, tokens: Tokens, space: Space, phase: InPhase | None) -> Trial:
         """Begin a trial, under the next uid."""
-        trial = self[len(self)] = Trial(len(self), tokens, space, phase)
+        uid = len(self)
+        trial = self[uid] = Trial(uid, tokens, space, phase)
         self.counts.asked += 1
         self.counts.pending += 1
         return trial

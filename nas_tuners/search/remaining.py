@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -44,7 +45,8 @@ class Remaining:
 
     def fits(self, tokens: Sequence[int]) -> bool:
         """Return whether these are tokens of the space."""
-        return len(tokens) == len(self._radices) and all(0 <= t < r for t, r in zip(tokens, self._radices, strict=True))
+        fit = len(tokens) == len(self._radices) and all(map(operator.lt, tokens, self._radices))
+        return fit and min(tokens, default=0) >= 0
 
     def read(self, rows: Iterable[Sequence[int]]) -> tuple[list[Tokens], int]:
         """Check proposals. Returns: those that are feasible, known ones too, and how many are not.
@@ -58,7 +60,7 @@ class Remaining:
         for tokens in listed:
             if not self.fits(tokens):
                 raise self._outside(tokens)
-        kept = [tokens for tokens in listed if self.feasible.holds(tokens)]
+        kept = [tokens for tokens in listed if self.feasible.holds(tokens)] if self.feasible.limits else listed
         return kept, len(listed) - len(kept)
 
     def _read_array(self, rows: npt.NDArray[np.int64]) -> tuple[list[Tokens], int]:
@@ -84,14 +86,14 @@ class Remaining:
             propose: gives about so many feasible architectures, known ones too. It is asked again where many are
                 known, and helped out if that does not end.
         """
-        drawn: dict[Tokens, None] = {}
+        drawn, known = dict[Tokens, None](), self.known
         self.found, self.repeated = 0, 0.0
         for _ in range(_PATIENCE):
             if len(drawn) >= n:
                 return list(drawn)
             proposed = propose(n - len(drawn))
             for tokens in proposed:
-                if tokens not in self.known and len(drawn) < n:
+                if tokens not in known and len(drawn) < n:
                     drawn[tokens] = None
             self.repeated = 1 - (len(drawn) - self.found) / len(proposed) if proposed else 0.0
             self.found = len(drawn)
