@@ -33,25 +33,25 @@ class Algorithm:
 
     @property
     def search(self) -> type[Search]:
-        """The class of the search."""
+        """Import the class of the search."""
         module, _, name = self.home.partition(":")
         found: type[Search] = getattr(import_module(module), name)
         return found
 
     @property
     def registered(self) -> str:
-        """The name of its tuner with NNI, after ``nas register``."""
+        """Return the name of its tuner with NNI, after ``nas register``."""
         return f"Nas{self.tuner.removesuffix('Tuner')}"
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
-        """All options of the search, with their defaults, in the order of its constructor."""
+        """Return all options of the search, with their defaults, in the order of its constructor."""
         parameters = inspect.signature(self.search.__init__).parameters  # of the class they would be the metaclass's
         return {name: parameter for name, parameter in parameters.items() if name != "self"}
 
     @property
     def own_options(self) -> Mapping[str, Any]:
-        """The defaults of the options that other searches do not have."""
+        """Return the options that are not :data:`SHARED`, with their defaults."""
         return {name: parameter.default for name, parameter in self.options.items() if name not in SHARED}
 
 

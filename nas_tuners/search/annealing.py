@@ -11,10 +11,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from nas_tuners.search.base import Search, Table
+from nas_tuners.search.base import Search
 from search_spaces import Choices, Space, Tokens
 from search_spaces.checks import above
-from search_spaces.cost.limits import Constraints
+from search_spaces.cost.limits import Constraints, Table
 from search_spaces.errors import ConstraintError
 
 _RING_LIMIT = 4096  # a larger neighbourhood is never enumerated: it is not exhausted either

@@ -1,4 +1,4 @@
-"""Ask and tell, once for all algorithms: what is pending, what failed, what is best, and what is left."""
+"""Ask and tell, once for all algorithms: nothing twice, nothing infeasible, failures, the best, the end."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Search(metaclass=Recorded):
         self._sign = 1.0
 
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
-        """Take the space to search, and whether to ``maximize`` or ``minimize``; ``_learn`` sees scores to maximize.
+        """Take the space to search, to ``maximize`` or ``minimize`` in; ``_learn`` always sees scores to maximize.
 
         Raises:
             ValueError: ``optimize_mode`` is another word.
@@ -184,32 +184,32 @@ class Search(metaclass=Recorded):
 
     @property
     def best(self) -> Best | None:
-        """The best result so far, the earliest among equals; None before the first."""
+        """Return the best result so far, the earliest among equals; None before the first."""
         return None if self.trials.best is None else self.trials.best.to_best(self._sign)
 
     @property
     def pending(self) -> list[Proposal]:
-        """Proposals without a result, in the order of asking."""
+        """Return the proposals without a result, in the order of asking."""
         return [trial.proposal for trial in self.trials.values() if trial.state == "pending"]
 
     @property
     def exhausted(self) -> bool:
-        """Whether every architecture that keeps the constraints has been proposed."""
+        """Return whether every architecture that keeps the constraints has been proposed."""
         return self._remaining.count <= 0
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing more to ask for: the space is exhausted, or the budget spent."""
+        """Return whether nothing more can be asked for: the space is exhausted, or the budget spent."""
         return self._left() <= 0
 
     @property
     def feasible_share(self) -> float:
-        """The part of all architectures that keeps the constraints, from the set-up on."""
+        """Return the part of all architectures that keeps the constraints, from the set-up on."""
         return self._remaining.feasible.share
 
     @property
     def feasible_share_exact(self) -> bool:
-        """Whether :attr:`feasible_share` is counted, not estimated."""
+        """Return whether :attr:`feasible_share` is counted, not estimated."""
         return self._remaining.feasible.exact
 
     def feasible(self, tokens: Tokens) -> bool:
@@ -247,7 +247,7 @@ class Search(metaclass=Recorded):
         return feasible
 
     def _left(self) -> int | float:
-        """Return how many more architectures can be asked for."""
+        """Count the architectures that can still be asked for."""
         left = self._remaining.count
         return left if self.budget is None else min(left, self.budget - self.counts.asked)
 

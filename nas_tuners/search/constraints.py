@@ -1,4 +1,4 @@
-"""The part of a space that keeps limits on its costs: how much that is, and drawing from it alone."""
+"""The part of a space that keeps limits on its costs: count it, and draw from it alone."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Feasible:
 
     @property
     def listable(self) -> bool:
-        """Whether :meth:`every` can be asked for."""
+        """Return whether :meth:`every` can be asked for."""
         return not self.limits or self._listed is not None
 
     def every(self) -> Iterable[Tokens]:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas_tuners.search.base import Search, Table
+from nas_tuners.search.base import Search
 from search_spaces import Space, Tokens
 from search_spaces.checks import between, is_int, one_of, whole
-from search_spaces.cost.limits import Constraints
+from search_spaces.cost.limits import Constraints, Table
 
 _SIZES = ("candidate_pool_size", "candidate_top_k", "num_mutation", "num_crossover")
 _DEFAULTS: dict[str, Any] = {"candidate_pool_size": 16, "candidate_top_k": 5, "mutate_prob": 0.05, "max_epoch": None}

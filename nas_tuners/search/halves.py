@@ -1,4 +1,4 @@
-"""Drawing, uniformly and directly, architectures whose cost lies in a range, where cost is a sum over the keys.
+"""Draw, uniformly and directly, architectures whose cost lies in a range, where cost is a sum over the keys.
 
 The sums of either half of the keys are listed and paired: meet in the middle (Horowitz and Sahni, J. ACM 1974).
 """

@@ -31,7 +31,7 @@ class InPhase:
 
     @property
     def last(self) -> bool:
-        """Whether this is the last phase: scores of earlier ones are not comparable, and do not count."""
+        """Return whether this is the last phase: scores of earlier ones are not comparable, and do not count."""
         return self.index >= self.of - 1
 
     def __str__(self) -> str:
@@ -55,12 +55,12 @@ class Trial:
 
     @property
     def provisional(self) -> bool:
-        """Whether it is of a phase before the last: it is never the best, teaches nothing, and may be repeated."""
+        """Return whether it is of a phase before the last: never the best, nothing to learn from, free to repeat."""
         return self.phase is not None and not self.phase.last
 
     @property
     def proposal(self) -> Proposal:
-        """The proposal alone, to be evaluated."""
+        """Return the proposal alone, to be evaluated."""
         return Proposal(self.uid, self.tokens, self.space, self.phase)
 
     def to_best(self, sign: float) -> Best:
@@ -80,12 +80,12 @@ class Proposal:
 
     @property
     def choices(self) -> Choices:
-        """The choices, as a trial gets them."""
+        """Return the choices, as a trial gets them."""
         return self.space.decode(self.tokens)
 
     @property
     def parameters(self) -> Choices:
-        """The choices, and ``_phase`` where the search has phases: all that a trial gets."""
+        """Return the choices, and ``_phase`` where the search has phases: all that a trial gets."""
         return {**self.choices, **({} if self.phase is None else {"_phase": asdict(self.phase)})}
 
 

@@ -1,4 +1,4 @@
-"""Which architectures a search has proposed, and which it may still propose."""
+"""The architectures that a search may still propose: feasible, and not known yet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Remaining:
     Attributes:
         feasible: the architectures of the space that keep the constraints.
         known: those that were proposed.
-        found: how many architectures the draw under way has already.
+        found: the number of architectures that the draw under way has already.
         repeated: the part of the proposals in its last round that were known before.
     """
 
@@ -40,7 +40,7 @@ class Remaining:
 
     @property
     def count(self) -> int:
-        """How many there are, or at most, where the feasible ones are not counted."""
+        """The number of them; an upper bound where the feasible ones are not counted."""
         return self._total - len(self.known)
 
     def fits(self, tokens: Sequence[int]) -> bool:

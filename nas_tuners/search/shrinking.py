@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from nas_tuners.search.algorithms import ALGORITHMS, SHARED
-from nas_tuners.search.base import Search, Table
-from nas_tuners.search.constraints import Constraints, Feasible
+from nas_tuners.search.base import Search
+from nas_tuners.search.constraints import Feasible
 from nas_tuners.search.records import InPhase, Trial
 from search_spaces import Space, Tokens
 from search_spaces.checks import one_of, whole
+from search_spaces.cost.limits import Constraints, Table
 from search_spaces.errors import PhaseError
 from search_spaces.phases.phase import Phase, phases_from_json, task_problems
 from search_spaces.phases.schedule import Schedule

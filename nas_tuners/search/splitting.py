@@ -1,4 +1,4 @@
-"""Finding the few architectures that keep limits, whatever their costs are made of: subset simulation.
+"""Find the few architectures that keep limits, whatever their costs are made of: subset simulation.
 
 Au and Beck, "Estimation of small failure probabilities in high dimensions by subset simulation", Probabilistic
 Engineering Mechanics 2001: a population of architectures goes down from level to level of violation. At each level the

@@ -1,4 +1,4 @@
-"""Drawing directly where cost is a sum of terms of few keys each: a trellis of a few keys a step (Forney, 1973).
+"""Draw directly where cost is a sum of terms of few keys each: a trellis of a few keys a step (Forney, 1973).
 
 A state says which options the keys have that later terms still read: a single state where every term is of one key,
 few where each key shares terms with its neighbours only. A draw walks through the trellis: an option's chance is the
@@ -48,7 +48,7 @@ def steps_of(radices: Sequence[int], terms: Sequence[Term]) -> list[Step] | None
         groups = _groups(sort(radices, meeting), meeting)
         moves = sum(math.prod(radices[key] for key in (*before, *keys)) for before, keys, _ in groups)
         if moves <= _MOST_MOVES and all(len(before) + len(keys) <= 32 for before, keys, _ in groups):
-            return _filled(radices, terms, groups)
+            return _fill(radices, terms, groups)
     return None
 
 
@@ -96,7 +96,7 @@ def _narrowest_first(radices: Sequence[int], meeting: dict[int, set[int]]) -> Se
     return order
 
 
-def _filled(radices: Sequence[int], terms: Sequence[Term], groups: Sequence[Group]) -> list[Step]:
+def _fill(radices: Sequence[int], terms: Sequence[Term], groups: Sequence[Group]) -> list[Step]:
     steps, left = [], list(terms)
     for before, keys, after in groups:
         here = (*before, *keys)
