@@ -43,8 +43,9 @@ def describe_metric(table: CostTable, metric: str) -> str:
     """Return the range of a metric, and the part of it that no choice changes."""
     bounds, fixed = table.bounds(metric), table.fixed[metric]
     within = "" if bounds.exact else "within "
-    return f"{metric}: {within}{_shorten(bounds.low)} to {_shorten(bounds.high)}, of which {_shorten(fixed)} fixed"
+    ends = f"{_format_cost(bounds.low)} to {_format_cost(bounds.high)}"
+    return f"{metric}: {within}{ends}, of which {_format_cost(fixed)} fixed"
 
 
-def _shorten(value: float) -> str:
+def _format_cost(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"

@@ -33,7 +33,7 @@ _NEEDED = {"loader", "config"}
 
 @dataclass(frozen=True)
 class Plan:
-    """What to prune and when, by the options of the command: a training goes on only if all of them are the same."""
+    """The options that say what to prune and when: a training goes on only if all of them are the same."""
 
     ratio: float
     conv1x1_only: bool = False

@@ -32,7 +32,7 @@ _COVERAGE = 0.95
 
 @dataclass(frozen=True)
 class TwoScores:
-    """Evaluates by two functions: a supernet's score, and that of the network trained alone."""
+    """An evaluation by two functions: a supernet's score, and that of the network trained alone."""
 
     score: NamedFunction
     retrain: NamedFunction

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class Run:
-    """A search with a memory. Use :meth:`start`, :meth:`resume` or :func:`open_or_start`.
+    """A search with a memory. Use :meth:`start` or :meth:`resume`; :func:`load` to look at one.
 
     Args:
         search: one that was set up with its space.

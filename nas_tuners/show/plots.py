@@ -5,8 +5,8 @@ matplotlib is only imported when something is drawn: ``pip install "nas-tuners[p
 
 from __future__ import annotations
 
-import os
-import tempfile
+from io import BytesIO
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from nas_tuners.show.plotdata import (
     running_best,
     visible_range,
 )
+from search_spaces.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +41,7 @@ class PlotError(ValueError):
     """A picture cannot be drawn; the message says why, and what to do."""
 
 
-def plot(run: Run, header: Event, path: str | os.PathLike[str], cost: str | None = None) -> Path:
+def plot(run: Run, header: Event, path: str | PathLike[str], cost: str | None = None) -> Path:
     """Draw a run to a file, which is written whole or not at all.
 
     Args:
@@ -66,12 +67,14 @@ def plot(run: Run, header: Event, path: str | os.PathLike[str], cost: str | None
     if cost is not None and cost not in known:
         there_are = f"known are {', '.join(known)}" if known else "no cost is known of these trials"
         raise PlotError(f"cannot draw against {cost!r}: {there_are}.")
-    chosen = known.get(cost or next(iter(known), ""))
-    _write(_figure(run, header, told, chosen), path)
+    shown = known.get(cost or next(iter(known), ""))
+    drawn = BytesIO()
+    _make_figure(run, header, told, shown).savefig(drawn, dpi=150, format=path.suffix.lower().removeprefix("."))
+    write_atomically(path, drawn.getvalue())
     return path
 
 
-def _figure(run: Run, header: Event, told: list[Trial], costs: Costs | None) -> Figure:
+def _make_figure(run: Run, header: Event, told: list[Trial], costs: Costs | None) -> Figure:
     try:
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -132,7 +135,7 @@ def _draw_progress(axes: Axes, run: Run, header: Event, told: list[Trial]) -> No
     axes.set(xlabel="trials with a result or a failure, in order of time", ylabel=_metric(run), ylim=(low, high))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title("Best so far", fontsize=10, loc="left", pad=22)
-    _finish(axes)
+    _style(axes)
 
 
 def _mark(axes: Axes, places: list[int], height: float, marker: str, label: str) -> None:
@@ -158,7 +161,7 @@ def _draw_costs(axes: Axes, run: Run, told: list[Trial], costs: Costs) -> None:
         axes.axvline(end / costs.scale, color=_INK, lw=1, ls=":", label="limit")
     axes.set(xlabel=costs.label, ylabel=_metric(run), ylim=visible_range(values, sign))
     axes.set_title(f"Metric against {costs.name}", fontsize=10, loc="left", pad=22)
-    _finish(axes)
+    _style(axes)
 
 
 def _draw_shares(area: SubFigure, run: Run, shown: list[Shares], rows: int) -> None:
@@ -209,7 +212,7 @@ def _metric(run: Run) -> str:
     return f"{'metric' if key == 'default' else key} ({'lower' if _sign(run) < 0 else 'higher'} is better)"
 
 
-def _finish(axes: Axes) -> None:
+def _style(axes: Axes) -> None:
     axes.grid(color="#e6e8eb", lw=0.6, zorder=0)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8, colors=_INK)
@@ -229,16 +232,3 @@ def short(text: str, most: int) -> str:
     'backbon…k3.conv'
     """
     return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
-
-
-def _write(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    try:
-        figure.savefig(name, dpi=150, format=path.suffix.lower().removeprefix("."))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

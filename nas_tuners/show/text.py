@@ -53,7 +53,7 @@ def describe_run(run: Run, header: Event, rows: int = 10) -> str:
     search, counts, size = run.search, run.search.counts, run.space.size
     lines = [
         f"{header['search']['name']}, {run.optimize_mode}, seed {arguments_in(header).get('seed')}; "
-        f"{len(run.space)} choices, {_shorten(size)} architectures, digest {run.space.digest[:12]}",
+        f"{len(run.space)} choices, {_format_size(size)} architectures, digest {run.space.digest[:12]}",
         f"{counts.asked} asked: {counts.told} told, {counts.failed} failed, {counts.pending} pending"
         + (f", {counts.dropped} dropped" if counts.dropped else "")
         + (f"; {counts.duplicate} duplicate results" if counts.duplicate else "")
@@ -71,7 +71,7 @@ def describe_run(run: Run, header: Event, rows: int = 10) -> str:
     return "\n".join([*lines, *describe_failures(run)])
 
 
-def _shorten(number: int) -> str:
+def _format_size(number: int) -> str:
     return str(number) if number < 10**6 else f"{number:.2e}" if number < 10**300 else f"10^{len(str(number)) - 1}"
 
 

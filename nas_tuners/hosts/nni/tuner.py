@@ -203,11 +203,10 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             self._note(f"a result for uid {uid}, which was never proposed here: ignored.", job=job)
             return
         self._handouts.take_back(uid)
-        reason = value.get("_failed") if isinstance(value, Mapping) else None
-        if reason is not None:
-            self._take_failure(uid, str(reason))
-            return
         if isinstance(value, Mapping):
+            if value.get("_failed") is not None:
+                self._take_failure(uid, str(value["_failed"]))
+                return
             value = {key: item for key, item in value.items() if not str(key).startswith("_")}
         try:
             if not self.run.tell(uid, value, job):
@@ -264,10 +263,8 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             self._take_result(self.run.suggest(tokens).uid, value, None)
 
     def _why_finished(self) -> str:
-        search = self.run.search
-        return (
-            "every architecture that may be proposed has been" if search.exhausted else "the search's budget is spent"
-        )
+        exhausted = self.run.search.exhausted
+        return "every architecture that may be proposed has been" if exhausted else "the search's budget is spent"
 
     def _end_if_idle(self) -> None:
         """End the experiment as DONE if the search is finished and no trial runs: by itself NNI would stay idle."""
@@ -282,8 +279,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             manager.end_at(max(jobs, 1))
             _log.info("%s, after %d trials: the experiment ends.", self._why_finished(), jobs)
         except ManagerError as error:
-            why = self._why_finished()
-            _log.error("%s, but the experiment cannot be ended: %s. Use nnictl stop.", why, error)
+            _log.error("%s, but the experiment cannot be ended: %s. Use nnictl stop.", self._why_finished(), error)
 
     def _give_up(self, error: Exception) -> None:
         """Tell the manager to show ERROR; by itself it would show RUNNING for ever."""
@@ -297,7 +293,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                 channel._send(CommandType.Error, text)
                 channel.disconnect()
             except Exception:
-                _log.exception("the manager cannot be told. Use nnictl stop.")
+                _log.exception("the manager cannot be reached. Use nnictl stop.")
 
     def _note(self, text: str, **more: Any) -> None:
         _log.warning(text)
