@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             return int(import_module(f"nas_tuners.commands.{options.module}").execute(options))
     except KeyboardInterrupt as error:
-        print(f"nas: {str(error) or 'interrupted; every result that was told is kept.'}", file=sys.stderr)
+        print(f"nas: {str(error) or 'interrupted; every result so far is kept.'}", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, OSError) as error:
         print(f"nas: {error}", file=sys.stderr)

@@ -137,7 +137,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         """Count the end of a trial; NNI may name the wrong one, before or after its result."""
         with self._guard():
             if parameter_id is None:
-                _log.info("a trial that was added by hand has ended; it is no part of this search.")
+                _log.info("a trial that was added by hand has ended; it is not part of this search.")
                 return
             self._handouts.ended += 1
             self._end_if_idle()
