@@ -132,7 +132,7 @@ def test_all_wrong_arguments_are_named_at_once() -> None:
     with pytest.raises(ValueError, match="shufflenet_v2 cannot be built") as caught:
         build("nope", num_classes=0, in_channels=0, strides=(2, 2), dropout=1.0, stages=(Stage(15, 0), Stage(15, 1)))
     message = str(caught.value)
-    for part in ("'nope'", "megvii, mmrazor", "num_classes is 0", "in_channels is 0", "[2, 2]", "3 of 1 or 2",
+    for part in ("'nope'", "'megvii', 'mmrazor'", "num_classes is 0", "in_channels is 0", "[2, 2]", "3 of 1 or 2",
                  "dropout is 1.0", "Stage(channels=15, depth=0) follows 16 channels"):  # fmt: skip
         assert part in message
 
