@@ -84,7 +84,7 @@ class DartsCell(nn.Module):
 
 
 def _node(cell: CellPlan, number: int, affine: bool) -> nn.Module:
-    """Return a node: a list of ``number`` states to their sum over two edges; only a reducing cell's inputs are halved."""
+    """Return a node: ``number`` states to the sum of two edges; only a reducing cell halves its inputs."""
     edges = {}
     for i in range(number):
         stride = 2 if cell.kind == "reduce" and i < 2 else 1
@@ -141,7 +141,8 @@ def build(
     """
     problems = whole("channels", channels, 2) + whole("layers", layers, 3)
     problems += ["channels is odd, wanted an even number"] if is_int(channels) and channels % 2 else []
-    check_arguments("darts", problems, num_classes=num_classes, nodes=nodes, in_channels=in_channels)
+    counts = {"num_classes": num_classes, "nodes": nodes, "in_channels": in_channels}
+    check_arguments("darts", counts, problems=problems)
     return Darts(plan_cells(layers, channels), num_classes, nodes, in_channels, affine)
 
 

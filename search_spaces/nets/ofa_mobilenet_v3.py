@@ -95,12 +95,12 @@ def build(
         NetError: arguments do not fit; all that is wrong is listed.
     """
     counts = {"num_classes": num_classes, "in_channels": in_channels, "stages": len(stages)}
-    check_arguments("ofa_mobilenet_v3", dropout=dropout, **counts)
+    check_arguments("ofa_mobilenet_v3", counts, dropout)
     return OFAMobileNetV3(num_classes, in_channels, dropout, stages)
 
 
 def _fixed(in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1) -> nn.Sequential:
-    """Return a convolution, a batch norm and a hard swish: (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride)."""
+    """Return convolution, batch norm, hard swish: (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride)."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
     layers = OrderedDict[str, nn.Module](conv=conv, norm=nn.BatchNorm2d(out_channels), act=nn.Hardswish(inplace=True))
     return nn.Sequential(layers)

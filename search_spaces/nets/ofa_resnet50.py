@@ -114,7 +114,7 @@ def build(
         NetError: arguments do not fit; all that is wrong is listed.
     """
     counts = {"num_classes": num_classes, "in_channels": in_channels, "stages": len(stages)}
-    check_arguments("ofa_resnet50", dropout=dropout, **counts)
+    check_arguments("ofa_resnet50", counts, dropout)
     return OFAResNet50(num_classes, in_channels, dropout, widths, stages)
 
 

@@ -141,7 +141,8 @@ def build(
         NetError: arguments do not fit; all that is wrong is listed.
     """
     problems = one_of("variant", variant, VARIANTS) + _check_stages(strides, stages)
-    check_arguments("shufflenet_v2", problems, dropout, num_classes=num_classes, in_channels=in_channels)
+    counts = {"num_classes": num_classes, "in_channels": in_channels}
+    check_arguments("shufflenet_v2", counts, 0.0 if dropout is None else dropout, problems)
     chosen = VARIANTS[variant]
     rate = chosen.dropout if dropout is None else dropout
     return ShuffleNetV2(chosen, num_classes, in_channels, strides, affine, rate, stages)
@@ -243,7 +244,7 @@ def _initialise(net: ShuffleNetV2) -> None:
 
 
 def _references() -> tuple[Reference, ...]:
-    """Return costs at 3x224x224 and 1000 classes, affine batch norms: of the paper's and of the four uniform architectures.
+    """Return costs at 3x224x224 and 1000 classes, affine batch norms: of the paper's and the four uniform architectures.
 
     For MMRazor its convolutions' numbers are known; the linear layer's 1024 * 1000 come on top.
     """

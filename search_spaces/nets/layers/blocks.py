@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -11,20 +11,20 @@ from search_spaces.checks import is_number, whole
 from search_spaces.errors import NetError
 
 
-def check_arguments(net: str, problems: Sequence[str] = (), dropout: float | None = None, **counts: int) -> None:
+def check_arguments(net: str, counts: Mapping[str, int], dropout: float = 0.0, problems: Sequence[str] = ()) -> None:
     """Check the arguments of a net's ``build``: whole numbers from 1 up, and a probability.
 
     Args:
         net: its name.
-        problems: of its other arguments.
-        dropout: a probability below 1; None: there is none.
         counts: by name.
+        dropout: a probability below 1.
+        problems: of its other arguments.
 
     Raises:
         NetError: something does not fit; all of it is listed.
     """
     found = [problem for name, count in counts.items() for problem in whole(name, count, 1)] + list(problems)
-    if dropout is not None and not (is_number(dropout) and 0 <= dropout < 1):
+    if not (is_number(dropout) and 0 <= dropout < 1):
         found.append(f"dropout is {dropout!r}, wanted a number from 0 up and below 1")
     if found:
         raise NetError(f"{net} cannot be built like this:", found)

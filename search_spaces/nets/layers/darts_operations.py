@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 class Zero(nn.Module):
-    """The operation "none": (N, C, H, W) to zeros (N, C, ceil(H / stride), ceil(W / stride)); gradients are zeros, too."""
+    """The operation "none": (N, C, H, W) to zeros (N, C, ceil(H / stride), ceil(W / stride))."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()

@@ -35,9 +35,9 @@ def conv_norm(
     activation: nn.Module | None = None,
     depthwise: bool = False,
 ) -> nn.Sequential:
-    """Return a convolution without bias, a batch norm and an activation: (N, inputs, H, W) to (N, outputs, H/stride, W/stride).
+    """Return a convolution without bias, a batch norm and an activation.
 
-    Padding keeps the size at stride 1. A depthwise convolution needs the same object as ``inputs`` and ``outputs``.
+    (N, inputs, H, W) to (N, outputs, H/stride, W/stride). Padding keeps the size at stride 1. A depthwise convolution needs the same object as ``inputs`` and ``outputs``.
     """
     groups = inputs.full if depthwise else 1
     conv = ElasticConv2d(inputs, outputs, kernel_size, stride, groups=groups, bias=False)
@@ -48,7 +48,7 @@ def conv_norm(
 
 
 class SqueezeExcite(nn.Module):
-    """Squeeze-and-excite: a gate for each channel, computed from the means of all (Hu et al., CVPR 2018, arXiv:1709.01507).
+    """Gates of channels, computed from the means of all of them (Hu et al., CVPR 2018, arXiv:1709.01507).
 
     Args:
         width: of the input; in the middle there is a quarter of the channels in use, rounded to a multiple of 8.
@@ -164,7 +164,7 @@ class ResidualLayer(nn.Module):
 
 
 def initialise(net: nn.Module) -> None:
-    """Draw weights as MIT's nets do: convolutions normal by the fan-out of a dense kernel, linear layers uniform by fan-in."""
+    """Draw weights as MIT's: of convolutions normal by a dense kernel's fan-out, of linear layers uniform by the fan-in."""
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, ElasticConv2d)):
             out, _, height, width = module.weight.shape
