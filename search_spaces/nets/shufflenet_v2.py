@@ -244,7 +244,7 @@ def _initialise(net: ShuffleNetV2) -> None:
 
 
 def _references() -> tuple[Reference, ...]:
-    """Return costs at 3x224x224 and 1000 classes, affine batch norms: of the paper's and the four uniform architectures.
+    """Return costs of the paper's and the four uniform architectures, with 1000 classes and affine batch norms.
 
     For MMRazor its convolutions' numbers are known; the linear layer's 1024 * 1000 come on top.
     """

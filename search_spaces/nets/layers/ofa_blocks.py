@@ -37,7 +37,8 @@ def conv_norm(
 ) -> nn.Sequential:
     """Return a convolution without bias, a batch norm and an activation.
 
-    (N, inputs, H, W) to (N, outputs, H/stride, W/stride). Padding keeps the size at stride 1. A depthwise convolution needs the same object as ``inputs`` and ``outputs``.
+    (N, inputs, H, W) to (N, outputs, H/stride, W/stride). A depthwise convolution needs the same object as ``inputs``
+    and ``outputs``.
     """
     groups = inputs.full if depthwise else 1
     conv = ElasticConv2d(inputs, outputs, kernel_size, stride, groups=groups, bias=False)
@@ -164,7 +165,7 @@ class ResidualLayer(nn.Module):
 
 
 def initialise(net: nn.Module) -> None:
-    """Draw weights as MIT's: of convolutions normal by a dense kernel's fan-out, of linear layers uniform by the fan-in."""
+    """Draw weights as MIT's: convolutions normal by a dense kernel's fan-out, linear layers uniform by the fan-in."""
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, ElasticConv2d)):
             out, _, height, width = module.weight.shape
