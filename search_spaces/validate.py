@@ -86,17 +86,15 @@ def check_space(obj: Any) -> tuple[dict[str, Domain], list[Problem]]:
     """
     if not isinstance(obj, dict):
         return {}, [Problem("the search space", _shorten(obj), 'an object {key: {"_type": ..., "_value": ...}}')]
-    found = [Problem(_name_key(key), "the key twice", "each key once") for key in getattr(obj, "repeated", [])]
+    found = [Problem(_place(key), "the key twice", "each key once") for key in getattr(obj, "repeated", [])]
     domains: dict[str, Domain] = {}
     for key, entry in obj.items():
         if not isinstance(key, str) or not key:
-            found.append(Problem(_name_key(key), "a key that is no text", "a name"))
+            found.append(Problem(_place(key), "a key that is no text", "a name"))
         elif key.startswith("_"):
-            found.append(
-                Problem(_name_key(key), "a key that begins with _", "another name: those are kept for the tuner")
-            )
+            found.append(Problem(_place(key), "a key that begins with _", "another name: those are kept for the tuner"))
         else:
-            outcome = _check_entry(_name_key(key), entry)
+            outcome = _check_entry(_place(key), entry)
             if isinstance(outcome, list):
                 found += outcome
             else:
@@ -222,7 +220,7 @@ def _is_json(value: Any) -> bool:
     return value is None or isinstance(value, (str, bool)) or is_number(value)
 
 
-def _name_key(key: Any) -> str:
+def _place(key: Any) -> str:
     return f"key {_shorten(key)}"
 
 
