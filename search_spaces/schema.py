@@ -85,7 +85,7 @@ class Space:
 
     @cached_property
     def digest(self) -> str:
-        """Return the SHA-256 of the canonical JSON: files that differ in layout or in the order of keys have the same."""
+        """Return the SHA-256 of the canonical JSON, which does not depend on layout or on the order of keys."""
         canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
