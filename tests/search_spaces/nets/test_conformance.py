@@ -15,12 +15,12 @@ import torch
 import search_spaces
 from mutators.costs import count_macs, count_params
 from search_spaces import NetError, Space
-from search_spaces.nets.registry import NETS
+from search_spaces.nets.registry import NETS, input_shape, references
 from search_spaces.reference import Reference
 from tests.search_spaces.nets.models import TOKEN_NETS, config_of, network_of, step
 
 NAMES = search_spaces.names()
-REFERENCES = [(name, reference) for name in NAMES for reference in search_spaces.references(name)]
+REFERENCES = [(name, reference) for name in NAMES for reference in references(name)]
 
 
 @cache
@@ -58,7 +58,7 @@ def test_two_builds_emit_the_same(name: str) -> None:
 @pytest.mark.parametrize("which", ["first", "last", "random"])
 def test_architectures_run_forwards_and_backwards(name: str, which: str) -> None:
     """Run without numbers the last architectures of some spaces, which are too large for anything but shapes."""
-    config, (channels, height, width) = config_of(name), search_spaces.input_shape(name)
+    config, (channels, height, width) = config_of(name), input_shape(name)
     space = space_named(name)
     shape = (channels, min(height, 64), min(width, 64))
     with torch.device("meta" if which == "last" and name in TOKEN_NETS else "cpu"):
@@ -77,7 +77,7 @@ def test_tokens_and_choices_are_one_another(name: str) -> None:
 @pytest.mark.parametrize(("name", "reference"), REFERENCES, ids=[r.name for _, r in REFERENCES])
 def test_costs_are_the_published_ones(name: str, reference: Reference) -> None:
     network = network_of(name, reference.tokens, reference.config)
-    assert count_macs(network, search_spaces.input_shape(name)) == reference.macs
+    assert count_macs(network, input_shape(name)) == reference.macs
     assert count_params(network) == reference.params
 
 
@@ -111,7 +111,7 @@ def dummy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_one_file_and_one_line_make_a_net(dummy: str) -> None:
-    assert dummy in search_spaces.names() and search_spaces.references(dummy) == ()
+    assert dummy in search_spaces.names() and references(dummy) == ()
     test_it_emits_a_valid_space(dummy)
     test_two_builds_emit_the_same(dummy)
     for which in ("first", "last", "random"):
@@ -124,7 +124,7 @@ def test_an_unknown_net_is_named_with_the_nearest() -> None:
     with pytest.raises(NetError, match="no net 'shuflenet_v2': did you mean 'shufflenet_v2'"):
         search_spaces.build("shuflenet_v2")
     with pytest.raises(NetError, match=r"there are: .*shufflenet_v2"):
-        search_spaces.input_shape("zzz")
+        input_shape("zzz")
 
 
 def test_the_registry_and_tables_cost_no_torch() -> None:

@@ -14,6 +14,7 @@ import search_spaces
 from mutators.costs import count_macs, count_params
 from search_spaces import NetError, Tokens, paddleslim
 from search_spaces.cost import CostTable
+from search_spaces.paddleslim.costs import cost_factors
 from tests.sampling import sweep
 from tests.search_spaces.nets.models import TOKEN_NETS, config_of, step
 
@@ -115,7 +116,7 @@ def test_a_cost_that_cannot_be_asked_for() -> None:
     for part in ("num_classes is 0", "input_shape is 0", "in_channels is 1, but input_shape (3, 0, 32) has 3"):
         assert part in str(caught.value)
     with pytest.raises(NetError, match="takes no 'scale'"):
-        paddleslim.cost_factors("ResNetSpace", (3, 32, 32), scale=2)
+        cost_factors("ResNetSpace", (3, 32, 32), scale=2)
 
 
 def test_a_candidate_is_built_counted_and_run() -> None:
