@@ -158,7 +158,7 @@ class _Plain(ABC):
 
 @dataclass(frozen=True)
 class ChoiceDomain(_Plain):
-    """NNI's ``choice``: one of a list of distinct JSON values."""
+    """NNI's ``choice``: one of a list of distinct JSON values, where ``True`` is not 1."""
 
     type: ClassVar[str] = "choice"
     options: tuple[Any, ...]
@@ -171,14 +171,9 @@ class ChoiceDomain(_Plain):
         return self.options[token]
 
     def find(self, value: Any) -> int | None:
-        """Return the token of a bare value, or None. ``True`` is not 1 here."""
-        for token, option in enumerate(self.options):
-            if is_same(option, value):
-                return token
-        return None
+        return next((token for token, option in enumerate(self.options) if is_same(option, value)), None)
 
     def wanted(self) -> str:
-        """Return the options as text, for an error message."""
         return f"one of {list(self.options)}"
 
     def to_json(self) -> Any:
@@ -201,14 +196,11 @@ class RandintDomain(_Plain):
         return self.low + token
 
     def find(self, value: Any) -> int | None:
-        """Return the token of a bare value, or None."""
-        return int(value) - self.low if is_number(value) and value == int(value) and self._holds(value) else None
-
-    def _holds(self, value: float) -> bool:
-        return self.low <= value < self.high
+        if is_number(value) and value == int(value) and self.low <= value < self.high:
+            return int(value) - self.low
+        return None
 
     def wanted(self) -> str:
-        """Return the options as text, for an error message."""
         return f"an integer from {self.low} to {self.high - 1}"
 
     def to_json(self) -> Any:
@@ -236,16 +228,15 @@ class QuniformDomain(_Plain):
         return float(min(max((self._first + token) * self.q, self.low), self.high))
 
     def find(self, value: Any) -> int | None:
-        """Return the token of a bare value, or None; rounding errors of one part in 10^9 are forgiven."""
         if not is_number(value) or not self.low - self.q <= value <= self.high + self.q:
             return None
         guess = round(value / self.q) - self._first
         near = [t for t in (guess - 1, guess, guess + 1) if 0 <= t < self.radix]
+        # Rounding errors of one part in 10^9 are forgiven.
         best = min(near, key=lambda t: abs(self.choice(t) - value), default=None)
         return best if best is not None and math.isclose(self.choice(best), value, abs_tol=self.q * 1e-9) else None
 
     def wanted(self) -> str:
-        """Return the options as text, for an error message."""
         return f"a multiple of {self.q} from {self.low} to {self.high}"
 
     def to_json(self) -> Any:

@@ -33,7 +33,7 @@ from search_spaces.schema import Space
 
 
 class CostTable:
-    """What each option of each key costs, in one or more metrics.
+    """The costs of every option of every key, in one or more metrics.
 
     Args:
         space: whose options these are.

@@ -68,7 +68,7 @@ def _edge(gene: tuple[str, int], channels: Number, reduces: bool) -> Edge:
 
 
 def _operation(name: str, channels: Number, stride: int) -> Layers:
-    """(N, channels, H, W) to (N, channels, H/stride, W/stride)."""
+    """Return layers: (N, channels, H, W) to (N, channels, H/stride, W/stride)."""
     if name == "skip_connect":
         return () if stride == 1 else (Reduce(channels, channels),)
     kind, _, size = name.rpartition("_")
@@ -80,7 +80,6 @@ def _operation(name: str, channels: Number, stride: int) -> Layers:
 
 
 def _depthwise(channels: Number, kernel: int, stride: int, dilation: int) -> Layers:
-    """ReLU, depthwise and 1x1 convolution, batch norm."""
     spatial = Conv(channels, channels, (kernel, kernel), True, stride, norm=False, dilation=dilation)
     return Activation(), spatial, Conv(channels, channels)
 

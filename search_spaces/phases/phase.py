@@ -29,7 +29,7 @@ DEFAULT_ORDER = ("kernel_size", "width", "depth")
 
 @dataclass(frozen=True)
 class Phase:
-    """What one phase opens. A key that it does not name keeps what it had.
+    """The options that one phase opens. A key that it does not name keeps what was open.
 
     A key that only a later phase names has its largest option until then; a key that no phase names is always open.
 
