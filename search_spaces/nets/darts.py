@@ -151,24 +151,16 @@ Genotype = Mapping[str, Sequence[tuple[str, int]]]
 
 DARTS_V2: Genotype = {
     "normal": [
-        ("sep_conv_3x3", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 1),
-        ("skip_connect", 0),
-        ("skip_connect", 0),
-        ("dil_conv_3x3", 2),
+        *(("sep_conv_3x3", 0), ("sep_conv_3x3", 1)),
+        *(("sep_conv_3x3", 0), ("sep_conv_3x3", 1)),
+        *(("sep_conv_3x3", 1), ("skip_connect", 0)),
+        *(("skip_connect", 0), ("dil_conv_3x3", 2)),
     ],
     "reduce": [
-        ("max_pool_3x3", 0),
-        ("max_pool_3x3", 1),
-        ("skip_connect", 2),
-        ("max_pool_3x3", 1),
-        ("max_pool_3x3", 0),
-        ("skip_connect", 2),
-        ("skip_connect", 2),
-        ("max_pool_3x3", 1),
+        *(("max_pool_3x3", 0), ("max_pool_3x3", 1)),
+        *(("skip_connect", 2), ("max_pool_3x3", 1)),
+        *(("max_pool_3x3", 0), ("skip_connect", 2)),
+        *(("skip_connect", 2), ("max_pool_3x3", 1)),
     ],
 }
 """The cells that the paper found on CIFAR-10 by second order: 2.76 % test error, 3.3 M parameters."""

@@ -1,4 +1,4 @@
-"""Phases: golden tables, epoch by epoch; draws inside of them; and everything that is refused."""
+"""Test phases: tables worked out by hand, epoch by epoch; draws within them; and errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ K, E, D = ("7", "5", "3"), ("6", "4", "3"), ("4", "3", "2")
 
 
 def offered(region: Region, space: Space = SPACE) -> tuple[tuple[str, ...], ...]:
-    """The names on offer, in the region's order, without the ordinary key."""
+    """Return the names on offer, in the region's order, without the ordinary key."""
     rows = zip(space.domains.values(), region.allowed, strict=True)
     return tuple(tuple(domain.choice(t)["_value"] for t in tokens) for domain, tokens in rows)[:3]
 
