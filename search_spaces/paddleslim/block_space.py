@@ -20,7 +20,7 @@ import numpy as np
 from search_spaces.checks import is_int, whole
 from search_spaces.paddleslim.layers import Layers
 from search_spaces.paddleslim.quantities import Number
-from search_spaces.paddleslim.space import Network, Token, Values, stage_tokens, stage_values, to_space
+from search_spaces.paddleslim.space import Network, Token, Values, make_tokens, select_stage, to_space
 from search_spaces.reference import Reference
 from search_spaces.schema import Tokens
 
@@ -167,12 +167,12 @@ class BlockSpace:
         channels: Number = config.in_channels
         for i, (stride, reads) in enumerate(config.plan(paddle)):
             position = Position(i, channels, stride, config.block_mask is not None, paddle)
-            layers, channels = self.make(stage_values(values, _name(reads)), position)
+            layers, channels = self.make(select_stage(values, _name(reads)), position)
             stages.append((_name(i), layers))
         return Network(tuple(stages), channels)
 
     def _of(self, count: int) -> tuple[Token, ...]:
-        return tuple(token for i in range(count) for token in stage_tokens(_name(i), **self.options))
+        return tuple(token for i in range(count) for token in make_tokens(_name(i), **self.options))
 
 
 def _name(index: int) -> str:

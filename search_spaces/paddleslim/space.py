@@ -149,12 +149,12 @@ class WholeSpace:
         return self.make(values, config.in_channels, paddle)
 
 
-def stage_tokens(stage: str, **options: Sequence[int | str]) -> tuple[Token, ...]:
+def make_tokens(stage: str, **options: Sequence[int | str]) -> tuple[Token, ...]:
     """Return the tokens of one stage, with keys such as ``stage1.channels``."""
     return tuple(Token(f"{stage}.{key}", tuple(of)) for key, of in options.items())
 
 
-def stage_values(values: Values, stage: str) -> dict[str, Any]:
+def select_stage(values: Values, stage: str) -> dict[str, Any]:
     """Return the options of one stage, by key without its name."""
     return {key.partition(".")[2]: value for key, value in values.items() if key.partition(".")[0] == stage}
 

@@ -108,15 +108,15 @@ def fits(key: str, pattern: str) -> bool:
     return any(fnmatchcase(key, name) or fnmatchcase(key.rpartition(".")[2], name) for name in names)
 
 
-def present_tasks(space: Space) -> dict[str, list[str]]:
+def find_tasks(space: Space) -> dict[str, list[str]]:
     """Return, for each task, those of its parts that end a key of ``space``."""
     ends = {key.rpartition(".")[2] for key in space.keys}
     return {task: [part for part in parts if part in ends] for task, parts in TASKS.items()}
 
 
-def elastic_parts(space: Space) -> list[str]:
+def find_elastic_parts(space: Space) -> list[str]:
     """Return the parts that end a key of ``space``, of all tasks."""
-    present = present_tasks(space)
+    present = find_tasks(space)
     return [part for task in DEFAULT_ORDER for part in present[task]]
 
 
@@ -137,7 +137,7 @@ def check_tasks(tasks: Any, space: Space | None = None) -> list[str]:
     known = [task for task in tasks if isinstance(task, str) and task in TASKS]
     found = [f"task {task!r} is unknown, wanted one of {', '.join(TASKS)}" for task in tasks if task not in known]
     if space is not None:
-        present = present_tasks(space)
+        present = find_tasks(space)
         absent = [task for task in known if not present[task]]
         found += [
             f"task {task!r} has no key in this space, whose keys are {shorten_keys(space.keys)}" for task in absent
