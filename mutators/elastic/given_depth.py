@@ -1,4 +1,4 @@
-"""Networks whose own forward takes a depth: the choice of it, and the network called without it."""
+"""Add the choice of a depth to a network whose own forward takes one, and call that network without it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -14,15 +14,14 @@ from mutators.choices.mutables import EXTRACTION
 from mutators.choices.value_choice import ValueChoice
 from mutators.elastic.layers.errors import ElasticError
 
-if TYPE_CHECKING:
-    from mutators.elastic.training.ofa import OFA
-
 
 @contextmanager
 def given_depth(model: nn.Module, depths: Sequence[float] | None) -> Iterator[ValueChoice | None]:
-    """The choice of a depth that the model's own forward looks after; it becomes the model's child ``depth``.
+    """Give a model, as its child ``depth``, the choice of the depth that its own forward takes as an argument.
 
-    If what is done with it fails, the model is as it was.
+    If the body of the ``with`` statement fails, the choice is taken away again.
+
+    Yields: the choice; None where ``depths`` is None.
 
     Raises:
         ElasticError: forward takes no depth, or the model has something else of this name.
@@ -93,8 +92,3 @@ class Deep(nn.Module):
             made = Deep(net, copy.deepcopy(depth, memo))
         memo[id(self)] = made
         return made
-
-
-def runnable(ofa: OFA) -> nn.Module:
-    """The supernet, such that it is called with its inputs alone."""
-    return ofa.model if ofa.depth_choice is None else Deep(ofa.model, ofa.depth_choice)
