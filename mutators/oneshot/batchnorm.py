@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mutators.choices.modes import kept_modes as kept_modes  # also imported from here, for now
 from mutators.elastic.layers.batchnorm import ElasticBatchNorm
 from mutators.oneshot.data import batches as walk_batches
 from mutators.oneshot.data import to_device
@@ -125,17 +126,6 @@ def normalising_by_batch(model: nn.Module) -> Iterator[None]:
         for norm in _norms(model):
             norm.training = True
         yield
-
-
-@contextmanager
-def kept_modes(model: nn.Module) -> Iterator[None]:
-    """Put each module's training mode back afterwards, also after an exception."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            vars(module)["training"] = training
 
 
 @contextmanager
