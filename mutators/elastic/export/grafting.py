@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from mutators.elastic.given_depth import Deep
+from mutators.elastic.model import Deep
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.kernel import grown, matrix_name

@@ -16,9 +16,8 @@ from torch import nn
 
 from mutators.choices.switch import Switch
 from mutators.elastic.export.export import Dtypes, Shapes, export_subnet
-from mutators.elastic.given_depth import given_depth
 from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.model import Supernet
+from mutators.elastic.model import Supernet, given_depth
 from mutators.elastic.notation import Config, to_choices
 from mutators.elastic.search.results import SearchResult
 from mutators.elastic.search.search import SearchOptions, search_subnets
