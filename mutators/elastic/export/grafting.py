@@ -7,10 +7,10 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from mutators.elastic.model import Deep
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.kernel import grown, matrix_name
+from mutators.elastic.model import Deep
 
 _FAST_PATH = {nn.TransformerEncoderLayer: "activation_relu_or_gelu", nn.TransformerEncoder: "use_nested_tensor"}
 """The attributes that let torch's encoders compute everything in one call in evaluation."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mutators.elastic.layers.convolution import ElasticConvolution, Pair
-from mutators.elastic.layers.kernel import checked_kernels
+from mutators.elastic.layers.kernel import check_kernels
 from mutators.elastic.layers.layer import Size, full_size
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -52,7 +52,7 @@ class ElasticConv2d(ElasticConvolution):
         padding_mode: PaddingMode = "zeros",
         transform_kernel: bool = True,
     ) -> None:
-        sizes = checked_kernels([kernel_size] if isinstance(kernel_size, int) else kernel_size)
+        sizes = check_kernels([kernel_size] if isinstance(kernel_size, int) else kernel_size)
         pad = dilation * (sizes[-1] - 1) // 2 if padding is None else padding
         n_in, n_out = full_size(in_channels), full_size(out_channels)
         conv = nn.Conv2d(n_in, n_out, sizes[-1], stride, pad, dilation, groups, bias, padding_mode)
@@ -104,7 +104,7 @@ class ElasticConvTranspose2d(ElasticConvolution):
         dilation: int = 1,
         transform_kernel: bool = True,
     ) -> None:
-        sizes = checked_kernels([kernel_size] if isinstance(kernel_size, int) else kernel_size)
+        sizes = check_kernels([kernel_size] if isinstance(kernel_size, int) else kernel_size)
         pad = dilation * (sizes[-1] - 1) // 2 if padding is None else padding
         n_in, n_out = full_size(in_channels), full_size(out_channels)
         conv = nn.ConvTranspose2d(n_in, n_out, sizes[-1], stride, pad, output_padding, groups, bias, dilation)

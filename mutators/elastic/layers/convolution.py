@@ -10,7 +10,7 @@ from torch import nn
 
 from mutators.choices.value_choice import Plan, ValueChoice
 from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.kernel import add_matrices, centre, checked_kernels, grown, transformed
+from mutators.elastic.layers.kernel import add_matrices, centre, check_kernels, grown, transformed
 from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, plan_of
 from mutators.elastic.layers.width import take, take_block
 
@@ -53,7 +53,7 @@ class ElasticConvolution(Elastic):
             ElasticError: sizes do not fit ``conv``.
         """
         layer = cls.__new__(cls)
-        sizes = None if kernel_size is None else checked_kernels(kernel_size)
+        sizes = None if kernel_size is None else check_kernels(kernel_size)
         outputs = conv.out_channels if out_channels is None else out_channels
         layer._adopt(conv, in_channels, outputs, sizes, transform_kernel)
         return layer

@@ -37,7 +37,7 @@ class ElasticDepth(Elastic):
     ) -> None:
         super().__init__()
         named = dict(blocks) if isinstance(blocks, Mapping) else {str(i): block for i, block in enumerate(blocks)}
-        self.counts = tuple(count_of(depth, len(named)) for depth in depths) if counts is None else tuple(counts)
+        self.counts = tuple(count_blocks(depth, len(named)) for depth in depths) if counts is None else tuple(counts)
         least = 1 if counts is None else 0
         problems = [
             f"depth {depth} is {count} blocks, wanted {least} to {len(named)}"
@@ -71,6 +71,6 @@ class ElasticDepth(Elastic):
         return nn.Sequential(blocks)
 
 
-def count_of(depth: float, blocks: int) -> int:
+def count_blocks(depth: float, blocks: int) -> int:
     """How many blocks a depth is: itself, or a fraction of them, rounded."""
     return int(depth) if is_int(depth) else round(depth * blocks)

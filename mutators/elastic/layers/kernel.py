@@ -23,7 +23,7 @@ from mutators.elastic.layers.width import Span, take_block
 from search_spaces.checks import is_int
 
 
-def checked_kernels(sizes: Sequence[int]) -> tuple[int, ...]:
+def check_kernels(sizes: Sequence[int]) -> tuple[int, ...]:
     """Return kernel sizes, ascending.
 
     Raises:
