@@ -1,4 +1,4 @@
-"""Convolutions with elastic kernel and channels, and transposed ones."""
+"""Convolutions, transposed ones too, with elastic kernel and channels."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class ElasticConv2d(ElasticConvolution):
-    """A ``Conv2d`` of which a part runs: the centre of the kernel, and the first channels.
+    """A ``Conv2d`` that runs with the centre of its kernel and its first channels.
 
     Dense, depthwise (``groups`` is the number of channels: the output then has the input's channels) or grouped (the
-    number of groups stays, so that every number of channels has to be a multiple of it). Choices that it has of its
-    own: ``kernel_size`` and ``channel``. :meth:`of` makes one from a plain layer.
+    number of groups stays, so that every number of channels has to be a multiple of it). Its own choices:
+    ``kernel_size`` and ``channel``. :meth:`of` makes one from a plain layer.
 
     Args:
-        in_channels: what there is in the input; a fixed number says only how many there are at most, and the input
-            itself then how many there are.
-        out_channels: a number, several to choose from, or a width that other layers have too.
+        in_channels: those of the input; a fixed number is the largest, and the input may have fewer.
+        out_channels: a number, several to choose from, or a width that other layers share.
         kernel_size: one odd number, or several to choose from.
         stride, dilation, groups, bias, padding_mode: as for ``nn.Conv2d``.
-        padding: at the largest kernel; None: as much as keeps the size at stride 1. Smaller kernels get that much
-            less that the output has the same size.
+        padding: at the largest kernel; None: that which keeps the size at stride 1. Smaller kernels get less, so that
+            the output has the same size.
         transform_kernel: learn a matrix from each kernel size to the next; without, smaller kernels are plain crops.
 
     Raises:
@@ -60,7 +59,7 @@ class ElasticConv2d(ElasticConvolution):
         self._adopt(conv, inputs, out_channels, sizes if len(sizes) > 1 else None, transform_kernel)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C_in, H, W) to (N, C_out, H', W') with the channels now in use; H' and W' are the full layer's."""
+        """Convolve (N, C_in, H, W) to (N, C_out, H', W') with the channels in use; H' and W' are the full layer's."""
         weight, bias = self._running(x.size(1))
         assert weight is not None
         groups = weight.size(0) if self.depthwise else self._groups
@@ -87,7 +86,7 @@ class ElasticConv2d(ElasticConvolution):
 
 
 class ElasticConvTranspose2d(ElasticConvolution):
-    """A ``ConvTranspose2d`` of which a part runs; see :class:`ElasticConv2d` for the arguments and what is raised."""
+    """A ``ConvTranspose2d`` that runs in part; see :class:`ElasticConv2d` for the arguments and what is raised."""
 
     OUT, IN = 1, 0
 
@@ -116,7 +115,7 @@ class ElasticConvTranspose2d(ElasticConvolution):
         self.output_padding = cast(Pair, conv.output_padding)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C_in, H, W) to (N, C_out, H', W') with the channels now in use; H' and W' are the full layer's."""
+        """Convolve (N, C_in, H, W) to (N, C_out, H', W') with the channels in use; H' and W' are the full layer's."""
         weight, bias = self._running(x.shape[1])
         assert weight is not None
         groups = weight.shape[0] if self.depthwise else self._groups

@@ -1,4 +1,4 @@
-"""What convolutions share, transposed ones too: elastic kernel and channels, slicing, and the plain layer."""
+"""The base of elastic convolutions: elastic kernel and channels, slicing, and the plain layer."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 class ElasticConvolution(Elastic):
-    """A convolution over two dimensions of which a part runs. Write ``forward`` and ``_plain``.
+    """A convolution over two dimensions that runs in part. Subclasses write ``forward`` and ``_plain``.
 
     Attributes:
-        inputs, outputs: the layouts of the channels; None: whatever the input has, and all outputs.
+        inputs, outputs: the layouts of the channels; None: those of the input, and all outputs.
         weight: of the largest layer: outputs along dimension ``OUT``, inputs along ``IN``; dimension 1 counts those of
             one group only.
         depthwise: whether each channel is a group of its own; the output's channels are then the input's.
@@ -40,11 +40,11 @@ class ElasticConvolution(Elastic):
         kernel_size: Sequence[int] | None = None,
         transform_kernel: bool = True,
     ) -> Self:
-        """An elastic layer with the weights of ``conv``, whose parameters it takes over where they have their size.
+        """Return an elastic layer with the weights of ``conv``; parameters that keep their size are taken over.
 
         Args:
             conv: the plain layer; the largest sub-layer computes what it does.
-            in_channels, out_channels: None: as many as ``conv`` has.
+            in_channels, out_channels: None: those of ``conv``.
             kernel_size: to choose from; None: the kernel stays. Where the largest is larger than that of ``conv``,
                 zeros surround it.
             transform_kernel: see the class.
@@ -74,7 +74,7 @@ class ElasticConvolution(Elastic):
         self.depthwise = conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
         self.weight, self.bias = conv.weight, conv.bias
         self._kernels = sizes or ()
-        self._own_kernel = conv.kernel_size[0]  # the size that ``_own_padding`` belongs to
+        self._own_kernel = conv.kernel_size[0]  # the kernel that ``_own_padding`` is for
         self._transforms = transform_kernel
         if sizes is not None:
             if sizes[-1] > conv.kernel_size[0]:
@@ -107,35 +107,35 @@ class ElasticConvolution(Elastic):
 
     @property
     def in_channels(self) -> int:
-        """Now in use; all, where the input decides."""
+        """Number of input channels in use; all, where the input decides."""
         sliced = self.weight.shape[self.IN] * (1 if self.IN == 0 else self._groups)
         return sliced if self.inputs is None else self.inputs.size()
 
     @property
     def out_channels(self) -> int:
-        """Now in use; all, where the input decides."""
+        """Number of output channels in use; all, where the input decides."""
         sliced = self.weight.shape[self.OUT] * (1 if self.OUT == 0 else self._groups)
         return sliced if self.outputs is None else self.outputs.size()
 
     @property
     def kernel_size(self) -> Pair:
-        """Now in use. The choice of the same name is a child: see :attr:`options` and :meth:`set_config`."""
+        """The kernel in use. The choice of the same name is a child: see :attr:`options` and :meth:`set_config`."""
         choice = self._modules.get("kernel_size")
         size = int(choice.value) if isinstance(choice, ValueChoice) else None
         return cast(Pair, tuple(self.weight.shape[2:])) if size is None else (size, size)
 
     @property
     def padding(self) -> Pair | str:
-        """Of the kernel now in use."""
+        """The padding of the kernel in use."""
         return self._padding(self.kernel_size[0])
 
     @property
     def groups(self) -> int:
-        """Now in use."""
+        """Number of groups in use."""
         return self.in_channels if self.depthwise else self._groups
 
     def axes(self) -> Iterator[Axis]:
-        """Outputs and inputs of the weight, and the bias; with groups, dimension 1 is one group's and not listed."""
+        """Yield outputs and inputs of the weight, and the bias; with groups, not dimension 1, which is one group's."""
         if self.outputs is not None:
             if self.OUT == 0 or self.depthwise or self._groups == 1:
                 yield Axis("weight", 0 if self.depthwise else self.OUT, self.outputs)
@@ -145,7 +145,7 @@ class ElasticConvolution(Elastic):
             yield Axis("weight", self.IN, self.inputs, reads=True)
 
     def _slices(self, n: int, plan: Plan) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Weight and bias in use; of the largest layer the parameters themselves."""
+        """Return weight and bias in use; of the largest layer the parameters themselves."""
         inputs = [(0, n)] if self.inputs is None else self.inputs.spans(plan)
         weight, bias = self.weight, self.bias
         if self.depthwise:
@@ -180,11 +180,11 @@ class ElasticConvolution(Elastic):
         return fill(self._plain(weight, groups), {"weight": weight, "bias": bias}, self)
 
     def _plain(self, weight: torch.Tensor, groups: int) -> nn.Module:
-        """A plain layer of the weight's shape, its weights still to be filled in."""
+        """Return a plain layer of the weight's shape, without weights."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """The largest layer's shape, and what is special."""
+        """Return the largest layer's shape and settings."""
         kind = ", depthwise" if self.depthwise else f", groups={self._groups}" if self._groups > 1 else ""
         return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self._own_padding}{kind}"
 

@@ -1,4 +1,4 @@
-"""What can be wrong with an elastic network."""
+"""The error of elastic networks."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from search_spaces.errors import ProblemsError
 
 
 class ElasticError(ProblemsError):
-    """A layer, a model or a configuration does not fit."""
+    """An elastic layer, model or configuration is not possible."""

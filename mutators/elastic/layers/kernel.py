@@ -1,8 +1,8 @@
-"""Elastic kernels: a smaller filter is the centre of the next larger one, times a learnable matrix.
+"""Crop and transform kernels: a smaller filter is the centre of the next larger one, times a learnable matrix.
 
 After Once-for-All (Cai et al., ICLR 2020, arXiv:1908.09791). From ``7to5_matrix`` (25, 25) and ``5to3_matrix`` (9, 9),
 which begin as identities, the 3x3 filter is crop(crop(w7) @ M75.T) @ M53.T, with filters flattened row by row; all
-channels share a layer's matrices. Differs: growing a layer's kernel is a matter of zeros round its filter.
+channels share a layer's matrices. Differs: a kernel can grow, by zeros around its filter.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from search_spaces.checks import is_int
 
 
 def check_kernels(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return kernel sizes, ascending.
+    """Check kernel sizes. Returns: them, ascending.
 
     Raises:
         ElasticError: there are none, or they are not odd and distinct.
@@ -38,12 +38,12 @@ def check_kernels(sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def matrix_name(larger: int, smaller: int) -> str:
-    """The name of the matrix that leads from one size to the next."""
+    """Return the name of the matrix from one size to the next."""
     return f"{larger}to{smaller}_matrix"
 
 
 def add_matrices(layer: nn.Module, sizes: Sequence[int]) -> None:
-    """Give a layer its matrices as parameters, identities, largest first; of its weight's type, and where that is."""
+    """Add matrices to a layer as parameters: identities, largest first, of its weight's type and device."""
     weight = layer._parameters["weight"]
     assert weight is not None
     for larger, smaller in pairwise(sorted(sizes, reverse=True)):
@@ -52,13 +52,13 @@ def add_matrices(layer: nn.Module, sizes: Sequence[int]) -> None:
 
 
 def grown(weight: torch.Tensor, size: int) -> torch.Tensor:
-    """(..., k, k) to (..., size, size), with zeros round it."""
+    """Pad (..., k, k) with zeros to (..., size, size)."""
     margin = (size - weight.shape[-1]) // 2
     return torch.constant_pad_nd(weight, (margin, margin, margin, margin))  # F.pad does the same, more slowly
 
 
 def centre(weight: torch.Tensor, size: int) -> torch.Tensor:
-    """(..., k, k) to its middle, (..., size, size)."""
+    """Return the middle of (..., k, k): (..., size, size)."""
     start = (weight.shape[-1] - size) // 2
     return weight[..., start : start + size, start : start + size]
 

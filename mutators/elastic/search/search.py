@@ -1,8 +1,8 @@
 """Search for a sub-network by evolution under limits, scored by the supernet's weights. After Once-for-All's finder.
 
 Differs: MIT's last generation is scored and never looked at, its architectures repeat, limits that cannot be kept hang
-it, and it is neither seeded nor resumable. Here every score counts, nothing is scored twice, and the winner of a
-predictor is measured before it is believed.
+it, and it is neither seeded nor resumable; PaddleSlim's ``OFA.search`` is empty. Here every score counts, nothing is
+scored twice, and the winner of a predictor is measured before it is believed.
 """
 
 from __future__ import annotations

@@ -41,6 +41,10 @@ class StepLosses:
         if self._distiller is not None:
             self._distiller.forget()
 
+    def scale(self, loss: torch.Tensor, group: int) -> torch.Tensor:
+        """Return a sub-network's loss as its part of the loss of a step of ``group`` sub-networks."""
+        return loss / group if self._config.reduction == "mean" else loss
+
     def compute(self, run: Callable[..., Any], batch: Batch, loss_fn: Loss | None) -> torch.Tensor:
         """Return the loss of the sub-network that is set: (); see :meth:`mutators.elastic.OFA.loss_of`."""
         inputs, targets = _split(batch)
