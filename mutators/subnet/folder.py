@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import ChoiceError
-from mutators.choices.fixed import extract, search_space_of
+from mutators.choices.extracting import extract
+from mutators.choices.walk import search_space_of
 from mutators.pruning.errors import PruningError
 from mutators.pruning.packing import pack, unpack
 from mutators.subnet import trust as factories

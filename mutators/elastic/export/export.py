@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from mutators.choices.fixed import extract
+from mutators.choices.extracting import extract
 from mutators.choices.switch import applied
 from mutators.elastic.export.grafting import grafted, with_weights_of
 from mutators.elastic.given_depth import AtDepth, runnable
