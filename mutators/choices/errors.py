@@ -1,4 +1,4 @@
-"""The one kind of mistake that has to do with choices."""
+"""The two kinds of mistakes that have to do with choices."""
 
 from __future__ import annotations
 
@@ -10,3 +10,7 @@ class ChoiceError(ProblemsError):
 
     Differs: NNI 1.9 has a mix of ``AssertionError`` (gone under ``-O``), ``RuntimeError`` and ``ValueError``.
     """
+
+
+class ElasticError(ChoiceError):
+    """A choice of a number, or an elastic layer, model or configuration that needs one, is wrong."""

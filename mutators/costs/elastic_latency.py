@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from mutators.choices.fixed import extract
+from mutators.choices.extracting import extract
 from mutators.costs.about import OnStep, Steps, compare_latency, describe_latency
 from mutators.costs.latency import evaluation_mode, make_runner, threads_set, wait
 from mutators.elastic.anatomy import Anatomy, Part, sum_terms

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
-from mutators.choices.fixed import apply_choices, extract
+from mutators.choices.applying import apply_choices
+from mutators.choices.extracting import extract
 from mutators.costs.about import OnStep, Steps
 from mutators.costs.count import CannotRun, DryRun, Ignore, count_params
 from mutators.elastic.anatomy import Anatomy, weightless

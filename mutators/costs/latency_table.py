@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from mutators.choices.fixed import apply_choices
+from mutators.choices.applying import apply_choices
 from mutators.costs.about import OnStep, Steps, compare_latency, describe_latency
 from mutators.costs.elastic_table import cost_table
 from mutators.costs.latency import evaluation_mode, make_runner, threads_set

@@ -12,8 +12,8 @@ import numpy as np
 from torch import nn
 
 from mutators import search_space_of
-from mutators.choices.fixed import apply_choices
-from mutators.choices.mutables import LayerChoice
+from mutators.choices.applying import apply_choices
+from mutators.choices.layer_choice import LayerChoice
 from mutators.choices.walk import walk
 from mutators.costs.about import OnStep, Steps, check_table, describe_model
 from mutators.costs.count import CannotRun, DryRun, Ignore

@@ -5,7 +5,6 @@ Where the model's own forward takes a depth, the choice of it is added here, and
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from mutators.choices.mutables import EXTRACTION
+from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.visitor import Extractable, Extraction
 from search_spaces.schema import Space
 
 
@@ -72,7 +71,7 @@ class AtDepth(nn.Module):
         return self.net(*inputs, **others, depth=self.depth)
 
 
-class Deep(nn.Module):
+class Deep(nn.Module, Extractable):
     """A supernet whose forward takes a depth, called without; extracted, it is :class:`AtDepth`."""
 
     WRAPS = "net"  # keys are the supernet's own
@@ -87,16 +86,10 @@ class Deep(nn.Module):
         """As the supernet's, but for the depth."""
         return self.net(*inputs, **others, depth=self._depth[0].value)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
-        net = copy.deepcopy(self.net, memo)
+    def extracted(self, extraction: Extraction) -> AtDepth:
+        """Return the plain network, called with the depth that is chosen."""
         (depth,) = self._depth
-        made: nn.Module
-        if EXTRACTION in memo:
-            made = AtDepth(net, depth.values[memo[EXTRACTION][id(depth)][0]])
-        else:
-            made = Deep(net, copy.deepcopy(depth, memo))
-        memo[id(self)] = made
-        return made
+        return AtDepth(extraction.copy(self.net), depth.values[depth.index_in(extraction.plan)])
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Any
 
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.walk import decisions, walk
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.mit_config import PARTS, config_to_choices
 from search_spaces.checks import is_number
 from search_spaces.domains import Choice, InputDomain, LayerDomain

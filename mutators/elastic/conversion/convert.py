@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mutators.choices.mutables import Mutable
+from mutators.choices.errors import ElasticError
+from mutators.choices.mutable import Mutable
 from mutators.choices.value_choice import ValueChoice
 from mutators.elastic.conversion.analysis import Analysis, find_obstacle, find_owners
 from mutators.elastic.conversion.calls import tensors_in
@@ -29,7 +30,6 @@ from mutators.elastic.conversion.stages import DepthStage, find_stages
 from mutators.elastic.conversion.ties import Node
 from mutators.elastic.conversion.widths import Widths, decide_widths
 from mutators.elastic.layers.depth import ElasticDepth
-from mutators.elastic.layers.errors import ElasticError
 
 TOLERANCE = 1e-4
 """The largest difference allowed between largest sub-network and model on the example, for outputs up to 1."""

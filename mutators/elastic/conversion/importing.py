@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
 
 _MATRIX = "_matrix"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.elastic.conversion.growth import find_place, grow_layer
 from mutators.elastic.conversion.layers import LayerUse, explain_no_kind, kernel_of, kind_of
 from mutators.elastic.conversion.options import Options
@@ -14,7 +15,6 @@ from mutators.elastic.conversion.report import Row
 from mutators.elastic.conversion.stages import DepthStage
 from mutators.elastic.conversion.ties import Layout
 from mutators.elastic.conversion.widths import Widths
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.width import Channels
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.elastic.conversion.layers import kind_of
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.kernel import check_kernels
 from search_spaces.checks import is_int, is_number
 

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from mutators.choices.fixed import extract
+from mutators.choices.errors import ElasticError
+from mutators.choices.extracting import extract
 from mutators.choices.modes import kept_modes
 from mutators.choices.switch import applied
 from mutators.elastic.export.grafting import graft_layers, take_weights
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.model import AtDepth, Supernet
 from mutators.inputs import Inputs, device_of, run_first
 from mutators.oneshot.batchnorm import kept_statistics, recalibrate_bn

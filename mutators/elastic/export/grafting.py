@@ -7,8 +7,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.elastic.layers.convolution import ElasticConvolution
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.kernel import grown, matrix_name
 from mutators.elastic.model import Deep
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
 from mutators.elastic.layers.parts import Key, Leaf, Parts, Place, cut, in_force
 from mutators.elastic.layers.width import Span, take_block
 from search_spaces.checks import is_int

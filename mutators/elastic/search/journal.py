@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
 from nas_tuners.runs.journal import Event, JournalError, begun, read
 from nas_tuners.runs.run import Run
 from nas_tuners.search import Search

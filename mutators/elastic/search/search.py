@@ -14,9 +14,9 @@ from itertools import islice
 from os import PathLike
 from typing import Any, TypedDict
 
+from mutators.choices.errors import ElasticError
 from mutators.costs.count import Ignore
 from mutators.elastic.anatomy import Anatomy, is_elastic
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.model import Supernet
 from mutators.elastic.search.journal import digest_of, open_run
 from mutators.elastic.search.predictor import AccuracyPredictor

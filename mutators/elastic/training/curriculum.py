@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
 from mutators.elastic.training.run_config import RunConfig
 from search_spaces.checks import whole
 from search_spaces.phases.phase import Phase, elastic_parts

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
 from search_spaces.checks import above, between
 
 MAPPING_OPS = ("conv", "conv2d", "linear", None)

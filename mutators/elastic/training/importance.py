@@ -15,12 +15,12 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.modes import kept_modes
 from mutators.choices.switch import applied
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.walk import walk
 from mutators.elastic.layers.attention import ElasticMultiheadAttention
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.layouts import Use, per_channel, uses_of, widths_of
 from mutators.elastic.layers.linear import ElasticLinear
 from mutators.elastic.layers.width import Width

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
 from mutators.elastic.training.distill import Distiller, Stamp
 from mutators.elastic.training.outputs import detach_outputs, soft_cross_entropy
 from mutators.elastic.training.run_config import RunConfig

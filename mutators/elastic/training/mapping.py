@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.elastic.layers.attention import ElasticMultiheadAttention
 from mutators.elastic.layers.batchnorm import ElasticBatchNorm
 from mutators.elastic.layers.conv import ElasticConv2d
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.embedding import ElasticEmbedding
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.linear import ElasticLinear
 from mutators.elastic.layers.norm import ElasticLayerNorm, ElasticNorm
 from mutators.elastic.layers.width import Channels

@@ -14,10 +14,10 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.switch import Switch
 from mutators.choices.value_choice import ValueChoice
 from mutators.elastic.export.export import Dtypes, Shapes, export_subnet
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.model import Supernet, given_depth
 from mutators.elastic.notation import Config, to_choices
 from mutators.elastic.search.results import SearchResult

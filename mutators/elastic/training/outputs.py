@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._pytree import tree_flatten, tree_map
 
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
 
 WAY_OUT = "give a function of (student's outputs, teacher's): RunConfig.sandwich_fn or DistillConfig.logits_fn"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
 from search_spaces.checks import is_int, is_number, one_of, whole
 from search_spaces.phases.phase import Phase
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.walk import walk
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.layouts import Use, find_unsortable, per_channel, uses_of, widths_of
 from mutators.elastic.layers.width import Channels, Width
 from search_spaces.checks import is_int

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.walk import walk
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.layer import Elastic
 from mutators.elastic.training.losses import Loss
 from mutators.elastic.training.ofa import OFA
