@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from argparse import Namespace
+
 TUNERS = {
     "NasRandom": "nas_tuners.RandomTuner",
     "NasAnnealing": "nas_tuners.AnnealingTuner",
@@ -17,3 +20,9 @@ def register() -> list[str]:
     for name, class_name in TUNERS.items():
         register_algo_meta(AlgoMeta.load({"algoType": "tuner", "builtinName": name, "className": class_name}))
     return list(TUNERS)
+
+
+def execute(_: Namespace) -> int:
+    """Register the tuners, and print their names."""
+    print(f"registered for {sys.prefix}: {', '.join(register())}")
+    return 0
