@@ -10,7 +10,7 @@ import numpy as np
 from mutators.choices.errors import ElasticError
 from mutators.elastic.training.run_config import RunConfig
 from search_spaces.checks import whole
-from search_spaces.phases.phase import Phase, elastic_parts
+from search_spaces.phases.phase import Phase, find_elastic_parts
 from search_spaces.phases.schedule import Region, Schedule
 from search_spaces.phases.shrinking import progressive
 from search_spaces.schema import Space, Tokens
@@ -52,7 +52,7 @@ class Curriculum:
                 f"dynamic_batch_size has {len(config.group_sizes)} numbers, "
                 f"wanted one for all tasks or one for each of {self._tasks or ['all']}."
             )
-        self._whole = Schedule(space, [Phase("all", tuple((part, "all") for part in elastic_parts(space)))])
+        self._whole = Schedule(space, [Phase("all", tuple((part, "all") for part in find_elastic_parts(space)))])
         self.train_full = False
         self.fixed: Tokens | None = None
         self.step = 0
