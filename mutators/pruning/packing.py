@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mutators.choices.errors import PruningError
 from mutators.pruning.bits import integer_as_wide_as
-from mutators.pruning.errors import PruningError
 
 _PARTS = ("bits", "values", "shape")
 _ENTRY = 600  # bytes that a file spends on the two tensors more

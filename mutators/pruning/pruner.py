@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from mutators.choices.errors import PruningError
 from mutators.pruning import report
-from mutators.pruning.errors import PruningError
 from mutators.pruning.masking import Masking
 from mutators.pruning.prunable import CONV1X1, SkipParams, choose, is_compiled, unwrap, unwrapped
 from mutators.pruning.ranking import Ranking, kth_smallest

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from mutators.choices.errors import PruningError
 from mutators.pruning.bits import integer_as_wide_as
-from mutators.pruning.errors import PruningError
 from search_spaces.checks import is_int, is_number
 
 MODES = ("ratio", "threshold")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mutators.pruning.errors import PruningError
+from mutators.choices.errors import PruningError
 from search_spaces.checks import is_int, is_number
 
 STRATEGIES = ("gmp", "base")

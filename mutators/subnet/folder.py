@@ -19,9 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mutators.choices.errors import ChoiceError
+from mutators.choices.errors import ChoiceError, PruningError
 from mutators.choices.fixed import extract, search_space_of
-from mutators.pruning.errors import PruningError
 from mutators.pruning.packing import pack, unpack
 from mutators.subnet import trust as factories
 from search_spaces.files import write_atomically

@@ -26,7 +26,7 @@ from torch import nn
 from mutators import extract
 from mutators.choices.switch import Switch
 from mutators.oneshot import uniform
-from mutators.oneshot.run import Run
+from mutators.oneshot.training import Training
 from search_spaces import Tokens, build
 from tests.benchmarks.pairs import Step, interleaved, ratios
 from tests.benchmarks.supernet_step import CONFIG, Batch, loss_of, plain_step
@@ -40,12 +40,12 @@ def elastic_steps(net: nn.Module, batch: Batch, subnets: Sequence[Tokens]) -> li
         draw(step)
         return wanted
 
-    run = Run(net, [batch], CONFIG, loss_of, paths, None, None, torch.device("cpu"), by_parts=True)
+    training = Training(net, [batch], CONFIG, loss_of, paths=paths, by_parts=True)
 
     def step_of(tokens: Tokens) -> Step:
         def step() -> None:
             wanted[:] = [tokens]
-            run.train_on(batch)
+            training.train_on(batch)
 
         return step
 

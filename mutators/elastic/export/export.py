@@ -14,13 +14,14 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from mutators.choices.errors import OneShotError
 from mutators.choices.fixed import extract
+from mutators.choices.modes import kept_modes
 from mutators.choices.switch import applied
 from mutators.elastic.export.grafting import grafted, with_weights_of
 from mutators.elastic.given_depth import AtDepth, runnable
 from mutators.elastic.layers.errors import ElasticError
-from mutators.oneshot.batchnorm import kept_modes, kept_statistics, recalibrate_bn
-from mutators.oneshot.errors import OneShotError
+from mutators.oneshot.batchnorm import kept_statistics, recalibrate_bn
 from mutators.oneshot.rng import kept_rng
 from search_spaces.schema import Choices
 

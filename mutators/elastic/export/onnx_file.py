@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from mutators.choices.modes import kept_modes
 from mutators.elastic.export.export import Dtypes, Shapes, drawn_inputs, run_first
 from mutators.elastic.layers.errors import ElasticError
-from mutators.oneshot.batchnorm import kept_modes
 from mutators.oneshot.rng import kept_rng
 from search_spaces.files import write_atomically
 

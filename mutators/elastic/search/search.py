@@ -14,6 +14,7 @@ from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from mutators.choices.errors import OneShotError
 from mutators.costs.count import Ignore
 from mutators.costs.example import Example
 from mutators.elastic.anatomy import Anatomy, is_elastic
@@ -23,7 +24,6 @@ from mutators.elastic.search.found import Found, found
 from mutators.elastic.search.predictor import AccuracyPredictor
 from mutators.elastic.search.records import Records, digest_of
 from mutators.elastic.search.table import bar_of, table_for
-from mutators.oneshot.errors import OneShotError
 from mutators.oneshot.scoring import Metric, accuracy, evaluate
 from nas_tuners.search import Evolution, RandomSearch, Search
 from nas_tuners.search.constraints import Constraints, limits_of

@@ -16,7 +16,7 @@ from mutators.costs.elastic_table import cost_table
 from mutators.costs.example import Example, shape_of
 from mutators.elastic.given_depth import runnable
 from mutators.elastic.layers.errors import ElasticError
-from mutators.oneshot.data import batches as walk_batches
+from mutators.oneshot.data import walk_batches
 from mutators.oneshot.rng import kept_rng
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import CostError
