@@ -35,6 +35,8 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from mutators.choices.torch_private import get_forward_hooks, get_parameters, mark_constant
+
 Rule = Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]]
 """Maps weights to masks, both by name: bool tensors, True where weights are kept."""
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -60,7 +62,7 @@ class Masking:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the parameters by name."""
-        return {name: module._parameters[attribute] for name, (module, attribute) in self._places.items()}  # type: ignore[misc]
+        return {name: get_parameters(module)[attribute] for name, (module, attribute) in self._places.items()}  # type: ignore[misc]
 
     def masks(self) -> dict[str, torch.Tensor]:
         """Return copies of the masks, by name, as bool tensors."""
@@ -101,7 +103,7 @@ class Masking:
             self._in_forward = False  # Ctrl-C ends a forward without its hooks
         for name in self._places if names is None else names:
             module, attribute = self._places[name]
-            weight: Any = module._parameters[attribute]
+            weight: Any = get_parameters(module)[attribute]
             bits = self._bits[name]
             if bits.device != weight.device or bits.itemsize != weight.itemsize:  # the model was moved or cast
                 bits = self._bits[name] = _as_wide_as(weight, bits)
@@ -117,14 +119,12 @@ class Masking:
         self._outer_handles.clear()
         self.removed = True
 
+    # Masks are computed while a graph is traced, before its first run, and are no part of it.
+    @mark_constant
     def _settle(self) -> None:
         """Compute the masks from the weights, if that is yet to be done."""
         if self._rule is not None:
             self.replace(self._rule(self.weights()))
-
-    # As torch.compiler.assume_constant_result does, without the seconds that importing the compiler takes: masks are
-    # computed while a graph is traced, before its first run, and are no part of it.
-    _settle._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _hook(self, model: nn.Module) -> list[RemovableHandle]:
         """Hook each module that has a masked parameter below it: any of them may be called or saved alone."""
@@ -178,15 +178,14 @@ class Masking:
 
 def zero_pruned(model: nn.Module) -> None:
     """Set the weights to zero that pruners of this model, or of parts of it, have pruned, as a forward does."""
-    hooks = [hook for module in model.modules() for hook in module._forward_pre_hooks.values()]
+    hooks = [hook for module in model.modules() for hook in get_forward_hooks(module)]
     for masking in dict.fromkeys(masking for masking in map(_masking_of, hooks) if masking is not None):
         masking.zero_as_known()
 
 
 def has_other_hooks(module: nn.Module) -> bool:
     """Return whether a module has forward hooks other than those of a :class:`Masking`."""
-    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
-    return any(_masking_of(hook) is None for hook in hooks)
+    return any(_masking_of(hook) is None for hook in get_forward_hooks(module))
 
 
 def _masking_of(hook: Any) -> Masking | None:

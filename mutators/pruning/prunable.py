@@ -24,23 +24,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
-from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.optim.swa_utils import AveragedModel
 
+from mutators.choices.torch_private import ConvNd, NormBase, NormedWeight, get_compiled, get_forward_hooks
+
 SkipParams = Callable[[nn.Module], Iterable[str]]
 
-NORMS = (
-    nn.modules.batchnorm._NormBase,  # batch and instance norms of any dimension
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-)
-NO_NORMS = (nn.Linear, nn.Bilinear, nn.Embedding, _ConvNd)
+NORMS = (NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NO_NORMS = (nn.Linear, nn.Bilinear, nn.Embedding, ConvNd)
 """Weights that are pruned even if "Norm" is in the name of the class."""
 CONV1X1 = ("conv1x1_only", "exclude_conv1x1", "include_conv1x1_only")
 """All spellings of "only 1x1 convolutions": PaddleSlim's, and two of older documentation."""
@@ -50,23 +45,17 @@ def unwrap_all(model: nn.Module) -> list[nn.Module]:
     """Return the wrappers, outermost first, and the model inside, whose parameters have no prefix of a wrapper."""
     layers = [model]
     while True:
-        if is_compiled(model):
-            model = model._orig_mod  # type: ignore[assignment]
-        elif isinstance(model, (DataParallel, DistributedDataParallel, AveragedModel)):
-            model = model.module
-        else:
+        inner = get_compiled(layers[-1])
+        if inner is None and isinstance(layers[-1], (DataParallel, DistributedDataParallel, AveragedModel)):
+            inner = layers[-1].module
+        if inner is None:
             return layers
-        layers.append(model)
+        layers.append(inner)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the model inside ``torch.compile``, data parallelism and averaged models."""
     return unwrap_all(model)[-1]
-
-
-def is_compiled(model: nn.Module) -> bool:
-    """Return whether ``torch.compile(...)`` returned this, without importing the compiler, which takes seconds."""
-    return isinstance(getattr(model, "_orig_mod", None), nn.Module)
 
 
 def is_conv1x1(model: nn.Module, module: nn.Module, weight: torch.Tensor) -> bool:
@@ -79,9 +68,9 @@ def is_conv1x1(model: nn.Module, module: nn.Module, weight: torch.Tensor) -> boo
     """
     if weight.dim() != 4 or weight.shape[2:] != (1, 1):
         return False
-    if module is model and not isinstance(module, _ConvNd):
+    if module is model and not isinstance(module, ConvNd):
         return weight.shape[0] > 1
-    return isinstance(module, _ConvNd) or "conv" in type(module).__name__.lower()
+    return isinstance(module, ConvNd) or "conv" in type(module).__name__.lower()
 
 
 def find_weights(model: nn.Module) -> dict[str, tuple[nn.Module, nn.Parameter]]:
@@ -118,8 +107,8 @@ def _is_weight(module: nn.Module, name: str) -> bool:
     """Return whether a parameter, by its whole name, is no bias, no part of a norm, and no magnitude of weights."""
     *path, own = name.split(".")
     if isinstance(module, ParametrizationList):  # at PATH.parametrizations.NAME, of what the model knows as PATH.NAME
-        return "bias" not in path[-1].split("_") and not (own == "original0" and isinstance(module[0], _WeightNorm))
-    if any(isinstance(hook, WeightNorm) and own == f"{hook.name}_g" for hook in module._forward_pre_hooks.values()):
+        return "bias" not in path[-1].split("_") and not (own == "original0" and isinstance(module[0], NormedWeight))
+    if any(isinstance(hook, WeightNorm) and own == f"{hook.name}_g" for hook in get_forward_hooks(module)):
         return False
     return "bias" not in own.split("_") and not _is_norm(module)
 

@@ -18,9 +18,10 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import PruningError
+from mutators.choices.torch_private import get_compiled
 from mutators.pruning import report
 from mutators.pruning.masking import Masking
-from mutators.pruning.prunable import CONV1X1, SkipParams, choose_parameters, is_compiled, unwrap, unwrap_all
+from mutators.pruning.prunable import CONV1X1, SkipParams, choose_parameters, unwrap, unwrap_all
 from mutators.pruning.ranking import WeightRanking, kth_smallest
 from mutators.pruning.schedule import as_plain, check_configs, check_ratio, read_schedule
 from search_spaces.checks import share, whole
@@ -97,7 +98,7 @@ class UnstructuredPruner:
             problems += unfit
             raise PruningError(f"the model cannot be pruned like this ({len(problems)} wrong):", problems)
         self._ranking = ranking
-        self._masking = Masking(inner, names, [wrapper for wrapper in wrappers if is_compiled(wrapper)])
+        self._masking = Masking(inner, names, [wrapper for wrapper in wrappers if get_compiled(wrapper) is not None])
         self._pruned_at: float | None = None  # ratio of the current masks
         self.iteration = 0
 
