@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from mutators.choices.fixed import apply_choices, search_space_of
-from mutators.choices.walk import decisions, walk
+from mutators.choices.applying import apply_choices
+from mutators.choices.walk import decisions, search_space_of, walk
 from mutators.metrics import check_others, to_number
 from mutators.watch import Witness, watch_this_trial
 from search_spaces.domains import Choice, Domain, InputDomain

@@ -12,6 +12,10 @@ class ChoiceError(ProblemsError):
     """
 
 
+class ElasticError(ChoiceError):
+    """A choice of a number, or an elastic layer, model or configuration that needs one, is wrong."""
+
+
 class OneShotError(ProblemsError):
     """A supernet, its data, its options or a checkpoint do not fit."""
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from mutators.choices.applying import apply_choices
 from mutators.choices.errors import ChoiceError
-from mutators.choices.fixed import apply_choices
-from mutators.choices.mutables import Mutable
+from mutators.choices.mutable import Mutable
 from mutators.choices.walk import decisions, walk
 from search_spaces.domains import LayerDomain
 from search_spaces.schema import Choices, Space

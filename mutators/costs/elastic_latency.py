@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from mutators.choices.fixed import extract
+from mutators.choices.extracting import extract
 from mutators.costs.about import compared
 from mutators.costs.example import Example, shape_of
 from mutators.costs.latency import device_of, evaluating, runner, threads_set, wait

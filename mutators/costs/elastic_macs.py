@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import nn
 
-from mutators.choices.fixed import apply_choices, extract
+from mutators.choices.applying import apply_choices
+from mutators.choices.extracting import extract
 from mutators.costs.count import CannotRun, DryRun, Ignore, count_params
 from mutators.costs.example import Example
 from mutators.elastic.anatomy import Anatomy, Term, weightless

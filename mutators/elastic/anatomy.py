@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from mutators.choices.mutables import EXTRACTION
 from mutators.choices.value_choice import ValueChoice
+from mutators.choices.visitor import Extraction
 from mutators.choices.walk import Site, decisions, walk
 from mutators.elastic.layers.depth import ElasticDepth
 from mutators.elastic.layers.layer import Elastic
@@ -149,7 +149,7 @@ class Anatomy:
             plain = layer
             if isinstance(layer, Elastic) and not isinstance(layer, ElasticDepth):
                 with torch.device("meta"):
-                    plain = copy.deepcopy(layer, {EXTRACTION: self.plan(tokens)})
+                    plain = Extraction(layer, self.plan(tokens)).copy(layer)
             own = [parameter for parameter in plain._parameters.values() if parameter is not None]
             found["params"][setting] = sum(parameter.numel() for parameter in own)
             found["weights"][setting] = sum(parameter.numel() for parameter in own if parameter.dim() > 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from mutators.choices.mutables import EXTRACTION
 from mutators.choices.value_choice import ValueChoice
+from mutators.choices.visitor import Extractable, Extraction
 from mutators.elastic.layers.errors import ElasticError
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class AtDepth(nn.Module):
         return self.net(*inputs, **others, depth=self.depth)
 
 
-class Deep(nn.Module):
+class Deep(nn.Module, Extractable):
     """A supernet whose forward takes a depth, called without; extracted, it is :class:`AtDepth`."""
 
     WRAPS = "net"  # keys are the supernet's own
@@ -83,16 +82,10 @@ class Deep(nn.Module):
         """As the supernet's, but for the depth."""
         return self.net(*inputs, **others, depth=self._depth[0].value)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
-        net = copy.deepcopy(self.net, memo)
+    def extracted(self, extraction: Extraction) -> AtDepth:
+        """Return the plain network, called with the depth that is chosen."""
         (depth,) = self._depth
-        made: nn.Module
-        if EXTRACTION in memo:
-            made = AtDepth(net, depth.values[memo[EXTRACTION][id(depth)][0]])
-        else:
-            made = Deep(net, copy.deepcopy(depth, memo))
-        memo[id(self)] = made
-        return made
+        return AtDepth(extraction.copy(self.net), depth.values[depth.index_in(extraction.plan)])
 
 
 def runnable(ofa: OFA) -> nn.Module:

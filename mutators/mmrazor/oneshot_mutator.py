@@ -14,9 +14,9 @@ from typing import Any
 from torch import nn
 
 from mutators.choices.errors import ChoiceError
-from mutators.choices.fixed import search_space_of
 from mutators.choices.value_choice import ValueChoice
-from mutators.choices.walk import Site, decisions, walk
+from mutators.choices.visitor import replace_choices
+from mutators.choices.walk import Site, decisions, search_space_of, walk
 from mutators.mmrazor.mutable_cfg import indices_of, read_subnet
 from mutators.mmrazor.placeholder import convert_placeholders, placeholders_in
 from search_spaces.domains import Choice, InputDomain, LayerDomain
@@ -176,21 +176,7 @@ def _in_place(model: nn.Module, sites: list[Site], choices: Mapping[str, Choice]
             f"{elastic[0]!r} is elastic: its layer runs with a part of its weights and cannot be fixed in place. "
             "Take the plain network from mutators.extract(model, choices)."
         )
-    memo: dict[int, Any] = {id(module): module for module in model.modules()}  # copies would be the modules themselves
-    kept = list(memo.values())
-    plain = {id(site.mutable): site.mutable._plain(indices_of(choices[site.key]), memo) for site in sites}
-
-    def instead(module: nn.Module | None) -> nn.Module | None:
-        while id(module) in plain:  # a choice may have chosen a choice
-            module = plain[id(module)]
-        return module
-
-    for module in [*kept, *plain.values()]:
-        for name, child in module._modules.items():
-            module._modules[name] = instead(child)
-    network = instead(model)
-    assert network is not None
-    return network
+    return replace_choices(model, {id(site.mutable): indices_of(choices[site.key]) for site in sites})
 
 
 def _check_probability(prob: float) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from mutators.choices.errors import ChoiceError
-from mutators.choices.mutables import Mutable
+from mutators.choices.mutable import Mutable
 from mutators.mmrazor.building import argument_problems, build_module, to_callable
 from mutators.mmrazor.targets import DifferentiableEdge, DifferentiableOP, OneShotOP
 

@@ -7,7 +7,6 @@ where MMRazor's ``OneShotOP`` sums all candidates.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -15,10 +14,12 @@ from torch import nn
 
 from mutators.choices.candidates import Candidates, named_candidates
 from mutators.choices.errors import ChoiceError
-from mutators.choices.mutables import InputChoice, LayerChoice, Mutable
+from mutators.choices.input_choice import InputChoice
+from mutators.choices.layer_choice import LayerChoice
 from mutators.choices.selection import combine, ordered_inputs
+from mutators.choices.visitor import Extraction, replace_choices
 from mutators.mmrazor.mutable_cfg import indices_of, read_subnet
-from search_spaces.domains import InputDomain, LayerDomain
+from search_spaces.domains import InputDomain
 
 
 class OneShotOP(LayerChoice):
@@ -53,7 +54,7 @@ class OneShotOP(LayerChoice):
 
         Differs: MMRazor drops the other candidates and accepts any name.
         """
-        return _export(self, self.domain, chosen)
+        return _export(self, chosen)
 
 
 class DifferentiableOP(OneShotOP):
@@ -114,7 +115,7 @@ class DifferentiableEdge(InputChoice):
         Raises:
             ChoiceError: a name is not on offer, or there are too few or too many.
         """
-        return _export(self, self.domain, chosen)
+        return _export(self, chosen)
 
     def forward(self, optional_inputs: Any) -> Any:
         """Run the chosen edges and reduce.
@@ -136,32 +137,41 @@ class DifferentiableEdge(InputChoice):
             raise self._not_chosen()
         return combine([outputs[i] for i in self._active], self.reduction)
 
-    def _plain(self, indices: tuple[int, ...], memo: dict[int, Any]) -> nn.Module:
+    def _plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
         names = self.choices
-        edges = {names[i]: copy.deepcopy(self.candidates._modules[names[i]], memo) for i in indices}
-        network = ChosenEdges(names, cast(dict[str, nn.Module], edges), self.reduction)
+        edges = {names[i]: extraction.copy(self.candidates._modules[names[i]]) for i in indices}
+        network = ChosenEdges(names, cast(dict[str, nn.Module], edges), self.reduction, self.n_chosen)
         network.__dict__["training"] = self.training  # not train(): that would reach into the edges
         return network
 
 
 class ChosenEdges(Candidates):
-    """What a :class:`DifferentiableEdge` becomes in an extracted network: its chosen edges, by name.
+    """The chosen edges, by name: a :class:`DifferentiableEdge` in an extracted network.
 
     Args:
         names: of all inputs, in order.
         edges: the modules of some of them.
         reduction: see :func:`mutators.choices.selection.combine`.
+        num_chosen: as the ``DifferentiableEdge`` had it.
     """
 
-    def __init__(self, names: Sequence[str], edges: dict[str, nn.Module], reduction: str) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        edges: dict[str, nn.Module],
+        reduction: str,
+        num_chosen: int | tuple[int, int] | None = None,
+    ) -> None:
         super().__init__({})
         self.inputs, self.reduction = tuple(names), reduction
+        self.choices, self.n_candidates, self.num_chosen = list(names), len(names), num_chosen
+        self.chosen = tuple(index for index, name in enumerate(names) if name in edges)
         self._modules.update(edges)
 
     def forward(self, optional_inputs: Any) -> Any:
         """Run and reduce. ``optional_inputs``: as for the :class:`DifferentiableEdge`."""
         outputs = _Outputs(self, ordered_inputs(optional_inputs, self.inputs, "ChosenEdges"), self.inputs)
-        return combine([outputs[i] for i, name in enumerate(self.inputs) if name in self._modules], self.reduction)
+        return combine([outputs[i] for i in self.chosen], self.reduction)
 
 
 class _Outputs(Sequence[Any]):
@@ -179,8 +189,8 @@ class _Outputs(Sequence[Any]):
         return None if given is None or edge is None else edge(given)
 
 
-def _export(choice: Mutable, domain: LayerDomain | InputDomain, chosen: str | Sequence[str]) -> nn.Module:
+def _export(choice: OneShotOP | DifferentiableEdge, chosen: str | Sequence[str]) -> nn.Module:
     name = choice.given_key or type(choice).__name__
-    indices = indices_of(read_subnet({name: domain}, {name: {"chosen": chosen}})[name])
-    cast(LayerChoice, choice).choose(indices)
-    return choice._plain(indices, {id(module): module for module in choice.modules()})  # a memo of all: copies nothing
+    indices = indices_of(read_subnet({name: choice.domain}, {name: {"chosen": chosen}})[name])
+    choice.choose(indices)
+    return replace_choices(choice, {id(choice): indices})

@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import ChoiceError, PruningError
-from mutators.choices.fixed import extract, search_space_of
+from mutators.choices.extracting import extract
+from mutators.choices.walk import search_space_of
 from mutators.pruning.packing import pack, unpack
 from mutators.subnet import trust as factories
 from search_spaces.files import write_atomically

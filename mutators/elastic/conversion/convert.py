@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mutators.choices.mutables import Mutable
+from mutators.choices.mutable import Mutable
 from mutators.choices.value_choice import ValueChoice
 from mutators.elastic.conversion.analysis import Analysis, owners_of, why_plain
 from mutators.elastic.conversion.calls import tensors_in

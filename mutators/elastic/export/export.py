@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from mutators.choices.errors import OneShotError
-from mutators.choices.fixed import extract
+from mutators.choices.extracting import extract
 from mutators.choices.modes import kept_modes
 from mutators.choices.switch import applied
 from mutators.elastic.export.grafting import grafted, with_weights_of

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mutators.choices.visitor import Extraction
 from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size, plan_of
+from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.parts import Tensors
 from mutators.elastic.layers.width import Channels, Span, take
 
@@ -113,11 +114,11 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
         for (start, length), part in zip(spans, torch.split(values, [length for _, length in spans]), strict=True):
             target.narrow(0, start, length).copy_(part)
 
-    def _extracted(self, memo: dict[int, Any]) -> nn.Module:
-        spans = self.spans(self.full, plan_of(memo))
+    def _extracted(self, extraction: Extraction) -> nn.Module:
+        spans = self.spans(self.full, extraction.plan)
         size = sum(length for _, length in spans)
         plain = self.PLAIN(size, self.eps, self.momentum, self.affine, self.track_running_stats)
-        taken = dict(zip(_VECTORS, self._slices(self.full, plan_of(memo)), strict=True))
+        taken = dict(zip(_VECTORS, self._slices(self.full, extraction.plan), strict=True))
         return fill(plain, {**taken, "num_batches_tracked": self.num_batches_tracked}, self)
 
     def extra_repr(self) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from mutators.choices.mutables import EXTRACTION
-from mutators.choices.value_choice import Plan, ValueChoice
+from mutators.choices.value_choice import ValueChoice
+from mutators.choices.visitor import Extractable, Extraction, Plan
 from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.parts import Tensors, in_force
 from mutators.elastic.layers.width import Channels, Width
@@ -39,7 +38,7 @@ _NOT_OTHERS = frozenset(vars(nn.Module())) | {"_reversed_padding_repeated_twice"
 """What every module has, and what a convolution derives from its padding."""
 
 
-class Elastic(nn.Module):
+class Elastic(nn.Module, Extractable):
     """A layer that runs with a part of its weights. Write ``forward`` and :meth:`_extracted`.
 
     Names of torch's own layers, such as ``out_channels``, have the values that the plain layer now in use would have.
@@ -49,28 +48,23 @@ class Elastic(nn.Module):
     _others: tuple[str, ...] = ()
     _deciding: tuple[ValueChoice, ...] | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
-        if EXTRACTION in memo:
-            plain = self._extracted(memo)
-            plain.training = self.training
-            memo[id(self)] = plain
-            for name in self._others:
-                plain.__dict__.setdefault(name, copy.deepcopy(self.__dict__[name], memo))
-            return plain
-        copied = type(self).__new__(type(self))
-        memo[id(self)] = copied
-        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return copied
+    def extracted(self, extraction: Extraction) -> nn.Module:
+        """Return the plain layer, with its own copies of the weights in use."""
+        plain = extraction.put(self, self._extracted(extraction))
+        plain.training = self.training
+        for name in self._others:
+            plain.__dict__.setdefault(name, extraction.copy(self.__dict__[name]))
+        return plain
 
     def axes(self) -> Iterator[Axis]:
         """Which dimensions of which tensors are cut by choices; what has no known layout is left out."""
         return iter(())
 
-    def _extracted(self, memo: dict[int, Any]) -> nn.Module:
-        """The plain layer under the plan ``memo[EXTRACTION]``, with its own copies of the weights in use."""
+    def _extracted(self, extraction: Extraction) -> nn.Module:
+        """Return the plain layer, without what else was set on this one."""
         raise NotImplementedError
 
-    def _slices(self, n: int, plan: Plan) -> Tensors:
+    def _slices(self, n: int, plan: Plan | None) -> Tensors:
         """This layer's tensors under a plan, for an input of ``n`` channels."""
         raise NotImplementedError
 
@@ -159,9 +153,3 @@ def fill(plain: nn.Module, tensors: dict[str, torch.Tensor | None], like: nn.Mod
         elif name in plain._buffers:
             plain._buffers[name] = copied
     return plain
-
-
-def plan_of(memo: dict[int, Any]) -> Plan:
-    """The plan of the extraction that a deepcopy's memo stands for."""
-    plan: Plan = memo[EXTRACTION]
-    return plan

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from mutators.choices.fixed import extract
+from mutators.choices.extracting import extract
 from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.notation import to_choices
 from mutators.elastic.training.distill_config import DistillConfig

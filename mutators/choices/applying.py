@@ -1,11 +1,10 @@
-"""From choices to a network: the search space of a model, choices applied in place, and the plain network of them.
+"""Apply choices to a model, in place: until others are applied, or for good.
 
-Differs: in NNI 1.9 these are the constructor of a mutator and a mutator that stays bound; here they are functions.
+Differs: in NNI 1.9 this is a mutator that stays bound; here it is a function.
 """
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping
 from os import PathLike, fspath
@@ -15,25 +14,15 @@ from typing import Any
 from torch import nn
 
 from mutators.choices.errors import ChoiceError
-from mutators.choices.mutables import EXTRACTION, LayerChoice, Mutable
+from mutators.choices.layer_choice import LayerChoice
 from mutators.choices.notation import to_choice
+from mutators.choices.visitor import replace_choices
 from mutators.choices.walk import Site, decisions, walk
 from search_spaces.domains import Choice, InputDomain, LayerDomain
 from search_spaces.schema import Choices
 from search_spaces.validate import Malformed, parse
 
 _DECISION_FIELDS = {"_idx", "_value", "_idex"}
-
-
-def search_space_of(model: nn.Module) -> dict[str, Any]:
-    """Return the search space as JSON: ``{key: {"_type": ..., "_value": ...}}``, in definition order.
-
-    A key that several mutables share stands in it once; a model without choices has the space ``{}``.
-
-    Raises:
-        ChoiceError: the model's choices do not fit together.
-    """
-    return {key: {"_type": d.type, "_value": d.to_json()} for key, d in decisions(walk(model)).items()}
 
 
 def apply_choices(model: nn.Module, choices: Choices) -> None:
@@ -53,7 +42,7 @@ def apply_choices(model: nn.Module, choices: Choices) -> None:
     be applied only once.
     """
     sites = walk(model)
-    indices = _checked(sites, choices)
+    indices = check_choices(sites, choices)
     _refuse_bound(sites)
     _apply(sites, indices)
 
@@ -61,7 +50,8 @@ def apply_choices(model: nn.Module, choices: Choices) -> None:
 def apply_fixed_architecture(model: nn.Module, fixed: Mapping[str, Any] | str | PathLike[str]) -> dict[str, Choice]:
     """Fix ``model`` to an architecture for good, in place: chosen layers take the place of their choices.
 
-    Layer choices that return a mask or a list stay, with the choice applied, and so do input choices.
+    Input choices stay, with the choice applied, and so do layer choices that do more than their chosen layer: those
+    that return a mask or a list, have a forward of their own, or hooks.
 
     Args:
         model: with choices, and without a mutator.
@@ -88,38 +78,16 @@ def apply_fixed_architecture(model: nn.Module, fixed: Mapping[str, Any] | str | 
             choices[key] = to_choice(domains[key], given[key])
         except ChoiceError as error:
             problems.append(f"{key!r}: {error}")
-    indices = _checked(sites, choices, problems)
+    indices = check_choices(sites, choices, problems)
     _refuse_bound(sites)
     _apply(sites, indices)
-    _replace_layer_choices(model)
+    layers = [choice for site in sites if isinstance(choice := site.mutable, LayerChoice)]
+    plain = [choice for choice in layers if choice.is_bare and choice.is_plain]
+    replace_choices(model, {id(choice): indices[choice.key] for choice in plain})
     return {key: domain.choice(domain.token(_pair(domain, indices[key]))) for key, domain in domains.items()}
 
 
-def extract(model: nn.Module, choices: Choices) -> nn.Module:
-    """Return the plain network of ``choices``; ``model`` itself stays as it is, bound or not.
-
-    The chosen module takes the choice's path, so the names of parameters are those of the network written by hand.
-    Nothing unchosen is copied. An input choice becomes a selection without parameters; layers that only feed inputs
-    which are not selected stay, because forward is the author's. A layer choice that returns a mask or a list keeps a
-    thin wrapper, and the chosen module's parameters then stand under ``PATH.chosen``.
-
-    Raises:
-        ChoiceError: see :func:`apply_choices`; or a choice would be left, because a module's own ``__deepcopy__`` does
-            not pass its memo on.
-
-    Differs: NNI 1.9 has only :func:`apply_fixed_architecture`, which needs the model's code ever after.
-    """
-    sites = walk(model)
-    indices = _checked(sites, choices)
-    plan = {id(site.mutable): indices[site.key] for site in sites if site.domain is not None}
-    network: nn.Module = copy.deepcopy(model, {EXTRACTION: plan})
-    left = [path for path, module in network.named_modules() if isinstance(module, Mutable) and module.domain]
-    if left:
-        raise ChoiceError(f"these choices were copied and not extracted, by a __deepcopy__ without its memo: {left}.")
-    return network
-
-
-def _checked(sites: list[Site], choices: Any, problems: list[str] | None = None) -> dict[str, tuple[int, ...]]:
+def check_choices(sites: list[Site], choices: Any, problems: list[str] | None = None) -> dict[str, tuple[int, ...]]:
     """Return the chosen indices by key, or raise a ChoiceError with all that is wrong.
 
     Args:
@@ -172,15 +140,6 @@ def _apply(sites: list[Site], indices: dict[str, tuple[int, ...]]) -> None:
         site.mutable.bind(None, site.key)
         if site.domain is not None:
             site.mutable.choose(indices[site.key])
-
-
-def _replace_layer_choices(model: nn.Module) -> None:
-    """Put the chosen layer in its choice's place, wherever that stands. The root itself cannot be replaced."""
-    for module in list(model.modules()):
-        for name, child in module._modules.items():
-            while isinstance(child, LayerChoice) and child.is_bare and child.chosen is not None:
-                child = child[child.chosen[0]]
-            module._modules[name] = child
 
 
 def _pair(domain: LayerDomain | InputDomain, indices: tuple[int, ...]) -> Choice:
