@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from mutators.elastic.conversion.calls import Arguments, Named, fix_all, tensors_in
-from mutators.elastic.conversion.example import Example, undisturbed
+from mutators.elastic.conversion.example import Example, describe_error, kept_state
 from mutators.elastic.conversion.layers import Use, kind_of
 from mutators.elastic.conversion.rules import apply_rule
 from mutators.elastic.conversion.ties import Dim, Ties
@@ -50,12 +50,12 @@ class Analysis:
         self._plain = {id(m): why_plain(m, self._owners) for m in model.modules()}  # before we add hooks ourselves
         self._paths = {id(module): path for path, module in model.named_modules()}
         self._kept: list[Any] = [example]  # so that no id is used again
-        with undisturbed(model):
+        with kept_state(model):
             self._run(model.eval(), example)
             try:
                 self._run(_in_training(model), example)
             except Exception as error:  # a model may raise anything
-                self.unseen = _told(error)
+                self.unseen = describe_error(error)
         for use in self.uses.values():
             if use.stays:
                 for layout in (use.ins, use.outs):
@@ -78,9 +78,9 @@ class Analysis:
                 raise ValueError("it is a single layer, or the example leaves out arguments of forward")
             tracer = _Tracer(leaves)
             runner = _Runner(self, fx.GraphModule(model, tracer.trace(model)))
-            example = example.copied()
+            example = example.copy()
         except Exception as error:  # whatever a forward does with a symbol that it takes for a tensor
-            self.recorded = _told(error)
+            self.recorded = describe_error(error)
             out = _recorded(self, model, leaves, example)
         else:
             out = runner.run(*example.args)
@@ -178,11 +178,6 @@ def _in_training(model: nn.Module) -> nn.Module:
         if isinstance(module, _BatchNorm):
             module.eval()
     return model
-
-
-def _told(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"
 
 
 def _takes_all_of(model: nn.Module, example: Example) -> bool:

@@ -20,7 +20,7 @@ from mutators.choices.mutable import Mutable
 from mutators.choices.value_choice import ValueChoice
 from mutators.elastic.conversion.analysis import Analysis, owners_of, why_plain
 from mutators.elastic.conversion.calls import tensors_in
-from mutators.elastic.conversion.example import Example, example_of, undisturbed
+from mutators.elastic.conversion.example import Example, example_of, kept_state
 from mutators.elastic.conversion.layers import Use, kind_of
 from mutators.elastic.conversion.making import Maker
 from mutators.elastic.conversion.options import Depth, Options, checked_options
@@ -189,7 +189,7 @@ def _check_smallest(net: nn.Module, example: Example) -> None:
     try:
         for choice in choices:
             choice.set(min(choice.values))
-        with undisturbed(net):
+        with kept_state(net):
             example.run(net.eval())
     except Exception as error:  # the forward is the user's
         raise ElasticError(
@@ -226,7 +226,7 @@ def _outputs(net: nn.Module, example: Example) -> list[torch.Tensor]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with undisturbed(net):
+        with kept_state(net):
             return tensors_in(example.run(net.eval()))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -208,7 +208,7 @@ def _missing(student: nn.Module, teacher: nn.Module, ours: str, theirs: str) -> 
     return problems
 
 
-def teacher_of(model: nn.Module, config: DistillConfig) -> nn.Module:
+def make_teacher(model: nn.Module, config: DistillConfig) -> nn.Module:
     """Return the network that ``config`` says to learn from.
 
     Raises:
