@@ -8,6 +8,7 @@ module consists of them.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -38,6 +39,7 @@ from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_map_only as tree_map_only
 
 __all__ = [
+    "COMPILED",
     "DERIVED_ATTRIBUTES",
     "BatchNorm",
     "ConvNd",
@@ -46,14 +48,16 @@ __all__ = [
     "NormedWeight",
     "TorchDispatchMode",
     "copy_all",
+    "copy_layer",
     "get_buffers",
     "get_children",
     "get_compiled",
     "get_forward_hooks",
     "get_parameters",
+    "get_storage_id",
     "get_version",
-    "has_backward_hooks",
     "has_gradient_hooks",
+    "has_hooks",
     "mark_constant",
     "tree_flatten",
     "tree_leaves",
@@ -62,6 +66,7 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+M = TypeVar("M", bound=nn.Module)
 
 DERIVED_ATTRIBUTES = frozenset(vars(nn.Module())) | {"_reversed_padding_repeated_twice"}
 """Attributes that every module has, and the one that a convolution derives from its padding: never the user's own."""
@@ -71,6 +76,14 @@ COMPILED = "_orig_mod"
 
 get_version: Callable[[torch.Tensor], int] = attrgetter("_version")
 """Returns how often a tensor was changed in place, to notice who wrote to it. Nothing replaces it."""
+
+
+def get_storage_id(tensor: torch.Tensor) -> int:
+    """Return a number that views of one tensor share. ``data_ptr`` is 0 for every tensor without memory."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except NotImplementedError:  # sparse tensors have no storage
+        return id(tensor)
 
 
 def get_children(module: nn.Module) -> dict[str, nn.Module | None]:
@@ -93,9 +106,16 @@ def get_forward_hooks(module: nn.Module) -> tuple[Callable[..., Any], ...]:
     return (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
 
 
-def has_backward_hooks(module: nn.Module) -> bool:
-    """Return whether a module has hooks of its backward. There is no public way to ask."""
-    return bool(module._backward_hooks or module._backward_pre_hooks)
+def has_hooks(module: nn.Module) -> bool:
+    """Return whether a module has hooks of its forward or backward. There is no public way to ask."""
+    return bool(get_forward_hooks(module) or module._backward_hooks or module._backward_pre_hooks)
+
+
+def copy_layer(layer: M) -> M:
+    """Return a shallow copy of a layer with its own dicts of parameters and buffers. ``copy.copy`` shares them."""
+    copied = copy.copy(layer)
+    copied._parameters, copied._buffers = dict(layer._parameters), dict(layer._buffers)
+    return copied
 
 
 def has_gradient_hooks(tensor: torch.Tensor) -> bool:

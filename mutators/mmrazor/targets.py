@@ -17,6 +17,7 @@ from mutators.choices.errors import ChoiceError
 from mutators.choices.input_choice import InputChoice
 from mutators.choices.layer_choice import LayerChoice
 from mutators.choices.selection import combine, ordered_inputs
+from mutators.choices.torch_private import get_children
 from mutators.choices.visitor import Extraction, replace_choices
 from mutators.mmrazor.mutable_cfg import indices_of, read_subnet
 from search_spaces.domains import InputDomain
@@ -97,7 +98,7 @@ class DifferentiableEdge(InputChoice):
     @property
     def choices(self) -> list[str]:
         """The edges' names, in order."""
-        return list(self.candidates._modules)
+        return list(get_children(self.candidates))
 
     @property
     def num_chosen(self) -> int | tuple[int, int] | None:
@@ -139,7 +140,7 @@ class DifferentiableEdge(InputChoice):
 
     def _plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
         names = self.choices
-        edges = {names[i]: extraction.copy(self.candidates._modules[names[i]]) for i in indices}
+        edges = {names[i]: extraction.copy(get_children(self.candidates)[names[i]]) for i in indices}
         network = ChosenEdges(names, cast(dict[str, nn.Module], edges), self.reduction, self.n_chosen)
         network.__dict__["training"] = self.training  # not train(): that would reach into the edges
         return network
@@ -178,7 +179,7 @@ class _Outputs(Sequence[Any]):
     """The edges' outputs, each computed when it is asked for."""
 
     def __init__(self, edges: nn.Module, inputs: Sequence[Any], names: Sequence[str] | None = None) -> None:
-        self.edges, self.inputs = edges._modules, inputs
+        self.edges, self.inputs = get_children(edges), inputs
         self.names = list(self.edges) if names is None else names
 
     def __len__(self) -> int:

@@ -150,7 +150,7 @@ class Training:
                 with self._precision():
                     loss = self.batch_loss(self.model, batch)
                 self.update.backward(loss)  # in which checkpointed activations are computed again, with the same parts
-            self.parts.collect()
+            self.parts.gather()
             self.loss_sum += loss.detach() / len(group)
         distributed.average_gradients(self.update.gather())
         self.update.step(lr_factor(self.config, self.step, self.steps, self.steps_per_epoch))

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.utils._pytree import tree_flatten, tree_map
 
+from mutators.choices.torch_private import tree_flatten, tree_map
 from mutators.elastic.layers.errors import ElasticError
 
 WAY_OUT = "give a function of (student's outputs, teacher's): RunConfig.sandwich_fn or DistillConfig.logits_fn"
