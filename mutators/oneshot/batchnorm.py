@@ -13,6 +13,7 @@ from torch import nn
 from mutators.choices.errors import OneShotError
 from mutators.choices.modes import kept_modes
 from mutators.elastic.layers.batchnorm import ElasticBatchNorm
+from mutators.inputs import device_of
 from mutators.oneshot.data import to_device, walk_batches
 from search_spaces.checks import whole
 
@@ -160,11 +161,6 @@ def _before_norms(model: nn.Module, hook: Callable[[nn.Module, tuple[Any, ...]],
 def forward_inputs(model: nn.Module, batch: Any) -> Any:
     """Return the model's outputs for a batch (inputs, ...) or inputs."""
     return model(batch[0] if isinstance(batch, (tuple, list)) else batch)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the first parameter; the CPU if there is none."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _norms_with_statistics(model: nn.Module) -> list[nn.Module]:

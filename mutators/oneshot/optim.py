@@ -99,7 +99,7 @@ class Update:
                 parameter.grad = None
 
 
-def check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
+def check_user_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
     """Return the problems of a user's own optimizer for ``model``."""
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
     lost = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in known]

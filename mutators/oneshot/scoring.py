@@ -13,9 +13,9 @@ from torch import nn
 from mutators.choices.errors import OneShotError
 from mutators.choices.modes import kept_modes
 from mutators.choices.switch import applied
+from mutators.inputs import device_of
 from mutators.oneshot.batchnorm import (
     Forward,
-    device_of,
     forward_inputs,
     kept_statistics,
     normalising_by_batch,

@@ -19,11 +19,11 @@ from torch import nn
 
 from mutators.base import Mutator
 from mutators.choices.errors import OneShotError
+from mutators.inputs import device_of
 from mutators.oneshot import distributed
-from mutators.oneshot.batchnorm import device_of
 from mutators.oneshot.config import TrainConfig
 from mutators.oneshot.data import check_loader
-from mutators.oneshot.optim import check_optimizer
+from mutators.oneshot.optim import check_user_optimizer
 from mutators.oneshot.paths import Paths
 from mutators.oneshot.training import BatchLoss, Pruner, Training
 
@@ -122,7 +122,7 @@ def _check_options(
     mutator: Mutator | None,
     optimizer: torch.optim.Optimizer | None,
 ) -> None:
-    problems = [] if optimizer is None else check_optimizer(optimizer, model)
+    problems = [] if optimizer is None else check_user_optimizer(optimizer, model)
     if loss is not None and step is not None:
         problems.append("loss and step are both given, wanted one of them: step computes the loss itself")
     if config.label_smoothing and (loss is not None or step is not None):

@@ -18,8 +18,8 @@ from mutators.base import Mutator
 from mutators.choices.errors import OneShotError
 from mutators.choices.switch import Switch
 from mutators.elastic.layers.parts import Parts
+from mutators.inputs import device_of
 from mutators.oneshot import distributed
-from mutators.oneshot.batchnorm import device_of
 from mutators.oneshot.checkpoint import from_bytes, read_checkpoint, to_bytes, write_checkpoint
 from mutators.oneshot.config import TrainConfig
 from mutators.oneshot.data import set_epoch, to_device, walk_batches
