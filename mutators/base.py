@@ -28,7 +28,7 @@ Sample = Mapping[str, torch.Tensor]
 
 
 class BaseMutator:
-    """Binds to ``model`` once and is called by its mutables, instead of the choice that is applied to them.
+    """Decides, while it is bound to ``model``, what its mutables run; what is applied to them then does not count.
 
     Args:
         model: with choices. Its mutables' ``key`` is then the resolved one.
@@ -52,7 +52,7 @@ class BaseMutator:
 
     @property
     def mutables(self) -> list[Mutable]:
-        """The mutables, scopes included, in definition order; of those that share a key the first."""
+        """Return the mutables, scopes included, in definition order; of those that share a key the first."""
         first: dict[str, Mutable] = {}
         for site in self._sites:
             first.setdefault(site.key, site.mutable)
@@ -60,11 +60,11 @@ class BaseMutator:
 
     @property
     def undedup_mutables(self) -> list[Mutable]:
-        """All mutables, scopes included, in definition order."""
+        """Return all mutables, scopes included, in definition order."""
         return [site.mutable for site in self._sites]
 
     def release(self, model: nn.Module | None = None) -> None:
-        """Unbind from the model, whose applied choices, if it has any, count again; or from ``model``, a copy of it.
+        """Unbind from the model, or from ``model``, a copy of it; the choices that are applied to it count again.
 
         Differs: in NNI 1.9 a mutator is bound for ever.
         """

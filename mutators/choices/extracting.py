@@ -9,11 +9,11 @@ import copy
 
 from torch import nn
 
-from mutators.choices.applying import check_choices
 from mutators.choices.errors import ChoiceError
 from mutators.choices.mutable import Mutable
+from mutators.choices.notation import indices_of, read_choices
 from mutators.choices.visitor import Extraction
-from mutators.choices.walk import walk
+from mutators.choices.walk import decisions, walk
 from search_spaces.errors import ProblemsError
 from search_spaces.schema import Choices
 
@@ -34,8 +34,8 @@ def extract(model: nn.Module, choices: Choices) -> nn.Module:
         ChoiceError: see :func:`apply_choices`; or a module cannot be copied.
     """
     sites = walk(model)
-    indices = check_choices(sites, choices)
-    plan = {id(site.mutable): indices[site.key] for site in sites if site.domain is not None}
+    wanted = read_choices(decisions(sites), choices)
+    plan = {id(site.mutable): indices_of(wanted[site.key]) for site in sites if site.domain is not None}
     try:
         network = Extraction(model, plan).copy(model)
     except ProblemsError:

@@ -55,19 +55,19 @@ class InputChoice(ForwardChoice):
 
     @property
     def domain(self) -> InputDomain:
-        """A subset of :attr:`choose_from`."""
+        """Return what can be chosen: a subset of :attr:`choose_from`."""
         return InputDomain(tuple(self.choose_from), self.n_chosen)
 
     @property
     def applied(self) -> tuple[int, ...] | None:
-        """The indices of the inputs that are applied, ascending; None before."""
+        """Return the indices of the inputs that are applied, ascending; None before."""
         return self._active
 
     def choose(self, indices: Sequence[int]) -> None:
         """Set the inputs. Checks nothing: use :func:`mutators.apply_choices`."""
         self._active = tuple(sorted(indices))
 
-    def _plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
+    def make_plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
         selected = SelectedInputs(self.choose_from, indices, self.reduction, self.return_mask, self.n_chosen)
         selected.training = self.training
         return selected
@@ -114,19 +114,19 @@ def _input_names(n_candidates: Any, choose_from: Any, n_chosen: Any) -> list[str
 def _names_of(n_candidates: Any, choose_from: Any) -> tuple[list[str], list[str]]:
     """Return the inputs' names, as far as they are known, and what is wrong with them."""
     problems = []
-    counted = is_int(n_candidates) and n_candidates > 0
-    if n_candidates is not None and not counted:
+    is_count = is_int(n_candidates) and n_candidates > 0
+    if n_candidates is not None and not is_count:
         problems.append(f"n_candidates is {n_candidates!r}, wanted an int of at least 1")
     if choose_from is None:
         if n_candidates is None:
             problems.append("neither n_candidates nor choose_from is given, wanted one of them")
-        return [NO_KEY] * n_candidates if counted else [], problems
+        return [NO_KEY] * n_candidates if is_count else [], problems
     if (
         not isinstance(choose_from, (list, tuple))
         or not choose_from
         or not all(isinstance(n, str) for n in choose_from)
     ):
         return [], [*problems, f"choose_from is {choose_from!r}, wanted a list of at least one key"]
-    if counted and n_candidates != len(choose_from):
+    if is_count and n_candidates != len(choose_from):
         problems.append(f"n_candidates is {n_candidates}, but choose_from has {len(choose_from)} keys")
     return list(choose_from), problems

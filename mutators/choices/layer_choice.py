@@ -50,17 +50,17 @@ class LayerChoice(ForwardChoice):
 
     @property
     def names(self) -> list[str]:
-        """The candidates' names, in order."""
+        """Return the candidates' names, in order."""
         return list(get_children(self.candidates))
 
     @property
     def domain(self) -> LayerDomain:
-        """One of :attr:`names`."""
+        """Return what can be chosen: one of :attr:`names`."""
         return LayerDomain(tuple(self.names))
 
     @property
     def applied(self) -> tuple[int, ...] | None:
-        """The index of the candidate that is applied, as a tuple of one; None before."""
+        """Return the index of the candidate that is applied, as a tuple of one; None before."""
         return None if self._active is None else (self.names.index(self._active),)
 
     def choose(self, indices: Sequence[int]) -> None:
@@ -73,7 +73,7 @@ class LayerChoice(ForwardChoice):
         """Tell whether the output of the chosen candidate is handed on as it is."""
         return not self.return_mask and self.reduction != "none"
 
-    def _plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
+    def make_plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
         (index,) = indices
         chosen = extraction.copy(self.candidate(self.names[index]))
         if self.is_bare:
@@ -146,7 +146,7 @@ class LayerChoice(ForwardChoice):
 
     @property
     def choices(self) -> LayerChoice:
-        """Deprecated name of the choice itself, which is like a list."""
+        """Return the choice itself, which is like a list. Deprecated."""
         warnings.warn(
             "LayerChoice.choices is deprecated: use the LayerChoice itself.", DeprecationWarning, stacklevel=2
         )
@@ -154,6 +154,6 @@ class LayerChoice(ForwardChoice):
 
     @property
     def length(self) -> int:
-        """Deprecated name of ``len(choice)``."""
+        """Return ``len(choice)``. Deprecated."""
         warnings.warn("LayerChoice.length is deprecated: use len().", DeprecationWarning, stacklevel=2)
         return len(self)

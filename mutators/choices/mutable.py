@@ -57,7 +57,7 @@ class Mutable(nn.Module):
 
     @property
     def key(self) -> str:
-        """The key of the decision.
+        """Return the key of the decision.
 
         Differs: where it is the module's path, it is known only once a mutator or choices came upon the whole model.
 
@@ -74,22 +74,22 @@ class Mutable(nn.Module):
 
     @property
     def mutator(self) -> MutatorLike | None:
-        """The mutator that steers this mutable, or None."""
+        """Return the mutator that steers this mutable, or None."""
         return self._mutator
 
     @property
     def domain(self) -> LayerDomain | InputDomain | None:
-        """What can be chosen here; None if nothing can."""
+        """Return what can be chosen here; None if nothing can."""
         return None
 
     @property
     def applied(self) -> tuple[int, ...] | None:
-        """The indices that are applied, ascending, also while a mutator steers; None before."""
+        """Return the indices that are applied, ascending, also while a mutator steers; None before."""
         return None
 
     @property
     def chosen(self) -> tuple[int, ...] | None:
-        """The indices that the next forward runs, ascending: the bound mutator's, or else :attr:`applied`.
+        """Return the indices that the next forward runs, ascending: the bound mutator's, or else :attr:`applied`.
 
         None if nothing is chosen, or the mutator does not tell (:meth:`mutators.BaseMutator.chosen_indices`).
         """
@@ -144,15 +144,15 @@ class MutableScope(Mutable):
 class ForwardChoice(Mutable, Extractable):
     """A choice that takes part in the forward: of layers, or of inputs.
 
-    A subclass that writes ``forward`` writes :meth:`_plain` as well, which does the same in an extracted network.
+    A subclass that writes ``forward`` writes :meth:`make_plain` as well, which does the same in an extracted network.
     Without it the choice itself stays there, fixed; so does one that has hooks.
     """
 
     @property
     def is_plain(self) -> bool:
-        """Tell whether :meth:`_plain` does all that calling this choice does."""
+        """Tell whether :meth:`make_plain` does all that calling this choice does."""
         return (
-            _owner(type(self), "forward") is _owner(type(self), "_plain")
+            _owner(type(self), "forward") is _owner(type(self), "make_plain")
             and type(self).__call__ is nn.Module.__call__
             and vars(self).keys().isdisjoint({"forward", "__call__"})
             and not has_hooks(self)
@@ -162,7 +162,7 @@ class ForwardChoice(Mutable, Extractable):
         """Return the plain module that stands here in an extracted network, or a fixed choice."""
         indices = extraction.plan[id(self)]
         if self.is_plain:
-            return self._plain(indices, extraction)
+            return self.make_plain(indices, extraction)
         if "forward" in vars(self) and not extraction.in_place:
             raise ChoiceError(
                 f"{self.described()} has a forward that was set on it from outside, which would go on calling this "
@@ -188,7 +188,7 @@ class ForwardChoice(Mutable, Extractable):
         copied.__dict__.update(extraction.copy(self.__dict__))
         return copied
 
-    def _plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
+    def make_plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
         """Return the module that stands here in an extracted network."""
         raise NotImplementedError
 

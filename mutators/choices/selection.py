@@ -16,7 +16,7 @@ REDUCTIONS = ("sum", "mean", "concat", "none")
 
 
 def check_reduction(reduction: str) -> str:
-    """Return ``reduction``.
+    """Return ``reduction`` if it is a known one.
 
     Raises:
         ValueError: it is none of :data:`REDUCTIONS`.
@@ -47,7 +47,7 @@ def combine(outputs: Sequence[Any], reduction: str) -> Any:
 
 
 def mask_of(indices: Sequence[int], n: int) -> torch.Tensor:
-    """Return: (n,) bool, on the CPU, True at ``indices``."""
+    """Return a mask: (n,) bool, on the CPU, True at ``indices``."""
     mask = torch.zeros(n, dtype=torch.bool)
     mask[list(indices)] = True
     return mask
@@ -106,7 +106,7 @@ class SelectedInputs(nn.Module):
 
     @property
     def chosen(self) -> tuple[int, ...]:
-        """The indices of the selected inputs, ascending."""
+        """Return the indices of the selected inputs, ascending."""
         return self.indices
 
     def forward(self, optional_inputs: Any) -> Any:

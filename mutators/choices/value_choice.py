@@ -42,27 +42,27 @@ class ValueChoice(Mutable, Extractable):
 
     @property
     def domain(self) -> LayerDomain:
-        """The numbers as names."""
+        """Return what can be chosen: the numbers, as names."""
         return LayerDomain(tuple(map(str, self.values)))
 
     @property
     def index(self) -> int:
-        """The index of the number in use: the bound mutator's, or else the one that is applied."""
+        """Return the index of the number in use: the bound mutator's, or else the one that is applied."""
         return self._active if self._mutator is None else self._mutator.on_forward_value_choice(self)
 
     @property
     def value(self) -> float:
-        """The number in use."""
+        """Return the number in use."""
         return self.values[self.index]
 
     @property
     def applied(self) -> tuple[int, ...]:
-        """The index of the number that is applied, as a tuple of one, also while a mutator steers."""
+        """Return the index of the number that is applied, as a tuple of one, also while a mutator steers."""
         return (self._active,)
 
     @property
     def chosen(self) -> tuple[int, ...]:
-        """The index of the number in use, as a tuple of one."""
+        """Return the index of the number in use, as a tuple of one."""
         return (self.index,)
 
     def index_in(self, plan: Plan | None) -> int:

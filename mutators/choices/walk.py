@@ -66,6 +66,14 @@ def decisions(sites: list[Site]) -> dict[str, LayerDomain | InputDomain]:
     return {site.key: site.domain for site in sites if site.domain is not None}
 
 
+def refuse_bound(sites: list[Site], advice: str = "release() it first") -> None:
+    """Raise a ChoiceError if a mutator is bound to a model with these mutables, since it would have precedence."""
+    for site in sites:
+        if site.mutable.mutator is not None:
+            owner = type(site.mutable.mutator).__name__
+            raise ChoiceError(f"{owner} is bound to this model (at {site.key!r}) and has precedence: {advice}.")
+
+
 def search_space_of(model: nn.Module) -> dict[str, Any]:
     """Return the search space as JSON: ``{key: {"_type": ..., "_value": ...}}``, in definition order.
 

@@ -1,4 +1,4 @@
-"""What a placeholder becomes: MMRazor 0.3's ``OneShotOP``, ``DifferentiableOP`` and ``DifferentiableEdge``.
+"""MMRazor 0.3's ``OneShotOP``, ``DifferentiableOP`` and ``DifferentiableEdge``, which placeholders become.
 
 Differs: they are this package's own choices under a ``space_id``, so every mutator, tuner and ``extract`` works with
 them; what a forward does is up to the bound mutator or the applied choice, and a choice that nobody made is an error,
@@ -16,10 +16,11 @@ from mutators.choices.candidates import Candidates, named_candidates
 from mutators.choices.errors import ChoiceError
 from mutators.choices.input_choice import InputChoice
 from mutators.choices.layer_choice import LayerChoice
+from mutators.choices.notation import indices_of
 from mutators.choices.selection import combine, ordered_inputs
 from mutators.choices.torch_private import get_children
 from mutators.choices.visitor import Extraction, replace_choices
-from mutators.mmrazor.mutable_cfg import indices_of, read_subnet
+from mutators.mmrazor.mutable_cfg import read_subnet
 from search_spaces.domains import InputDomain
 
 
@@ -44,7 +45,7 @@ class OneShotOP(LayerChoice):
 
     @property
     def choices(self) -> list[str]:  # type: ignore[override]  # what LayerChoice has under this name is deprecated
-        """The candidates' names, in order."""
+        """Return the candidates' names, in order."""
         return self.names
 
     def export(self, chosen: str | Sequence[str]) -> nn.Module:
@@ -59,7 +60,7 @@ class OneShotOP(LayerChoice):
 
 
 class DifferentiableOP(OneShotOP):
-    """As :class:`OneShotOP`, by the name that mappings for differentiable search use.
+    """One of several layers, by the name that mappings for differentiable search use.
 
     Differs: holds no architecture parameters and needs none at forward; :class:`~mutators.DartsMutator` has them.
     """
@@ -97,17 +98,17 @@ class DifferentiableEdge(InputChoice):
 
     @property
     def choices(self) -> list[str]:
-        """The edges' names, in order."""
+        """Return the edges' names, in order."""
         return list(get_children(self.candidates))
 
     @property
     def num_chosen(self) -> int | tuple[int, int] | None:
-        """How many edges are chosen."""
+        """Return how many edges are to be chosen."""
         return self.n_chosen
 
     @property
     def domain(self) -> InputDomain:
-        """A subset of :attr:`choices`."""
+        """Return what can be chosen: a subset of :attr:`choices`."""
         return InputDomain(tuple(self.choices), self.n_chosen)
 
     def export(self, chosen: str | Sequence[str]) -> nn.Module:
@@ -138,7 +139,7 @@ class DifferentiableEdge(InputChoice):
             raise self._not_chosen()
         return combine([outputs[i] for i in self._active], self.reduction)
 
-    def _plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
+    def make_plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
         names = self.choices
         edges = {names[i]: extraction.copy(get_children(self.candidates)[names[i]]) for i in indices}
         network = ChosenEdges(names, cast(dict[str, nn.Module], edges), self.reduction, self.n_chosen)
