@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mutators.base import Mutator, Sample
 from mutators.choices.selection import mask_of
+from mutators.inputs import device_of
 from mutators.unrolled import Loss, check_optimizer, first_order_gradient, second_order_gradient, unchanged_buffers
 from search_spaces.domains import Choice, InputDomain, LayerDomain
 
@@ -46,7 +47,7 @@ class DartsMutator(Mutator):
         super().__init__(model)
         self.ignore = frozenset(ignore)
         generator = torch.Generator().manual_seed(seed)
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        device = device_of(model)
         self.alphas = nn.ParameterDict()
         for key, domain in self._layers():
             initial = _INITIAL_SCALE * torch.randn(domain.radix, generator=generator)

@@ -1,4 +1,4 @@
-"""The two kinds of mistakes that have to do with choices."""
+"""Errors of models: each lists everything that is wrong at once."""
 
 from __future__ import annotations
 
@@ -14,3 +14,11 @@ class ChoiceError(ProblemsError):
 
 class ElasticError(ChoiceError):
     """A choice of a number, or an elastic layer, model or configuration that needs one, is wrong."""
+
+
+class OneShotError(ProblemsError):
+    """A supernet, its data, its options or a checkpoint do not fit."""
+
+
+class PruningError(ProblemsError):
+    """A model, options, a skip function or a state do not fit a pruner."""

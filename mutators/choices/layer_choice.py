@@ -12,6 +12,7 @@ from mutators.choices.candidates import Candidates, named_candidates
 from mutators.choices.errors import ChoiceError
 from mutators.choices.mutable import ForwardChoice
 from mutators.choices.selection import ChosenLayer, check_reduction, combine, mask_of
+from mutators.choices.torch_private import get_children
 from mutators.choices.visitor import Extraction
 from search_spaces.domains import LayerDomain
 
@@ -50,7 +51,7 @@ class LayerChoice(ForwardChoice):
     @property
     def names(self) -> list[str]:
         """Return the candidates' names, in order."""
-        return list(self.candidates._modules)
+        return list(get_children(self.candidates))
 
     @property
     def domain(self) -> LayerDomain:
@@ -103,14 +104,14 @@ class LayerChoice(ForwardChoice):
         Raises:
             KeyError: there is none, or this choice is fixed to another one.
         """
-        found = self._modules["candidates"]._modules.get(name)  # type: ignore[union-attr]  # straight: the hot path
+        found = get_children(self._modules["candidates"]).get(name)  # type: ignore[arg-type]  # straight: the hot path
         if found is None:
             wanted = f"only {self._active!r}: it is fixed" if self.is_fixed else f"wanted one of {self.names}"
             raise KeyError(f"{self.described()} has no candidate {name!r}, {wanted}")
         return found
 
     def __len__(self) -> int:
-        return len(self.candidates._modules)
+        return len(get_children(self.candidates))
 
     def __iter__(self) -> Iterator[nn.Module]:
         return iter([self.candidate(name) for name in self.names])
@@ -128,7 +129,7 @@ class LayerChoice(ForwardChoice):
         self.candidate(name)  # a misspelt name must not add a candidate
         if not isinstance(module, nn.Module):
             raise TypeError(f"{self.described()}[{index!r}] got a {type(module).__name__}, wanted an nn.Module.")
-        self.candidates._modules[name] = module
+        get_children(self.candidates)[name] = module
 
     def __delitem__(self, index: int | str | slice) -> None:
         names = (
@@ -139,7 +140,7 @@ class LayerChoice(ForwardChoice):
         if len(names) == len(self):
             raise ChoiceError(f"{self.described()} would have no candidate left: one at least has to stay.")
         for name in names:
-            del self.candidates._modules[name]
+            del get_children(self.candidates)[name]
         if self._active in names:
             self._active = None
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from mutators.choices.candidates import Candidates
 from mutators.choices.errors import ChoiceError
+from mutators.choices.torch_private import has_hooks
 from mutators.choices.visitor import Extractable, Extraction
 from search_spaces.domains import InputDomain, LayerDomain
 
@@ -154,7 +155,7 @@ class ForwardChoice(Mutable, Extractable):
             _owner(type(self), "forward") is _owner(type(self), "make_plain")
             and type(self).__call__ is nn.Module.__call__
             and vars(self).keys().isdisjoint({"forward", "__call__"})
-            and not (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks)
+            and not has_hooks(self)
         )
 
     def extracted(self, extraction: Extraction) -> nn.Module:

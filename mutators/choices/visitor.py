@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from mutators.choices.torch_private import get_children
+
 Plan = Mapping[int, tuple[int, ...]]
 """Chosen indices by ``id(choice)``."""
 
@@ -114,8 +116,8 @@ def replace_choices(model: nn.Module, plan: Plan) -> nn.Module:
     extraction = Extraction(model, plan, in_place=True)
     modules = list(model.modules())
     for module in modules:
-        for name, child in module._modules.items():
-            module._modules[name] = extraction.copy(child)
+        for name, child in get_children(module).items():
+            get_children(module)[name] = extraction.copy(child)
     return extraction.copy(model)
 
 

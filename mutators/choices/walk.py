@@ -12,6 +12,7 @@ from mutators.choices.candidates import Candidates
 from mutators.choices.errors import ChoiceError
 from mutators.choices.input_choice import InputChoice
 from mutators.choices.mutable import NO_KEY, Mutable
+from mutators.choices.torch_private import COMPILED, get_children
 from search_spaces.domains import InputDomain, LayerDomain
 
 
@@ -91,7 +92,7 @@ def _mutables(module: nn.Module, path: str, key: str, seen: set[int]) -> Iterato
     seen.add(id(module))
     if isinstance(module, Mutable):
         yield module, path, key
-    for name, child in module._modules.items():
+    for name, child in get_children(module).items():
         if child is not None:
             inner = key if _is_wrapping(module, name) else _join(key, name)
             yield from _mutables(child, _join(path, name), inner, seen)
@@ -100,10 +101,10 @@ def _mutables(module: nn.Module, path: str, key: str, seen: set[int]) -> Iterato
 def _is_wrapping(parent: nn.Module, name: str) -> bool:
     """Tell whether the child ``name`` is no part of the key. Under a mutable all names are the author's own."""
     if isinstance(parent, (Mutable, Candidates)):
-        return name == "candidates" and isinstance(parent._modules[name], Candidates)
+        return name == "candidates" and isinstance(get_children(parent)[name], Candidates)
     if name == getattr(type(parent), "WRAPS", None):
         return True
-    return name == "_orig_mod" or (name == "module" and len(parent._modules) == 1)
+    return name == COMPILED or (name == "module" and len(get_children(parent)) == 1)
 
 
 def _join(path: str, name: str) -> str:

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mutators.choices.torch_private import FakeTensorMode
 from mutators.costs.trace import Trace
 from mutators.inputs import Example, Inputs, first_line, inputs_for, run_first
 from search_spaces.errors import CostError

@@ -14,6 +14,7 @@ from torch import nn
 from mutators import search_space_of
 from mutators.choices.applying import apply_choices
 from mutators.choices.layer_choice import LayerChoice
+from mutators.choices.torch_private import get_children, get_parameters
 from mutators.choices.walk import walk
 from mutators.costs.about import OnStep, Steps, check_table, describe_model
 from mutators.costs.count import CannotRun, DryRun, Ignore
@@ -188,7 +189,7 @@ def _active_params(model: nn.Module) -> dict[str, int]:
     seen: set[int] = set()
     counts: dict[str, int] = {}
     for path, module in _active_modules("", model, set()):
-        fresh = [p for p in module._parameters.values() if p is not None and id(p) not in seen]
+        fresh = [p for p in get_parameters(module).values() if p is not None and id(p) not in seen]
         seen.update(map(id, fresh))
         counts[path] = sum(parameter.numel() for parameter in fresh)
     return counts
@@ -199,7 +200,7 @@ def _active_modules(path: str, module: nn.Module, seen: set[int]) -> Iterator[tu
         return
     seen.add(id(module))
     yield path, module
-    children: Mapping[str, nn.Module | None] = module._modules
+    children: Mapping[str, nn.Module | None] = get_children(module)
     if isinstance(module, LayerChoice) and module.chosen is not None:
         (index,) = module.chosen
         children = {f"candidates.{module.names[index]}": module[index]}

@@ -11,12 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from mutators.choices.torch_private import (
+    NormBase,
+    TorchDispatchMode,
+    get_buffers,
+    get_parameters,
+    get_storage_id,
+    tree_leaves,
+)
+
 FREE = (
-    nn.modules.batchnorm._NormBase,
+    NormBase,
     nn.LayerNorm,
     nn.GroupNorm,
     nn.RMSNorm,
@@ -53,10 +60,10 @@ class Trace:
 
     def __enter__(self) -> Trace:
         for module in self._model.modules():
-            for parameter in _present(module._parameters):
-                self._constant.setdefault(_storage(parameter), set()).add(id(module))
-            for buffer in _present(module._buffers):
-                self._constant.setdefault(_storage(buffer), set())
+            for parameter in _present(get_parameters(module)):
+                self._constant.setdefault(get_storage_id(parameter), set()).add(id(module))
+            for buffer in _present(get_buffers(module)):
+                self._constant.setdefault(get_storage_id(buffer), set())
         self._stack.enter_context(_tracked(self._running))
         self._stack.enter_context(_Watch(self._note))
         return self
@@ -69,15 +76,15 @@ class Trace:
 
     def _note(self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor], macs: int) -> None:
         """Record one operation."""
-        storages = [_storage(tensor) for tensor in inputs]
+        storages = [get_storage_id(tensor) for tensor in inputs]
         owners = set().union(*(self._constant.get(storage, set()) for storage in storages))
         constant = all(storage in self._constant for storage in storages)
         for tensor in outputs:
             if constant:
-                self._constant.setdefault(_storage(tensor), set()).update(owners)
+                self._constant.setdefault(get_storage_id(tensor), set()).update(owners)
                 self._kept.append(tensor)
             else:  # also written in place: a constant no longer
-                self._constant.pop(_storage(tensor), None)
+                self._constant.pop(get_storage_id(tensor), None)
         if not constant:
             self._used |= owners
         if macs:
@@ -146,11 +153,3 @@ def _present(tensors: Mapping[str, torch.Tensor | None]) -> list[torch.Tensor]:
 
 def _tensors(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    """Return a number that two tensors share when one is a view of the other."""
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except NotImplementedError:  # sparse tensors have none
-        return id(tensor)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from mutators.choices.torch_private import get_parameters
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extraction
 from mutators.choices.walk import Site, decisions, walk
@@ -148,7 +149,7 @@ class Anatomy:
             if isinstance(layer, Elastic) and not isinstance(layer, ElasticDepth):
                 with torch.device("meta"):
                     plain = Extraction(layer, self.plan(tokens)).copy(layer)
-            own = [parameter for parameter in plain._parameters.values() if parameter is not None]
+            own = [parameter for parameter in get_parameters(plain).values() if parameter is not None]
             found["params"][setting] = sum(parameter.numel() for parameter in own)
             found["weights"][setting] = sum(parameter.numel() for parameter in own if parameter.dim() > 1)
         return found
@@ -166,7 +167,7 @@ class Anatomy:
         seen: set[int] = set()
         found = []
         for part in self.parts:
-            own = [parameter for parameter in part.module._parameters.values() if parameter is not None]
+            own = [parameter for parameter in get_parameters(part.module).values() if parameter is not None]
             shared = sum(parameter.numel() for parameter in own if id(parameter) in seen)
             seen.update(map(id, own))
             if own and not (shared and shared == sum(parameter.numel() for parameter in own)):

@@ -18,6 +18,7 @@ from mutators.choices.input_choice import InputChoice
 from mutators.choices.layer_choice import LayerChoice
 from mutators.choices.notation import indices_of
 from mutators.choices.selection import combine, ordered_inputs
+from mutators.choices.torch_private import get_children
 from mutators.choices.visitor import Extraction, replace_choices
 from mutators.mmrazor.mutable_cfg import read_subnet
 from search_spaces.domains import InputDomain
@@ -98,7 +99,7 @@ class DifferentiableEdge(InputChoice):
     @property
     def choices(self) -> list[str]:
         """Return the edges' names, in order."""
-        return list(self.candidates._modules)
+        return list(get_children(self.candidates))
 
     @property
     def num_chosen(self) -> int | tuple[int, int] | None:
@@ -140,7 +141,7 @@ class DifferentiableEdge(InputChoice):
 
     def make_plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
         names = self.choices
-        edges = {names[i]: extraction.copy(self.candidates._modules[names[i]]) for i in indices}
+        edges = {names[i]: extraction.copy(get_children(self.candidates)[names[i]]) for i in indices}
         network = ChosenEdges(names, cast(dict[str, nn.Module], edges), self.reduction, self.n_chosen)
         network.__dict__["training"] = self.training  # not train(): that would reach into the edges
         return network
@@ -179,7 +180,7 @@ class _Outputs(Sequence[Any]):
     """The edges' outputs, each computed when it is asked for."""
 
     def __init__(self, edges: nn.Module, inputs: Sequence[Any], names: Sequence[str] | None = None) -> None:
-        self.edges, self.inputs = edges._modules, inputs
+        self.edges, self.inputs = get_children(edges), inputs
         self.names = list(self.edges) if names is None else names
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ from torch import nn
 
 from mutators.choices.errors import ChoiceError
 from mutators.choices.mutable import Mutable
+from mutators.choices.torch_private import get_children
 from mutators.mmrazor.building import argument_problems, build_module, to_callable
 from mutators.mmrazor.mutables import DifferentiableEdge, DifferentiableOP, OneShotOP
 
@@ -144,8 +145,8 @@ class _Plan:
         """Put everything in its place. Returns: the model, or what stands for it."""
         for tree in [model, *self.planned.values()]:
             for module in tree.modules():
-                for name, child in module._modules.items():
-                    module._modules[name] = self._instead(child)
+                for name, child in get_children(module).items():
+                    get_children(module)[name] = self._instead(child)
         result = self._instead(model)
         assert result is not None
         return result

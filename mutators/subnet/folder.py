@@ -19,10 +19,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from mutators.choices.errors import ChoiceError
+from mutators.choices.errors import ChoiceError, PruningError
 from mutators.choices.extracting import extract
 from mutators.choices.walk import search_space_of
-from mutators.pruning.errors import PruningError
 from mutators.pruning.packing import pack, unpack
 from mutators.subnet.trust import Factory, FactoryError, call_factory, name_factory, to_json_arguments
 from search_spaces.files import write_atomically

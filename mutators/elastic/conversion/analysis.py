@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from mutators.choices.torch_private import BatchNorm, get_buffers, get_children, get_parameters, has_hooks
 from mutators.elastic.conversion.calls import Arguments, Call, Named, fix_all, tensors_in
 from mutators.elastic.conversion.example import Example, describe_error, kept_state
 from mutators.elastic.conversion.layers import LayerUse, kind_of
@@ -140,13 +140,13 @@ def find_owners(model: nn.Module) -> Owners:
 
 def find_obstacle(module: nn.Module, owners: Owners) -> str | None:
     """Return why a layer cannot be replaced; None: it can."""
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+    if has_hooks(module):
         return "it has hooks"
     if hasattr(module, "parametrizations"):
         return "its weight is computed (parametrizations)"
     if kind_of(module) is not None and (own := _find_others(module)):
         return f"it has {', '.join(own)} besides what a layer of its kind has"
-    for name, parameter in module._parameters.items():
+    for name, parameter in get_parameters(module).items():
         if parameter is not None and len({id(owner) for owner, _ in owners[id(parameter)]}) > 1:
             return f"its {name} is shared with another layer"
     return None
@@ -162,20 +162,22 @@ _STANDARD = (
 
 def _find_others(module: nn.Module) -> list[str]:
     """Return the names of parameters, buffers and modules that an elastic layer would not have."""
-    return [name for name in (*module._parameters, *module._buffers, *module._modules) if name not in _STANDARD]
+    return [
+        name for name in (*get_parameters(module), *get_buffers(module), *get_children(module)) if name not in _STANDARD
+    ]
 
 
 def _is_leaf(module: nn.Module) -> bool:
     if isinstance(module, nn.PReLU):
         return False
-    own = type(module).__module__.startswith("torch.nn.modules") and bool(module._parameters)
+    own = type(module).__module__.startswith("torch.nn.modules") and bool(get_parameters(module))
     return own or kind_of(module) is not None
 
 
 def _in_training(model: nn.Module) -> nn.Module:
     model.train()
     for module in model.modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, BatchNorm):
             module.eval()
     return model
 

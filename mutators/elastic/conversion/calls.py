@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 
+from mutators.choices.torch_private import tree_leaves
 from mutators.elastic.conversion.ties import Layout, Layouts, Node, Ties
 
 Arguments = tuple[Any, ...]

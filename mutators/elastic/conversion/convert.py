@@ -18,6 +18,7 @@ from torch import nn
 
 from mutators.choices.errors import ElasticError
 from mutators.choices.mutable import Mutable
+from mutators.choices.torch_private import get_children
 from mutators.choices.value_choice import ValueChoice
 from mutators.elastic.conversion.analysis import Analysis, find_obstacle, find_owners
 from mutators.elastic.conversion.calls import tensors_in
@@ -97,7 +98,7 @@ def convert(
     before = None if found is None else _outputs(net, found)
     net = _replace(net, {key: module for key, module in made.items() if module is not None})
     for stage in stages:
-        deep = ElasticDepth(dict(stage.module._modules), stage.depths)
+        deep = ElasticDepth({k: v for k, v in get_children(stage.module).items() if v is not None}, stage.depths)
         deep.training = stage.module.training
         net = _replace(net, {id(stage.module): deep})
     _keep_off_fast_path(net)
@@ -167,9 +168,9 @@ def _tie_by_hand(analysis: Analysis, options: Options, problems: list[str]) -> N
 def _replace(net: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
     """Put modules in the places of others, wherever these stand."""
     for module in list(net.modules()):
-        for name, child in module._modules.items():
+        for name, child in get_children(module).items():
             if id(child) in new:
-                module._modules[name] = new[id(child)]
+                get_children(module)[name] = new[id(child)]
     return new.get(id(net), net)
 
 

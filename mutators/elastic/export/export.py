@@ -12,17 +12,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
-from mutators.choices.errors import ElasticError
+from mutators.choices.errors import ElasticError, OneShotError
 from mutators.choices.extracting import extract
 from mutators.choices.modes import kept_modes
 from mutators.choices.switch import applied
+from mutators.choices.torch_private import get_children, tree_leaves
 from mutators.elastic.export.grafting import graft_layers, take_weights
 from mutators.elastic.model import AtDepth, Supernet
 from mutators.inputs import Inputs, device_of, run_first
 from mutators.oneshot.batchnorm import kept_statistics, recalibrate_bn
-from mutators.oneshot.errors import OneShotError
 from mutators.oneshot.rng import kept_rng
 from search_spaces.schema import Choices
 
@@ -184,9 +183,9 @@ def _drop_beyond(network: AtDepth, deepest: float, candidates: Sequence[Inputs])
     inputs, _ = first_outputs(network, candidates)
     beyond = _find_called(AtDepth(network.net, deepest), inputs) - _find_called(network, inputs)
     for module in list(network.modules()):
-        for name, child in module._modules.items():
+        for name, child in get_children(module).items():
             if child in beyond:
-                module._modules[name] = nn.Identity()
+                get_children(module)[name] = nn.Identity()
 
 
 def _find_called(network: nn.Module, inputs: Inputs) -> set[nn.Module]:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import ElasticError
+from mutators.choices.torch_private import get_buffers, get_children, get_parameters
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.kernel import grown, matrix_name
 from mutators.elastic.model import Deep
@@ -24,23 +25,23 @@ def graft_layers(origin: nn.Module, plain: nn.Module, path: str = "") -> nn.Modu
     """
     if isinstance(origin, nn.MultiheadAttention):
         return plain  # its attributes repeat the sizes of its weights
-    missing = [name for name, child in plain._modules.items() if child is not None and name not in origin._modules]
+    places, children = get_children(origin), get_children(plain)
+    missing = [name for name, child in children.items() if child is not None and name not in places]
     if missing:
         where = path or "the origin model itself"
         raise ElasticError(
-            f"origin_model is not what this supernet was made of: {where} has no {missing}, only "
-            f"{list(origin._modules)}."
+            f"origin_model is not what this supernet was made of: {where} has no {missing}, only {list(places)}."
         )
-    for tensors in ("_parameters", "_buffers"):
-        getattr(origin, tensors).update(getattr(plain, tensors))
-    for name, child in list(origin._modules.items()):
-        ours = plain._modules.get(name)
-        if ours is None and name not in plain._modules:
-            del origin._modules[name]  # a block beyond the depth
-        elif ours is None or child is None or not child._modules or type(child) is not type(ours):
-            origin._modules[name] = ours
+    get_parameters(origin).update(get_parameters(plain))
+    get_buffers(origin).update(get_buffers(plain))
+    for name, child in list(places.items()):
+        ours = children.get(name)
+        if ours is None and name not in children:
+            del places[name]  # a block beyond the depth
+        elif ours is None or child is None or not get_children(child) or type(child) is not type(ours):
+            places[name] = ours
         else:
-            origin._modules[name] = graft_layers(child, ours, f"{path}.{name}" if path else name)
+            places[name] = graft_layers(child, ours, f"{path}.{name}" if path else name)
     for kind, switch in _FAST_PATH.items():
         if isinstance(origin, kind):  # off in the supernet, which pads otherwise
             setattr(origin, switch, getattr(plain, switch))

@@ -11,9 +11,9 @@ from typing import Any, Self
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mutators.choices.errors import ElasticError
+from mutators.choices.torch_private import BatchNorm, get_buffers, get_parameters
 from mutators.choices.visitor import Extraction
 from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.parts import Tensors
@@ -22,10 +22,10 @@ from mutators.elastic.layers.width import Channels, Span, take
 _VECTORS = ("weight", "bias", "running_mean", "running_var")
 
 
-class ElasticBatchNorm(Elastic, _BatchNorm):
+class ElasticBatchNorm(Elastic, BatchNorm):
     """The base of elastic batch norms; the channels are the input's unless a layout is given."""
 
-    PLAIN: type[_BatchNorm]
+    PLAIN: type[BatchNorm]
     full: int
     channels: Channels | None
 
@@ -37,12 +37,12 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
         affine: bool = True,
         track_running_stats: bool = True,
     ) -> None:
-        _BatchNorm.__init__(self, full_size(num_features), eps, momentum, affine, track_running_stats)
+        BatchNorm.__init__(self, full_size(num_features), eps, momentum, affine, track_running_stats)
         if not isinstance(num_features, int):
             self.channels = self._own("channel", num_features)
 
     @classmethod
-    def of(cls, norm: _BatchNorm, num_features: Size | None = None) -> Self:
+    def of(cls, norm: BatchNorm, num_features: Size | None = None) -> Self:
         """Return an elastic norm that takes over the parameters and statistics of ``norm``; None: its channels.
 
         Raises:
@@ -54,8 +54,8 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
             )
         size = norm.num_features if num_features is None else num_features
         layer = cls(size, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-        layer._parameters.update(norm._parameters)
-        layer._buffers.update(norm._buffers)
+        get_parameters(layer).update(get_parameters(norm))
+        get_buffers(layer).update(get_buffers(norm))
         layer._follow(norm)
         return layer
 

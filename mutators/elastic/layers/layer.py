@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import ElasticError
+from mutators.choices.torch_private import DERIVED_ATTRIBUTES, get_buffers, get_parameters
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extractable, Extraction, Plan
-from mutators.elastic.layers.parts import Tensors, in_force
+from mutators.elastic.layers.parts import Tensors, active_parts
 from mutators.elastic.layers.width import Channels, Width
 
 Size = int | Sequence[int] | Width | Channels
@@ -32,10 +33,6 @@ class Axis(NamedTuple):
     dim: int
     channels: Channels
     reads: bool = False
-
-
-_NOT_OTHERS = frozenset(vars(nn.Module())) | {"_reversed_padding_repeated_twice"}
-"""Attributes of every module, and one that a convolution derives from its padding."""
 
 
 class Elastic(nn.Module, Extractable):
@@ -70,7 +67,7 @@ class Elastic(nn.Module, Extractable):
 
     def _running(self, n: int) -> Tensors:
         """Return what :meth:`_slices` returns now; in a training it is remembered, see :mod:`.parts`."""
-        parts = in_force()
+        parts = active_parts()
         if parts is None:
             return self._slices(n, None)
         if self._deciding is None:
@@ -115,7 +112,7 @@ class Elastic(nn.Module, Extractable):
 
     def _follow(self, plain: nn.Module) -> None:
         """Take over a plain layer's mode, and attributes that were added to it: a model's forward may read them."""
-        known = _NOT_OTHERS | self.__dict__.keys()
+        known = DERIVED_ATTRIBUTES | self.__dict__.keys()
         others = {name: x for name, x in vars(plain).items() if name not in known and not hasattr(type(self), name)}
         self.__dict__.update(others, _others=tuple(others))
         self.train(plain.training)
@@ -147,9 +144,9 @@ def fill(plain: nn.Module, tensors: dict[str, torch.Tensor | None], like: nn.Mod
     """Put weights into a plain layer: parameters where ``like`` has parameters, with their ``requires_grad``."""
     for name, tensor in tensors.items():
         copied = own_copy(tensor)
-        original = like._parameters.get(name)
+        original = get_parameters(like).get(name)
         if copied is not None and original is not None:
-            plain._parameters[name] = nn.Parameter(copied, original.requires_grad)
-        elif name in plain._buffers:
-            plain._buffers[name] = copied
+            get_parameters(plain)[name] = nn.Parameter(copied, original.requires_grad)
+        elif name in get_buffers(plain):
+            get_buffers(plain)[name] = copied
     return plain

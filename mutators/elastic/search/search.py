@@ -14,7 +14,7 @@ from itertools import islice
 from os import PathLike
 from typing import Any, TypedDict
 
-from mutators.choices.errors import ElasticError
+from mutators.choices.errors import ElasticError, OneShotError
 from mutators.costs.count import Ignore
 from mutators.elastic.anatomy import Anatomy, is_elastic
 from mutators.elastic.model import Supernet
@@ -23,7 +23,6 @@ from mutators.elastic.search.predictor import AccuracyPredictor
 from mutators.elastic.search.results import SearchResult, costs_by_metric, make_result
 from mutators.elastic.search.table import find_table
 from mutators.inputs import Example
-from mutators.oneshot.errors import OneShotError
 from mutators.oneshot.scoring import Metric, accuracy, evaluate
 from nas_tuners.runs.journal import JournalError
 from nas_tuners.runs.loop import run_search

@@ -14,7 +14,7 @@ from mutators.costs.count import Ignore
 from mutators.costs.elastic_table import cost_table
 from mutators.elastic.model import Supernet
 from mutators.inputs import Example, shape_of
-from mutators.oneshot.data import batches as walk_batches
+from mutators.oneshot.data import walk_batches
 from mutators.oneshot.rng import kept_rng
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import CostError

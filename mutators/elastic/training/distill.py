@@ -15,10 +15,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from mutators.choices.errors import ElasticError
 from mutators.choices.extracting import extract
+from mutators.choices.torch_private import get_version, tree_leaves
 from mutators.elastic.notation import to_choices
 from mutators.elastic.training.distill_config import DistillConfig
 from mutators.elastic.training.mapping import apply_mapping, make_mapping
@@ -184,7 +184,7 @@ class Stamp:
 
 
 def _version(leaf: Any) -> int | None:
-    return leaf._version if isinstance(leaf, torch.Tensor) and not leaf.is_inference() else None
+    return get_version(leaf) if isinstance(leaf, torch.Tensor) and not leaf.is_inference() else None
 
 
 def _check_shared(student: nn.Module, teacher: nn.Module) -> list[str]:

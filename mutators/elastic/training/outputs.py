@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.utils._pytree import tree_flatten, tree_map
 
 from mutators.choices.errors import ElasticError
+from mutators.choices.torch_private import tree_flatten, tree_map
 
 WAY_OUT = "give a function of (student's outputs, teacher's): RunConfig.sandwich_fn or DistillConfig.logits_fn"
 

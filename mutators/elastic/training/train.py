@@ -88,7 +88,7 @@ def train(
     losses: dict[str, list[float]] = {}
     offset = 0
     with distributed.process_group(device):
-        shown = progress and distributed.rank() == 0
+        shown = progress and distributed.get_rank() == 0
         for i, stage in enumerate(stages):
             if shown:
                 sys.stderr.write(f"phase {i + 1}/{len(stages)}, {stage.name}: {stage.config.epochs} epochs\n")
