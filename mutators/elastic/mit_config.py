@@ -75,8 +75,7 @@ def config_to_choices(model: nn.Module, config: Config | None = None, parts: Map
                 indices[key] = index
     if problems:
         raise ElasticError(f"the configuration does not fit this {type(model).__name__}:", problems)
-    chosen = {site.key: _applied(site) for site in sites}
-    chosen |= {key: (index,) for key, index in indices.items()}
+    chosen = {site.key: site.mutable.applied for site in sites} | {key: (index,) for key, index in indices.items()}
     return {site.key: _choice(site, chosen[site.key]) for site in sites if chosen[site.key] is not None}
 
 
@@ -92,17 +91,18 @@ def choices_to_config(
     """
     by_part = _by_part(_find_choices(model), parts)
     wanted = {key: choice for mutables in by_part.values() for key, choice in mutables.items()}
-    given = {key: _choice_of(choice) for key, choice in wanted.items()} if choices is None else choices
-    problems = [f"missing {key!r}" for key in wanted if key not in given]
+    if choices is None:
+        choices = {key: choice.domain.choice(choice.applied[0]) for key, choice in wanted.items()}
+    problems = [f"missing {key!r}" for key in wanted if key not in choices]
     problems += [
         f"{key!r}: {problem}"
         for key, choice in wanted.items()
-        if key in given
-        for problem in choice.domain.problems(given[key])
+        if key in choices
+        for problem in choice.domain.problems(choices[key])
     ]
     if problems:
         raise ElasticError(f"the choices do not fit this {type(model).__name__}:", problems)
-    tokens = {key: choice.domain.token(given[key]) for key, choice in wanted.items()}
+    tokens = {key: choice.domain.token(choices[key]) for key, choice in wanted.items()}
     return {
         part: [tokens[key] if part in INDEXED else choice.values[tokens[key]] for key, choice in mutables.items()]
         for part, mutables in by_part.items()
@@ -173,10 +173,6 @@ def _offer(choice: ValueChoice, part: str) -> str:
     return f"an index of {values}" if part in INDEXED else f"one of {values}"
 
 
-def _applied(site: Site) -> tuple[int, ...] | None:
-    return site.mutable.applied
-
-
 def _choice(site: Site, indices: Any) -> Any:
     domain = site.domain
     assert domain is not None
@@ -184,7 +180,3 @@ def _choice(site: Site, indices: Any) -> Any:
         return domain.choice(indices[0])
     is_layer = domain.type == "layer_choice"
     return {"_idx": indices[0] if is_layer else list(indices)}
-
-
-def _choice_of(choice: ValueChoice) -> Any:
-    return choice.domain.choice(choice.applied[0])

@@ -138,22 +138,12 @@ class ElasticBatchNorm1d(ElasticBatchNorm, nn.BatchNorm1d):
 
 
 class ElasticBatchNorm2d(ElasticBatchNorm, nn.BatchNorm2d):
-    """A ``BatchNorm2d`` over the channels that its input has.
-
-    Args:
-        num_features: a fixed number is the largest; the input has as many or fewer. See also :class:`Channels`.
-        eps, momentum, affine, track_running_stats: as for ``nn.BatchNorm2d``.
-    """
+    """A ``BatchNorm2d`` over the channels that its input has; for arguments see :class:`ElasticBatchNorm1d`."""
 
     PLAIN = nn.BatchNorm2d
 
 
 class ElasticBatchNorm3d(ElasticBatchNorm, nn.BatchNorm3d):
-    """A ``BatchNorm3d`` over the channels that its input has.
-
-    Args:
-        num_features: a fixed number is the largest; the input has as many or fewer. See also :class:`Channels`.
-        eps, momentum, affine, track_running_stats: as for ``nn.BatchNorm3d``.
-    """
+    """A ``BatchNorm3d`` over the channels that its input has; for arguments see :class:`ElasticBatchNorm1d`."""
 
     PLAIN = nn.BatchNorm3d

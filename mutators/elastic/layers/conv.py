@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mutators.elastic.layers.convolution import ElasticConvolution, Pair
-from mutators.elastic.layers.kernel import check_kernels
-from mutators.elastic.layers.layer import Size, full_size
+from mutators.elastic.layers.layer import Size
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
@@ -36,6 +35,7 @@ class ElasticConv2d(ElasticConvolution):
         ElasticError: a kernel is even, channels are no multiple of the groups, or the padding is too small for a crop.
     """
 
+    PLAIN = nn.Conv2d
     OUT, IN = 0, 1
 
     def __init__(
@@ -51,12 +51,8 @@ class ElasticConv2d(ElasticConvolution):
         padding_mode: PaddingMode = "zeros",
         transform_kernel: bool = True,
     ) -> None:
-        sizes = check_kernels([kernel_size] if isinstance(kernel_size, int) else kernel_size)
-        pad = dilation * (sizes[-1] - 1) // 2 if padding is None else padding
-        n_in, n_out = full_size(in_channels), full_size(out_channels)
-        conv = nn.Conv2d(n_in, n_out, sizes[-1], stride, pad, dilation, groups, bias, padding_mode)
-        inputs = None if isinstance(in_channels, int) else in_channels
-        self._adopt(conv, inputs, out_channels, sizes if len(sizes) > 1 else None, transform_kernel)
+        more = {"stride": stride, "groups": groups, "bias": bias, "padding_mode": padding_mode}
+        self._build(in_channels, out_channels, kernel_size, padding, dilation, transform_kernel, more)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve (N, C_in, H, W) to (N, C_out, H', W') with the channels in use; H' and W' are the full layer's."""
@@ -70,24 +66,11 @@ class ElasticConv2d(ElasticConvolution):
             padding = (0, 0)
         return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, groups)
 
-    def _plain(self, weight: torch.Tensor, groups: int) -> nn.Conv2d:
-        return nn.Conv2d(
-            weight.shape[1] * groups,
-            weight.shape[0],
-            cast(Pair, tuple(weight.shape[2:])),
-            self.stride,
-            self._padding(weight.shape[-1]),
-            self.dilation,
-            groups,
-            self.bias is not None,
-            self.padding_mode,
-            device="meta",
-        )
-
 
 class ElasticConvTranspose2d(ElasticConvolution):
     """A ``ConvTranspose2d`` that runs in part; see :class:`ElasticConv2d` for the arguments and what is raised."""
 
+    PLAIN = nn.ConvTranspose2d
     OUT, IN = 1, 0
 
     def __init__(
@@ -103,12 +86,8 @@ class ElasticConvTranspose2d(ElasticConvolution):
         dilation: int = 1,
         transform_kernel: bool = True,
     ) -> None:
-        sizes = check_kernels([kernel_size] if isinstance(kernel_size, int) else kernel_size)
-        pad = dilation * (sizes[-1] - 1) // 2 if padding is None else padding
-        n_in, n_out = full_size(in_channels), full_size(out_channels)
-        conv = nn.ConvTranspose2d(n_in, n_out, sizes[-1], stride, pad, output_padding, groups, bias, dilation)
-        inputs = None if isinstance(in_channels, int) else in_channels
-        self._adopt(conv, inputs, out_channels, sizes if len(sizes) > 1 else None, transform_kernel)
+        more = {"stride": stride, "output_padding": output_padding, "groups": groups, "bias": bias}
+        self._build(in_channels, out_channels, kernel_size, padding, dilation, transform_kernel, more)
 
     def _adopt(self, conv: nn.ConvTranspose2d, *others: object) -> None:  # type: ignore[override]
         super()._adopt(conv, *others)  # type: ignore[arg-type]
@@ -122,16 +101,5 @@ class ElasticConvTranspose2d(ElasticConvolution):
         padding = cast(Pair, self._padding(weight.shape[-1]))
         return F.conv_transpose2d(x, weight, bias, self.stride, padding, self.output_padding, groups, self.dilation)
 
-    def _plain(self, weight: torch.Tensor, groups: int) -> nn.ConvTranspose2d:
-        return nn.ConvTranspose2d(
-            weight.shape[0],
-            weight.shape[1] * groups,
-            cast(Pair, tuple(weight.shape[2:])),
-            self.stride,
-            cast(Pair, self._padding(weight.shape[-1])),
-            self.output_padding,
-            groups,
-            self.bias is not None,
-            self.dilation,
-            device="meta",
-        )
+    def _plain(self, weight: torch.Tensor, groups: int, **more: object) -> nn.Module:
+        return super()._plain(weight, groups, output_padding=self.output_padding)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self, cast
 
 import torch
@@ -12,7 +12,7 @@ from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extraction, Plan
 from mutators.elastic.layers.kernel import add_matrices, centre, check_kernels, grown, transformed
-from mutators.elastic.layers.layer import Axis, Elastic, Size, fill
+from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.width import take, take_block
 
 Pair = tuple[int, int]
@@ -20,7 +20,7 @@ Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 class ElasticConvolution(Elastic):
-    """A convolution over two dimensions that runs in part. Subclasses write ``forward`` and ``_plain``.
+    """A convolution over two dimensions that runs in part. Subclasses write ``forward``.
 
     Attributes:
         inputs, outputs: the layouts of the channels; None: those of the input, and all outputs.
@@ -29,6 +29,7 @@ class ElasticConvolution(Elastic):
         depthwise: whether each channel is a group of its own; the output's channels are then the input's.
     """
 
+    PLAIN: ClassVar[Callable[..., Convolution]]
     OUT: ClassVar[int]
     IN: ClassVar[int]
 
@@ -58,6 +59,24 @@ class ElasticConvolution(Elastic):
         outputs = conv.out_channels if out_channels is None else out_channels
         layer._adopt(conv, in_channels, outputs, sizes, transform_kernel)
         return layer
+
+    def _build(
+        self,
+        in_channels: Size,
+        out_channels: Size,
+        kernel_size: int | Sequence[int],
+        padding: int | None,
+        dilation: int,
+        transform_kernel: bool,
+        more: Mapping[str, object],
+    ) -> None:
+        """Build the layer from the arguments of a constructor; ``more`` are those of the plain layer alone."""
+        sizes = check_kernels([kernel_size] if isinstance(kernel_size, int) else kernel_size)
+        pad = dilation * (sizes[-1] - 1) // 2 if padding is None else padding
+        n_in, n_out = full_size(in_channels), full_size(out_channels)
+        conv = self.PLAIN(n_in, n_out, sizes[-1], padding=pad, dilation=dilation, **more)
+        inputs = None if isinstance(in_channels, int) else in_channels
+        self._adopt(conv, inputs, out_channels, sizes if len(sizes) > 1 else None, transform_kernel)
 
     def _adopt(
         self,
@@ -180,9 +199,21 @@ class ElasticConvolution(Elastic):
         groups = weight.shape[0] if self.depthwise else self._groups
         return fill(self._plain(weight, groups), {"weight": weight, "bias": bias}, self)
 
-    def _plain(self, weight: torch.Tensor, groups: int) -> nn.Module:
+    def _plain(self, weight: torch.Tensor, groups: int, **more: object) -> nn.Module:
         """Return a plain layer of the weight's shape, without weights."""
-        raise NotImplementedError
+        sizes = [weight.size(dim) * (groups if dim == 1 else 1) for dim in (self.IN, self.OUT)]
+        return self.PLAIN(
+            *sizes,
+            tuple(weight.shape[2:]),
+            stride=self.stride,
+            padding=self._padding(weight.size(-1)),
+            dilation=self.dilation,
+            groups=groups,
+            bias=self.bias is not None,
+            padding_mode=self.padding_mode,
+            device="meta",
+            **more,
+        )
 
     def extra_repr(self) -> str:
         """Return the largest layer's shape and settings."""

@@ -61,7 +61,7 @@ class Curriculum:
 
     @property
     def by_hand(self) -> bool:
-        """Whether the open part was set by hand, whatever the epoch."""
+        """Whether the open part is set by hand, whatever the epoch."""
         return self.train_full or self.fixed is not None or self._task is not None
 
     @property

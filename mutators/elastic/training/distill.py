@@ -68,7 +68,7 @@ class Distiller(nn.Module):
 
     @property
     def idle(self) -> bool:
-        """Whether nothing of the teacher goes into a loss."""
+        """Whether the teacher adds nothing to the loss."""
         return not self.pairs and not self.config.lambda_logits
 
     def teach(self, inputs: tuple[Any, ...], others: Mapping[str, Any]) -> Any:

@@ -116,7 +116,7 @@ def train(
 
 
 class _Driver:
-    """The link between a stage's training and the curriculum: which sub-networks to run, and their losses."""
+    """The sub-networks of a stage's steps, from the curriculum, and their losses."""
 
     def __init__(self, ofa: OFA, stage: TrainingStage, offset: int, steps_per_epoch: int, loss: Loss | None) -> None:
         self._ofa, self._stage, self._offset, self._per_epoch = ofa, stage, offset, steps_per_epoch
