@@ -46,7 +46,10 @@ class StepLosses:
         return loss / group if self._config.reduction == "mean" else loss
 
     def compute(self, run: Callable[..., Any], batch: Batch, loss_fn: Loss | None) -> torch.Tensor:
-        """Return the loss of the sub-network that is set: (); see :meth:`mutators.elastic.OFA.loss_of`."""
+        """Return the loss of the sub-network that is set: (); see :meth:`mutators.elastic.OFA.loss_of`.
+
+        In a sandwich, the sub-network that comes first after :meth:`forget` is the teacher of the others.
+        """
         inputs, targets = _split(batch)
         given = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
         distiller = self._distiller

@@ -102,11 +102,7 @@ class OFA(nn.Module):
         return self.curriculum.epoch
 
     def set_epoch(self, epoch: int | None) -> None:
-        """Set the epoch, from 0; None: it follows from the steps again.
-
-        Raises:
-            ElasticError: it is no whole number from 0 up.
-        """
+        """Set the epoch, a whole number from 0 up; None: it follows from the steps again."""
         self.curriculum.set_epoch(epoch)
 
     def set_task(self, task: str | Sequence[str] | None, phase: int | None = None) -> None:
@@ -188,10 +184,7 @@ class OFA(nn.Module):
             loss_fn: (outputs, targets) to a scalar; None: cross-entropy. The distillation's losses are added to it.
             optimizer: over ``ofa.parameters()``; None: leave the gradients to the caller, who has cleared them.
 
-        Returns: the mean loss of the sub-networks, (), detached.
-
-        Raises:
-            ElasticError: see :meth:`loss_of`.
+        Returns: the mean loss of the sub-networks, (), detached. For errors see :meth:`loss_of`.
         """
         self.forget()  # a step that failed half-way may have left something
         if optimizer is not None:
@@ -210,8 +203,6 @@ class OFA(nn.Module):
 
     def loss_of(self, batch: Batch, loss_fn: Loss | None = None) -> torch.Tensor:
         """Return the loss of the sub-network that is set on a batch, distillation included: ().
-
-        In a sandwich, the sub-network that comes first after :meth:`forget` is the teacher of the others.
 
         Raises:
             ElasticError: the batch is no pair, the teacher adds nothing, or outputs or layers cannot be compared.
