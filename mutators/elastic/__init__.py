@@ -1,4 +1,4 @@
-"""Once for all: networks of which any part runs by itself (Cai et al., ICLR 2020, arXiv:1908.09791)."""
+"""Train a supernet once, and take any sub-network of it (once for all, Cai et al., ICLR 2020, arXiv:1908.09791)."""
 
 from __future__ import annotations
 

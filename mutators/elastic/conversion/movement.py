@@ -41,7 +41,7 @@ def _sizes(call: Call, name: str) -> list[int]:
 
 
 def _flatten(call: Call) -> None:
-    """Reshape to whatever comes out; also where only dimensions of size 1 come or go."""
+    """Reshape to the sizes of the result; also where only dimensions of size 1 come or go."""
     call.write(reshape_layouts(call.ties, call.x, call.out, None, call.name))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extraction, Plan
-from mutators.elastic.layers.kernel import add_matrices, centre, check_kernels, grown, transformed
+from mutators.elastic.layers.kernel import add_matrices, check_kernels, crop_kernel, grow_kernel, transform_filters
 from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.width import take, take_block
 
@@ -98,7 +98,7 @@ class ElasticConvolution(Elastic):
         self._transforms = transform_kernel
         if sizes is not None:
             if sizes[-1] > conv.kernel_size[0]:
-                self.weight = nn.Parameter(grown(conv.weight.detach(), sizes[-1]), conv.weight.requires_grad)
+                self.weight = nn.Parameter(grow_kernel(conv.weight.detach(), sizes[-1]), conv.weight.requires_grad)
             self._modules["kernel_size"] = ValueChoice(sizes)  # its key; the attribute is torch's, a pair of ints
             if transform_kernel:
                 add_matrices(self, sizes)
@@ -179,10 +179,10 @@ class ElasticConvolution(Elastic):
             columns = columns if self._groups == 1 else [(0, columns[0][1] // self._groups)]
         size = self._kernels[cast(ValueChoice, self._modules["kernel_size"]).index_in(plan)] if self._kernels else 0
         if self._transforms and size not in (0, weight.size(-1)):
-            weight = transformed(self, rows, columns, self._kernels, size)
+            weight = transform_filters(self, rows, columns, self._kernels, size)
         else:
             weight = take_block(weight, rows, columns)
-            weight = centre(weight, size) if 0 < size < weight.size(-1) else weight
+            weight = crop_kernel(weight, size) if 0 < size < weight.size(-1) else weight
         return weight, None if bias is None else take(bias, 0, outputs)
 
     def _padding(self, size: int) -> Pair | str:

@@ -62,7 +62,7 @@ class Elastic(nn.Module, Extractable):
         raise NotImplementedError
 
     def _slices(self, n: int, plan: Plan | None) -> Tensors:
-        """This layer's tensors under a plan, for an input of ``n`` channels."""
+        """Return this layer's tensors under a plan, for an input of ``n`` channels."""
         raise NotImplementedError
 
     def _running(self, n: int) -> Tensors:
