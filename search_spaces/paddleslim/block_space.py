@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -125,7 +124,7 @@ def _spread_halvings(count: int, halvings: int) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _check_mask(mask: Any) -> list[str]:
+def _check_mask(mask: object) -> list[str]:
     if isinstance(mask, (list, tuple)) and mask and all(is_int(entry) and entry in (0, 1) for entry in mask):
         return []
     return [f"block_mask is {mask!r}, wanted a list of 1 (halves the size) and 0 (keeps it), one a block"]

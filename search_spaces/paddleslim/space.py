@@ -164,7 +164,7 @@ def to_space(tokens: Sequence[Token]) -> Space:
     return Space({token.key: LayerDomain(tuple(map(str, token.options))) for token in tokens})
 
 
-def check_tokens(tokens: Sequence[Token], architecture: Any) -> list[str]:
+def check_tokens(tokens: Sequence[Token], architecture: object) -> list[str]:
     """Check an architecture's list of tokens."""
     if not isinstance(architecture, (list, tuple, np.ndarray)) or len(architecture) != len(tokens):
         got = f"{len(architecture)} tokens" if isinstance(architecture, (list, tuple, np.ndarray)) else architecture

@@ -12,7 +12,7 @@ from search_spaces.errors import PhaseError
 from search_spaces.schema import Space
 
 OpenOptions = int | Literal["all"] | tuple[str, ...]
-"""What a phase opens of a key: its n largest options, all of them, or those named."""
+"""The options of a key that a phase opens: its n largest, all of them, or those named."""
 
 TASKS: dict[str, tuple[str, ...]] = {
     "kernel_size": ("kernel_size",),
@@ -83,7 +83,7 @@ class Phase:
         return next((options for pattern, options in self.open if fits(key, pattern)), None)
 
 
-def phases_from_json(entries: Any) -> tuple[Phase, ...]:
+def phases_from_json(entries: object) -> tuple[Phase, ...]:
     """Build phases from a list of phases, or of their JSON.
 
     Raises:
@@ -130,7 +130,7 @@ def shorten_keys(keys: Sequence[str]) -> str:
     return ", ".join(map(repr, keys[:5])) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
 
 
-def check_tasks(tasks: Any, space: Space | None = None) -> list[str]:
+def check_tasks(tasks: object, space: Space | None = None) -> list[str]:
     """Check a list of tasks, and that ``space`` has them if one is given."""
     if not isinstance(tasks, (list, tuple)) or not tasks:
         return [f"got {tasks!r}, wanted a list of tasks, of {', '.join(TASKS)}"]
@@ -147,7 +147,7 @@ def check_tasks(tasks: Any, space: Space | None = None) -> list[str]:
     return found + [f"{part} is in more than one task of {list(tasks)}" for part in twice]
 
 
-def _check_json(obj: Any) -> list[str]:
+def _check_json(obj: object) -> list[str]:
     if not isinstance(obj, Mapping):
         return [f"got {obj!r}, wanted an object with name, open and budget"]
     found = [f"{key!r} is unknown, wanted name, open, budget or task" for key in obj if key not in _FIELDS]
@@ -165,7 +165,7 @@ def _check_json(obj: Any) -> list[str]:
 _FIELDS = ("name", "open", "budget", "task")
 
 
-def _is_options(value: Any) -> bool:
+def _is_options(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return bool(value) and all(isinstance(name, str) for name in value) and len(set(value)) == len(value)
     return value == "all" if isinstance(value, str) else is_int(value) and value > 0

@@ -238,7 +238,7 @@ def order_by_size(domain: Domain) -> tuple[int, ...] | None:
     return tuple(sorted(range(len(known)), key=lambda token: -known[token]))
 
 
-def _to_fraction(option: Any) -> Fraction | None:
+def _to_fraction(option: object) -> Fraction | None:
     if is_number(option):
         return Fraction(option)
     try:
