@@ -19,7 +19,7 @@ import torch
 import torch.multiprocessing as mp
 
 from mutators.elastic import OFA, ElasticError, RunConfig, train
-from mutators.elastic.training.train import sort_for
+from mutators.elastic.training.train import sort_for_phase
 from mutators.oneshot import OneShotError, TrainConfig
 from tests.mutators.elastic.training import shrinking as nets
 from tests.mutators.oneshot.test_train import Interrupted, interrupted_at
@@ -67,7 +67,7 @@ def test_sorting_comes_before_phases_that_open_widths_and_keeps_what_is_trained(
         for tokens in drawn:
             ofa.set(tuple(tokens))
             before[tuple(tokens)] = ofa.run(x)
-        sort_for(ofa, phase)
+        sort_for_phase(ofa, phase)
         moved = not same(weights, ofa.model.state_dict())
         assert moved == (phase in (1, 2))
         for tokens_before, out in before.items():
