@@ -78,7 +78,7 @@ class Experiment:
         return {**os.environ, "HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
 
     def __enter__(self) -> Self:
-        for _ in range(4):
+        for _ in range(8):
             said = self.call("nnictl", "create", "-c", "config.yml", "-p", str(self.port))
             if found := re.search(r"nnictl stop (\w+)", re.sub(r"\x1b\[[0-9;]*m", "", said)):
                 self.id = found.group(1)
