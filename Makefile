@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 PYTEST := $(BIN)/python -m pytest -q
+# Of 13,000 files few are ever imported: Python compiles those.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 export PATH := $(BIN):$(PATH)
 # One thread a process: tests and trials run side by side.
 export OMP_NUM_THREADS ?= 1
@@ -28,16 +30,16 @@ lint: .venv/ready
 fast: .venv/ready           ## unit tests, properties, doctests
 	$(PYTEST) -n 2 -m "not slow"
 
-# Experiments mostly wait: they run beside what computes. Files begin in alphabetical order, the longest first.
+# Experiments mostly wait: they run in one process, what computes in the other (tests/conftest.py).
 slow: .venv/ready           ## real NNI experiments, kills, examples; at last, one by one, what is timed
-	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --durations=10 -m "slow and not alone $(SAMPLED)"
+	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder --durations=10 -m "slow and not alone $(SAMPLED)"
 	$(PYTEST) -m "alone $(SAMPLED)"
 
 .venv/ready: setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools wheel
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	$(PIP) setuptools wheel
+	$(PIP) --no-build-isolation --editable ".[dev]"
 	touch $@
 
 clean:
