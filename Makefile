@@ -32,7 +32,7 @@ fast: .venv/ready           ## unit tests, properties, doctests
 
 # Experiments mostly wait: they run in one process, what computes in the other (tests/conftest.py).
 slow: .venv/ready           ## real NNI experiments, kills, examples; at last, one by one, what is timed
-	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder --durations=10 -m "slow and not alone $(SAMPLED)"
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --durations=10 -m "slow and not alone $(SAMPLED)"
 	$(PYTEST) -m "alone $(SAMPLED)"
 
 .venv/ready: setup.py constraints.txt

@@ -105,7 +105,6 @@ def test_every_file_that_is_named_exists() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("experiments")
 def test_a_newcomer_gets_to_an_exported_network_by_copying_the_commands(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     config = tmp_path / "examples" / "quickstart" / "config.yml"

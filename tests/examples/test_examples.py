@@ -32,7 +32,6 @@ def run(*words: str, cwd: Path, home: Path) -> str:
 @pytest.mark.skipif(
     not FASHION_MNIST.is_dir(), reason="Fashion-MNIST is missing: apt-get install dataset-fashion-mnist"
 )
-@pytest.mark.xdist_group("experiments")
 def test_quickstart_on_fashion_mnist(tmp_path: Path) -> None:
     words = ("--smoke", "--data", str(FASHION_MNIST), "--limit", "2000", "-o", str(tmp_path / "out"))
     said = run(str(EXAMPLES / "quickstart" / "demo.py"), *words, cwd=tmp_path, home=tmp_path)
@@ -43,7 +42,6 @@ def test_quickstart_on_fashion_mnist(tmp_path: Path) -> None:
     assert "largest difference of logits 0.0e+00" in said
 
 
-@pytest.mark.xdist_group("experiments")
 def test_own_tuner_under_nni(tmp_path: Path) -> None:
     folder = EXAMPLES / "own_tuner"
     with Experiment.of(tmp_path / "home", folder) as experiment:
@@ -73,7 +71,6 @@ def test_darts_on_digits(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not FASHION_MNIST.is_dir(), reason="Fashion-MNIST is missing: apt-get install dataset-fashion-mnist"
 )
-@pytest.mark.xdist_group("experiments")
 def test_spos_in_three_steps_and_under_nni_killed_and_resumed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     said = run(str(EXAMPLES / "spos" / "run.py"), "--smoke", "-o", str(out), cwd=tmp_path, home=tmp_path)
@@ -158,7 +155,6 @@ def test_once_for_all(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not FASHION_MNIST.is_dir(), reason="Fashion-MNIST is missing: apt-get install dataset-fashion-mnist"
 )
-@pytest.mark.xdist_group("experiments")
 def test_trials_that_go_on_with_one_supernet(tmp_path: Path) -> None:
     checkpoint = tmp_path / "supernet.pt"
     settings = {"OFA_CHECKPOINT": str(checkpoint), "OFA_STEPS": "3", "OFA_LIMIT": "600"}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.experiments.nni_experiment import Experiment, expected
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("experiments")]
+pytestmark = pytest.mark.slow
 
 SPACE = {
     **{f"k{i}": {"_type": "layer_choice", "_value": ["a", "b", "c"]} for i in range(2)},

@@ -15,7 +15,7 @@ from search_spaces.cost import CostTable
 from tests.experiments.nni_experiment import Experiment
 from tests.experiments.sshd import Sshd, SshdMissing
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("experiments")]
+pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 TRIALS = 6

@@ -18,7 +18,7 @@ import pytest
 from tests.experiments.nni_experiment import SPACE, TRIAL, Experiment
 from tests.spaces import layer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("experiments")]
+pytestmark = pytest.mark.slow
 
 ENDINGS = ("good", "raises", "says nothing", "is killed", "reports twice", "raises late", "nan", "text")
 PLAIN = tuple(f"plain {number}" for number in range(20))

@@ -12,7 +12,7 @@ from search_spaces import Space
 from tests.experiments.nni_experiment import Experiment
 from tests.spaces import layer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("experiments")]
+pytestmark = pytest.mark.slow
 
 SPACE = {
     "a.kernel_size": layer("3", "5", "7"),
