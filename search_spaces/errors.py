@@ -33,3 +33,7 @@ class CostError(ProblemsError):
 
 class NetError(ProblemsError):
     """There is no net of this name, or it cannot be built like this."""
+
+
+class ConstraintError(ProblemsError):
+    """A constraint is malformed, has no cost table, or cannot be met."""

@@ -58,18 +58,12 @@ def compared(predicted: FloatArray, measured: FloatArray) -> dict[str, Any]:
     Returns: ``mean_absolute_error_percent`` of what was measured; ``rank_correlation``, Spearman's, None where one
         side is constant; and the measured range, without which neither means much.
     """
+    from scipy.stats import spearmanr
+
     constant = any(values.min() == values.max() for values in (predicted, measured))
     return {
         "architectures": len(measured),
         "mean_absolute_error_percent": float(np.mean(np.abs(predicted - measured) / measured) * 100),
-        "rank_correlation": None if constant else float(np.corrcoef(_ranks(predicted), _ranks(measured))[0, 1]),
+        "rank_correlation": None if constant else float(spearmanr(predicted, measured).statistic),
         "measured_range_ms": [float(measured.min()), float(measured.max())],
     }
-
-
-def _ranks(values: FloatArray) -> FloatArray:
-    """Ranks from 0; equal values share their mean."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    shared: FloatArray = (ends - (counts + 1) / 2)[inverse]
-    return shared

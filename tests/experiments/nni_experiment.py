@@ -18,7 +18,8 @@ from typing import Any, Self
 import psutil
 import yaml
 
-from nas_tuners.hosts.nni.manager import Manager, ManagerError, experiments
+from nas_tuners.hosts.nni.experiments import list_experiments
+from nas_tuners.hosts.nni.manager import Manager, ManagerError
 
 BIN = Path(sys.executable).parent
 SPACE = {f"k{i}": {"_type": "layer_choice", "_value": ["a", "b", "c"]} for i in range(4)}
@@ -178,7 +179,7 @@ class Experiment:
             process.wait(10)
 
     def _entry(self) -> dict[str, Any]:
-        return experiments(self.home).get(self.id, {})
+        return list_experiments(self.home).get(self.id, {})
 
     def _end_all(self) -> None:
         end_processes(self.home)

@@ -224,13 +224,13 @@ def test_a_folder_without_a_factory(nas: Nas, folder: Path) -> None:
         (words("--skip", f"{HERE}:skip_unknown"), "'6.wait', which the model does not have: did you mean '6.weight'"),
         (words("--skip", f"{HERE}:skip_all"), "leaves no weight to prune"),
         (words("--skip", f"{HERE}:raises"), "raises failed: KeyError"),
-        (words("--skip", f"{HERE}:skip"), "has no skip: did you mean"),
+        (words("--skip", f"{HERE}:skip"), "has no skip; did you mean"),
         (
             words("--evaluate", f"{HERE}:raises"),
             f"--evaluate {HERE}:raises failed",
         ),
         (words("--evaluate", "nowhere:score"), "nowhere:score cannot be imported"),
-        (words("--pruning-epochs", "2"), "--pruning-epochs: of a training: give --train"),
+        (words("--pruning-epochs", "2"), "--pruning-epochs: for a training only: give --train"),
         (words(*train("raises")), "raises failed: KeyError: 'no such\\ndata'"),
         (words(*train("returns_list")), 'a list, wanted {"loader": batches'),
         (words(*train("mixed_keys")), "returned ['1', 'loader'], wanted"),
@@ -283,7 +283,7 @@ def test_a_training_that_was_begun_is_not_overwritten_at_once(nas: Nas, folder: 
     calls = 0
     nas(*words(*train("interrupted")), cwd=folder, code=130)
     checkpoint = (folder / "out" / "checkpoint.pt").read_bytes()
-    assert "which holds prune.json and checkpoint.pt: to go on with it, give --train" in nas(
+    assert "which holds prune.json and checkpoint.pt: to go on with it, repeat its command" in nas(
         *words(), cwd=folder, code=1
     )
     assert (folder / "out" / "checkpoint.pt").read_bytes() == checkpoint

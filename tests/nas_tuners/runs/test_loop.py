@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from nas_tuners.runs.evaluation import EvaluateError, Imported
+from nas_tuners.runs.evaluation import EvaluateError, NamedFunction
 from nas_tuners.runs.journal import Journal, read
 from nas_tuners.runs.loop import run_search
 from nas_tuners.runs.run import Run
@@ -151,12 +151,12 @@ def test_numbers_are_checked(trials: Any, workers: Any) -> None:
         ("a b:c", 'wanted "module:function"'),
         ("no_such_module:f", "no_such_module:f cannot be imported: ModuleNotFoundError"),
         (f"{HERE}:god", f"did you mean {HERE}:good"),
-        (f"{HERE}:not_callable", "has a int of that name"),
+        (f"{HERE}:not_callable", "is of type int, wanted a function"),
     ],
 )
 def test_a_function_that_is_not_there_is_named(name: str, said: str) -> None:
     with pytest.raises(EvaluateError, match=said):
-        Imported(name).find()
+        NamedFunction(name).find()
     run = Run.start(RandomSearch(), WIDE)
     with pytest.raises(EvaluateError):
         run_search(run, name, 3)
