@@ -59,7 +59,7 @@ class InputChoice(ForwardChoice):
         return InputDomain(tuple(self.choose_from), self.n_chosen)
 
     @property
-    def applied(self) -> tuple[int, ...] | None:
+    def applied_indices(self) -> tuple[int, ...] | None:
         """Return the indices of the inputs that are applied, ascending; None before."""
         return self._active
 

@@ -174,7 +174,7 @@ def _offer(choice: ValueChoice, part: str) -> str:
 
 
 def _applied(site: Site) -> tuple[int, ...] | None:
-    return site.mutable.applied
+    return site.mutable.applied_indices
 
 
 def _choice(site: Site, indices: Any) -> Any:
@@ -187,4 +187,4 @@ def _choice(site: Site, indices: Any) -> Any:
 
 
 def _choice_of(choice: ValueChoice) -> Any:
-    return choice.domain.choice(choice.applied[0])
+    return choice.domain.choice(choice.applied_indices[0])
