@@ -67,24 +67,13 @@ def named_candidates(offered: Any) -> dict[str, nn.Module]:
     wrong = [
         f"the name {name!r} is a {type(name).__name__}, wanted a str" for name in named if not isinstance(name, str)
     ]
-    wrong += [
-        f"candidate {name!r} is {_kind(module)}, wanted an nn.Module"
-        for name, module in named.items()
-        if not isinstance(module, nn.Module)
-    ]
+    for name, module in named.items():
+        if not isinstance(module, nn.Module):
+            kind = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
+            wrong.append(f"candidate {name!r} is {kind}, wanted an nn.Module")
     if wrong:
         raise TypeError("op_candidates do not fit: " + "; ".join(wrong) + ".")
-    unusable = [
-        f"{name!r} cannot be the name of a module, wanted a name without dots" for name in named if not _fits(name)
-    ]
+    unusable = [f"{name!r}, wanted a name without dots" for name in named if not name or "." in name]
     if unusable:
-        raise ChoiceError("op_candidates cannot be named like this:", unusable)
+        raise ChoiceError("op_candidates cannot be modules under these names:", unusable)
     return named
-
-
-def _fits(name: str) -> bool:
-    return bool(name) and "." not in name
-
-
-def _kind(value: Any) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"

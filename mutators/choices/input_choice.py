@@ -11,7 +11,7 @@ from mutators.choices.errors import ChoiceError
 from mutators.choices.mutable import NO_KEY, ForwardChoice
 from mutators.choices.selection import SelectedInputs, check_reduction, combine, mask_of, ordered_inputs
 from mutators.choices.visitor import Extraction
-from search_spaces.checks import is_int
+from search_spaces.checks import is_int, whole
 from search_spaces.domains import InputDomain
 
 
@@ -46,7 +46,7 @@ class InputChoice(ForwardChoice):
         key: str | None = None,
     ) -> None:
         super().__init__(key)
-        self.choose_from = _input_names(n_candidates, choose_from, n_chosen)
+        self.choose_from = _read_names(n_candidates, choose_from, n_chosen)
         self.n_candidates = len(self.choose_from)
         self.n_chosen = (n_chosen[0], n_chosen[1]) if isinstance(n_chosen, (tuple, list)) else n_chosen
         self.reduction = check_reduction(reduction)
@@ -59,7 +59,7 @@ class InputChoice(ForwardChoice):
         return InputDomain(tuple(self.choose_from), self.n_chosen)
 
     @property
-    def applied(self) -> tuple[int, ...] | None:
+    def applied_indices(self) -> tuple[int, ...] | None:
         """Return the indices of the inputs that are applied, ascending; None before."""
         return self._active
 
@@ -94,13 +94,24 @@ class InputChoice(ForwardChoice):
         return (out, mask_of(self._active, self.n_candidates)) if self.return_mask else out
 
 
-def _input_names(n_candidates: Any, choose_from: Any, n_chosen: Any) -> list[str]:
+def _read_names(n_candidates: int | None, choose_from: Sequence[str] | None, n_chosen: Any) -> list[str]:
     """Return the names of an input choice's candidates.
 
     Raises:
         ChoiceError: its three arguments are wrong or do not fit together; all that is wrong is listed.
     """
-    names, problems = _names_of(n_candidates, choose_from)
+    problems = whole("n_candidates", n_candidates, 1, optional=True)
+    names: list[str] = []
+    if choose_from is None:
+        if n_candidates is None:
+            problems.append("neither n_candidates nor choose_from is given, wanted one of them")
+        names = [NO_KEY] * (0 if problems else n_candidates or 0)
+    elif not isinstance(choose_from, (list, tuple)) or not all(isinstance(name, str) for name in choose_from or [None]):
+        problems.append(f"choose_from is {choose_from!r}, wanted a list of at least one key")
+    else:
+        names = list(choose_from)
+        if n_candidates is not None and not problems and n_candidates != len(names):
+            problems.append(f"n_candidates is {n_candidates}, but choose_from has {len(names)} keys")
     bounds = n_chosen if isinstance(n_chosen, (tuple, list)) else (n_chosen, n_chosen)
     if n_chosen is not None and not (len(bounds) == 2 and all(is_int(b) for b in bounds)):
         problems.append(f"n_chosen is {n_chosen!r}, wanted an int, two of them (lowest, highest), or None")
@@ -109,24 +120,3 @@ def _input_names(n_candidates: Any, choose_from: Any, n_chosen: Any) -> list[str
     if problems:
         raise ChoiceError("this InputChoice cannot be:", problems)
     return names
-
-
-def _names_of(n_candidates: Any, choose_from: Any) -> tuple[list[str], list[str]]:
-    """Return the inputs' names, as far as they are known, and what is wrong with them."""
-    problems = []
-    is_count = is_int(n_candidates) and n_candidates > 0
-    if n_candidates is not None and not is_count:
-        problems.append(f"n_candidates is {n_candidates!r}, wanted an int of at least 1")
-    if choose_from is None:
-        if n_candidates is None:
-            problems.append("neither n_candidates nor choose_from is given, wanted one of them")
-        return [NO_KEY] * n_candidates if is_count else [], problems
-    if (
-        not isinstance(choose_from, (list, tuple))
-        or not choose_from
-        or not all(isinstance(n, str) for n in choose_from)
-    ):
-        return [], [*problems, f"choose_from is {choose_from!r}, wanted a list of at least one key"]
-    if is_count and n_candidates != len(choose_from):
-        problems.append(f"n_candidates is {n_candidates}, but choose_from has {len(choose_from)} keys")
-    return list(choose_from), problems

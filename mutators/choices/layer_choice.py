@@ -59,7 +59,7 @@ class LayerChoice(ForwardChoice):
         return LayerDomain(tuple(self.names))
 
     @property
-    def applied(self) -> tuple[int, ...] | None:
+    def applied_indices(self) -> tuple[int, ...] | None:
         """Return the index of the candidate that is applied, as a tuple of one; None before."""
         return None if self._active is None else (self.names.index(self._active),)
 
@@ -96,7 +96,7 @@ class LayerChoice(ForwardChoice):
         out = self.candidate(self._active)(*args, **kwargs)
         if self.reduction == "none":
             out = combine([out], "none")
-        return (out, mask_of(self.applied or (), len(self))) if self.return_mask else out
+        return (out, mask_of(self.applied_indices or (), len(self))) if self.return_mask else out
 
     def candidate(self, name: str) -> nn.Module:
         """Return the candidate of this name.

@@ -83,17 +83,17 @@ class Mutable(nn.Module):
         return None
 
     @property
-    def applied(self) -> tuple[int, ...] | None:
+    def applied_indices(self) -> tuple[int, ...] | None:
         """Return the indices that are applied, ascending, also while a mutator steers; None before."""
         return None
 
     @property
     def chosen(self) -> tuple[int, ...] | None:
-        """Return the indices that the next forward runs, ascending: the bound mutator's, or else :attr:`applied`.
+        """Return the indices that the next forward runs, ascending: the mutator's, or else :attr:`applied_indices`.
 
         None if nothing is chosen, or the mutator does not tell (:meth:`mutators.BaseMutator.chosen_indices`).
         """
-        return self.applied if self._mutator is None else self._mutator.chosen_indices(self)
+        return self.applied_indices if self._mutator is None else self._mutator.chosen_indices(self)
 
     def choose(self, indices: Sequence[int]) -> None:
         """Set what is chosen, where :attr:`domain` says that something can be."""
@@ -178,7 +178,7 @@ class ForwardChoice(Mutable, Extractable):
         self._mutator, self.is_fixed = None, True
         candidates = self._modules.get("candidates")
         if isinstance(candidates, Candidates):
-            candidates.drop_others(self.applied or ())
+            candidates.drop_others(self.applied_indices or ())
 
     def _copied(self, indices: tuple[int, ...], extraction: Extraction) -> Self:
         copied = extraction.put(self, type(self).__new__(type(self)))

@@ -56,7 +56,7 @@ class ValueChoice(Mutable, Extractable):
         return self.values[self.index]
 
     @property
-    def applied(self) -> tuple[int, ...]:
+    def applied_indices(self) -> tuple[int, ...]:
         """Return the index of the number that is applied, as a tuple of one, also while a mutator steers."""
         return (self._active,)
 

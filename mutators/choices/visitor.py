@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from torch import nn
@@ -14,6 +15,7 @@ Plan = Mapping[int, tuple[int, ...]]
 """Chosen indices by ``id(choice)``."""
 
 _Part = TypeVar("_Part")
+_IMMUTABLE = {type(None), bool, int, float, str}
 
 
 class Extractable:
@@ -44,15 +46,17 @@ class Extraction:
 
     def __init__(self, model: nn.Module, plan: Plan, in_place: bool = False) -> None:
         self.plan, self.in_place = plan, in_place
-        modules = list(model.modules())
-        attributes = (value for module in modules for value in vars(module).values())
-        parts = [*modules, *(value for value in attributes if not isinstance(value, nn.Module))]
-        self._extractable = {id(p): p for p in parts if isinstance(p, Extractable) and not p.is_fixed}
-        self._stubborn = {id(module): module for module in modules if self._copies_itself(module)}
         self._described: set[int] = set()
+        self.rules: dict[int, tuple[Callable[[Any], None], object]] = {}
         self._memo = _Memo(self)
+        modules = list(model.modules())
         if in_place:
-            self._memo.update((id(module), module) for module in modules if id(module) not in plan)
+            self._memo.update({id(module): module for module in modules if id(module) not in plan})
+        facts = (fact for module in modules for fact in vars(module).values() if isinstance(fact, Extractable))
+        for part in [*modules, *(fact for fact in facts if not isinstance(fact, nn.Module))]:
+            rule = self._rule_of(part)
+            if rule is not None:
+                self.rules[id(part)] = (rule, part)
 
     def copy(self, part: _Part) -> _Part:
         """Return the form of a part of the model, which may also be a list or dict of such; the same at each call."""
@@ -70,42 +74,48 @@ class Extraction:
         that the rest of the model reads.
         """
         facts = {"names": names, "chosen": (index,)}
-        if id(layer) in self._described or not any(hasattr(layer, name) for name in facts):
+        if id(layer) in self._described or not (hasattr(layer, "names") or hasattr(layer, "chosen")):
             vars(layer).update(facts)
             self._described.add(id(layer))
         return layer
 
-    def visit(self, identity: int) -> None:
-        """Copy the part with this ``id()`` unless deepcopy can, by its own rules."""
-        if identity in self._extractable:
-            part = self._extractable[identity]
-            self.put(part, part.extracted(self))
-        elif identity in self._stubborn:
-            self._copy_stubborn(self._stubborn.pop(identity))
+    def _rule_of(self, part: object) -> Callable[[Any], None] | None:
+        """Return the rule by which a part is copied; None: by deepcopy's own."""
+        if isinstance(part, Extractable) and not part.is_fixed:
+            return self._extract
+        if not isinstance(part, nn.Module):
+            return None
+        if hasattr(type(part), "__deepcopy__"):
+            return self._copy_stubborn if any(map(_takes_other_form, part.modules())) else None
+        return self._copy_attributes if _is_ordinary(type(part)) else None
 
-    def _copies_itself(self, module: nn.Module) -> bool:
-        """Tell whether a module has a ``__deepcopy__`` of its own, and parts that take another form."""
-        return (
-            hasattr(module, "__deepcopy__")
-            and id(module) not in self._extractable
-            and any(id(inner) in self._extractable for inner in module.modules())
-        )
+    def _extract(self, part: Extractable) -> None:
+        self.put(part, part.extracted(self))
+
+    def _copy_attributes(self, module: nn.Module) -> None:
+        """Copy a module as deepcopy does, in half the time: most attributes are empty dicts of hooks, or numbers."""
+        made = self._memo[id(module)] = type(module).__new__(type(module))
+        copied = {}
+        for name, value in module.__getstate__().items():  # type: ignore[no-untyped-call]
+            if type(value) is OrderedDict and not value:
+                copied[name] = self._memo.setdefault(id(value), OrderedDict())
+            else:
+                copied[name] = value if type(value) in _IMMUTABLE else copy.deepcopy(value, self._memo)
+        made.__setstate__(copied)  # type: ignore[no-untyped-call]
 
     def _copy_stubborn(self, module: nn.Module) -> None:
         """Copy a module by its ``__deepcopy__`` if that passes the memo on, and else attribute by attribute."""
-        before = dict(self._memo)
+        before, rule = dict(self._memo), self.rules.pop(id(module))  # it may ask the memo for itself
         try:
             made = module.__deepcopy__(self._memo)  # type: ignore[operator]
-            done = isinstance(made, nn.Module) and not any(map(_is_left, made.modules()))
-        except Exception:  # whatever the author's code raises: the other way may still work
-            done = False
-        if done:
+            if not isinstance(made, nn.Module) or any(map(_takes_other_form, made.modules())):
+                raise TypeError("choices are left")
             self._memo[id(module)] = made
-            return
-        self._memo.clear()
-        self._memo.update(before)
-        shell = self._memo[id(module)] = type(module).__new__(type(module))
-        vars(shell).update(self.copy(vars(module)))
+        except Exception:  # whatever the author's code raises: the other way may still work
+            self._memo.clear()
+            self._memo.update(before)
+            self._copy_attributes(module)
+        self.rules[id(module)] = rule
 
 
 def replace_choices(model: nn.Module, plan: Plan) -> nn.Module:
@@ -122,16 +132,23 @@ def replace_choices(model: nn.Module, plan: Plan) -> nn.Module:
 
 
 class _Memo(dict[int, Any]):
-    """A deepcopy's memo, by ``id()``, that lets the extraction copy first what it has a form for."""
+    """A deepcopy's memo, by ``id()``, that lets the extraction copy first what it has a rule for."""
 
     def __init__(self, extraction: Extraction) -> None:
-        self._extraction = extraction
+        self._rules = extraction.rules
 
     def get(self, key: int, default: Any = None) -> Any:
-        if key not in self:
-            self._extraction.visit(key)
-        return super().get(key, default)
+        if key in self._rules and key not in self:
+            rule, part = self._rules[key]
+            rule(part)
+        return dict.get(self, key, default)
 
 
-def _is_left(module: nn.Module) -> bool:
+def _takes_other_form(module: nn.Module) -> bool:
     return isinstance(module, Extractable) and not module.is_fixed
+
+
+def _is_ordinary(kind: type[nn.Module]) -> bool:
+    """Tell whether deepcopy copies modules of a class by their attributes alone."""
+    own_ways = {"__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__", "__slots__"}
+    return all(own_ways.isdisjoint(vars(base)) for base in kind.__mro__ if base not in (object, nn.Module))

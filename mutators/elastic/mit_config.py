@@ -75,7 +75,7 @@ def config_to_choices(model: nn.Module, config: Config | None = None, parts: Map
                 indices[key] = index
     if problems:
         raise ElasticError(f"the configuration does not fit this {type(model).__name__}:", problems)
-    chosen = {site.key: site.mutable.applied for site in sites} | {key: (index,) for key, index in indices.items()}
+    chosen = {site.key: site.mutable.applied_indices for site in sites} | {key: (index,) for key, index in indices.items()}
     return {site.key: _choice(site, chosen[site.key]) for site in sites if chosen[site.key] is not None}
 
 
@@ -92,7 +92,7 @@ def choices_to_config(
     by_part = _by_part(_find_choices(model), parts)
     wanted = {key: choice for mutables in by_part.values() for key, choice in mutables.items()}
     if choices is None:
-        choices = {key: choice.domain.choice(choice.applied[0]) for key, choice in wanted.items()}
+        choices = {key: choice.domain.choice(choice.applied_indices[0]) for key, choice in wanted.items()}
     problems = [f"missing {key!r}" for key in wanted if key not in choices]
     problems += [
         f"{key!r}: {problem}"

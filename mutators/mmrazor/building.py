@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from mutators.choices.errors import ChoiceError
-from mutators.subnet.trust import FactoryError, find_factory
+from mutators.subnet.trust import FactoryError, find_factory, run_factory
 
 
 def to_callable(given: Any, known: Mapping[str, Callable[..., Any]] | None = None) -> Callable[..., Any]:
@@ -44,12 +44,9 @@ def build_module(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> n
     if wrong:
         raise ChoiceError("", wrong)
     try:
-        built = factory(**arguments)
-    except Exception as error:  # whatever the author's code raises, the reader has to learn which place it was
-        raise ChoiceError("", [f"{_name(factory)} failed: {type(error).__name__}: {error}"]) from error
-    if not isinstance(built, nn.Module):
-        raise ChoiceError("", [f"{_name(factory)} returned a {type(built).__name__}, wanted an nn.Module"])
-    return built
+        return run_factory(factory, arguments, _name(factory))
+    except FactoryError as error:
+        raise ChoiceError("", [str(error)]) from error.__cause__
 
 
 def argument_problems(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> list[str]:

@@ -94,7 +94,8 @@ class OneShotMutator:
         """
         choices = read_subnet(self._prepared(), subnet)
         refuse_bound(self._sites)
-        _choose(self._sites, choices)
+        for site in self._sites:
+            site.mutable.choose(indices_of(choices[site.key]))
 
     def deploy_subnet(self, model: nn.Module, subnet: Subnet) -> nn.Module:
         """Make ``model`` the plain network of ``subnet``, in place: chosen modules take the place of their choices.
@@ -116,8 +117,13 @@ class OneShotMutator:
         sites = [site for site in walk(model) if site.domain is not None]
         choices = read_subnet(decisions(sites), subnet)
         refuse_bound(sites)
-        _choose(sites, choices)
-        network = _in_place(model, sites, choices)
+        elastic = [site.key for site in sites if isinstance(site.mutable, ValueChoice)]
+        if elastic:
+            raise ChoiceError(
+                f"{elastic[0]!r} is elastic: its layer runs with a part of its weights and cannot be fixed in place. "
+                "Take the plain network from mutators.extract(model, choices)."
+            )
+        network = replace_choices(model, {id(site.mutable): indices_of(choices[site.key]) for site in sites})
         if model is self.model:
             self.model, self._sites, self._domains, self.search_space = None, [], {}, {}
         return network
@@ -158,23 +164,6 @@ class OneShotMutator:
         if self.model is None:
             raise ChoiceError("this OneShotMutator has no supernet: call prepare_from_supernet(model) first.")
         return self._domains
-
-
-def _choose(sites: list[Site], choices: Mapping[str, Choice]) -> None:
-    for site in sites:
-        if site.domain is not None:
-            site.mutable.choose(indices_of(choices[site.key]))
-
-
-def _in_place(model: nn.Module, sites: list[Site], choices: Mapping[str, Choice]) -> nn.Module:
-    """Replace the choices by their plain forms, which hold the very modules that were candidates."""
-    elastic = [site.key for site in sites if isinstance(site.mutable, ValueChoice)]
-    if elastic:
-        raise ChoiceError(
-            f"{elastic[0]!r} is elastic: its layer runs with a part of its weights and cannot be fixed in place. "
-            "Take the plain network from mutators.extract(model, choices)."
-        )
-    return replace_choices(model, {id(site.mutable): indices_of(choices[site.key]) for site in sites})
 
 
 def _check_probability(prob: float) -> None:

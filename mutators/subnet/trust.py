@@ -70,13 +70,21 @@ def call_factory(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     Raises:
         FactoryError: see :func:`find_factory`; or the call failed, or returned something else.
     """
-    factory = find_factory(name)
+    return run_factory(find_factory(name), arguments, f"{name}(**{dict(arguments)!r})")
+
+
+def run_factory(factory: Callable[..., Any], arguments: Mapping[str, Any], shown: str) -> nn.Module:
+    """Return the model that a factory builds; ``shown`` is the call, for messages.
+
+    Raises:
+        FactoryError: the call failed, or returned something else.
+    """
     try:
         model = factory(**arguments)
     except Exception as error:  # whatever the author's code raises, the reader has to learn which call it was
-        raise FactoryError(f"{name}(**{dict(arguments)!r}) failed: {type(error).__name__}: {error}") from error
+        raise FactoryError(f"{shown} failed: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
-        raise FactoryError(f"{name} returned a {type(model).__name__}, wanted an nn.Module.")
+        raise FactoryError(f"{shown} returned a {type(model).__name__}, wanted an nn.Module")
     return model
 
 

@@ -87,13 +87,13 @@ def test_chosen_is_what_a_bound_mutator_runs() -> None:
     choices = [model.op, model.skip, model.edge, model.width]
     with pytest.raises(ValueError, match="reset"):
         _ = model.width.chosen
-    assert model.op.chosen is None and model.op.applied == (1,)
+    assert model.op.chosen is None and model.op.applied_indices == (1,)
     for _ in range(20):
         mutator.reset()
         masks = mutator.export_json()
         assert [c.chosen for c in choices] == [tuple(i for i, on in enumerate(masks[c.key]) if on) for c in choices]
     mutator.release()
-    assert [c.chosen for c in choices] == [c.applied for c in choices] == [(1,), (1,), (0, 2), (1,)]
+    assert [c.chosen for c in choices] == [c.applied_indices for c in choices] == [(1,), (1,), (0, 2), (1,)]
 
 
 def test_a_mutator_that_mixes_runs_all_and_one_of_your_own_may_tell() -> None:

@@ -197,9 +197,9 @@ class TestInputChoice:
         "arguments, said",
         [
             ({}, "neither n_candidates nor choose_from"),
-            ({"n_candidates": 0}, "at least 1"),
-            ({"n_candidates": True}, "at least 1"),
-            ({"n_candidates": 2.0}, "at least 1"),
+            ({"n_candidates": 0}, "from 1 up"),
+            ({"n_candidates": True}, "from 1 up"),
+            ({"n_candidates": 2.0}, "from 1 up"),
             ({"n_candidates": 2, "choose_from": ["a"]}, "choose_from has 1"),
             ({"choose_from": []}, "at least one key"),
             ({"choose_from": "ab"}, "at least one key"),
