@@ -6,11 +6,16 @@ import signal
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.sampling import SEED
 
 # A shell lets what it starts in the background ignore Ctrl-C, and whatever that starts inherits it: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A machine that is busy with other work fails no test: neither a slow example nor slow drawing of examples is an error.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 EXPERIMENTS = "tests/experiments/"
 """Begin first and stay in one process: NNI gives up on a tuner that does not start within ten seconds."""
