@@ -24,7 +24,7 @@ from mutators.costs.elastic_macs import NetworkCounter
 from mutators.elastic.anatomy import Anatomy, FloatArray, sum_terms
 from mutators.inputs import Example
 from search_spaces.checks import whole
-from search_spaces.cost.sums import Term, folded
+from search_spaces.cost.sums import Term, fold_terms
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import CostError
 from search_spaces.schema import Space
@@ -56,7 +56,7 @@ def cost_table(
         checks: number of random sub-networks, equal ones counted once.
         seed: of these, and of those that latency is measured on.
         ignore: see :func:`mutators.costs.count_macs`.
-        repeats: how often each part is timed in each of its forms.
+        repeats: number of times each part is timed in each of its forms.
         threads: of torch, for latency; None leaves them as they are.
         progress: called after each network that was run.
 
@@ -106,7 +106,7 @@ def _table(
     joint: dict[str, list[tuple[list[str], FloatArray]]] = {}
     for metric, given in terms.items():
         columns = {key: [0.0] * radix for key, radix in zip(space.keys, space.radices, strict=True)}
-        for keys, costs in folded(given):
+        for keys, costs in fold_terms(given):
             if len(keys) == 1:
                 columns[space.keys[keys[0]]] = costs.tolist()
             else:

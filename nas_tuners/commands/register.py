@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-TUNERS = {
-    "NasRandom": "nas_tuners.RandomTuner",
-    "NasAnnealing": "nas_tuners.AnnealingTuner",
-    "NasEvolution": "nas_tuners.EvolutionTuner",
-    "NasProgressiveShrinking": "nas_tuners.ProgressiveShrinkingTuner",
-}
+import sys
+from argparse import Namespace
+
+from nas_tuners.search.algorithms import ALGORITHMS
+
+TUNERS = {algorithm.registered: f"nas_tuners.{algorithm.tuner}" for algorithm in ALGORITHMS.values()}
+"""By registered name, the class."""
 
 
 def register() -> list[str]:
@@ -17,3 +18,9 @@ def register() -> list[str]:
     for name, class_name in TUNERS.items():
         register_algo_meta(AlgoMeta.load({"algoType": "tuner", "builtinName": name, "className": class_name}))
     return list(TUNERS)
+
+
+def execute(_: Namespace) -> int:
+    """Register the tuners, and print their names."""
+    print(f"registered for {sys.prefix}: {', '.join(register())}")
+    return 0
