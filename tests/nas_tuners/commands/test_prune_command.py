@@ -216,7 +216,7 @@ def test_a_folder_without_a_factory(nas: Nas, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (words(ratio="1"), "ratio is 1.0, wanted the share"),
+        (words(ratio="1"), "ratio is 1.0, wanted a number of at least 0 and less than 1"),
         (words(ratio="-0.1"), "ratio is -0.1"),
         (words(ratio="nan"), "ratio is nan"),
         (words("--skip", f"{HERE}:skip_unknown"), "'6.wait', which the model does not have: did you mean '6.weight'"),
