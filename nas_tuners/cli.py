@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from nas_tuners.search.algorithms import ALGORITHMS
+
 _Add = Callable[..., ArgumentParser]
 _RUN = "an experiment's id, latest (the experiment that was started last), a folder, or a journal.jsonl"
 
@@ -21,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             return int(import_module(f"nas_tuners.commands.{options.module}").execute(options))
     except KeyboardInterrupt as error:
-        print(f"nas: {str(error) or 'interrupted; every result that was told is kept.'}", file=sys.stderr)
+        print(f"nas: {str(error) or 'interrupted; every result so far is kept.'}", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, OSError) as error:
         print(f"nas: {error}", file=sys.stderr)
@@ -98,9 +100,7 @@ def _add_searches(add: _Add) -> None:
     )
     p.add_argument("space", type=Path, metavar="SPACE", help="a search space, such as nas ss-gen writes")
     p.add_argument("--evaluate", required=True, metavar="MODULE:FUNCTION", help="takes choices, returns a metric")
-    p.add_argument(
-        "--algorithm", default="evolution", metavar="NAME", help="random, annealing, evolution (default) or shrinking"
-    )
+    p.add_argument("--algorithm", default="evolution", metavar="NAME", help=f"{', '.join(ALGORITHMS)} (evolution)")
     p.add_argument("--trials", type=int, default=100, metavar="N", help="results in total, failures included (100)")
     p.add_argument("--minimize", action="store_true", help="the lowest metric is the best; default: the highest")
     p.add_argument(

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from nas_tuners.commands import CommandError
-from nas_tuners.commands.arguments import constraints_of
 from nas_tuners.commands.search import search_of
 from nas_tuners.hosts.local import Job
 from nas_tuners.runs.evaluation import NamedFunction
@@ -25,6 +24,7 @@ from nas_tuners.search.random import RandomSearch
 from nas_tuners.search.records import Trial, as_metrics
 from nas_tuners.show.text import describe_choices, describe_failures
 from search_spaces import Choices, Space
+from search_spaces.cost.limits import constraints_of
 
 _RESAMPLES = 2000
 _COVERAGE = 0.95

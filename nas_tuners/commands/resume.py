@@ -17,7 +17,7 @@ _RESUMES = {"search": search.resume, "rank": rank.resume}
 
 
 def execute(options: Namespace) -> int:
-    """Resume whatever RUN is, and print what it found, or where it goes on."""
+    """Resume RUN, and print its best, or where its experiment goes on."""
     path = journal_of(options.source) if Path(options.source).exists() else None
     if path is not None and path.parent.name != "checkpoint":  # else it is an experiment's
         header = _read_header(path)
@@ -43,8 +43,8 @@ def _resume_command(header: Event, path: Path, options: Namespace) -> int:
 
 def _read_header(path: Path) -> Event:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a line that was cut short is told of when the journal is opened
+        warnings.simplefilter("ignore")  # a line that was cut short is reported when the journal is opened
         events, _ = read(path)
     if not events:
-        raise CommandError(f"{path} is empty: nothing was begun. Begin again.")
+        raise CommandError(f"{path} is empty: nothing was begun; run its command again.")
     return events[0]

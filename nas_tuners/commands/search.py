@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from nas_tuners.commands import CommandError
-from nas_tuners.commands.arguments import algorithm_of, constraints_of, numbers_of
+from nas_tuners.commands.arguments import algorithm_of, numbers_of
 from nas_tuners.hosts.local import Job
 from nas_tuners.runs.evaluation import NamedFunction
 from nas_tuners.runs.journal import Event, JournalError
@@ -14,6 +14,7 @@ from nas_tuners.runs.run import Run
 from nas_tuners.search.base import Search
 from nas_tuners.show.text import describe_best_costs, describe_choices, describe_early_phase
 from search_spaces import Space
+from search_spaces.cost.limits import constraints_of
 
 
 def execute(options: Namespace) -> int:

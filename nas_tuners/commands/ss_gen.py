@@ -18,7 +18,7 @@ def execute(options: Namespace) -> int:
     """Run a command in a folder, write the space that it emits, and print its size.
 
     Differs from ``nnictl ss_gen``: no shell; a trial that fails or emits nothing is an error, and so is an invalid
-    space; then there is no output file, whatever it held before.
+    space; then there is no output file, even if there was one before.
     """
     output, shown = options.output.absolute(), " ".join(options.command)
     output.unlink(missing_ok=True)

@@ -100,9 +100,8 @@ class SANAS:
             "constraints": {limit.metric: limit.to_json() for limit in limits_of(constraints)} or None,
         }
         save, load = (None if at is None else Path(at) / JOURNAL for at in (save_checkpoint, load_checkpoint))
-        if load is None or (
-            load.exists() and not has_begun(load)
-        ):  # killed before its first line: nothing had happened
+        was_killed_at_once = load is not None and load.exists() and not has_begun(load)
+        if load is None or was_killed_at_once:
             self.run = start_run(self._nets, numbers, cost_table, input_shape, save)
         else:
             self.run = resume_run(self._nets, numbers, cost_table, load, save)
@@ -135,7 +134,7 @@ class SANAS:
         Returns: whether it counts as a score. NaN and infinity count as a failure, and never become best.
 
         Raises:
-            MetricError: it is no number; nothing has changed then.
+            MetricError: it is not a number; nothing has changed.
             RuntimeError: there are no networks without a reward.
         """
         if not self._waiting:

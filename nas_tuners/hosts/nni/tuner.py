@@ -23,6 +23,7 @@ from nas_tuners.hosts.nni.handouts import Handouts, uid_in
 from nas_tuners.hosts.nni.manager import Manager, ManagerError
 from nas_tuners.runs.journal import JOURNAL, JournalError, has_begun
 from nas_tuners.runs.run import Run
+from nas_tuners.search.arguments import check_search
 from nas_tuners.search.base import Search, SearchError
 from nas_tuners.search.constraints import ConstraintError
 from nas_tuners.search.records import MetricError, Proposal
@@ -52,6 +53,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         self, search: Search, optimize_mode: str = "maximize", on_failure: str = "worst", retries: int = 2
     ) -> None:
         super().__init__()
+        check_search(search)
         problems = one_of("optimize_mode", optimize_mode, ("maximize", "minimize"))
         problems += one_of("on_failure", on_failure, ("worst", "retry", "skip")) + whole("retries", retries, 0)
         if problems:
@@ -135,7 +137,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         """Count the end of a trial; NNI may name the wrong one, before or after its result."""
         with self._guard():
             if parameter_id is None:
-                _log.info("a trial that was added by hand has ended; it is no part of this search.")
+                _log.info("a trial that was added by hand has ended; it is not part of this search.")
                 return
             self._handouts.ended += 1
             self._end_if_idle()
