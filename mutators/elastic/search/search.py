@@ -32,7 +32,7 @@ from nas_tuners.search.constraints import Constraints, limits_of
 from search_spaces.checks import whole
 from search_spaces.cost.table import CostTable
 from search_spaces.progress import Progress
-from search_spaces.schema import Choices, Tokens
+from search_spaces.schema import Choices, Space, Tokens
 
 Score = Callable[[Tokens], float]
 
@@ -118,9 +118,17 @@ def search_subnets(
     }
     if batches is not None and isinstance(calibration, Sized):
         batches = min(batches, len(calibration)) or batches
-    score = partial(
-        _score, supernet, data, calibration, batches=batches, valid_batches=valid_batches, seed=seed, metric=metric
+    measure = partial(
+        evaluate,
+        supernet.runnable,
+        valid_loader=data,
+        calibration_loader=calibration,
+        batches=batches,
+        valid_batches=valid_batches,
+        seed=seed,
+        metric=metric,
     )
+    score = partial(_score, measure, supernet.space)
     same = _find_canonical(supernet)
     first = evolution if predictor is None else RandomSearch(seed, limits, limited)
     run = open_run(first, supernet.space, checkpoint, scoring)
@@ -234,33 +242,14 @@ class _Scores:
             raise failed.__cause__ from failed.__cause__.__cause__
 
 
-def _score(
-    supernet: Supernet,
-    data: Iterable[Any],
-    calibration: Iterable[Any] | None,
-    tokens: Tokens,
-    *,
-    batches: int | None,
-    valid_batches: int | None,
-    seed: int,
-    metric: Metric,
-) -> float:
+def _score(measure: Callable[[Choices], Mapping[str, Any]], space: Space, tokens: Tokens) -> float:
     """Return the score of a sub-network by the supernet's weights.
 
     Raises:
         ElasticError: it cannot be evaluated, or the metric gives no number.
     """
     try:
-        scores = evaluate(
-            supernet.runnable,
-            supernet.space.decode(tokens),
-            data,
-            calibration,
-            batches=batches,
-            valid_batches=valid_batches,
-            seed=seed,
-            metric=metric,
-        )
+        scores = measure(space.decode(tokens))
     except OneShotError as error:
         raise ElasticError(f"a sub-network cannot be scored: {error}") from error
     if "default" not in scores:
