@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import psutil
@@ -23,6 +24,7 @@ from nas_tuners.hosts.nni.manager import Manager, ManagerError
 from tests.ports import free_port
 
 BIN = Path(sys.executable).parent
+_STARTS = Lock()  # experiments may run side by side, but each is given the machine for its start: NNI waits seconds
 SPACE = {f"k{i}": {"_type": "layer_choice", "_value": ["a", "b", "c"]} for i in range(4)}
 
 # A trial whose metric is a pure function of its choices, so that any wrong pairing shows. No torch: it starts fast.
@@ -80,11 +82,12 @@ class Experiment:
 
     def __enter__(self) -> Self:
         for _ in range(8):
-            said = self.call("nnictl", "create", "-c", "config.yml", "-p", str(self.port))
-            if found := re.search(r"nnictl stop (\w+)", re.sub(r"\x1b\[[0-9;]*m", "", said)):
-                self.id = found.group(1)
-                if self._has_tuner(1):
-                    return self
+            with _STARTS:
+                said = self.call("nnictl", "create", "-c", "config.yml", "-p", str(self.port))
+                if found := re.search(r"nnictl stop (\w+)", re.sub(r"\x1b\[[0-9;]*m", "", said)):
+                    self.id = found.group(1)
+                    if self._has_tuner(1):
+                        return self
             end_processes(self.home)  # nnictl gives up on its manager after four seconds
         self.__exit__()
         raise AssertionError(f"nnictl create failed: {said}")
@@ -97,9 +100,10 @@ class Experiment:
         """Run ``nas resume``. Returns: what it printed."""
         starts = self._starts() + 1
         for _ in range(3):
-            said = self.call("nas", "resume", self.id)
-            if self._has_tuner(starts) or not self._was_too_slow():
-                break
+            with _STARTS:
+                said = self.call("nas", "resume", self.id)
+                if self._has_tuner(starts) or not self._was_too_slow():
+                    break
         return said
 
     def _starts(self) -> int:
