@@ -22,7 +22,7 @@ setup(
     packages=find_packages(include=["search_spaces*", "mutators*", "nas_tuners*"]),
     package_data={"search_spaces": ["py.typed"], "mutators": ["py.typed"], "nas_tuners": ["py.typed"]},
     install_requires=[
-        "torch>=2.6",
+        "torch>=2.13",
         "numpy",
         "scipy",
         "json5",

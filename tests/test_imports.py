@@ -190,7 +190,7 @@ def test_what_is_imported_is_light(statement: str, forbidden: tuple[str, ...]) -
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.slow  # not that it is: it is timed, and wants the machine for itself
+@pytest.mark.alone
 def test_a_tuner_is_imported_within_the_time_that_nni_gives() -> None:
     """At most 0.3 s on top of ``import nni``, by the interpreter's own account; NNI gives up after ten seconds."""
     command = [sys.executable, "-X", "importtime", "-c", "import nni, nas_tuners; nas_tuners.AnnealingTuner"]

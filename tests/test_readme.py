@@ -16,7 +16,8 @@ import yaml
 from nas_tuners.commands.register import TUNERS
 from nas_tuners.search import Search
 from search_spaces import Space
-from tests.experiments.nni_experiment import BIN, free_port
+from tests.experiments.nni_experiment import BIN
+from tests.ports import free_port
 from tests.spaces import SPACES
 
 ROOT = Path(__file__).parent.parent

@@ -1,4 +1,4 @@
-"""Once for all: networks of which any part runs by itself (Cai et al., ICLR 2020, arXiv:1908.09791)."""
+"""Train a supernet once, and take any sub-network of it (once for all, Cai et al., ICLR 2020, arXiv:1908.09791)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from search_spaces.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mutators.choices.errors import ElasticError as ElasticError
     from mutators.elastic.conversion.convert import convert as convert
     from mutators.elastic.conversion.importing import load_weights as load_weights
     from mutators.elastic.conversion.paddle import Convert as Convert
     from mutators.elastic.conversion.paddle import supernet as supernet
     from mutators.elastic.conversion.report import conversion_of as conversion_of
     from mutators.elastic.export.onnx_file import export_onnx as export_onnx
-    from mutators.elastic.layers.errors import ElasticError as ElasticError
     from mutators.elastic.training.distill_config import DistillConfig as DistillConfig
     from mutators.elastic.training.importance import gradient_importance as gradient_importance
     from mutators.elastic.training.ofa import OFA as OFA
@@ -32,7 +32,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         ),
         ".conversion.report": ("conversion_of",),
         ".export.onnx_file": ("export_onnx",),
-        ".layers.errors": ("ElasticError",),
+        "mutators.choices.errors": ("ElasticError",),
         ".training.distill_config": ("DistillConfig",),
         ".training.importance": ("gradient_importance",),
         ".training.ofa": ("OFA",),
@@ -58,9 +58,9 @@ __all__, __getattr__, __dir__ = lazy_names(
         "ElasticLinear": "mutators.elastic.layers.ElasticLinear",
         "ElasticMultiheadAttention": "mutators.elastic.layers.ElasticMultiheadAttention",
         "ElasticNetwork": "mutators.elastic.mit_config.ElasticNetwork",
-        "Found": "mutators.elastic.search.found.Found",
+        "Found": "mutators.elastic.search.results.SearchResult",
         "Sorting": "mutators.elastic.training.sorting.Sorting",
-        "Subnet": "mutators.elastic.search.found.Subnet",
+        "Subnet": "mutators.elastic.search.results.ScoredSubnet",
         "Width": "mutators.elastic.layers.Width",
         "cost_table": "mutators.costs.elastic_table.cost_table",
     },

@@ -21,7 +21,7 @@ def build_model(name: str) -> nn.Module:
     Raises:
         FactoryError: there is no such function, it is not annotated to return a module, or it fails.
     """
-    from mutators.subnet.trust import call
+    from mutators.subnet.trust import call_factory
 
     look_in(Path.cwd())
-    return call(name, {})
+    return call_factory(name, {})

@@ -32,6 +32,8 @@ def execute(options: Namespace) -> int:
 
 
 def _resume_command(header: Event, path: Path, options: Namespace) -> int:
+    if "resume" in header["command"]:  # begun by a script of the user's own
+        raise CommandError(f"{path} cannot be resumed from here: {header['command']['resume']}.")
     job = Job.of(header, path)
     if job.name not in _RESUMES:
         raise CommandError(f"{path} is of nas {job.name}: wanted a run of {' or '.join(_RESUMES)}.")

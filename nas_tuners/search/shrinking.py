@@ -22,7 +22,7 @@ from search_spaces import Space, Tokens
 from search_spaces.checks import one_of, whole
 from search_spaces.cost.limits import Constraints, Table
 from search_spaces.errors import PhaseError
-from search_spaces.phases.phase import Phase, phases_from_json, task_problems
+from search_spaces.phases.phase import Phase, check_tasks, phases_from_json
 from search_spaces.phases.schedule import Schedule
 from search_spaces.phases.shrinking import progressive
 
@@ -36,6 +36,9 @@ class Shrinking(Search):
     Every trial that has ended counts towards the budget of the phase that it was asked for in, and of no other: a
     result or a failure, once. So a phase whose trials all fail ends too. Constraints are for ``inner`` alone: to train
     the largest sub-network is part of the method, whatever it costs.
+
+    A trial gets its choices and ``_phase``: ``{"index": 0, "of": 7, "name": "kernel_size 0"}``; the last phase of all
+    is ``search``, in which it should evaluate the shared network, not train it.
 
     Args:
         elastic_order: tasks in their order; see :func:`~search_spaces.phases.progressive`. None: kernel_size, width
@@ -67,7 +70,7 @@ class Shrinking(Search):
         super().__init__(seed, constraints, cost_table, score_key)
         if phases is not None and (elastic_order is not None or phase_budgets is not None):
             raise ValueError("Shrinking: phases were given, which stand instead of elastic_order and phase_budgets.")
-        problems = [] if elastic_order is None else task_problems(elastic_order)
+        problems = [] if elastic_order is None else check_tasks(elastic_order)
         if problems:
             raise PhaseError("Shrinking: elastic_order is wrong:", problems)
         _check_budgets(phase_budgets)

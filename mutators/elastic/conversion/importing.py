@@ -1,4 +1,4 @@
-"""Weights of other systems' supernets."""
+"""Load the weights of other systems' supernets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
 
 _MATRIX = "_matrix"
 
@@ -32,7 +32,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Any], transposed_matrices: 
     problems += [f"unknown {name!r}" for name in state if name not in own]
     found = {**own, **{name: _like(own[name], value) for name, value in state.items() if name in own}}
     problems += [
-        f"{name!r} is {_told(state[name])}, wanted a tensor or an array of shape {tuple(own[name].shape)}"
+        f"{name!r} is {_describe(state[name])}, wanted a tensor or an array of shape {tuple(own[name].shape)}"
         if value is None
         else f"{name!r} has shape {tuple(value.shape)}, wanted {tuple(own[name].shape)}"
         for name, value in found.items()
@@ -46,11 +46,11 @@ def load_weights(net: nn.Module, state: Mapping[str, Any], transposed_matrices: 
 
 
 def _like(own: Any, value: Any) -> Any:
-    """A value as a tensor where a tensor is wanted; None: it is none. Other state, such as an epoch, as it is."""
+    """Return a value as a tensor where a tensor is wanted, None where it is none. Other state stays as it is."""
     if not isinstance(own, torch.Tensor) or isinstance(value, torch.Tensor):
         return value
     return torch.from_numpy(np.array(value)) if isinstance(value, (np.ndarray, np.generic)) else None
 
 
-def _told(value: Any) -> str:
+def _describe(value: Any) -> str:
     return f"a {type(value).__name__}"

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas_tuners.runs.front import pareto_front
 from nas_tuners.runs.loop import run_search
 from nas_tuners.runs.run import Run, load
 from nas_tuners.search import Annealing, Evolution, RandomSearch, Search
-from nas_tuners.show.plotdata import collect_costs, count_shares, expected_best, find_front, running_best, visible_range
+from nas_tuners.show.plotdata import collect_costs, count_shares, expected_best, running_best, visible_range
 from nas_tuners.show.plots import PlotError, plot
 from search_spaces import Space
 from search_spaces.cost.table import CostTable
@@ -164,7 +165,7 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]], sign: fl
     def beaten(a: tuple[int, int]) -> bool:
         return any(b[0] <= a[0] and sign * b[1] >= sign * a[1] and b != a for b in points)
 
-    ends = [points[i] for i in find_front([p[0] for p in points], [p[1] for p in points], sign)]
+    ends = [points[i] for i in pareto_front([p[0] for p in points], [p[1] for p in points], sign)]
     assert ends == sorted({point for point in points if not beaten(point)})
 
 
