@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Self, TextIO
 
-_OFTEN = 0.2  # seconds between two lines on a terminal, at least
+_OFTEN = 0.2  # seconds between two lines on a terminal, and between two notes, at least
 _SHARE = 0.02  # of the time so far, between two lines in a log, at least: that of a day's training stays short
 
 
@@ -32,7 +32,8 @@ class Progress:
         clock: returns seconds.
 
     Attributes:
-        note: what stands at the end of the line, such as the best so far; a function is called when a line is due.
+        note: what stands at the end of the line, such as the best so far. A function is called by :meth:`at` and
+            :meth:`step`, at most five times a second.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Progress:
         self._terminal = show and self._stream.isatty()
         self._started = clock()
         self._due = self._started + quiet if show else float("inf")
-        self._note, self._line = "", ""  # the last ones that were written
+        self._note, self._note_due, self._line = "", self._started, ""
         self._writing, self._over = threading.Lock(), threading.Event()
 
     def step(self) -> None:
@@ -66,7 +67,10 @@ class Progress:
         """Set the number of steps done so far, and the total if it is given; write a line if one is due."""
         self.done = done
         self.total = total or self.total
-        if self._clock() >= self._due:
+        now = self._clock()
+        if now >= min(self._note_due, self._due):
+            self._renew_note(now)
+        if now >= self._due:
             self._write()
 
     def __enter__(self) -> Self:
@@ -76,7 +80,9 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         """Write the last line, if it is not there yet, unless the task was too short for any."""
-        if self._line or self._clock() >= self._due:
+        now = self._clock()
+        if self._line or now >= self._due:
+            self._renew_note(now)
             self._write()
         self._over.set()
         if self._terminal and self._line:
@@ -86,11 +92,13 @@ class Progress:
         """Write lines while no step is done."""
         while not self._over.wait(self._every):
             if self._clock() >= self._due:
-                self._write(renew_note=False)  # which may read what the task is changing just now
+                self._write()  # with the note of before: a new one might read what the task is just changing
 
-    def _write(self, renew_note: bool = True) -> None:
-        if renew_note:
-            self._note = self.note() if callable(self.note) else self.note
+    def _renew_note(self, now: float) -> None:
+        self._note = self.note() if callable(self.note) else self.note
+        self._note_due = now + _OFTEN if self._due < float("inf") else self._due
+
+    def _write(self) -> None:
         with self._writing:
             now = self._clock()
             seconds = now - self._started

@@ -8,12 +8,13 @@ from typing import Any
 
 from nas_tuners.runs.journal import JOURNAL, Event, JournalError, has_begun, read
 from nas_tuners.runs.run import Run, replay
-from nas_tuners.sanas.nets import Nets, SANASError, compare_spaces
+from nas_tuners.sanas.nets import Nets, SANASError
 from nas_tuners.search import Annealing, ConstraintError
 from nas_tuners.search.base import Table
 from nas_tuners.search.constraints import Limit, limits_of, table_of
 from search_spaces import Space, Tokens
 from search_spaces.cost.table import CostTable
+from search_spaces.cost.table_checks import compare_spaces
 from search_spaces.files import write_atomically
 
 
@@ -73,7 +74,10 @@ def _check_same_nets(nets: Nets, header: Event, path: Path) -> None:
     if saved is None:
         raise JournalError(f"{path} is a search, but not one of SANAS.")
     problems = [] if saved == wanted else [f"configs were {saved} in the checkpoint, {wanted} here"]
-    problems += compare_spaces(Space.from_json(header["space"]), nets.space)
+    space = Space.from_json(header["space"])
+    problems += compare_spaces(space, nets.space, "the checkpoint")
+    if not problems and space.keys != nets.space.keys:
+        problems = [f"the keys stand in another order in the checkpoint: {list(space.keys)}"]
     if problems:
         raise JournalError(f"{path} is of another search space:" + "".join(f"\n  {problem}" for problem in problems))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -136,14 +136,3 @@ def _parse_entry(entry: Any) -> Net:
     if not isinstance(name, str) or not isinstance(config, Mapping):
         raise SANASError(f"configs has the entry {entry!r}, {_WANTED}.")
     return Net(name, dict(config))
-
-
-def compare_spaces(saved: Space, wanted: Space) -> Iterator[str]:
-    """List the differences between a saved space and the one that is wanted, a line for each."""
-    yield from (f"key {key!r} is in the checkpoint only" for key in saved.keys if key not in wanted.domains)
-    yield from (f"key {key!r} is not in the checkpoint" for key in wanted.keys if key not in saved.domains)
-    for key, domain in saved.domains.items():
-        if key in wanted.domains and domain != wanted.domains[key]:
-            yield f"key {key!r} is {domain.to_json()} in the checkpoint, {wanted.domains[key].to_json()} here"
-    if set(saved.keys) == set(wanted.keys) and saved.keys != wanted.keys:
-        yield f"the keys stand in another order in the checkpoint: {list(saved.keys)}"

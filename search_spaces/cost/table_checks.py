@@ -130,12 +130,12 @@ def _shorten(got: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def compare_spaces(ours: Space, theirs: Space) -> list[str]:
-    """List what keeps a table of one space from being one of another."""
-    found = [f"key {key!r} is in the table only" for key in ours.keys if key not in theirs.domains]
-    found += [f"key {key!r} is not in the table" for key in theirs.keys if key not in ours.domains]
+def compare_spaces(ours: Space, theirs: Space, where: str = "the table") -> list[str]:
+    """List the differences between the space of ``where``, which is ours, and another."""
+    found = [f"key {key!r} is in {where} only" for key in ours.keys if key not in theirs.domains]
+    found += [f"key {key!r} is not in {where}" for key in theirs.keys if key not in ours.domains]
     for key in ours.keys:
         if key in theirs.domains and ours.domains[key] != theirs.domains[key]:
             a, b = ours.domains[key], theirs.domains[key]
-            found.append(f"key {key!r} is {a.type} {a.to_json()} in the table, {b.type} {b.to_json()} in the space")
+            found.append(f"key {key!r} is {a.type} {a.to_json()} in {where}, {b.type} {b.to_json()} in the space")
     return found

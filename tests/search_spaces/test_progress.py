@@ -71,7 +71,7 @@ def test_a_terminal_has_one_line_that_is_rewritten_at_most_five_times_a_second()
     assert all(len(line.removesuffix("\n").removesuffix("\x1b[K")) <= 80 for line in shown)
 
 
-def test_a_note_that_is_a_function_is_called_for_lines_only() -> None:
+def test_a_note_that_is_a_function_is_called_at_most_five_times_a_second() -> None:
     clock, stream = Clock(), io.StringIO()
     calls: list[int] = []
 
@@ -79,13 +79,42 @@ def test_a_note_that_is_a_function_is_called_for_lines_only() -> None:
         calls.append(progress.done)
         return f"step {progress.done}"
 
-    with Progress(100, stream=stream, clock=clock) as progress:
+    with Progress(1000, stream=stream, clock=clock) as progress:
+        progress.note = note
+        for _ in range(1000):
+            clock.now += 1 / 64
+            progress.step()
+    assert len(calls) <= 1000 / 64 * 5 + 5
+    assert [line.split()[-1] for line in lines_of(stream)] == ["1", "321", "641", "961", "1000"]
+
+
+def test_a_hidden_progress_asks_for_one_note_at_most() -> None:
+    clock = Clock()
+    calls: list[None] = []
+
+    def note() -> str:
+        calls.append(None)
+        return ""
+
+    with Progress(1000, clock=clock, show=False) as progress:
         progress.note = note
         for _ in range(100):
-            clock.now += 0.125
+            clock.now += 1.0
             progress.step()
-    assert calls == [1, 41, 81, 100]
-    assert [line.split()[-1] for line in lines_of(stream)] == ["1", "41", "81", "100"]
+    assert len(calls) <= 1
+
+
+def test_the_first_line_of_a_task_that_was_quiet_has_its_note() -> None:
+    clock, stream = Clock(), io.StringIO()
+    with Progress(4, every=0.01, quiet=5.0, stream=stream, clock=clock) as progress:
+        progress.note = "best 0.5"
+        clock.now = 4.0
+        progress.step()
+        clock.now = 6.0
+        deadline = time.monotonic() + 30
+        while not stream.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert stream.getvalue().splitlines()[0].endswith("best 0.5")
 
 
 def test_short_tasks_are_quiet_and_long_ones_are_not() -> None:
