@@ -249,13 +249,17 @@ def test_every_command_is_in_the_tables_and_every_option_on_its_page() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_names_exists(page: Path) -> None:
-    """Files and folders by their path from the top or from the page, links, and modules with what they define."""
+    """Links; files and folders, by their path from the top, a package or the page, or by their name alone; modules."""
     text = page.read_text()
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (page.parent / target).exists(), target
     for path in re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|yml|toml|txt))`", text):
         places = (ROOT, page.parent, *(ROOT / package for package in PACKAGES))
-        assert any((place / path).exists() for place in places) or path in MADE, path
+        found = any((place / path).exists() for place in places) or (
+            "/" not in path
+            and any(next((ROOT / folder).rglob(path), None) for folder in (*PACKAGES, "examples", "tests"))
+        )
+        assert found or any(made in path for made in MADE), path
     for dotted in re.findall(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?:\(.*?\))?`", text):
         assert resolves(dotted), dotted
 
