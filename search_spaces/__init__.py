@@ -1,4 +1,4 @@
-"""What can be chosen: search spaces as data, and nets by name. Importing it costs no torch."""
+"""Search spaces as data, and nets by name. Importing it costs no torch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from search_spaces.errors import SpaceError as SpaceError
     from search_spaces.nets.registry import build as build
     from search_spaces.nets.registry import choices_of as choices_of
-    from search_spaces.nets.registry import input_shape as input_shape
     from search_spaces.nets.registry import names as names
-    from search_spaces.nets.registry import references as references
     from search_spaces.nets.registry import space_of as space_of
     from search_spaces.nets.registry import tokens_of as tokens_of
     from search_spaces.schema import Choices as Choices
@@ -30,9 +28,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         ".nets.registry": (
             "build",
             "choices_of",
-            "input_shape",
             "names",
-            "references",
             "space_of",
             "tokens_of",
         ),
@@ -47,10 +43,12 @@ __all__, __getattr__, __dir__ = lazy_names(
         "Phase": "search_spaces.phases.Phase",
         "PhaseError": "search_spaces.phases.PhaseError",
         "Reference": "search_spaces.reference.Reference",
-        "Schedule": "search_spaces.phases.Schedule",
-        "cost_factors": "search_spaces.paddleslim.cost_factors",
+        "Schedule": "search_spaces.phases.schedule.Schedule",
+        "cost_factors": "search_spaces.paddleslim.costs.cost_factors",
         "cost_table_of": "search_spaces.paddleslim.cost_table_of",
         "initial_tokens": "search_spaces.paddleslim.initial_tokens",
+        "input_shape": "search_spaces.nets.registry.input_shape",
         "progressive": "search_spaces.phases.progressive",
+        "references": "search_spaces.nets.registry.references",
     },
 )

@@ -1,4 +1,4 @@
-"""The kinds of decision that a space is made of: what one key can be, and its options numbered from 0.
+"""Kinds of decision: the options of one key, numbered from 0.
 
 A domain maps a *token* (an int in ``range(radix)``) to a *choice* (what a trial receives) and back. ``layer_choice``
 and ``input_choice`` are NNI 1.9's types for architectures; ``choice``, ``randint`` and ``quniform`` are NNI's finite
@@ -41,11 +41,11 @@ class LayerDomain:
         return int(choice["_idx"])
 
     def problems(self, choice: Choice) -> list[str]:
-        """Everything that is wrong with ``choice``; empty if it fits."""
-        wrong = _not_a_pair(choice, '{"_value": name, "_idx": index}')
+        """Return everything that is wrong with ``choice``; empty if it fits."""
+        wrong = _check_pair(choice, '{"_value": name, "_idx": index}')
         if wrong:
             return wrong
-        return _index_problems(choice["_idx"], choice.get("_value"), self.names, "_value" in choice)
+        return _check_index(choice["_idx"], choice.get("_value"), self.names, "_value" in choice)
 
     def to_json(self) -> Any:
         return list(self.names)
@@ -64,7 +64,7 @@ class InputDomain:
 
     @cached_property
     def bounds(self) -> tuple[int, int]:
-        """The smallest and the largest number of inputs, inclusive."""
+        """Return the smallest and the largest number of inputs, inclusive."""
         if self.n_chosen is None:
             return 0, len(self.candidates)
         return self.n_chosen if isinstance(self.n_chosen, tuple) else (self.n_chosen, self.n_chosen)
@@ -79,13 +79,13 @@ class InputDomain:
         return {"_value": [self.candidates[i] for i in members], "_idx": list(members)}
 
     def members(self, token: int) -> tuple[int, ...]:
-        """The chosen inputs' indices, ascending."""
+        """Return the indices of the chosen inputs, ascending."""
         n = len(self.candidates)
         if self.n_chosen is None:
             return tuple(i for i in range(n) if token >> i & 1)
         for k in range(self.bounds[0], self.bounds[1] + 1):
             if token < math.comb(n, k):
-                return _subset(token, n, k)
+                return _find_subset(token, n, k)
             token -= math.comb(n, k)
         raise IndexError(token)
 
@@ -95,11 +95,11 @@ class InputDomain:
         if self.n_chosen is None:
             return sum(1 << i for i in members)
         n, k = len(self.candidates), len(members)
-        return sum(math.comb(n, size) for size in range(self.bounds[0], k)) + _subset_rank(members, n)
+        return sum(math.comb(n, size) for size in range(self.bounds[0], k)) + _rank_subset(members, n)
 
     def problems(self, choice: Choice) -> list[str]:
-        """Everything that is wrong with ``choice``; empty if it fits."""
-        wrong = _not_a_pair(choice, '{"_value": [names], "_idx": [indices]}')
+        """Return everything that is wrong with ``choice``; empty if it fits."""
+        wrong = _check_pair(choice, '{"_value": [names], "_idx": [indices]}')
         if wrong:
             return wrong
         indices, values = choice["_idx"], choice.get("_value")
@@ -112,7 +112,7 @@ class InputDomain:
         found = [
             problem
             for index, name in zip(indices, names, strict=True)
-            for problem in _index_problems(index, name, self.candidates, checked)
+            for problem in _check_index(index, name, self.candidates, checked)
         ]
         if not found and len(set(indices)) < len(indices):
             found.append(f"_idx is {list(indices)}: an input may be chosen only once")
@@ -128,26 +128,26 @@ class InputDomain:
 
 
 class _Plain(ABC):
-    """Shared by NNI's own types: the choice is the bare value, as NNI hands it to a trial."""
+    """Base of NNI's own types: the choice is the bare value, as NNI gives it to a trial."""
 
     @abstractmethod
     def find(self, value: Any) -> int | None:
-        """The token of a bare value, or None."""
+        """Return the token of a bare value, or None."""
 
     @abstractmethod
     def wanted(self) -> str:
-        """What is on offer, for an error message."""
+        """Return the options as text, for an error message."""
 
     def token(self, choice: Choice) -> int:
         """Return the token of a choice that has no :meth:`problems`."""
-        token = self.find(_bare(choice))
+        token = self.find(_to_value(choice))
         if token is None:
             raise LookupError(choice)
         return token
 
     def problems(self, choice: Choice) -> list[str]:
-        """Everything that is wrong with ``choice``; empty if it fits."""
-        value = _bare(choice)
+        """Return everything that is wrong with ``choice``; empty if it fits."""
+        value = _to_value(choice)
         token = self.find(value)
         if token is None:
             return [f"value {value!r} is not on offer, wanted {self.wanted()}"]
@@ -158,7 +158,7 @@ class _Plain(ABC):
 
 @dataclass(frozen=True)
 class ChoiceDomain(_Plain):
-    """NNI's ``choice``: one of a list of distinct JSON values."""
+    """NNI's ``choice``: one of a list of distinct JSON values, where ``True`` is not 1."""
 
     type: ClassVar[str] = "choice"
     options: tuple[Any, ...]
@@ -171,14 +171,9 @@ class ChoiceDomain(_Plain):
         return self.options[token]
 
     def find(self, value: Any) -> int | None:
-        """The token of a bare value, or None. ``True`` is not 1 here."""
-        for token, option in enumerate(self.options):
-            if same(option, value):
-                return token
-        return None
+        return next((token for token, option in enumerate(self.options) if is_same(option, value)), None)
 
     def wanted(self) -> str:
-        """What is on offer, for an error message."""
         return f"one of {list(self.options)}"
 
     def to_json(self) -> Any:
@@ -201,14 +196,11 @@ class RandintDomain(_Plain):
         return self.low + token
 
     def find(self, value: Any) -> int | None:
-        """The token of a bare value, or None."""
-        return int(value) - self.low if is_number(value) and value == int(value) and self._holds(value) else None
-
-    def _holds(self, value: float) -> bool:
-        return self.low <= value < self.high
+        if is_number(value) and value == int(value) and self.low <= value < self.high:
+            return int(value) - self.low
+        return None
 
     def wanted(self) -> str:
-        """What is on offer, for an error message."""
         return f"an integer from {self.low} to {self.high - 1}"
 
     def to_json(self) -> Any:
@@ -236,16 +228,15 @@ class QuniformDomain(_Plain):
         return float(min(max((self._first + token) * self.q, self.low), self.high))
 
     def find(self, value: Any) -> int | None:
-        """The token of a bare value, or None; rounding errors of one part in 10^9 are forgiven."""
         if not is_number(value) or not self.low - self.q <= value <= self.high + self.q:
             return None
         guess = round(value / self.q) - self._first
         near = [t for t in (guess - 1, guess, guess + 1) if 0 <= t < self.radix]
+        # Rounding errors of one part in 10^9 are forgiven.
         best = min(near, key=lambda t: abs(self.choice(t) - value), default=None)
         return best if best is not None and math.isclose(self.choice(best), value, abs_tol=self.q * 1e-9) else None
 
     def wanted(self) -> str:
-        """What is on offer, for an error message."""
         return f"a multiple of {self.q} from {self.low} to {self.high}"
 
     def to_json(self) -> Any:
@@ -255,27 +246,27 @@ class QuniformDomain(_Plain):
 Domain = LayerDomain | InputDomain | ChoiceDomain | RandintDomain | QuniformDomain
 
 
-def same(a: Any, b: Any) -> bool:
-    """Equality of JSON values in which a bool is not a number."""
+def is_same(a: Any, b: Any) -> bool:
+    """Return whether two JSON values are equal, where a bool is not a number."""
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(is_same(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(is_same(a[key], b[key]) for key in a)
     return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
-def _bare(choice: Choice) -> Any:
+def _to_value(choice: Choice) -> Any:
     return choice["_value"] if isinstance(choice, dict) and choice.keys() == {"_value", "_idx"} else choice
 
 
-def _not_a_pair(choice: Choice, wanted: str) -> list[str]:
+def _check_pair(choice: Choice, wanted: str) -> list[str]:
     if not isinstance(choice, dict):
         return [f"got {choice!r}, wanted {wanted}"]
     return [] if "_idx" in choice else [f"got {choice!r} without _idx, wanted {wanted}"]
 
 
-def _index_problems(index: Any, name: Any, names: tuple[str, ...], checked: bool) -> list[str]:
-    """What is wrong with one index, and with the name beside it if there is one to check."""
+def _check_index(index: Any, name: Any, names: tuple[str, ...], checked: bool) -> list[str]:
+    """Check one index, and the name beside it if there is one."""
     if not is_int(index):
         return [f"_idx is {index!r}, wanted an integer"]
     if not 0 <= index < len(names):
@@ -285,8 +276,8 @@ def _index_problems(index: Any, name: Any, names: tuple[str, ...], checked: bool
     return []
 
 
-def _subset(rank: int, n: int, k: int) -> tuple[int, ...]:
-    """The ``rank``-th k-subset of ``range(n)`` in lexicographic order."""
+def _find_subset(rank: int, n: int, k: int) -> tuple[int, ...]:
+    """Return the ``rank``-th k-subset of ``range(n)`` in lexicographic order."""
     members: list[int] = []
     for item in range(n):
         if len(members) == k:
@@ -299,8 +290,8 @@ def _subset(rank: int, n: int, k: int) -> tuple[int, ...]:
     return tuple(members)
 
 
-def _subset_rank(members: list[int], n: int) -> int:
-    """The place of an ascending k-subset of ``range(n)`` in lexicographic order."""
+def _rank_subset(members: list[int], n: int) -> int:
+    """Return the rank of an ascending k-subset of ``range(n)`` in lexicographic order."""
     rank, previous, k = 0, -1, len(members)
     for position, member in enumerate(members):
         rank += sum(math.comb(n - item - 1, k - position - 1) for item in range(previous + 1, member))

@@ -1,4 +1,4 @@
-"""Errors that list everything that is wrong at once, and those of this package."""
+"""Errors that list all problems at once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 class ProblemsError(ValueError):
-    """Report all that is wrong with one thing.
+    """Base of errors that list everything that is wrong with one thing.
 
     Args:
-        message: what is wrong, in one line.
+        message: one line.
         problems: each with its place, what was got and what was wanted; they follow the message, one a line.
     """
 
@@ -20,16 +20,16 @@ class ProblemsError(ValueError):
 
 
 class SpaceError(ProblemsError):
-    """A search space, or an architecture of it, is not valid."""
+    """An invalid search space, or an architecture that does not fit it."""
 
 
 class PhaseError(ProblemsError):
-    """Phases are malformed, or do not fit their space."""
+    """Phases that are malformed, or do not fit their space."""
 
 
 class CostError(ProblemsError):
-    """A cost table is not valid, cannot be read, or is of another space."""
+    """A cost table that is invalid, cannot be read, or is of another space."""
 
 
 class NetError(ProblemsError):
-    """There is no net of this name, or it cannot be built like this."""
+    """A net that does not exist, or cannot be built like this."""

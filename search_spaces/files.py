@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, never half of it."""
+"""Write files so that they are either the old or the new ones, never half of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load the names of a package when they are first used, so that importing the package costs nothing."""
+"""Load the names of a package when they are first used, so that importing the package is quick."""
 
 from __future__ import annotations
 

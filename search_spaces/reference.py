@@ -1,4 +1,4 @@
-"""Published costs of an architecture, which tests hold our networks against."""
+"""Published costs of architectures, for tests to compare our networks with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from search_spaces.schema import Tokens
 
 @dataclass(frozen=True)
 class Reference:
-    """What one architecture costs, as published or as derived from what is published.
+    """The costs of one architecture, as published or derived from what is published.
 
     Attributes:
         name: of the architecture.

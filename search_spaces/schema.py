@@ -1,4 +1,4 @@
-"""The search space: the one contract between mutators, which emit it, and tuners, which search it."""
+"""The search space: the contract between mutators, which emit it, and tuners, which search it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import numpy.typing as npt
 from search_spaces.checks import is_int
 from search_spaces.domains import Choice, Domain
 from search_spaces.errors import SpaceError
-from search_spaces.validate import Malformed, check, parse
+from search_spaces.validate import Malformed, check_space, parse
 
 Tokens = tuple[int, ...]
 """An architecture: one int a key, each in ``range(radix)``, in the order of the space's keys."""
 
 Choices = Mapping[str, Choice]
-"""An architecture as a trial sees it: ``{"key": {"_value": name, "_idx": i}}``."""
+"""An architecture as a trial receives it: ``{"key": {"_value": name, "_idx": i}}``."""
 
 TokenArray = npt.NDArray[np.int64]
 
@@ -50,12 +50,12 @@ class Space:
 
     @classmethod
     def from_json(cls, obj: Any) -> Space:
-        """Build a space from what a space file holds.
+        """Build a space from the content of a space file.
 
         Raises:
             SpaceError: something is wrong; all problems are listed, each with its place.
         """
-        domains, problems = check(obj)
+        domains, problems = check_space(obj)
         if problems:
             raise SpaceError(f"not a valid search space ({len(problems)} wrong):", problems)
         return cls(domains)
@@ -80,17 +80,17 @@ class Space:
             raise SpaceError(f"{path} is {str(error).splitlines()[0]}", error.problems) from None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what :meth:`from_json` takes."""
+        """Return the content of the space's file."""
         return {key: {"_type": d.type, "_value": d.to_json()} for key, d in self.domains.items()}
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON: the same for two files that differ in layout or in the order of keys."""
+        """Return the SHA-256 of the canonical JSON, which does not depend on layout or on the order of keys."""
         canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
     def problems(self, choices: Any) -> list[str]:
-        """Everything that is wrong with ``choices`` in this space. Keys that begin with ``_`` are not looked at."""
+        """Return everything that is wrong with ``choices``; keys that begin with ``_`` are ignored."""
         if not isinstance(choices, Mapping):
             return [f"got {choices!r}, wanted an object {{key: choice}}"]
         found = [f"missing {key!r}" for key in self.keys if key not in choices]
@@ -112,7 +112,7 @@ class Space:
         return tuple(domain.token(choices[key]) for key, domain in self.domains.items())
 
     def decode(self, tokens: Sequence[int]) -> dict[str, Choice]:
-        """Return the choices that ``tokens`` stand for.
+        """Return the choices of an architecture.
 
         Raises:
             SpaceError: there are too few or too many, or one is out of its range.
@@ -134,7 +134,7 @@ class Space:
         return rng.integers(0, self._bounds, size=(n, len(self.keys)))
 
     def neighbour(self, tokens: Sequence[int], rng: np.random.Generator, steps: int = 1) -> Tokens:
-        """Re-draw one key among its *other* options, ``steps`` times over. In a space of one architecture: that one."""
+        """Draw one key anew among its *other* options, ``steps`` times. A space of one architecture gives that one."""
         drawn = [int(token) for token in tokens]
         if len(self._free):
             free, shifts = rng.integers(len(self._free), size=steps).tolist(), rng.random(steps).tolist()

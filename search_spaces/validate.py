@@ -1,4 +1,4 @@
-"""Everything that is wrong with a search space, at once and with its place; and the domains of one that is right."""
+"""Check a search space: list all problems, each with its place, and make its domains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from search_spaces.domains import (
     LayerDomain,
     QuniformDomain,
     RandintDomain,
-    same,
+    is_same,
 )
 
 _INSTEAD = {
@@ -35,7 +35,7 @@ _TYPES = ("layer_choice", "input_choice", "choice", "randint", "quniform")
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: where it is, what stands there, what should."""
+    """One problem: where it is, what was got, what was wanted."""
 
     path: str
     got: str
@@ -50,7 +50,7 @@ class Malformed(ValueError):
 
 
 class _Object(dict[str, Any]):
-    """A parsed JSON object that remembers which of its keys were written more than once."""
+    """A parsed JSON object, with the keys that were written more than once as ``repeated``."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -78,23 +78,23 @@ def parse(text: str) -> Any:
             raise Malformed(reason.replace("<string>:", "line ", 1)) from None
 
 
-def check(obj: Any) -> tuple[dict[str, Domain], list[Problem]]:
-    """Return the domains of a space, by key, and all that is wrong with it.
+def check_space(obj: Any) -> tuple[dict[str, Domain], list[Problem]]:
+    """Return the domains of a space, by key, and a list of everything that is wrong with it.
 
     Args:
         obj: what a space file holds: ``{key: {"_type": ..., "_value": ...}}``.
     """
     if not isinstance(obj, dict):
-        return {}, [Problem("the search space", _short(obj), 'an object {key: {"_type": ..., "_value": ...}}')]
-    found = [Problem(_at(key), "the key twice", "each key once") for key in getattr(obj, "repeated", [])]
+        return {}, [Problem("the search space", _shorten(obj), 'an object {key: {"_type": ..., "_value": ...}}')]
+    found = [Problem(_place(key), "the key twice", "each key once") for key in getattr(obj, "repeated", [])]
     domains: dict[str, Domain] = {}
     for key, entry in obj.items():
         if not isinstance(key, str) or not key:
-            found.append(Problem(_at(key), "a key that is no text", "a name"))
+            found.append(Problem(_place(key), "a key that is no text", "a name"))
         elif key.startswith("_"):
-            found.append(Problem(_at(key), "a key that begins with _", "another name: those are kept for the tuner"))
+            found.append(Problem(_place(key), "a key that begins with _", "another name: those are kept for the tuner"))
         else:
-            outcome = _check_entry(_at(key), entry)
+            outcome = _check_entry(_place(key), entry)
             if isinstance(outcome, list):
                 found += outcome
             else:
@@ -106,14 +106,14 @@ def check(obj: Any) -> tuple[dict[str, Domain], list[Problem]]:
 
 def _check_entry(at: str, entry: Any) -> Domain | list[Problem]:
     if not isinstance(entry, dict):
-        return [Problem(at, _short(entry), 'an object {"_type": ..., "_value": ...}')]
+        return [Problem(at, _shorten(entry), 'an object {"_type": ..., "_value": ...}')]
     extra = [str(name) for name in entry if name not in ("_type", "_value")]
     found = [Problem(f"{at}.{name}", "an unknown field", "only _type and _value") for name in extra]
     found += [Problem(f"{at}.{name}", "the field twice", "it once") for name in getattr(entry, "repeated", [])]
     kind = entry.get("_type")
     if not isinstance(kind, str) or kind not in _TYPES:
         instead = _INSTEAD.get(kind) if isinstance(kind, str) else None
-        return [*found, Problem(f"{at}._type", _short(kind), instead or "one of " + ", ".join(_TYPES))]
+        return [*found, Problem(f"{at}._type", _shorten(kind), instead or "one of " + ", ".join(_TYPES))]
     if "_value" not in entry:
         return [*found, Problem(at, "no _value", _VALUE_WANTED[kind])]
     outcome = _CHECKS[kind](f"{at}._value", entry["_value"])
@@ -130,7 +130,7 @@ def _check_layer(at: str, value: Any) -> Domain | list[Problem]:
 
 def _check_input(at: str, value: Any) -> Domain | list[Problem]:
     if not isinstance(value, dict):
-        return [Problem(at, _short(value), _VALUE_WANTED["input_choice"])]
+        return [Problem(at, _shorten(value), _VALUE_WANTED["input_choice"])]
     extra = [str(name) for name in value if name not in ("candidates", "n_chosen")]
     found = [Problem(f"{at}.{name}", "an unknown field", "only candidates and n_chosen") for name in extra]
     for name in ("candidates", "n_chosen"):
@@ -148,7 +148,7 @@ def _check_input(at: str, value: Any) -> Domain | list[Problem]:
         len(bounds) == 2 and all(is_int(b) for b in bounds) and 0 <= bounds[0] <= bounds[1] <= len(names)
     ):
         wanted = f"null (any number), or an integer from 0 to {len(names)}, or two of them as [lowest, highest]"
-        return [Problem(f"{at}.n_chosen", _short(n_chosen), wanted)]
+        return [Problem(f"{at}.n_chosen", _shorten(n_chosen), wanted)]
     if isinstance(n_chosen, (list, tuple)):
         n_chosen = (int(bounds[0]), int(bounds[1]))
     return InputDomain(tuple(names), n_chosen)
@@ -156,7 +156,7 @@ def _check_input(at: str, value: Any) -> Domain | list[Problem]:
 
 def _check_choice(at: str, value: Any) -> Domain | list[Problem]:
     if not isinstance(value, (list, tuple)) or not value:
-        return [Problem(at, _short(value), "a list of at least one value")]
+        return [Problem(at, _shorten(value), "a list of at least one value")]
     found = []
     for i, option in enumerate(value):
         if isinstance(option, dict) and "_name" in option:
@@ -164,33 +164,33 @@ def _check_choice(at: str, value: Any) -> Domain | list[Problem]:
                 Problem(f"{at}[{i}]", "a nested space (_name)", "a plain value; give the inner keys beside it")
             )
         elif not _is_json(option):
-            found.append(Problem(f"{at}[{i}]", _short(option), "a JSON value, without NaN or infinity"))
-        elif any(same(option, other) for other in value[:i]):
-            found.append(Problem(f"{at}[{i}]", f"{_short(option)} again", "each value once"))
+            found.append(Problem(f"{at}[{i}]", _shorten(option), "a JSON value, without NaN or infinity"))
+        elif any(is_same(option, other) for other in value[:i]):
+            found.append(Problem(f"{at}[{i}]", f"{_shorten(option)} again", "each value once"))
     return found or ChoiceDomain(tuple(value))
 
 
 def _check_randint(at: str, value: Any) -> Domain | list[Problem]:
     whole = isinstance(value, (list, tuple)) and len(value) == 2 and all(is_number(v) and v == int(v) for v in value)
     if not whole or not value[0] < value[1]:
-        return [Problem(at, _short(value), _VALUE_WANTED["randint"])]
+        return [Problem(at, _shorten(value), _VALUE_WANTED["randint"])]
     return RandintDomain(int(value[0]), int(value[1]))
 
 
 def _check_quniform(at: str, value: Any) -> Domain | list[Problem]:
     numbers = isinstance(value, (list, tuple)) and len(value) == 3 and all(is_number(v) for v in value)
     if not numbers or not (value[0] <= value[1] and value[2] > 0 and abs(value[1] / value[2]) < MAX_RADIX):
-        return [Problem(at, _short(value), _VALUE_WANTED["quniform"])]
+        return [Problem(at, _shorten(value), _VALUE_WANTED["quniform"])]
     if abs(value[0] / value[2]) >= MAX_RADIX:
-        return [Problem(at, _short(value), "a larger step: that is more than 2^62 values")]
+        return [Problem(at, _shorten(value), "a larger step: that is more than 2^62 values")]
     return QuniformDomain(*(float(v) for v in value))
 
 
 def _check_names(at: str, value: Any, what: str) -> list[Problem]:
     if not isinstance(value, (list, tuple)) or not value:
-        return [Problem(at, _short(value), f"a list of at least one of the {what}' names")]
+        return [Problem(at, _shorten(value), f"a list of at least one of the {what}' names")]
     return [
-        Problem(f"{at}[{i}]", _short(name), 'a name in quotes, such as "3"')
+        Problem(f"{at}[{i}]", _shorten(name), 'a name in quotes, such as "3"')
         for i, name in enumerate(value)
         if not isinstance(name, str)
     ]
@@ -220,10 +220,10 @@ def _is_json(value: Any) -> bool:
     return value is None or isinstance(value, (str, bool)) or is_number(value)
 
 
-def _at(key: Any) -> str:
-    return f"key {_short(key)}"
+def _place(key: Any) -> str:
+    return f"key {_shorten(key)}"
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(dict(value)) if isinstance(value, dict) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -22,7 +22,7 @@ from mutators.costs.count import Ignore
 from mutators.costs.elastic_macs import Counter, Progress
 from mutators.costs.example import Example
 from mutators.elastic.anatomy import Anatomy, FloatArray, Term
-from search_spaces.cost.sums import folded
+from search_spaces.cost.sums import fold_terms
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import CostError
 from search_spaces.schema import Space
@@ -106,7 +106,7 @@ def _table(
     joint: dict[str, list[tuple[list[str], FloatArray]]] = {}
     for metric, given in terms.items():
         columns = {key: [0.0] * radix for key, radix in zip(space.keys, space.radices, strict=True)}
-        for keys, costs in folded(given):
+        for keys, costs in fold_terms(given):
             if len(keys) == 1:
                 columns[space.keys[keys[0]]] = costs.tolist()
             else:

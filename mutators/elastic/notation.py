@@ -21,7 +21,7 @@ from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.mit_config import PARTS, choices_of
 from search_spaces.checks import is_number
 from search_spaces.domains import Choice, InputDomain, LayerDomain
-from search_spaces.phases.schedule import sizes
+from search_spaces.phases.schedule import order_by_size
 
 Config = Mapping[str, Any]
 
@@ -88,5 +88,5 @@ def _number(name: str) -> float | None:
 
 
 def _largest(domain: LayerDomain | InputDomain) -> Choice:
-    order = sizes(domain)
+    order = order_by_size(domain)
     return domain.choice(order[0] if order else 0)

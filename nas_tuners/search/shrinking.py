@@ -23,7 +23,7 @@ from nas_tuners.search.records import InPhase, Trial
 from search_spaces import Space, Tokens
 from search_spaces.checks import is_int
 from search_spaces.errors import PhaseError
-from search_spaces.phases.phase import Phase, phases_from_json, task_problems
+from search_spaces.phases.phase import Phase, check_tasks, phases_from_json
 from search_spaces.phases.schedule import Schedule
 from search_spaces.phases.shrinking import progressive
 
@@ -70,7 +70,7 @@ class Shrinking(Search):
         super().__init__(seed, constraints, cost_table, score_key)
         if phases is not None and (elastic_order is not None or phase_budgets is not None):
             raise ValueError("Shrinking: phases were given, which stand instead of elastic_order and phase_budgets.")
-        problems = [] if elastic_order is None else task_problems(elastic_order)
+        problems = [] if elastic_order is None else check_tasks(elastic_order)
         if problems:
             raise PhaseError("Shrinking: elastic_order is wrong:", problems)
         _check_budgets(phase_budgets)

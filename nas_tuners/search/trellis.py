@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_tuners.search.additive import FloatArray, IntArray, nearest_of
-from search_spaces.cost.bounds import meeting_of, sum_of
+from search_spaces.cost.bounds import add_terms, find_meeting_keys
 from search_spaces.cost.sums import Term, spread
 
 _MOST_MOVES = 2**17  # from a state to the next, of all steps together
@@ -40,7 +40,7 @@ class Step:
 
 def steps_of(radices: Sequence[int], terms: Sequence[Term]) -> list[Step] | None:
     """Return the steps through all keys; None where too many keys meet for any order that was tried."""
-    meeting = {key: {key} for key in range(len(radices))} | meeting_of(terms)
+    meeting = {key: {key} for key in range(len(radices))} | find_meeting_keys(terms)
     for order in (range(len(radices)), _narrowest(radices, meeting)):
         groups = _groups(radices, order, meeting)
         moves = sum(math.prod(radices[key] for key in (*before, *keys)) for before, keys, _ in groups)
@@ -99,7 +99,7 @@ def _filled(radices: Sequence[int], terms: Sequence[Term], groups: Sequence[Grou
         table = (math.prod(wide) // math.prod(shape), math.prod(shape))
         numbers = np.arange(math.prod(radices[key] for key in after), dtype=np.float64)
         states = np.broadcast_to(spread(after, numbers.reshape([radices[key] for key in after]), here), wide)
-        costs = sum_of(complete, here, radices).reshape(table)
+        costs = add_terms(complete, here, radices).reshape(table)
         steps.append(Step(keys, shape, costs, states.reshape(table).astype(np.int64)))
     return steps
 

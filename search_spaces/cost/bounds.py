@@ -20,25 +20,33 @@ _MAX_AXES = 32  # NumPy's own limit
 
 @dataclass(frozen=True)
 class Bounds:
-    """The least and the most that a metric can be; ``exact`` if some architecture reaches each of them."""
+    """The lowest and the highest value of a metric; ``exact`` if some architecture reaches each of them."""
 
     low: float
     high: float
     exact: bool
 
 
-def bounds(radices: Sequence[int], terms: Sequence[Term]) -> Bounds:
-    """Return the range of a sum of terms; the sum of the terms' own ranges where too many keys meet."""
-    eliminated = _lowest(radices, terms), _lowest(radices, [(keys, -costs) for keys, costs in terms])
-    if eliminated[0] is None or eliminated[1] is None:
+def find_bounds(fixed: float, radices: Sequence[int], terms: Sequence[Term]) -> Bounds:
+    """Return the range of a sum; where too many keys meet, the sum of the terms' own ranges, which holds it.
+
+    Args:
+        fixed: added to every sum.
+        radices: number of options, a key.
+        terms: as :func:`~search_spaces.cost.sums.fold_terms` returns them: none holds all keys of another.
+    """
+    low, high = _find_lowest(radices, terms), _find_lowest(radices, [(keys, -costs) for keys, costs in terms])
+    if low is None or high is None:
         low, high = (sum(float(end(costs)) for _, costs in terms) for end in (np.min, np.max))
-        return Bounds(low, high, False)
-    return Bounds(eliminated[0], -eliminated[1] + 0.0, True)
+        return Bounds(fixed + low, fixed + high, False)
+    return Bounds(fixed + low, fixed + (0.0 - high), True)
 
 
-def _lowest(radices: Sequence[int], terms: Sequence[Term]) -> float | None:
-    """The least sum; None where some sum on the way would be too large."""
-    left, total, meeting = list(terms), 0.0, meeting_of(terms)
+def _find_lowest(radices: Sequence[int], terms: Sequence[Term]) -> float | None:
+    """Return the lowest sum; None where some sum on the way would be too large."""
+    left = [term for term in terms if len(term[0]) > 1]
+    total = sum(float(costs.min()) for keys, costs in terms if len(keys) == 1)
+    meeting = find_meeting_keys(left)
     cells = {key: math.prod(radices[other] for other in keys) for key, keys in meeting.items()}
     while cells:
         key = min(cells, key=cells.__getitem__)
@@ -46,7 +54,7 @@ def _lowest(radices: Sequence[int], terms: Sequence[Term]) -> float | None:
         if cells.pop(key) > _MAX_CELLS or len(wider) > _MAX_AXES:
             return None
         others = tuple(other for other in wider if other != key)
-        best = sum_of([term for term in left if key in term[0]], wider, radices).min(axis=wider.index(key))
+        best = add_terms([term for term in left if key in term[0]], wider, radices).min(axis=wider.index(key))
         left = [term for term in left if key not in term[0]]
         if others:
             left.append((others, best))
@@ -58,8 +66,8 @@ def _lowest(radices: Sequence[int], terms: Sequence[Term]) -> float | None:
     return total
 
 
-def meeting_of(terms: Sequence[Term]) -> dict[int, set[int]]:
-    """Return for each key of the terms: the keys that it shares a term with, and itself."""
+def find_meeting_keys(terms: Sequence[Term]) -> dict[int, set[int]]:
+    """Return for each key of the terms the keys that it shares a term with, itself among them."""
     found: dict[int, set[int]] = {}
     for keys, _ in terms:
         for key in keys:
@@ -67,8 +75,8 @@ def meeting_of(terms: Sequence[Term]) -> dict[int, set[int]]:
     return found
 
 
-def sum_of(terms: Sequence[Term], keys: Sequence[int], radices: Sequence[int]) -> FloatArray:
-    """Return the sum of ``terms`` as one array over all of ``keys``."""
+def add_terms(terms: Sequence[Term], keys: Sequence[int], radices: Sequence[int]) -> FloatArray:
+    """Return the sum of ``terms`` as one array with an axis for each of ``keys``."""
     total = np.zeros([radices[key] for key in keys])
     for at, costs in terms:
         total += spread(at, costs, keys)

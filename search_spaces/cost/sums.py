@@ -1,9 +1,9 @@
-"""Sums of terms that depend on one or more keys each: for one architecture fast, for many at once, bit by bit alike."""
+"""Sums of terms that depend on one or more keys each: fast for one architecture, and equal to the last bit for many."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 Term = tuple[tuple[int, ...], FloatArray]
 """Positions of keys, and what their options cost together: (radix_1, ..., radix_k)."""
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Sum:
@@ -22,7 +24,7 @@ class Sum:
     """
 
     def __init__(self, fixed: float, terms: Sequence[Term]) -> None:
-        self.fixed, self.terms = fixed, folded(terms)
+        self.fixed, self.terms = fixed, fold_terms(terms)
         nested: list[list[Any]] = [[], [], [], []]
         self._wider: list[Any] = []
         for keys, costs in self.terms:
@@ -32,7 +34,7 @@ class Sum:
                 self._wider.append((costs.tolist(), keys))
         self._ones, self._twos, self._threes, self._fours = nested
 
-    def one(self, tokens: Sequence[int]) -> float:
+    def add_one(self, tokens: Sequence[int]) -> float:
         """Return the cost of one architecture."""
         total = self.fixed
         for row, a in self._ones:
@@ -49,29 +51,33 @@ class Sum:
             total += row
         return total
 
-    def many(self, tokens: npt.NDArray[Any]) -> FloatArray:
+    def add_many(self, tokens: npt.NDArray[Any]) -> FloatArray:
         """Return the costs of (n, keys) architectures. Returns: (n,)."""
-        columns, total = np.ascontiguousarray(tokens.T), np.full(len(tokens), self.fixed)
+        total, joint = np.full(len(tokens), self.fixed), len(self._ones) < len(self.terms)
+        columns = list(np.ascontiguousarray(tokens.T) if joint else tokens.T)  # a copy pays where they are read often
         for keys, costs in self.terms:
-            total += costs[tuple(columns[key] for key in keys)]
+            total += costs[columns[keys[0]]] if len(keys) == 1 else costs[tuple(columns[key] for key in keys)]
         return total
 
 
-def folded(terms: Sequence[Term]) -> list[Term]:
+def fold_terms(terms: Sequence[Term]) -> list[Term]:
     """Return fewer terms of the same sum, by the number of their keys, the keys of each ascending; zeros left out."""
     hosts: list[Term] = []
+    with_key: dict[int, list[int]] = {}  # by key, the hosts that have it
     for keys, costs in sorted(terms, key=lambda term: -len(term[0])):
-        host = next((at for at, (others, _) in enumerate(hosts) if set(keys) <= set(others)), None)
+        host = next((at for at in with_key.get(keys[0], ()) if set(keys) <= set(hosts[at][0])), None)
         if host is not None:
             others, sums = hosts[host]
             hosts[host] = (others, sums + spread(keys, costs, others))
         elif costs.any():
             ascending = tuple(sorted(keys))
+            for key in ascending:
+                with_key.setdefault(key, []).append(len(hosts))
             hosts.append((ascending, np.array(spread(keys, costs, ascending), dtype=np.float64)))
     return sorted(hosts, key=lambda term: len(term[0]))
 
 
-def spread(keys: Sequence[int], costs: FloatArray, wider: Sequence[int]) -> FloatArray:
+def spread(keys: Sequence[Hashable], costs: npt.NDArray[Scalar], wider: Sequence[Hashable]) -> npt.NDArray[Scalar]:
     """Return ``costs`` with an axis for each key of ``wider``, of length 1 where they do not depend on it."""
     present = [key for key in wider if key in keys]
     turned = costs.transpose([keys.index(key) for key in present])

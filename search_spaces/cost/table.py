@@ -17,24 +17,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces.cost.bounds import Bounds, bounds
-from search_spaces.cost.sums import Sum, Term
-from search_spaces.cost.table_checks import cells_of, differences, problems_of
+from search_spaces.cost.bounds import Bounds, find_bounds
+from search_spaces.cost.sums import FloatArray, Sum, Term
+from search_spaces.cost.table_checks import (
+    FORMAT,
+    JOINT_FORMAT,
+    check_costs,
+    check_file,
+    compare_spaces,
+    flatten_costs,
+)
 from search_spaces.errors import CostError, SpaceError
 from search_spaces.files import write_atomically
 from search_spaces.schema import Space
 
-FORMAT = 1
-JOINT_FORMAT = 2
-"""Of a table with joint terms: a reader that knows none must refuse it rather than leave them out."""
-
-FloatArray = npt.NDArray[np.float64]
-Options = Mapping[str, Mapping[str, Sequence[float]]]
-Joint = Mapping[str, Sequence[tuple[Sequence[str], npt.ArrayLike]]]
-
 
 class CostTable:
-    """What each option of each key costs, in one or more metrics.
+    """The costs of every option of every key, in one or more metrics.
 
     Args:
         space: whose options these are.
@@ -58,28 +57,30 @@ class CostTable:
         self,
         space: Space,
         fixed: Mapping[str, float],
-        options: Options,
+        options: Mapping[str, Mapping[str, Sequence[float]]],
         about: Mapping[str, Any] | None = None,
-        joint: Joint | None = None,
+        joint: Mapping[str, Sequence[tuple[Sequence[str], npt.ArrayLike]]] | None = None,
     ) -> None:
-        problems = problems_of(space, fixed, options, joint)
+        problems = check_costs(space, fixed, options, joint)
         if problems:
             raise CostError(f"not a valid cost table ({len(problems)} wrong):", problems)
         self.space = space
-        self.fixed = {metric: _number(cost) for metric, cost in fixed.items()}
+        self.fixed = {metric: _to_number(cost) for metric, cost in fixed.items()}
         self.options = {
             metric: {
-                key: tuple(map(_number, options.get(metric, {}).get(key, [0] * radix)))
+                key: tuple(map(_to_number, options.get(metric, {}).get(key, [0] * radix)))
                 for key, radix in zip(space.keys, space.radices, strict=True)
             }
             for metric in fixed
         }
         self.about = dict(about or {})
-        self.joint = {metric: tuple(_term(space, *term) for term in terms) for metric, terms in _filled(joint).items()}
+        given = (joint or {}).items()
+        self.joint = {metric: tuple(_to_term(space, *term) for term in terms) for metric, terms in given if terms}
+        self._sums: dict[str, Sum] = {}  # filled when asked for: folding takes longer than reading a digest
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CostTable:
-        """Read a table that :meth:`save` wrote.
+        """Read the file of a table.
 
         Raises:
             CostError: it cannot be read, or something in it is wrong; all of that is listed.
@@ -97,34 +98,25 @@ class CostTable:
 
     @classmethod
     def from_json(cls, data: Any) -> CostTable:
-        """Build a table from what :meth:`to_json` gave.
+        """Build a table from its JSON.
 
         Raises:
             CostError: something in it is wrong.
         """
-        if not isinstance(data, dict) or data.get("format") not in (FORMAT, JOINT_FORMAT):
-            raise CostError(
-                f"not a cost table of format {FORMAT} or {JOINT_FORMAT}: "
-                "wanted an object with format, space, fixed, options."
-            )
-        missing = [f"no {name!r}" for name in ("space", "digest", "fixed", "options") if name not in data]
-        if ("joint" in data) != (data["format"] == JOINT_FORMAT):
-            missing.append(f"'joint' has to be there in format {JOINT_FORMAT}, and cannot be in format {FORMAT}")
-        if missing:
-            raise CostError("not a valid cost table:", missing)
+        problems = check_file(data)
+        if problems:
+            raise CostError("not a valid cost table:", problems)
         try:
             space = Space.from_json(data["space"])
         except SpaceError as error:
-            raise CostError(
-                "not a valid cost table, its search space is wrong:", list(map(str, error.problems))
-            ) from None
+            raise CostError("not a valid cost table, its search space is wrong:", error.problems) from None
         if data["digest"] != space.digest:
             wrong = f"the digest is {str(data['digest'])[:12]!r}, but that of its space is {space.digest[:12]!r}"
             raise CostError("not a valid cost table: it was changed by hand or damaged.", [wrong])
         return cls(space, data["fixed"], data["options"], data.get("about"), data.get("joint"))
 
     def to_json(self) -> dict[str, Any]:
-        """Return what :meth:`from_json` takes."""
+        """Return the table as JSON."""
         options = {metric: {key: list(costs) for key, costs in keys.items()} for metric, keys in self.options.items()}
         data = {
             "format": JOINT_FORMAT if self.joint else FORMAT,
@@ -134,7 +126,7 @@ class CostTable:
             "options": options,
             "about": self.about,
         }
-        joint = {metric: [[list(keys), _nested(c)] for keys, c in terms] for metric, terms in self.joint.items()}
+        joint = {metric: [[list(keys), _to_lists(c)] for keys, c in terms] for metric, terms in self.joint.items()}
         return {**data, "joint": joint} if joint else data
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -155,12 +147,12 @@ class CostTable:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names of what it measures, such as ``macs``, ``params``, ``latency_ms``."""
+        """Return the names of its metrics, such as ``macs``, ``params``, ``latency_ms``."""
         return tuple(self.fixed)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the space and all costs; what the table says about itself does not count."""
+        """Return the SHA-256 of the space and all costs, without ``about``."""
         costs = {"space": self.space.digest, "fixed": self.fixed, "options": self.options}
         if self.joint:
             costs["joint"] = {
@@ -170,22 +162,18 @@ class CostTable:
         return hashlib.sha256(json.dumps(costs, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
 
     def cost(self, metric: str, tokens: Sequence[int]) -> float:
-        """Return what one architecture costs.
+        """Return the cost of one architecture.
 
         Raises:
-            CostError: the table has no such metric, or a joint one and ``tokens`` another length.
+            CostError: the table has no such metric, or ``tokens`` another length.
         """
-        if metric in self.joint:
-            if len(tokens) != len(self.space):
-                raise CostError(f"got {len(tokens)} tokens, wanted {len(self.space)}, one a key.")
-            return self._sum(metric).one(tokens)
-        rows, total = self._rows(metric), float(self.fixed[metric])
-        for row, token in zip(rows, tokens, strict=True):
-            total += row[token]
-        return total
+        total = self._sum(metric)
+        if len(tokens) != len(self.space):
+            raise CostError(f"got {len(tokens)} tokens, wanted {len(self.space)}, one a key.")
+        return total.add_one(tokens)
 
     def costs(self, metric: str, tokens: npt.ArrayLike) -> FloatArray:
-        """Return what each architecture costs, equal to :meth:`cost` to the last bit.
+        """Return the costs of many architectures, equal to :meth:`cost` to the last bit.
 
         Args:
             metric: one of :attr:`metrics`.
@@ -196,16 +184,10 @@ class CostTable:
         Raises:
             CostError: the table has no such metric, or ``tokens`` another shape.
         """
-        self._rows(metric)
-        array, columns = np.asarray(tokens), self._columns[metric]
-        if array.ndim != 2 or array.shape[1] != len(columns):
-            raise CostError(f"tokens have shape {array.shape}, wanted (n, {len(columns)}).")
-        if metric in self.joint:
-            return self._sum(metric).many(array)
-        total = np.full(len(array), float(self.fixed[metric]))
-        for column, token in zip(columns, array.T, strict=True):
-            total += column[token]
-        return total
+        total, array = self._sum(metric), np.asarray(tokens)
+        if array.ndim != 2 or array.shape[1] != len(self.space):
+            raise CostError(f"tokens have shape {array.shape}, wanted (n, {len(self.space)}).")
+        return total.add_many(array)
 
     def columns(self, metric: str) -> list[FloatArray]:
         """Return the costs of the options, one (radix,) array a key, in the order of the space's keys.
@@ -213,44 +195,36 @@ class CostTable:
         Raises:
             CostError: the table has no such metric, or joint terms in it: those have no cost of a single option.
         """
-        self._rows(metric)
+        self._check(metric)
         if metric in self.joint:
             raise CostError(f"{metric} has joint terms, no cost of a single option: read terms({metric!r}) instead.")
-        return self._columns[metric]
+        return [np.array(costs, dtype=np.float64) for costs in self.options[metric].values()]
 
     def terms(self, metric: str) -> list[Term]:
         """Return what is added to the fixed part: pairs of positions of keys, and costs (radix_1, ..., radix_k).
 
-        A term whose keys are all in another one is folded into that.
+        A term whose keys are all in another one is folded into that; one of zeros is left out.
 
         Raises:
             CostError: the table has no such metric.
         """
-        self._rows(metric)
-        if metric in self.joint:
-            return self._sum(metric).terms
-        return [((at,), column) for at, column in enumerate(self._columns[metric])]
+        return self._sum(metric).terms
 
     def bounds(self, metric: str) -> Bounds:
-        """Return the least and the most that an architecture can cost.
+        """Return the lowest and the highest cost of an architecture.
 
         Raises:
             CostError: the table has no such metric.
         """
         terms = self.terms(metric)
-        fixed = float(self.fixed[metric])
-        if metric not in self.joint:
-            low, high = (fixed + sum(float(end(column)) for _, column in terms) for end in (np.min, np.max))
-            return Bounds(low, high, True)
-        found = bounds(self.space.radices, terms)
-        return Bounds(fixed + found.low, fixed + found.high, found.exact)
+        return find_bounds(float(self.fixed[metric]), self.space.radices, terms)
 
     def whole(self, metric: str) -> bool:
-        """Whether every cost is a whole number, and every sum exact in floating point."""
-        arrays = [array.ravel() for _, array in self.terms(metric)]
-        costs = np.concatenate([*arrays, [float(self.fixed[metric])]])
-        most = sum(np.abs(array).max() for array in arrays) if metric in self.joint else np.abs(costs).sum()
-        return bool((costs == np.floor(costs)).all() and most + abs(self.fixed[metric]) < 2**53)
+        """Return whether all costs are whole numbers, and their sums exact in floating point."""
+        arrays = [array for _, array in self.terms(metric)]
+        most = abs(self.fixed[metric]) + sum(float(np.abs(array).max()) for array in arrays)
+        whole = float(self.fixed[metric]).is_integer() and all(bool((a == np.floor(a)).all()) for a in arrays)
+        return whole and most < 2**53
 
     def arranged(self, space: Space) -> CostTable:
         """Return this table with its keys in the order of ``space``.
@@ -260,61 +234,43 @@ class CostTable:
         """
         if space.keys == self.space.keys and space.digest == self.space.digest:
             return self
-        problems = differences(self.space, space)
+        problems = compare_spaces(self.space, space)
         if problems:
             raise CostError("the cost table is of another search space:", problems)
         return CostTable(space, self.fixed, self.options, self.about, self.joint)
 
-    @cached_property
-    def _columns(self) -> dict[str, list[FloatArray]]:
-        return {
-            metric: [np.array(costs, dtype=np.float64) for costs in keys.values()]
-            for metric, keys in self.options.items()
-        }
-
-    @cached_property
-    def _lists(self) -> dict[str, list[list[float]]]:
-        return {metric: [column.tolist() for column in columns] for metric, columns in self._columns.items()}
-
-    def _rows(self, metric: str) -> list[list[float]]:
+    def _check(self, metric: str) -> None:
         if metric not in self.fixed:
             raise CostError(f"the cost table has no metric {metric!r}, wanted one of {list(self.metrics)}.")
-        return self._lists[metric]
 
     def _sum(self, metric: str) -> Sum:
         if metric not in self._sums:
+            self._check(metric)
             position = {key: at for at, key in enumerate(self.space.keys)}
-            joint = [(tuple(map(position.__getitem__, keys)), costs) for keys, costs in self.joint[metric]]
-            single: list[Term] = [((at,), column) for at, column in enumerate(self._columns[metric])]
+            joint = [(tuple(map(position.__getitem__, keys)), costs) for keys, costs in self.joint.get(metric, ())]
+            rows = self.options[metric].values()
+            single = [((at,), np.array(costs, dtype=np.float64)) for at, costs in enumerate(rows)]
             self._sums[metric] = Sum(float(self.fixed[metric]), [*joint, *single])
         return self._sums[metric]
-
-    @cached_property
-    def _sums(self) -> dict[str, Sum]:
-        return {}  # filled as they are asked for: folding takes longer than reading a digest
 
     def __repr__(self) -> str:
         return f"CostTable({', '.join(self.metrics)}; {len(self.space)} keys, digest {self.digest[:12]})"
 
 
-def _number(cost: float) -> float:
-    """A plain int where it is one, so that the file shows multiply-adds to the unit."""
+def _to_number(cost: float) -> float:
+    """Return a plain int where the cost is one, so that the file shows multiply-adds to the unit."""
     return int(cost) if float(cost).is_integer() else float(cost)
 
 
-def _filled(joint: Joint | None) -> Joint:
-    return {metric: terms for metric, terms in (joint or {}).items() if terms}
-
-
-def _term(space: Space, keys: Sequence[str], costs: npt.ArrayLike) -> tuple[tuple[str, ...], FloatArray]:
+def _to_term(space: Space, keys: Sequence[str], costs: npt.ArrayLike) -> tuple[tuple[str, ...], FloatArray]:
     shape = tuple(space.domains[key].radix for key in keys)
-    array = np.array(cells_of(costs, shape), dtype=np.float64).reshape(shape) + 0.0  # no negative zeros
+    array = np.array(flatten_costs(costs, shape), dtype=np.float64).reshape(shape) + 0.0  # no negative zeros
     array.setflags(write=False)
     return tuple(keys), array
 
 
-def _nested(costs: FloatArray) -> Any:
-    """Nested lists, with plain ints where they are whole."""
+def _to_lists(costs: FloatArray) -> Any:
+    """Return nested lists, with plain ints where the costs are whole."""
     cells = np.empty(costs.size, dtype=object)
-    cells[:] = list(map(_number, costs.ravel().tolist()))
+    cells[:] = list(map(_to_number, costs.ravel().tolist()))
     return cells.reshape(costs.shape).tolist()

@@ -1,4 +1,4 @@
-"""Everything that is wrong with the numbers of a cost table, as a list of problems (where, got, wanted)."""
+"""Check the numbers of a cost table. Each check returns a list of problems (where, got, wanted)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,31 @@ import numpy as np
 from search_spaces.checks import is_number
 from search_spaces.schema import Space
 
+FORMAT = 1
+JOINT_FORMAT = 2
+"""Of a table with joint terms: a reader that knows none must refuse it rather than leave them out."""
+
 MAX_OPTIONS = 4096
-"""A key with more options than this has no place in a table."""
+"""The most options of a key in a table."""
 MAX_CELLS = 2**20
-"""A joint term with more costs than this has no place in a table: 8 MB, and ten times that as JSON."""
+"""The most costs of a joint term: 8 MB, and ten times that as JSON."""
 MAX_KEYS = 20
-"""Nor has one of more keys: two options each are 2^20 costs already."""
+"""The most keys of a joint term: with two options each they have 2^20 costs already."""
 
 
-def problems_of(space: Space, fixed: Any, options: Any, joint: Any) -> list[str]:
-    """Everything that keeps these from being a table of ``space``; ``joint`` may be None."""
+def check_file(data: Any) -> list[str]:
+    """Check the form of a table's file, before its space and its numbers are read."""
+    if not isinstance(data, dict) or data.get("format") not in (FORMAT, JOINT_FORMAT):
+        return [f"wanted an object with format ({FORMAT} or {JOINT_FORMAT}: a table of format 1 has no joint terms), "
+                "space, digest, fixed and options"]  # fmt: skip
+    found = [f"no {name!r}" for name in ("space", "digest", "fixed", "options") if name not in data]
+    if ("joint" in data) != (data["format"] == JOINT_FORMAT):
+        found.append(f"'joint' has to be there in format {JOINT_FORMAT}, and cannot be in format {FORMAT}")
+    return found
+
+
+def check_costs(space: Space, fixed: Any, options: Any, joint: Any) -> list[str]:
+    """Check that these are the costs of a table of ``space``; ``joint`` may be None."""
     if not isinstance(fixed, Mapping) or not fixed:
         return [f"fixed is {fixed!r}, wanted an object {{metric: cost}} with at least one metric"]
     if not isinstance(options, Mapping):
@@ -42,13 +57,13 @@ def problems_of(space: Space, fixed: Any, options: Any, joint: Any) -> list[str]
         found += [f"fixed has no metric {metric!r}, which {name} has" for metric in given if metric not in fixed]
     for metric in fixed:
         if metric in options:
-            found += _option_problems(f"options[{metric!r}]", space, options[metric], metric in terms)
+            found += _check_options(f"options[{metric!r}]", space, options[metric], metric in terms)
         if metric in terms:
-            found += _joint_problems(f"joint[{metric!r}]", space, terms[metric])
+            found += _check_joint(f"joint[{metric!r}]", space, terms[metric])
     return found
 
 
-def _option_problems(at: str, space: Space, keys: Any, partly: bool) -> list[str]:
+def _check_options(at: str, space: Space, keys: Any, partly: bool) -> list[str]:
     if not isinstance(keys, Mapping):
         return [f"{at} is {keys!r}, wanted an object {{key: costs}}"]
     found = [f"{at} has no key {key!r}" for key in space.keys if key not in keys and not partly]
@@ -66,42 +81,42 @@ def _option_problems(at: str, space: Space, keys: Any, partly: bool) -> list[str
     return found
 
 
-def _joint_problems(at: str, space: Space, terms: Any) -> list[str]:
+def _check_joint(at: str, space: Space, terms: Any) -> list[str]:
     if not isinstance(terms, (list, tuple)):
         return [f"{at} is {terms!r}, wanted a list of [keys, costs]"]
     found = []
     for number, term in enumerate(terms):
         where = f"{at}[{number}]"
         if not isinstance(term, (list, tuple)) or len(term) != 2:
-            found.append(f"{where} is {_short(term)}, wanted a pair [keys, costs]")
+            found.append(f"{where} is {_shorten(term)}, wanted a pair [keys, costs]")
         else:
-            found += _term_problems(where, space, *term)
+            found += _check_term(where, space, *term)
     return found
 
 
-def _term_problems(where: str, space: Space, keys: Any, costs: Any) -> list[str]:
+def _check_term(where: str, space: Space, keys: Any, costs: Any) -> list[str]:
     wanted = f"wanted 2 to {MAX_KEYS} different keys of the space"
     if not isinstance(keys, (list, tuple)) or not all(isinstance(key, str) for key in keys):
-        return [f"{where} has keys {_short(keys)}, {wanted}"]
+        return [f"{where} has keys {_shorten(keys)}, {wanted}"]
     if not 2 <= len(keys) <= MAX_KEYS or len(set(keys)) < len(keys):
-        return [f"{where} has keys {_short(list(keys))}, {wanted}"]
-    unknown = [key for key in keys if key not in space.domains]
-    if unknown:
-        return [f"{where} has keys {unknown}, which are not in the space"]
+        return [f"{where} has keys {_shorten(list(keys))}, {wanted}"]
+    strange = [key for key in keys if key not in space.domains]
+    if strange:
+        return [f"{where} has keys {strange}, which are not in the space"]
     shape = tuple(space.domains[key].radix for key in keys)
     if math.prod(shape) > MAX_CELLS:
         return [f"{where} of {list(keys)} has {math.prod(shape)} costs, wanted at most {MAX_CELLS}: split it"]
-    cells = cells_of(costs, shape)
+    cells = flatten_costs(costs, shape)
     if cells is None:
-        got = f"an array {costs.shape}" if isinstance(costs, np.ndarray) else _short(costs)
+        got = f"an array {costs.shape}" if isinstance(costs, np.ndarray) else _shorten(costs)
         return [f"{where} of {list(keys)} has costs {got}, wanted nested lists of {' x '.join(map(str, shape))}"]
     wrong = [i for i, cost in enumerate(cells) if not is_number(cost)]
     places = [(list(map(int, np.unravel_index(i, shape))), cells[i]) for i in wrong]
-    return [f"{where} of {list(keys)} has at {at} {_short(cost)}, wanted a finite number" for at, cost in places]
+    return [f"{where} of {list(keys)} has at {at} {_shorten(cost)}, wanted a finite number" for at, cost in places]
 
 
-def cells_of(costs: Any, shape: Sequence[int]) -> list[Any] | None:
-    """The costs of nested lists, or of an array, in one list, the last key's options fastest; None: another shape."""
+def flatten_costs(costs: Any, shape: Sequence[int]) -> list[Any] | None:
+    """Return nested lists, or an array, as one list, the last key's options fastest; None if the shape is another."""
     cells = [costs.tolist() if isinstance(costs, np.ndarray) else costs]
     for radix in shape:
         if not all(isinstance(cell, (list, tuple)) and len(cell) == radix for cell in cells):
@@ -110,14 +125,13 @@ def cells_of(costs: Any, shape: Sequence[int]) -> list[Any] | None:
     return cells
 
 
-def _short(got: object) -> str:
-    """What was got, on one line of bearable length."""
+def _shorten(got: object) -> str:
     text = repr(got)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def differences(ours: Space, theirs: Space) -> list[str]:
-    """What keeps a table of one space from being one of another."""
+def compare_spaces(ours: Space, theirs: Space) -> list[str]:
+    """List what keeps a table of one space from being one of another."""
     found = [f"key {key!r} is in the table only" for key in ours.keys if key not in theirs.domains]
     found += [f"key {key!r} is not in the table" for key in theirs.keys if key not in ours.domains]
     for key in ours.keys:

@@ -21,7 +21,9 @@ from torch import nn
 
 from mutators import LayerChoice
 from mutators.mmrazor import DifferentiableEdge
+from search_spaces.checks import is_int, whole
 from search_spaces.domains import InputDomain
+from search_spaces.nets.layers.blocks import check_arguments
 from search_spaces.nets.layers.darts_operations import OPERATIONS, FactorizedReduce, relu_conv_bn
 from search_spaces.reference import Reference
 from search_spaces.schema import Tokens
@@ -33,13 +35,13 @@ KINDS = ("normal", "reduce")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell of the stack.
+class CellPlan:
+    """One cell of the stack as data.
 
     Attributes:
         kind: one of :data:`KINDS`.
         channels: of each node; the cell's output has ``nodes`` times as many.
-        halved: whether the cell before reduced, so that the one before that gave twice the size.
+        halved: whether the cell before halved the size, so that the older input is twice as large as the newer.
     """
 
     kind: str
@@ -47,17 +49,17 @@ class Cell:
     halved: bool
 
 
-def cells(layers: int, channels: int) -> tuple[Cell, ...]:
-    """The stack as data, first cell first."""
+def plan_cells(layers: int, channels: int) -> tuple[CellPlan, ...]:
+    """Return the stack as data, first cell first."""
     reducing = (layers // 3, 2 * layers // 3)
     return tuple(
-        Cell(KINDS[i in reducing], channels * 2 ** sum(i >= at for at in reducing), i - 1 in reducing)
+        CellPlan(KINDS[i in reducing], channels * 2 ** sum(i >= at for at in reducing), i - 1 in reducing)
         for i in range(layers)
     )
 
 
 class DartsCell(nn.Module):
-    """A cell; see the module's docstring.
+    """A cell: each node adds up two edges from what came before it; the output is all nodes side by side.
 
     Args:
         cell: kind and width.
@@ -66,7 +68,7 @@ class DartsCell(nn.Module):
         affine: whether batch norms have weight and bias.
     """
 
-    def __init__(self, cell: Cell, before: tuple[int, int], nodes: int, affine: bool) -> None:
+    def __init__(self, cell: CellPlan, before: tuple[int, int], nodes: int, affine: bool) -> None:
         super().__init__()
         adapt = FactorizedReduce if cell.halved else relu_conv_bn
         self.older = adapt(before[0], cell.channels, affine)
@@ -81,8 +83,8 @@ class DartsCell(nn.Module):
         return torch.cat(states[2:], dim=1)
 
 
-def _node(cell: Cell, number: int, affine: bool) -> nn.Module:
-    """A list of ``number`` states to their sum over two edges; only a reducing cell's inputs are halved."""
+def _node(cell: CellPlan, number: int, affine: bool) -> nn.Module:
+    """Return a node: ``number`` states to the sum of two edges; only a reducing cell halves its inputs."""
     edges = {}
     for i in range(number):
         stride = 2 if cell.kind == "reduce" and i < 2 else 1
@@ -95,7 +97,7 @@ def _node(cell: Cell, number: int, affine: bool) -> nn.Module:
 class Darts(nn.Module):
     """The network; build it with :func:`build`."""
 
-    def __init__(self, stack: Sequence[Cell], num_classes: int, nodes: int, in_channels: int, affine: bool) -> None:
+    def __init__(self, stack: Sequence[CellPlan], num_classes: int, nodes: int, in_channels: int, affine: bool) -> None:
         super().__init__()
         width = STEM_MULTIPLIER * stack[0].channels
         conv = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
@@ -135,21 +137,13 @@ def build(
         affine: whether the operations' batch norms have weight and bias. The paper searches without and retrains with.
 
     Raises:
-        ValueError: arguments do not fit; all that is wrong is listed.
+        NetError: arguments do not fit; all that is wrong is listed.
     """
-    lowest = {"num_classes": 1, "channels": 2, "layers": 3, "nodes": 1, "in_channels": 1}
-    given = {
-        "num_classes": num_classes,
-        "channels": channels,
-        "layers": layers,
-        "nodes": nodes,
-        "in_channels": in_channels,
-    }
-    problems = [f"{k} is {v!r}, wanted at least {lowest[k]}" for k, v in given.items() if v < lowest[k]]
-    problems += [f"channels is {channels}, wanted an even number"] if channels % 2 else []
-    if problems:
-        raise ValueError("darts cannot be built like this:" + "".join(f"\n  {p}" for p in problems))
-    return Darts(cells(layers, channels), num_classes, nodes, in_channels, affine)
+    problems = whole("channels", channels, 2) + whole("layers", layers, 3)
+    problems += ["channels is odd, wanted an even number"] if is_int(channels) and channels % 2 else []
+    counts = {"num_classes": num_classes, "nodes": nodes, "in_channels": in_channels}
+    check_arguments("darts", counts, problems=problems)
+    return Darts(plan_cells(layers, channels), num_classes, nodes, in_channels, affine)
 
 
 Genotype = Mapping[str, Sequence[tuple[str, int]]]
@@ -180,8 +174,8 @@ DARTS_V2: Genotype = {
 """The cells that the paper found on CIFAR-10 by second order: 2.76 % test error, 3.3 M parameters."""
 
 
-def tokens_of(genotype: Genotype) -> Tokens:
-    """The architecture of a genotype, kinds in the order of :data:`KINDS`; the operation of an unused edge is 0."""
+def encode_genotype(genotype: Genotype) -> Tokens:
+    """Return the tokens of a genotype, kinds in the order of :data:`KINDS`; the operation of an unused edge is 0."""
     operations = list(OPERATIONS)
     tokens: list[int] = []
     for kind in KINDS:
@@ -196,7 +190,11 @@ def tokens_of(genotype: Genotype) -> Tokens:
 
 REFERENCES = (
     Reference(
-        "darts_v2 cifar10", {"channels": 36, "layers": 20}, tokens_of(DARTS_V2), macs=528_359_040, params=3_349_342
+        "darts_v2 cifar10",
+        {"channels": 36, "layers": 20},
+        encode_genotype(DARTS_V2),
+        macs=528_359_040,
+        params=3_349_342,
     ),
 )
 """The parameters are those that the authors' code counts, "3.349342MB", without the auxiliary head."""

@@ -17,7 +17,8 @@ from torch import nn
 
 from mutators.elastic.layers import ElasticDepth
 from mutators.elastic.mit_config import ElasticNetwork
-from search_spaces.nets.layers.ofa_blocks import InvertedResidual, check_arguments, initialise
+from search_spaces.nets.layers.blocks import check_arguments
+from search_spaces.nets.layers.ofa_blocks import InvertedResidual, initialise
 from search_spaces.reference import Reference
 
 INPUT_SHAPE = (3, 224, 224)
@@ -91,21 +92,22 @@ def build(
         stages: widths, strides and what can be chosen; the default is the published network.
 
     Raises:
-        ValueError: arguments do not fit; all that is wrong is listed.
+        NetError: arguments do not fit; all that is wrong is listed.
     """
-    check_arguments("ofa_mobilenet_v3", dropout, num_classes=num_classes, in_channels=in_channels, stages=len(stages))
+    counts = {"num_classes": num_classes, "in_channels": in_channels, "stages": len(stages)}
+    check_arguments("ofa_mobilenet_v3", counts, dropout)
     return OFAMobileNetV3(num_classes, in_channels, dropout, stages)
 
 
 def _fixed(in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, hard swish: (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride)."""
+    """Return convolution, batch norm, hard swish: (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride)."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
     layers = OrderedDict[str, nn.Module](conv=conv, norm=nn.BatchNorm2d(out_channels), act=nn.Hardswish(inplace=True))
     return nn.Sequential(layers)
 
 
 def _stage(in_channels: int, stage: Stage) -> ElasticDepth:
-    """(N, in_channels, H, W) to (N, stage.channels, H/stride, W/stride)."""
+    """Return a stage: (N, in_channels, H, W) to (N, stage.channels, H/stride, W/stride)."""
     activation = nn.Hardswish if stage.hardswish else nn.ReLU
     blocks = {
         f"block{i}": InvertedResidual(

@@ -20,10 +20,10 @@ from torch import nn
 from mutators import ValueChoice
 from mutators.elastic.layers import Channels, ElasticDepth, ElasticLinear, Width
 from mutators.elastic.mit_config import ElasticNetwork
+from search_spaces.nets.layers.blocks import check_arguments
 from search_spaces.nets.layers.ofa_blocks import (
     Bottleneck,
-    Residual,
-    check_arguments,
+    ResidualLayer,
     conv_norm,
     initialise,
     make_divisible,
@@ -33,7 +33,7 @@ from search_spaces.reference import Reference
 INPUT_SHAPE = (3, 224, 224)
 STEM_CHANNELS = 64
 WIDTHS = (0.65, 0.8, 1.0)
-"""What channels are multiplied by, to choose from."""
+"""Multipliers of channels, to choose from."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class OFAResNet50(ElasticNetwork):
         ]
         for stem, choice in zip(stems, choices, strict=True):
             stem.get_submodule("conv").add_module("width", choice)
-        extra = Residual(conv_norm(inner, inner, 3, 1, nn.ReLU(inplace=True)))
+        extra = ResidualLayer(conv_norm(inner, inner, 3, 1, nn.ReLU(inplace=True)))
         layers = OrderedDict[str, nn.Module](stem1=stems[0], stem=ElasticDepth([extra], (0, 2), counts=(0, 1)))
         layers |= {"stem2": stems[1], "stem_pool": nn.MaxPool2d(3, 2, 1)}
         for i, stage in enumerate(stages, 1):
@@ -111,14 +111,15 @@ def build(
         stages: widths, strides and what can be chosen; the default is the published network.
 
     Raises:
-        ValueError: arguments do not fit; all that is wrong is listed.
+        NetError: arguments do not fit; all that is wrong is listed.
     """
-    check_arguments("ofa_resnet50", dropout, num_classes=num_classes, in_channels=in_channels, stages=len(stages))
+    counts = {"num_classes": num_classes, "in_channels": in_channels, "stages": len(stages)}
+    check_arguments("ofa_resnet50", counts, dropout)
     return OFAResNet50(num_classes, in_channels, dropout, widths, stages)
 
 
 def _stage(inputs: Width, stage: Stage, widths: Sequence[float]) -> tuple[ElasticDepth, Width]:
-    """The stage, (N, inputs, H, W) to (N, outputs, H/stride, W/stride) rounded up, and its output's width."""
+    """Return a stage, (N, inputs, H, W) to (N, outputs, H/stride, W/stride) rounded up, and its output's width."""
     choice = ValueChoice(widths)
     outputs = Width.of(choice, [make_divisible(stage.channels * multiplier) for multiplier in widths])
     blocks: dict[str, nn.Module] = {"block0": Bottleneck(inputs, outputs, stage.ratios, stage.stride)}

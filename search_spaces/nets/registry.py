@@ -1,8 +1,13 @@
-"""The nets by name: the one registry. Costs no torch until a net is built.
+"""The nets by name. Importing the registry costs no torch until a net is built.
 
-A net is a module with ``INPUT_SHAPE`` (C, H, W) of the paper, ``REFERENCES``: what published architectures cost, and
-either a function ``build(**config) -> nn.Module`` whose default is the published network with its choices, or a
-``SPACE`` of networks without any, one for each list of tokens (:mod:`search_spaces.paddleslim.space`).
+A net with choices in it is a module with
+
+- ``build(**config) -> nn.Module``, whose default is the published network with its choices,
+- ``INPUT_SHAPE``, the (C, H, W) of the paper,
+- ``REFERENCES``, known costs of its architectures (:class:`~search_spaces.reference.Reference`); may be left out,
+
+and a line in :data:`NETS`. PaddleSlim's nets have no choices in them: each list of tokens is a plain network
+(:mod:`search_spaces.paddleslim.codec`).
 """
 
 from __future__ import annotations
@@ -22,18 +27,18 @@ from search_spaces.schema import Choices, Space, Tokens
 if TYPE_CHECKING:
     from torch import nn
 
-_NETS = {
-    **{name: f"search_spaces.paddleslim.{module}" for name, module in codec.MODULES.items()},
+NETS = {
     "darts": "search_spaces.nets.darts",
     "ofa_mobilenet_v3": "search_spaces.nets.ofa_mobilenet_v3",
     "ofa_resnet50": "search_spaces.nets.ofa_resnet50",
     "shufflenet_v2": "search_spaces.nets.shufflenet_v2",
 }
+"""The nets with choices in them: their modules by name."""
 
 
 def names() -> list[str]:
-    """The nets that :func:`build` knows, sorted."""
-    return sorted(_NETS)
+    """Return the names of all nets, sorted."""
+    return sorted([*NETS, *codec.MODULES])
 
 
 def build(name: str, tokens: Sequence[int] | None = None, **config: Any) -> nn.Module:
@@ -43,35 +48,36 @@ def build(name: str, tokens: Sequence[int] | None = None, **config: Any) -> nn.M
         name: one of :func:`names`.
         tokens: the architecture, of a net of tokens; None: its initial one, unless there are ``choices``.
         config: arguments of the net's own ``build``; without any, the published network. Of the nets of tokens those
-            of :func:`search_spaces.paddleslim.codec.architecture`: ``num_classes``, ``paddle_compatible``, ``choices``
-            and the space's own.
+            of :func:`search_spaces.paddleslim.codec.describe_network`: ``num_classes``, ``paddle_compatible``,
+            ``choices`` and the space's own.
 
     Raises:
         NetError: the name or an argument is unknown, or tokens or arguments do not fit; all that is wrong is listed.
-        ValueError: an argument does not fit, as the net's ``build`` says.
     """
-    net: nn.Module
     config |= {} if tokens is None else {"tokens": tokens}
     if is_of_tokens(name):
-        from search_spaces.paddleslim.network import token_net  # costs torch
+        from search_spaces.paddleslim.network import TokenNet  # costs torch
 
-        return token_net(codec.architecture(name, **config))
-    function = module_of(name).build
+        return TokenNet(codec.describe_network(name, **config))
+    function = import_module(NETS[name]).build
     problems = unknown(name, config, inspect.signature(function).parameters)
     if problems:
         raise NetError(f"{problems[0]}.")
-    net = function(**config)
+    net: nn.Module = function(**config)
     return net
 
 
 def is_of_tokens(name: str) -> bool:
-    """Whether a net is a plain network of tokens, rather than one with choices in it.
+    """Return whether a net is a plain network of tokens, rather than one with choices in it.
 
     Raises:
         NetError: the name is unknown.
     """
-    module_of(name)
-    return name in codec.MODULES
+    if name in codec.MODULES or name in NETS:
+        return name in codec.MODULES
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names())}."
+    raise NetError(f"there is no net {name!r}: {hint}")
 
 
 def space_of(name: str, **config: Any) -> Space:
@@ -85,7 +91,7 @@ def space_of(name: str, **config: Any) -> Space:
         NetError: the name or an argument is unknown, or arguments do not fit.
     """
     if is_of_tokens(name):
-        return codec.space_of(name, **config)
+        return codec.token_space(name, **config)
     from mutators import search_space_of  # costs torch
 
     return Space.from_json(search_space_of(build(name, **config)))
@@ -103,51 +109,43 @@ def tokens_of(name: str, choices: Choices, **config: Any) -> Tokens:
         NetError: see :func:`space_of`.
         SpaceError: keys are missing or unknown, or a choice is not on offer; all of them are named.
     """
-    if is_of_tokens(name):
-        return codec.tokens_of(name, choices, **config)
-    return space_of(name, **config).encode(choices)
+    return codec.encode(name, choices, **config) if is_of_tokens(name) else space_of(name, **config).encode(choices)
 
 
 def choices_of(name: str, tokens: Sequence[int], **config: Any) -> dict[str, Any]:
-    """Return the choices that tokens stand for. Without ``config`` a block space has the blocks that they suffice for.
+    """Return the choices that tokens stand for.
+
+    Args:
+        name: one of :func:`names`.
+        tokens: the architecture.
+        config: arguments of the net. Without any, a block space has the blocks that the tokens suffice for.
 
     Raises:
         NetError: see :func:`space_of`.
         SpaceError: there are too few or too many, or some are out of their range; all of these are named.
     """
-    if is_of_tokens(name):
-        return codec.choices_of(name, tokens, **config)
-    return space_of(name, **config).decode(tokens)
+    return codec.decode(name, tokens, **config) if is_of_tokens(name) else space_of(name, **config).decode(tokens)
 
 
 def input_shape(name: str) -> tuple[int, int, int]:
-    """(C, H, W) that a net was published for.
+    """Return the (C, H, W) that a net was published for.
 
     Raises:
         NetError: the name is unknown.
     """
-    shape: tuple[int, int, int] = module_of(name).INPUT_SHAPE
+    if is_of_tokens(name):
+        return codec.find_space(name).input_shape
+    shape: tuple[int, int, int] = import_module(NETS[name]).INPUT_SHAPE
     return shape
 
 
 def references(name: str) -> tuple[Reference, ...]:
-    """What architectures of a net cost, where it is known.
+    """Return the known costs of a net's architectures.
 
     Raises:
         NetError: the name is unknown.
     """
-    found: tuple[Reference, ...] = getattr(module_of(name), "REFERENCES", ())
+    if is_of_tokens(name):
+        return codec.find_space(name).references
+    found: tuple[Reference, ...] = getattr(import_module(NETS[name]), "REFERENCES", ())
     return found
-
-
-def module_of(name: str) -> Any:
-    """The net's module.
-
-    Raises:
-        NetError: the name is unknown.
-    """
-    if name not in _NETS:
-        near = difflib.get_close_matches(name, _NETS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names())}."
-        raise NetError(f"there is no net {name!r}: {hint}")
-    return import_module(_NETS[name])

@@ -26,7 +26,15 @@ import torch
 from torch import nn
 
 from mutators import LayerChoice
-from search_spaces.nets.layers.blocks import TwoBranches, conv_bn, depthwise_bn, split_even_odd, split_halves
+from search_spaces.checks import one_of
+from search_spaces.nets.layers.blocks import (
+    TwoBranches,
+    check_arguments,
+    conv_bn,
+    depthwise_bn,
+    split_even_odd,
+    split_halves,
+)
 from search_spaces.reference import Reference
 
 OPTIONS = ("3x3", "5x5", "7x7", "xception")
@@ -56,7 +64,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Variant:
-    """What tells the published variants apart; see the table above."""
+    """Details in which the published variants differ; see the table above."""
 
     bypass_keeps_width: bool
     shuffle_first: bool
@@ -130,31 +138,18 @@ def build(
         stages: widths and depths; the default is the published network.
 
     Raises:
-        ValueError: arguments do not fit; all that is wrong is listed.
+        NetError: arguments do not fit; all that is wrong is listed.
     """
-    problems = _problems(variant, num_classes, in_channels, strides, dropout, stages)
-    if problems:
-        raise ValueError("shufflenet_v2 cannot be built like this:" + "".join(f"\n  {p}" for p in problems))
+    problems = one_of("variant", variant, VARIANTS) + _check_stages(strides, stages)
+    counts = {"num_classes": num_classes, "in_channels": in_channels}
+    check_arguments("shufflenet_v2", counts, 0.0 if dropout is None else dropout, problems)
     chosen = VARIANTS[variant]
     rate = chosen.dropout if dropout is None else dropout
     return ShuffleNetV2(chosen, num_classes, in_channels, strides, affine, rate, stages)
 
 
-def _problems(
-    variant: str,
-    num_classes: int,
-    in_channels: int,
-    strides: Sequence[int],
-    dropout: float | None,
-    stages: Sequence[Stage],
-) -> list[str]:
-    """Everything that is wrong with the arguments of :func:`build`."""
-    found = [] if variant in VARIANTS else [f"variant is {variant!r}, wanted one of {', '.join(VARIANTS)}"]
-    for name, value in (("num_classes", num_classes), ("in_channels", in_channels)):
-        if value < 1:
-            found.append(f"{name} is {value}, wanted at least 1")
-    if dropout is not None and not 0 <= dropout < 1:
-        found.append(f"dropout is {dropout}, wanted at least 0 and less than 1")
+def _check_stages(strides: Sequence[int], stages: Sequence[Stage]) -> list[str]:
+    found = []
     if len(strides) != len(stages) + 1 or any(stride not in (1, 2) for stride in strides):
         found.append(f"strides are {list(strides)}, wanted {len(stages) + 1} of 1 or 2: the stem's, then the stages'")
     width = STEM_CHANNELS
@@ -166,7 +161,7 @@ def _problems(
 
 
 def _stage(variant: Variant, in_channels: int, stage: Stage, stride: int, affine: bool) -> nn.Module:
-    """(N, in_channels, H, W) to (N, stage.channels, H/stride, W/stride)."""
+    """Return a stage: (N, in_channels, H, W) to (N, stage.channels, H/stride, W/stride)."""
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     for i in range(stage.depth):
         unit = _Unit(variant, in_channels if i == 0 else None, stage.channels, stride if i == 0 else 1, affine)
@@ -176,7 +171,7 @@ def _stage(variant: Variant, in_channels: int, stage: Stage, stride: int, affine
 
 @dataclass(frozen=True)
 class _Unit:
-    """One block's shape: (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride).
+    """The shape of one block: (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride).
 
     Attributes:
         in_channels: of a stage's first block; None for the others, which keep ``out_channels``.
@@ -189,7 +184,7 @@ class _Unit:
     affine: bool
 
     def candidate(self, option: str) -> nn.Module:
-        """The block with one of :data:`OPTIONS`; xception's bypass is that of 3x3."""
+        """Return the block with one of :data:`OPTIONS`; xception's bypass is that of 3x3."""
         kernel_size = 3 if option == "xception" else int(option[0])
         bypass = None if self.in_channels is None else self._bypass(self.in_channels, kernel_size)
         main = self._xception() if option == "xception" else self._shuffle(kernel_size)
@@ -198,7 +193,7 @@ class _Unit:
 
     @property
     def _widths(self) -> tuple[int, int, int]:
-        """Channels of the main branch: in, middle, out."""
+        """Return the channels of the main branch: in, middle, out."""
         half = self.out_channels // 2
         if self.in_channels is None:
             return half, half, half
@@ -206,7 +201,7 @@ class _Unit:
         return self.in_channels, half, self.out_channels - passed
 
     def _bypass(self, in_channels: int, kernel_size: int) -> nn.Module:
-        """(N, in_channels, H, W) to (N, in_channels or out_channels / 2, H/stride, W/stride)."""
+        """Return layers: (N, in_channels, H, W) to (N, in_channels or out_channels / 2, H/stride, W/stride)."""
         out = self.out_channels - self._widths[2]
         return nn.Sequential(
             *depthwise_bn(in_channels, kernel_size, self.stride, self.affine),
@@ -214,7 +209,7 @@ class _Unit:
         )
 
     def _shuffle(self, kernel_size: int) -> nn.Module:
-        """1x1, depthwise k x k, 1x1: widths as :attr:`_widths`."""
+        """Return a 1x1, a depthwise k x k and a 1x1 convolution, of :attr:`_widths`."""
         first, middle, last = self._widths
         return nn.Sequential(
             *conv_bn(first, middle, affine=self.affine),
@@ -223,7 +218,7 @@ class _Unit:
         )
 
     def _xception(self) -> nn.Module:
-        """Three times depthwise 3x3 and 1x1: widths as :attr:`_widths`."""
+        """Return three times a depthwise 3x3 and a 1x1 convolution, of :attr:`_widths`."""
         first, middle, last = self._widths
         return nn.Sequential(
             *depthwise_bn(first, 3, self.stride, self.affine),
@@ -236,7 +231,7 @@ class _Unit:
 
 
 def _initialise(net: ShuffleNetV2) -> None:
-    """As both variants do: normal weights, batch norm near the identity."""
+    """Draw weights as both variants do: normal, batch norms near the identity."""
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, 0, 0.01 if name.startswith("stem") else 1.0 / module.weight.shape[1])
@@ -249,7 +244,7 @@ def _initialise(net: ShuffleNetV2) -> None:
 
 
 def _references() -> tuple[Reference, ...]:
-    """Costs at 3x224x224 and 1000 classes, affine batch norms: of the paper's and of the four uniform architectures.
+    """Return costs of the paper's and the four uniform architectures, with 1000 classes and affine batch norms.
 
     For MMRazor its convolutions' numbers are known; the linear layer's 1024 * 1000 come on top.
     """

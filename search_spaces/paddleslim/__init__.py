@@ -1,4 +1,4 @@
-"""PaddleSlim's SANAS spaces: networks that a list of tokens describes."""
+"""Search spaces of PaddleSlim's SANAS: networks that a list of tokens describes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from search_spaces.lazy import lazy_names
 
 if TYPE_CHECKING:
     from search_spaces.paddleslim.codec import initial_tokens as initial_tokens
-    from search_spaces.paddleslim.costs import cost_factors as cost_factors
     from search_spaces.paddleslim.costs import cost_table_of as cost_table_of
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
         ".codec": ("initial_tokens",),
-        ".costs": (
-            "cost_factors",
-            "cost_table_of",
-        ),
+        ".costs": ("cost_table_of",),
     },
 )

@@ -11,29 +11,33 @@ reached is an error that lists those that can; the random initial tokens come fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from search_spaces.checks import is_int
+from search_spaces.checks import is_int, whole
 from search_spaces.paddleslim.layers import Layers
 from search_spaces.paddleslim.quantities import Number
-from search_spaces.paddleslim.space import Network, Token, Values, at_least, group, own, spanned
+from search_spaces.paddleslim.space import Network, Token, Values, stage_tokens, stage_values, to_space
+from search_spaces.reference import Reference
 from search_spaces.schema import Tokens
+
+Options = Mapping[str, tuple[int | str, ...]]
+"""By key, the options of one block's tokens."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a block stands.
+class Position:
+    """The position of a block in its chain.
 
     Attributes:
         index: of the block, from 0.
         in_channels: of what comes in.
         stride: 1 or 2.
-        masked: whether a mask said so.
-        paddle: whether the block has to be PaddleSlim's.
+        masked: whether the stride is a mask's.
+        paddle: whether the block is to be PaddleSlim's.
     """
 
     index: int
@@ -45,7 +49,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Blocks:
-    """The chain.
+    """Arguments of a chain of blocks, beside its tokens.
 
     Attributes:
         input_size: height of what comes in.
@@ -64,31 +68,32 @@ class Blocks:
     seed: int = 0
 
     def problems(self) -> list[str]:
-        found = self._chain_problems() if self.block_mask is None else _mask_problems(self.block_mask)
-        return found + at_least("in_channels", self.in_channels, 1) + at_least("seed", self.seed, 0)
+        """Return everything that is wrong with them."""
+        found = self._check_sizes() if self.block_mask is None else _check_mask(self.block_mask)
+        return found + whole("in_channels", self.in_channels, 1) + whole("seed", self.seed, 0)
 
     @property
     def count(self) -> int:
-        """The number of blocks."""
+        """Return the number of blocks."""
         return len(self.block_mask) if self.block_mask is not None else int(self.block_num or 0)
 
     def plan(self, paddle: bool = False) -> tuple[tuple[int, int], ...]:
-        """Stride of each block, and whose tokens it reads: its own, or for ``paddle`` those that PaddleSlim's reads."""
+        """Return each block's stride, and the block whose tokens it reads: itself, or with ``paddle`` PaddleSlim's."""
         if self.block_mask is not None:
             return tuple((2 if reduces else 1, i) for i, reduces in enumerate(self.block_mask))
-        halvings = len(sizes(self.input_size or 1, self.output_size or 1)) - 1
-        spread = _spread(self.count, halvings)
-        return spread if paddle else tuple((stride, i) for i, (stride, _) in enumerate(spread))
+        halvings = len(halve(self.input_size or 1, self.output_size or 1)) - 1
+        plan = _spread_halvings(self.count, halvings)
+        return plan if paddle else tuple((stride, i) for i, (stride, _) in enumerate(plan))
 
-    def _chain_problems(self) -> list[str]:
+    def _check_sizes(self) -> list[str]:
         names = ("input_size", "output_size", "block_num")
         missing = [name for name in names if getattr(self, name) is None]
         if missing:
             return [f"no {', '.join(missing)}: wanted input_size, output_size and block_num, or block_mask"]
-        found = [problem for name in names for problem in at_least(name, getattr(self, name), 1)]
+        found = [problem for name in names for problem in whole(name, getattr(self, name), 1)]
         if found:
             return found
-        reachable = sizes(self.input_size or 1)[: self.count + 1]
+        reachable = halve(self.input_size or 1)[: self.count + 1]
         if self.output_size in reachable:
             return []
         return [
@@ -97,16 +102,16 @@ class Blocks:
         ]
 
 
-def sizes(first: int, last: int = 1) -> list[int]:
-    """What halving makes of a size, odd ones rounded up, down to ``last``."""
+def halve(first: int, last: int = 1) -> list[int]:
+    """Halve a size until ``last`` is reached, odd ones rounded up; return all sizes on the way."""
     found = [first]
     while found[-1] > last:
         found.append(-(-found[-1] // 2))
     return found
 
 
-def _spread(count: int, halvings: int) -> tuple[tuple[int, int], ...]:
-    """Strides as PaddleSlim spreads them, and the block whose tokens it reads for each.
+def _spread_halvings(count: int, halvings: int) -> tuple[tuple[int, int], ...]:
+    """Return strides as PaddleSlim spreads them, and the block whose tokens it reads for each.
 
     After each halving come equally many blocks of stride 1; what is left over goes to the last halvings.
     """
@@ -120,7 +125,7 @@ def _spread(count: int, halvings: int) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _mask_problems(mask: Any) -> list[str]:
+def _check_mask(mask: Any) -> list[str]:
     if isinstance(mask, (list, tuple)) and mask and all(is_int(entry) and entry in (0, 1) for entry in mask):
         return []
     return [f"block_mask is {mask!r}, wanted a list of 1 (halves the size) and 0 (keeps it), one a block"]
@@ -132,18 +137,22 @@ class BlockSpace:
 
     Attributes:
         options: of one block's tokens, by key, in order.
-        make: a block's layers and channels, of (its options by key, its place).
+        make: returns a block's layers and channels, given its options by key and its position.
+        input_shape: (C, H, W) that tests use.
+        references: known costs of its architectures.
     """
 
-    options: dict[str, tuple[int | str, ...]]
-    make: Callable[[Values, Place], tuple[Layers, Number]]
+    options: Options
+    make: Callable[[Values, Position], tuple[Layers, Number]]
+    input_shape: tuple[int, int, int] = (3, 32, 32)
+    references: tuple[Reference, ...] = ()
     config: type[Blocks] = Blocks
 
     def tokens(self, config: Blocks) -> tuple[Token, ...]:
         return self._of(config.count)
 
     def tokens_like(self, keys: Sequence[str]) -> tuple[Token, ...]:
-        """As many blocks as the keys name, at least one."""
+        """Return the tokens of as many blocks as the keys name, at least one."""
         named = {key.partition(".")[0] for key in keys if key.partition(".")[2] in self.options}
         return self._of(max(1, len(named)))
 
@@ -151,19 +160,19 @@ class BlockSpace:
         return self._of(max(1, count // len(self.options)))
 
     def initial(self, config: Blocks) -> Tokens:
-        return spanned(self.tokens(config)).sample(np.random.default_rng(config.seed))
+        return to_space(self.tokens(config)).sample(np.random.default_rng(config.seed))
 
     def network(self, values: Values, config: Blocks, paddle: bool) -> Network:
         stages: list[tuple[str, Layers]] = []
         channels: Number = config.in_channels
         for i, (stride, reads) in enumerate(config.plan(paddle)):
-            place = Place(i, channels, stride, config.block_mask is not None, paddle)
-            layers, channels = self.make(own(values, _name(reads)), place)
+            position = Position(i, channels, stride, config.block_mask is not None, paddle)
+            layers, channels = self.make(stage_values(values, _name(reads)), position)
             stages.append((_name(i), layers))
         return Network(tuple(stages), channels)
 
     def _of(self, count: int) -> tuple[Token, ...]:
-        return tuple(token for i in range(count) for token in group(_name(i), **self.options))
+        return tuple(token for i in range(count) for token in stage_tokens(_name(i), **self.options))
 
 
 def _name(index: int) -> str:

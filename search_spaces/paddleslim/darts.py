@@ -12,25 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from search_spaces.paddleslim.layers import Activation, Cell, Cells, Conv, Edge, FactorizedReduce, Layers, Pool
+from search_spaces.paddleslim.layers import Activation, Cell, Cells, Conv, Edge, Layers, Pool, Reduce
 from search_spaces.paddleslim.quantities import Number
-from search_spaces.paddleslim.space import Network, Values, WholeSpace, group
+from search_spaces.paddleslim.space import Network, Values, WholeSpace, stage_tokens
 from search_spaces.reference import Reference
 
-INPUT_SHAPE = (3, 32, 32)
 CHANNELS = (4, 8, 12, 16, 20, 36, 54, 72, 90, 108, 144, 180, 216, 252)
 CELLS, REDUCTIONS = 20, (6, 13)
 STEM_CHANNELS, NODES = 108, 4
 INITIAL = (5,) * 6 + (7,) * 7 + (10,) * 7
 
-Genotype = Sequence[tuple[tuple[str, int], tuple[str, int]]]
-NORMAL: Genotype = (
+Nodes = Sequence[tuple[tuple[str, int], tuple[str, int]]]
+NORMAL: Nodes = (
     (("dil_conv_3x3", 0), ("sep_conv_3x3", 1)),
     (("sep_conv_3x3", 0), ("sep_conv_3x3", 1)),
     (("sep_conv_3x3", 0), ("sep_conv_3x3", 1)),
     (("skip_connect", 0), ("sep_conv_3x3", 1)),
 )
-REDUCE: Genotype = (
+REDUCE: Nodes = (
     (("max_pool_3x3", 0), ("skip_connect", 1)),
     (("max_pool_3x3", 1), ("skip_connect", 2)),
     (("skip_connect", 2), ("dil_conv_5x5", 3)),
@@ -51,8 +50,8 @@ def _network(values: Values, in_channels: int, paddle: bool) -> Network:
 
 
 def _cell(before: tuple[Number, Number], channels: Number, reduces: bool, halved: bool) -> Cell:
-    """A cell; where the one before it halved the size, the older input is twice as large as the newer."""
-    older: Layers = (FactorizedReduce(before[0], channels),) if halved else _adapter(before[0], channels)
+    """Return a cell; where the one before it halved the size, the older input is twice as large as the newer."""
+    older: Layers = (Reduce(before[0], channels),) if halved else _adapter(before[0], channels)
     nodes = tuple(
         (_edge(a, channels, reduces), _edge(b, channels, reduces)) for a, b in (REDUCE if reduces else NORMAL)
     )
@@ -69,9 +68,9 @@ def _edge(gene: tuple[str, int], channels: Number, reduces: bool) -> Edge:
 
 
 def _operation(name: str, channels: Number, stride: int) -> Layers:
-    """(N, channels, H, W) to (N, channels, H/stride, W/stride)."""
+    """Return layers: (N, channels, H, W) to (N, channels, H/stride, W/stride)."""
     if name == "skip_connect":
-        return () if stride == 1 else (FactorizedReduce(channels, channels),)
+        return () if stride == 1 else (Reduce(channels, channels),)
     kind, _, size = name.rpartition("_")
     kernel = int(size[0])
     if kind == "max_pool":
@@ -81,12 +80,11 @@ def _operation(name: str, channels: Number, stride: int) -> Layers:
 
 
 def _depthwise(channels: Number, kernel: int, stride: int, dilation: int) -> Layers:
-    """ReLU, depthwise and 1x1 convolution, batch norm."""
     spatial = Conv(channels, channels, (kernel, kernel), True, stride, norm=False, dilation=dilation)
     return Activation(), spatial, Conv(channels, channels)
 
 
-_TOKENS = tuple(token for i in range(CELLS) for token in group(f"cell{i + 1}", channels=CHANNELS))
-SPACE = WholeSpace(_TOKENS, INITIAL, _network)
-REFERENCES = (Reference("darts widths", {"num_classes": 10}, INITIAL, macs=589_101_696, params=3_767_302),)
+_TOKENS = tuple(token for i in range(CELLS) for token in stage_tokens(f"cell{i + 1}", channels=CHANNELS))
+_REFERENCES = (Reference("darts widths", {"num_classes": 10}, INITIAL, macs=589_101_696, params=3_767_302),)
 """Derived: PaddleSlim publishes 3.767 MB for it."""
+SPACES = {"DartsSpace": WholeSpace(_TOKENS, INITIAL, _network, (3, 32, 32), _REFERENCES)}

@@ -1,11 +1,11 @@
-"""Layers as data, and what they cost. A network is a tuple of layers; :mod:`.network` makes modules.
+"""Layers as data, and their costs. A network is a tuple of layers; :mod:`.network` makes modules of them.
 
 The numbers in a layer are ints, or quantities (:mod:`.quantities`) to cost all architectures at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from search_spaces.paddleslim.quantities import Number
@@ -61,8 +61,8 @@ class Activation:
 
 
 @dataclass(frozen=True)
-class FactorizedReduce:
-    """DARTS's ReLU and two 1x1 convolutions of stride 2: (N, inputs, H, W) to (N, outputs, H/2, W/2)."""
+class Reduce:
+    """DARTS's factorized reduction, two 1x1 convolutions: (N, inputs, H, W) to (N, outputs, H/2, W/2)."""
 
     inputs: Number
     outputs: Number
@@ -70,7 +70,7 @@ class FactorizedReduce:
 
 @dataclass(frozen=True)
 class Repeat:
-    """The same layers ``times`` over, each with weights of its own; 0 times is nothing."""
+    """The same layers several ``times``, each time with weights of their own."""
 
     layers: tuple[Layer, ...]
     times: Number
@@ -78,7 +78,7 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Residual:
-    """What the layers make of the input, added to what the shortcut makes of it (without one: to the input)."""
+    """Layers beside a shortcut (without one: the input itself); both outputs are added."""
 
     layers: tuple[Layer, ...]
     shortcut: tuple[Layer, ...] = ()
@@ -87,18 +87,18 @@ class Residual:
 
 @dataclass(frozen=True)
 class Concat:
-    """Branches that see the same input; their channels are put together."""
+    """Branches on the same input; their channels are put together."""
 
     branches: tuple[tuple[Layer, ...], ...]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of DARTS: its input is what the two cells before it made.
+    """A cell of DARTS on the outputs of the two cells before it.
 
     Attributes:
         adapters: layers for the older and for the newer input.
-        nodes: of each node its two edges: which of the inputs (0, 1) and nodes (2, 3, ...), and the layers on it.
+        nodes: of each node its two edges: the input (0, 1) or node (2, 3, ...) that it comes from, and its layers.
         stride: of the edges from the inputs.
     """
 
@@ -112,18 +112,18 @@ Edge = tuple[int, tuple["Layer", ...]]
 
 @dataclass(frozen=True)
 class Cells:
-    """A stack of cells; both inputs of the first are what came in."""
+    """A stack of cells; both inputs of the first one are the stack's."""
 
     cells: tuple[Cell, ...]
 
 
-Layer = Conv | Pool | GlobalPool | Activation | FactorizedReduce | Repeat | Residual | Concat | Cells
+Layer = Conv | Pool | GlobalPool | Activation | Reduce | Repeat | Residual | Concat | Cells
 Layers = tuple[Layer, ...]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What layers cost for one input, and the size that they leave.
+    """Costs of layers for one input, and the size of their output.
 
     Attributes:
         macs: multiply-adds of convolutions.
@@ -139,61 +139,58 @@ class Cost:
         return Cost(self.macs + after.macs, self.params + after.params, after.size)
 
 
-def cost(layers: Layers, size: Size) -> Cost:
-    """Return what layers cost on an input of this size, exactly."""
+def compute_cost(layers: Layers, size: Size) -> Cost:
+    """Return the exact cost of layers on an input of this size."""
     total = Cost(0, 0, size)
     for layer in layers:
-        total += _layer_cost(layer, total.size)
+        total += _cost_layer(layer, total.size)
     return total
 
 
-def _layer_cost(layer: Layer, size: Size) -> Cost:
+def _cost_layer(layer: Layer, size: Size) -> Cost:
     match layer:
         case Conv():
-            return _conv_cost(layer, size)
-        case FactorizedReduce():
-            return _conv_cost(Conv(layer.inputs, layer.outputs, stride=2), size)
+            return _cost_conv(layer, size)
+        case Reduce():
+            return _cost_conv(Conv(layer.inputs, layer.outputs, stride=2), size)
         case Pool():
-            return Cost(0, 0, _halved(size, layer.stride))
+            return Cost(0, 0, _divide(size, layer.stride))
         case GlobalPool():
             return Cost(0, 0, (1, 1))
         case Activation():
             return Cost(0, 0, size)
         case Repeat():
-            once = cost(layer.layers, size)
+            once = compute_cost(layer.layers, size)
             return Cost(layer.times * once.macs, layer.times * once.params, once.size)
         case Residual():
-            return cost(layer.shortcut, size) + cost(layer.layers, size)
+            return compute_cost(layer.shortcut, size) + compute_cost(layer.layers, size)
         case Concat():
-            return _together((cost(branch, size) for branch in layer.branches), size)
+            return _add_costs((compute_cost(branch, size) for branch in layer.branches), size)
         case Cells():
-            return _cells_cost(layer.cells, size)
+            return _cost_cells(layer.cells, size)
 
 
-def _conv_cost(conv: Conv, size: Size) -> Cost:
-    out = _halved(size, conv.stride)
+def _cost_conv(conv: Conv, size: Size) -> Cost:
+    out = _divide(size, conv.stride)
     weights = conv.outputs * (conv.kernel[0] * conv.kernel[1])
     weights = weights if conv.depthwise else weights * conv.inputs
     return Cost(weights * (out[0] * out[1]), weights + conv.outputs * 2 if conv.norm else weights, out)
 
 
-def _cells_cost(cells: tuple[Cell, ...], size: Size) -> Cost:
+def _cost_cells(cells: tuple[Cell, ...], size: Size) -> Cost:
     total, older = Cost(0, 0, size), size
     for cell in cells:
         newer = total.size
-        out = _halved(newer, cell.stride)
-        adapted = _together((cost(cell.adapters[0], older), cost(cell.adapters[1], newer)), out)
-        edges = (cost(layers, newer if at < 2 else out) for node in cell.nodes for at, layers in node)
-        total, older = total + adapted + _together(edges, out), newer
+        out = _divide(newer, cell.stride)
+        adapted = _add_costs((compute_cost(cell.adapters[0], older), compute_cost(cell.adapters[1], newer)), out)
+        edges = (compute_cost(layers, newer if at < 2 else out) for node in cell.nodes for at, layers in node)
+        total, older = total + adapted + _add_costs(edges, out), newer
     return total
 
 
-def _together(costs: Iterator[Cost] | tuple[Cost, ...], size: Size) -> Cost:
-    total = Cost(0, 0, size)
-    for one in costs:
-        total += one
-    return Cost(total.macs, total.params, total.size)
+def _add_costs(costs: Iterable[Cost], size: Size) -> Cost:
+    return sum(costs, Cost(0, 0, size))
 
 
-def _halved(size: Size, stride: int) -> Size:
+def _divide(size: Size, stride: int) -> Size:
     return -(-size[0] // stride), -(-size[1] // stride)

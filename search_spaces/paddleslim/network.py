@@ -1,4 +1,4 @@
-"""Networks of tokens as modules: from layers as data (:mod:`search_spaces.paddleslim.layers`) to torch.
+"""Build networks of tokens: from layers as data (:mod:`.layers`) to torch modules.
 
 Differs from PaddleSlim: weights are drawn as He et al. do (ICCV 2015, arXiv:1502.01852).
 """
@@ -14,8 +14,7 @@ from torch.nn import functional
 
 from search_spaces.nets.layers.darts_operations import FactorizedReduce
 from search_spaces.paddleslim import layers as spec
-from search_spaces.paddleslim.space import Architecture, Network
-from search_spaces.schema import Tokens
+from search_spaces.paddleslim.space import Architecture
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
 
@@ -24,33 +23,27 @@ class TokenNet(nn.Module):
     """The network of an architecture; build it with :func:`search_spaces.build`.
 
     Args:
-        network: as data.
-        tokens: of the architecture.
-        num_classes: of the linear layer after global pooling; None: there is none.
-        same: pad as Paddle's and TensorFlow's "SAME".
+        architecture: the network as data. If it is PaddleSlim's, layers pad as Paddle's and TensorFlow's "SAME".
 
     Attributes:
         tokens: of the architecture.
         features: the stages.
-        head: the linear layer, or None.
+        head: the linear layer after global pooling, or None.
     """
 
-    def __init__(self, network: Network, tokens: Tokens, num_classes: int | None, same: bool) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.tokens = tokens
-        self.features = nn.Sequential(OrderedDict((name, _sequence(ls, same)) for name, ls in network.stages))
-        self.head = None if num_classes is None else nn.Linear(_int(network.features), num_classes)
+        network, classes = architecture.network, architecture.num_classes
+        self.tokens = architecture.tokens
+        stages = ((name, _sequence(layers, architecture.paddle)) for name, layers in network.stages)
+        self.features = nn.Sequential(OrderedDict(stages))
+        self.head = None if classes is None else nn.Linear(_int(network.features), classes)
         _initialise(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, in_channels, H, W), of any size, to (N, num_classes) logits; without a head to (N, features, H', W')."""
         x = self.features(x)
         return x if self.head is None else self.head(x.mean(dim=(2, 3)))
-
-
-def token_net(architecture: Architecture) -> nn.Module:
-    """Return the network of an architecture."""
-    return TokenNet(architecture.network, architecture.tokens, architecture.num_classes, architecture.paddle)
 
 
 def _sequence(layers: spec.Layers, same: bool) -> nn.Module:
@@ -68,16 +61,16 @@ def _modules(layer: spec.Layer, same: bool) -> list[nn.Module]:
             return [nn.AdaptiveAvgPool2d(1)]
         case spec.Activation():
             return [_ACTIVATIONS[layer.kind]()]
-        case spec.FactorizedReduce():
+        case spec.Reduce():
             return [FactorizedReduce(_int(layer.inputs), _int(layer.outputs), affine=True)]
         case spec.Repeat():
             return [_sequence(layer.layers, same) for _ in range(_int(layer.times))]
         case spec.Residual():
-            return [Residual(layer, same)]
+            return [ResidualBlock(layer, same)]
         case spec.Concat():
-            return [Concat(layer, same)]
+            return [ConcatBlock(layer, same)]
         case spec.Cells():
-            return [Cells(layer, same)]
+            return [CellStack(layer, same)]
 
 
 def _conv(conv: spec.Conv, same: bool) -> list[nn.Module]:
@@ -110,7 +103,7 @@ def _pool(pool: spec.Pool) -> nn.Module:
 
 
 class SamePadding(nn.Module):
-    """Zeros so that a convolution only divides the size; what is odd goes to the right and to the bottom."""
+    """Padding by zeros, as Paddle's "SAME": an odd pixel goes to the right and to the bottom."""
 
     def __init__(self, kernel: tuple[int, int], stride: int) -> None:
         super().__init__()
@@ -126,8 +119,8 @@ class SamePadding(nn.Module):
         return functional.pad(x, (left, right, top, bottom))
 
 
-class Residual(nn.Module):
-    """(N, C_in, H, W) to (N, C_out, H', W'): what the layers make of it plus what the shortcut makes of it."""
+class ResidualBlock(nn.Module):
+    """(N, C_in, H, W) to (N, C_out, H', W'): the sum of the layers' output and the shortcut's."""
 
     def __init__(self, layer: spec.Residual, same: bool) -> None:
         super().__init__()
@@ -140,8 +133,8 @@ class Residual(nn.Module):
         return out
 
 
-class Concat(nn.Module):
-    """(N, C_in, H, W) to (N, C_out, H', W'): C_out is what all branches give together."""
+class ConcatBlock(nn.Module):
+    """(N, C_in, H, W) to (N, C_out, H', W'): C_out is the sum of the branches' channels."""
 
     def __init__(self, layer: spec.Concat, same: bool) -> None:
         super().__init__()
@@ -151,12 +144,12 @@ class Concat(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
-class Cells(nn.Module):
+class CellStack(nn.Module):
     """DARTS's cells, each on the outputs of the two before it: (N, C_in, H, W) to (N, C_out, H', W')."""
 
     def __init__(self, layer: spec.Cells, same: bool) -> None:
         super().__init__()
-        self.cells = nn.ModuleList(Cell(cell, same) for cell in layer.cells)
+        self.cells = nn.ModuleList(CellBlock(cell, same) for cell in layer.cells)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         older = newer = x
@@ -165,8 +158,8 @@ class Cells(nn.Module):
         return newer
 
 
-class Cell(nn.Module):
-    """One of them: (N, C_0, H', W') and (N, C_1, H, W) to (N, nodes * channels, H / stride, W / stride)."""
+class CellBlock(nn.Module):
+    """A cell: (N, C_0, H', W') and (N, C_1, H, W) to (N, nodes * channels, H / stride, W / stride)."""
 
     def __init__(self, cell: spec.Cell, same: bool) -> None:
         super().__init__()
@@ -183,7 +176,7 @@ class Cell(nn.Module):
 
 
 def _int(number: Any) -> int:
-    """A number of one architecture; a quantity of all of them cannot be built."""
+    """Return a number of one architecture; a quantity of all of them cannot be built."""
     assert isinstance(number, int)
     return number
 

@@ -1,8 +1,8 @@
-"""Numbers that depend on choices: what a network's layers cost, for all architectures at once.
+"""Numbers that depend on choices: the cost of a network's layers, for all architectures at once.
 
 A :class:`Quantity` is a sum of tables, each with one axis for each key that it depends on. A net's layers are written
-with plain arithmetic; given an architecture's numbers they are the layers of a network, given quantities they say
-what every network would cost. Sums stay sums, so that a product of two of them needs no table over all of their keys.
+with plain arithmetic: given an architecture's numbers they are the layers of a network, given quantities they yield
+the cost of every network. Sums stay sums, so that a product of two of them needs no table over all of their keys.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from typing import Any, Union
 import numpy as np
 import numpy.typing as npt
 
-Table = npt.NDArray[np.int64]
+from search_spaces.cost.sums import spread
+
+IntArray = npt.NDArray[np.int64]
+Factor = tuple[tuple[str, ...], IntArray]
+"""Keys, and a table with one axis for each."""
 Number = Union[int, "Quantity"]
-"""A number of an architecture, or what it is for each of them."""
+"""A number of one architecture, or of all of them."""
 
 
 class Quantity:
@@ -28,7 +32,7 @@ class Quantity:
     {('width', 'depth'): [[8, 16, 24], [16, 32, 48]], (): 5}
     """
 
-    def __init__(self, terms: Mapping[tuple[str, ...], Table]) -> None:
+    def __init__(self, terms: Mapping[tuple[str, ...], IntArray]) -> None:
         self.terms = dict(terms)
 
     @classmethod
@@ -37,11 +41,11 @@ class Quantity:
         return cls({(key,): np.array(list(values), dtype=np.int64)})
 
     def __add__(self, other: Number) -> Quantity:
-        return Quantity(_summed([*self.terms.items(), *_terms(other).items()]))
+        return Quantity(_add_up([*self.terms.items(), *_to_terms(other).items()]))
 
     def __mul__(self, other: Number) -> Quantity:
-        pairs = ((a, b) for a in self.terms.items() for b in _terms(other).items())
-        return Quantity(_summed(_applied(np.multiply, a, b) for a, b in pairs))
+        pairs = ((a, b) for a in self.terms.items() for b in _to_terms(other).items())
+        return Quantity(_add_up(_combine(np.multiply, a, b) for a, b in pairs))
 
     def __sub__(self, other: Number) -> Quantity:
         return self + other * -1
@@ -51,73 +55,59 @@ class Quantity:
 
     __radd__, __rmul__ = __add__, __mul__
 
-    def table(self) -> tuple[tuple[str, ...], Table]:
+    def table(self) -> Factor:
         """Return the sum as one table over all of its keys."""
-        total: tuple[tuple[str, ...], Table] = ((), np.zeros((), dtype=np.int64))
+        total: Factor = ((), np.zeros((), dtype=np.int64))
         for term in self.terms.items():
-            total = _applied(np.add, total, term)
+            total = _combine(np.add, total, term)
         return total
 
 
 def elementwise(function: Callable[[Any, Any], Any], a: Number, b: Number) -> Any:
-    """Apply what is neither a sum nor a product, such as ``np.maximum``, to two numbers: an int to two ints."""
+    """Apply a function that is neither a sum nor a product, such as ``np.maximum``, to two numbers."""
     if isinstance(a, int) and isinstance(b, int):
         return int(function(a, b))
-    keys, table = _applied(function, *(Quantity(_terms(x)).table() for x in (a, b)))
+    keys, table = _combine(function, *(Quantity(_to_terms(x)).table() for x in (a, b)))
     return Quantity({keys: table.astype(np.int64)})
 
 
-def factors(total: Number, limit: int = 8192) -> tuple[int, list[tuple[tuple[str, ...], Table]]]:
+def factorize(total: Number, limit: int = 8192) -> tuple[int, list[Factor]]:
     """Return a constant and few tables whose sum is ``total``.
 
     Tables that share a key are added up to one as long as it holds no more than ``limit`` numbers.
     """
-    terms = _terms(total)
+    terms = _to_terms(total)
     fixed = int(terms.pop((), np.int64(0)))
-    found: list[tuple[tuple[str, ...], Table]] = []
+    found: list[Factor] = []
     for term in sorted(terms.items(), key=lambda item: -item[1].size):
         for i, other in enumerate(found):
-            union = _union(other[0], term[0])
-            if set(union) == set(other[0]) or (set(other[0]) & set(term[0]) and _size((other, term)) <= limit):
-                found[i] = _applied(np.add, other, term)
+            ours, theirs = set(term[0]), set(other[0])
+            if ours <= theirs or (ours & theirs and _count_cells(other, term) <= limit):
+                found[i] = _combine(np.add, other, term)
                 break
         else:
             found.append(term)
     return fixed, found
 
 
-def _terms(number: Number) -> dict[tuple[str, ...], Table]:
+def _to_terms(number: Number) -> dict[tuple[str, ...], IntArray]:
     return dict(number.terms) if isinstance(number, Quantity) else {(): np.array(number, dtype=np.int64)}
 
 
-def _summed(terms: Iterable[tuple[tuple[str, ...], Table]]) -> dict[tuple[str, ...], Table]:
-    """Add up the tables of the same keys, in whichever order these come."""
-    found: dict[frozenset[str], tuple[tuple[str, ...], Table]] = {}
+def _add_up(terms: Iterable[Factor]) -> dict[tuple[str, ...], IntArray]:
+    """Add up the tables of the same keys, whatever the order of these."""
+    found: dict[frozenset[str], Factor] = {}
     for keys, table in terms:
         at = frozenset(keys)
-        found[at] = _applied(np.add, found[at], (keys, table)) if at in found else (keys, table)
+        found[at] = _combine(np.add, found[at], (keys, table)) if at in found else (keys, table)
     return dict(found.values())
 
 
-def _applied(
-    function: Callable[[Any, Any], Any], a: tuple[tuple[str, ...], Table], b: tuple[tuple[str, ...], Table]
-) -> tuple[tuple[str, ...], Table]:
-    keys = _union(a[0], b[0])
-    return keys, function(_spread(a, keys), _spread(b, keys))
+def _combine(function: Callable[[Any, Any], Any], a: Factor, b: Factor) -> Factor:
+    keys = tuple(dict.fromkeys((*a[0], *b[0])))
+    return keys, function(spread(*a, keys), spread(*b, keys))
 
 
-def _union(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*a, *b)))
-
-
-def _spread(term: tuple[tuple[str, ...], Table], keys: tuple[str, ...]) -> Table:
-    """A view with one axis for each of ``keys``, of length 1 where the table does not depend on the key."""
-    own, table = term
-    present = [key for key in keys if key in own]
-    ordered = table.transpose([own.index(key) for key in present])
-    return ordered[tuple(slice(None) if key in own else None for key in keys)]
-
-
-def _size(terms: Iterable[tuple[tuple[str, ...], Table]]) -> int:
+def _count_cells(*terms: Factor) -> int:
     lengths = {key: length for keys, table in terms for key, length in zip(keys, table.shape, strict=True)}
     return math.prod(lengths.values())

@@ -1,7 +1,7 @@
 """Spaces of networks that a list of tokens describes, as data: no torch until one is built.
 
 A token is the index of one of its options. An architecture's options make a :class:`Network`, a description in layers;
-the same function, given all options at once, says what every architecture costs (:mod:`.quantities`).
+the same function, given all options at once, returns the cost of every architecture (:mod:`.quantities`).
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from search_spaces.checks import is_int
+from search_spaces.checks import is_int, whole
 from search_spaces.domains import LayerDomain
 from search_spaces.paddleslim.layers import Layers
 from search_spaces.paddleslim.quantities import Number, Quantity
+from search_spaces.reference import Reference
 from search_spaces.schema import Space, Tokens
 
 KERNELS = (3, 5)
-"""What every token of a kernel size chooses from."""
+"""Kernel sizes that a token chooses from."""
 
 Values = Mapping[str, Any]
 """By key: an option's int or name, or for costs the quantity of them all."""
@@ -27,13 +28,13 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Token:
-    """One token: its key, and what its values 0, 1, ... stand for."""
+    """One token: its key, and the options that its values 0, 1, ... stand for."""
 
     key: str
     options: tuple[int | str, ...]
 
     def quantity(self) -> Quantity:
-        """All of the options at once; of an option with a name the index."""
+        """Return all options at once; for an option with a name its index."""
         return Quantity.of(self.key, (o if isinstance(o, int) else i for i, o in enumerate(self.options)))
 
 
@@ -52,7 +53,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network of tokens, all of whose arguments fit.
+    """A network and all that it takes to build it, checked.
 
     Attributes:
         tokens: of the architecture.
@@ -67,16 +68,9 @@ class Architecture:
     paddle: bool
 
 
-class Config(Protocol):
-    """Arguments of a space, beside the tokens: a frozen dataclass."""
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with them."""
-
-
 @dataclass(frozen=True)
 class Images:
-    """What a whole network needs to know of its images.
+    """Arguments of a complete network, beside its tokens.
 
     Attributes:
         in_channels: of the images.
@@ -85,30 +79,39 @@ class Images:
     in_channels: int = 3
 
     def problems(self) -> list[str]:
-        return at_least("in_channels", self.in_channels, 1)
+        """Return everything that is wrong with them."""
+        return whole("in_channels", self.in_channels, 1)
 
 
 class TokenSpace(Protocol):
-    """What a net's module offers as ``SPACE``."""
+    """A space of token nets, as the ``SPACES`` of PaddleSlim's modules hold it by name."""
 
     @property
     def config(self) -> type[Any]:
-        """The class of its :class:`Config`."""
+        """Return the class of its arguments: a frozen dataclass with ``in_channels`` and ``problems()``."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Return the (C, H, W) that it was published for."""
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """Return known costs of its architectures."""
 
     def tokens(self, config: Any) -> tuple[Token, ...]:
-        """All tokens, in order."""
+        """Return all tokens, in order."""
 
     def tokens_like(self, keys: Sequence[str]) -> tuple[Token, ...]:
-        """All tokens of the architecture that has these keys, whatever the config was."""
+        """Return all tokens of an architecture with these keys, whatever the config was."""
 
     def tokens_for(self, count: int) -> tuple[Token, ...]:
-        """All tokens of an architecture of so many, whatever the config was; another number if there is none."""
+        """Return all tokens of an architecture of ``count`` tokens, or of another count where there is none."""
 
     def initial(self, config: Any) -> Tokens:
-        """The architecture to start from."""
+        """Return the architecture that a search starts from."""
 
     def network(self, values: Values, config: Any, paddle: bool) -> Network:
-        """The network of these options, ours or PaddleSlim's."""
+        """Return the network of these options, ours or PaddleSlim's."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,16 @@ class WholeSpace:
     Attributes:
         all_tokens: in order.
         start: the initial tokens.
-        make: the network of (options by key, channels of the images, whether as PaddleSlim has it).
+        make: returns the network of (options by key, channels of the images, whether PaddleSlim's).
+        input_shape: (C, H, W) that it was published for.
+        references: known costs of its architectures.
     """
 
     all_tokens: tuple[Token, ...]
     start: Tokens
     make: Callable[[Values, int, bool], Network]
+    input_shape: tuple[int, int, int]
+    references: tuple[Reference, ...]
     config: type[Images] = Images
 
     def tokens(self, config: Images) -> tuple[Token, ...]:
@@ -142,28 +149,23 @@ class WholeSpace:
         return self.make(values, config.in_channels, paddle)
 
 
-def group(name: str, **options: Sequence[int | str]) -> tuple[Token, ...]:
-    """The tokens of one stage, with keys such as ``stage1.channels``."""
-    return tuple(Token(f"{name}.{key}", tuple(of)) for key, of in options.items())
+def stage_tokens(stage: str, **options: Sequence[int | str]) -> tuple[Token, ...]:
+    """Return the tokens of one stage, with keys such as ``stage1.channels``."""
+    return tuple(Token(f"{stage}.{key}", tuple(of)) for key, of in options.items())
 
 
-def own(values: Values, name: str) -> dict[str, Any]:
-    """The options of one stage, without its name."""
-    return {key.partition(".")[2]: value for key, value in values.items() if key.partition(".")[0] == name}
+def stage_values(values: Values, stage: str) -> dict[str, Any]:
+    """Return the options of one stage, by key without its name."""
+    return {key.partition(".")[2]: value for key, value in values.items() if key.partition(".")[0] == stage}
 
 
-def spanned(tokens: Sequence[Token]) -> Space:
-    """The search space that these tokens span."""
+def to_space(tokens: Sequence[Token]) -> Space:
+    """Return the search space of these tokens."""
     return Space({token.key: LayerDomain(tuple(map(str, token.options))) for token in tokens})
 
 
-def chosen(tokens: Sequence[Token], architecture: Sequence[int]) -> dict[str, int | str]:
-    """What an architecture's tokens stand for, by key."""
-    return {token.key: token.options[i] for token, i in zip(tokens, architecture, strict=True)}
-
-
-def token_problems(tokens: Sequence[Token], architecture: Any) -> list[str]:
-    """Everything that is wrong with a list of tokens."""
+def check_tokens(tokens: Sequence[Token], architecture: Any) -> list[str]:
+    """Check an architecture's list of tokens."""
     if not isinstance(architecture, (list, tuple, np.ndarray)) or len(architecture) != len(tokens):
         got = f"{len(architecture)} tokens" if isinstance(architecture, (list, tuple, np.ndarray)) else architecture
         return [f"got {got}, wanted {len(tokens)}, one for each of {', '.join(token.key for token in tokens)}"]
@@ -172,8 +174,3 @@ def token_problems(tokens: Sequence[Token], architecture: Any) -> list[str]:
         for at, (token, given) in enumerate(zip(tokens, architecture, strict=True))
         if not is_int(given) or not 0 <= given < len(token.options)
     ]
-
-
-def at_least(name: str, value: Any, lowest: int) -> list[str]:
-    """What is wrong with an int that has to be so large."""
-    return [] if is_int(value) and value >= lowest else [f"{name} is {value!r}, wanted an int of at least {lowest}"]

@@ -1,4 +1,4 @@
-"""Phases of a search space: which options are open when."""
+"""Phases of a search space: the options that are open when."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from search_spaces.lazy import lazy_names
 if TYPE_CHECKING:
     from search_spaces.errors import PhaseError as PhaseError
     from search_spaces.phases.phase import Phase as Phase
-    from search_spaces.phases.schedule import Schedule as Schedule
     from search_spaces.phases.shrinking import MIT_PHASES as MIT_PHASES
     from search_spaces.phases.shrinking import progressive as progressive
 
@@ -18,7 +17,6 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "..errors": ("PhaseError",),
         ".phase": ("Phase",),
-        ".schedule": ("Schedule",),
         ".shrinking": (
             "MIT_PHASES",
             "progressive",

@@ -1,4 +1,4 @@
-"""Phases as data: which options of a space are open when. See :mod:`.schedule` for drawing in them."""
+"""Phases as data: which options of a space are open when; :mod:`.schedule` draws in them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Self
 
-from search_spaces.checks import is_int
+from search_spaces.checks import is_int, whole
 from search_spaces.errors import PhaseError
 from search_spaces.schema import Space
 
-Options = int | Literal["all"] | tuple[str, ...]
+OpenOptions = int | Literal["all"] | tuple[str, ...]
 """What a phase opens of a key: its n largest options, all of them, or those named."""
 
 TASKS: dict[str, tuple[str, ...]] = {
@@ -21,15 +21,15 @@ TASKS: dict[str, tuple[str, ...]] = {
     "channel": ("channel",),
     "depth": ("depth",),
 }
-"""By the name of a task, the last parts of the keys that are its own."""
+"""Tasks: by name, the last parts of the keys that belong to them."""
 
 DEFAULT_ORDER = ("kernel_size", "width", "depth")
-"""As PaddleSlim documents it."""
+"""The order of tasks in PaddleSlim's documentation."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What one phase changes. A key that it does not name keeps what it had.
+    """The options that one phase opens. A key that it does not name keeps what was open.
 
     A key that only a later phase names has its largest option until then; a key that no phase names is always open.
 
@@ -48,7 +48,7 @@ class Phase:
     """
 
     name: str
-    open: tuple[tuple[str, Options], ...]
+    open: tuple[tuple[str, OpenOptions], ...]
     budget: int | None = None
     task: str = ""
 
@@ -56,7 +56,7 @@ class Phase:
         if not self.task:
             object.__setattr__(self, "task", self.name)
         pairs = isinstance(self.open, tuple) and all(isinstance(one, tuple) and len(one) == 2 for one in self.open)
-        problems = _malformed(self.to_json()) if pairs else [f"open is {self.open!r}, wanted a tuple of pairs"]
+        problems = _check_json(self.to_json()) if pairs else [f"open is {self.open!r}, wanted a tuple of pairs"]
         if problems:
             raise PhaseError(f"phase {self.name!r} is malformed:", problems)
 
@@ -67,24 +67,24 @@ class Phase:
         Raises:
             PhaseError: something is wrong; all problems are listed.
         """
-        problems = _malformed(obj)
+        problems = _check_json(obj)
         if problems:
             raise PhaseError("not a valid phase:", problems)
         opened = tuple((key, tuple(v) if isinstance(v, list) else v) for key, v in obj["open"].items())
         return cls(obj["name"], opened, obj.get("budget"), obj.get("task", ""))
 
     def to_json(self) -> dict[str, Any]:
-        """Return what :meth:`from_json` takes."""
+        """Return the phase as JSON."""
         opened = {pattern: list(v) if isinstance(v, tuple) else v for pattern, v in self.open}
         return {"name": self.name, "task": self.task, "open": opened, "budget": self.budget}
 
-    def options(self, key: str) -> Options | None:
-        """What it opens of ``key``; None if it does not name it."""
+    def options(self, key: str) -> OpenOptions | None:
+        """Return what it opens of ``key``; None if it does not name it."""
         return next((options for pattern, options in self.open if fits(key, pattern)), None)
 
 
 def phases_from_json(entries: Any) -> tuple[Phase, ...]:
-    """Build phases from a list of what :meth:`Phase.from_json` takes.
+    """Build phases from a list of phases, or of their JSON.
 
     Raises:
         PhaseError: something is wrong; the problems of all of them are listed, each with its place.
@@ -92,14 +92,14 @@ def phases_from_json(entries: Any) -> tuple[Phase, ...]:
     if not isinstance(entries, (list, tuple)):
         raise PhaseError(f"phases are {entries!r}, wanted a list of objects with name, open and budget.")
     plain = [entry.to_json() if isinstance(entry, Phase) else entry for entry in entries]
-    problems = [f"[{i}] {problem}" for i, entry in enumerate(plain) for problem in _malformed(entry)]
+    problems = [f"[{i}] {problem}" for i, entry in enumerate(plain) for problem in _check_json(entry)]
     if problems:
         raise PhaseError("phases are malformed:", problems)
     return tuple(map(Phase.from_json, plain))
 
 
 def fits(key: str, pattern: str) -> bool:
-    """Whether a pattern of a phase means a key.
+    """Return whether a pattern of a phase means a key.
 
     >>> fits("stage1.0.conv.kernel_size", "kernel_size"), fits("stage1.depth", "stage2.*"), fits("a.channel", "width")
     (True, False, True)
@@ -109,29 +109,29 @@ def fits(key: str, pattern: str) -> bool:
 
 
 def present_tasks(space: Space) -> dict[str, list[str]]:
-    """By the name of a task, those of its parts that end a key of ``space``."""
+    """Return, for each task, those of its parts that end a key of ``space``."""
     ends = {key.rpartition(".")[2] for key in space.keys}
     return {task: [part for part in parts if part in ends] for task, parts in TASKS.items()}
 
 
 def elastic_parts(space: Space) -> list[str]:
-    """The parts that end a key of ``space``, of all tasks."""
+    """Return the parts that end a key of ``space``, of all tasks."""
     present = present_tasks(space)
     return [part for task in DEFAULT_ORDER for part in present[task]]
 
 
-def named(space: Space, pattern: str) -> list[str]:
-    """The keys of ``space`` that a pattern means."""
+def match_keys(space: Space, pattern: str) -> list[str]:
+    """Return the keys of ``space`` that a pattern means."""
     return [key for key in space.keys if fits(key, pattern)]
 
 
-def some(keys: Sequence[str]) -> str:
-    """Return a few of the keys, for an error message."""
+def shorten_keys(keys: Sequence[str]) -> str:
+    """Return the first keys as text, for an error message."""
     return ", ".join(map(repr, keys[:5])) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
 
 
-def task_problems(tasks: Any, space: Space | None = None) -> list[str]:
-    """Everything that is wrong with a list of tasks, in a space where one is given."""
+def check_tasks(tasks: Any, space: Space | None = None) -> list[str]:
+    """Check a list of tasks, and that ``space`` has them if one is given."""
     if not isinstance(tasks, (list, tuple)) or not tasks:
         return [f"got {tasks!r}, wanted a list of tasks, of {', '.join(TASKS)}"]
     known = [task for task in tasks if isinstance(task, str) and task in TASKS]
@@ -139,24 +139,22 @@ def task_problems(tasks: Any, space: Space | None = None) -> list[str]:
     if space is not None:
         present = present_tasks(space)
         absent = [task for task in known if not present[task]]
-        found += [f"task {task!r} has no key in this space, whose keys are {some(space.keys)}" for task in absent]
+        found += [
+            f"task {task!r} has no key in this space, whose keys are {shorten_keys(space.keys)}" for task in absent
+        ]
     parts = [part for task in known for part in TASKS[task]]
     twice = sorted({part for part in parts if parts.count(part) > 1})
     return found + [f"{part} is in more than one task of {list(tasks)}" for part in twice]
 
 
-def _malformed(obj: Any) -> list[str]:
-    """Everything that is wrong with the JSON of a phase."""
+def _check_json(obj: Any) -> list[str]:
     if not isinstance(obj, Mapping):
         return [f"got {obj!r}, wanted an object with name, open and budget"]
     found = [f"{key!r} is unknown, wanted name, open, budget or task" for key in obj if key not in _FIELDS]
-    name, opened, budget = obj.get("name"), obj.get("open"), obj.get("budget")
-    if not isinstance(name, str) or not name:
-        found.append(f"name is {name!r}, wanted a text")
-    if not isinstance(obj.get("task", ""), str):
-        found.append(f"task is {obj['task']!r}, wanted a text")
-    if budget is not None and not (is_int(budget) and budget > 0):
-        found.append(f"budget is {budget!r}, wanted a whole number from 1 up, or null")
+    name, opened, task = obj.get("name"), obj.get("open"), obj.get("task", "")
+    found += [] if isinstance(name, str) and name else [f"name is {name!r}, wanted a text"]
+    found += [] if isinstance(task, str) else [f"task is {task!r}, wanted a text"]
+    found += whole("budget", obj.get("budget"), 1, optional=True)
     if not isinstance(opened, Mapping):
         return [*found, f"open is {opened!r}, wanted an object {{pattern: options}}"]
     wanted = 'wanted a whole number from 1 up, "all", or a list of names'

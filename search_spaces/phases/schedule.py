@@ -1,6 +1,6 @@
-"""A schedule: the phases of a space, and drawing in them. Trainer and tuner draw from the same object.
+"""A schedule: the phases of a space, and drawing in them. A trainer and a tuner draw from the same object.
 
-Which options are the largest is a matter of their numbers, whatever their order in the space.
+Options are ordered by size as numbers, whatever their order in the space.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces.checks import is_int, is_number
+from search_spaces.checks import is_int, is_number, whole
 from search_spaces.domains import Domain, InputDomain, LayerDomain, QuniformDomain, RandintDomain
 from search_spaces.errors import PhaseError
 from search_spaces.phases.phase import (
-    Options,
+    OpenOptions,
     Phase,
+    check_tasks,
     elastic_parts,
-    named,
+    match_keys,
     phases_from_json,
     present_tasks,
-    some,
-    task_problems,
+    shorten_keys,
 )
 from search_spaces.schema import Space, Tokens
 
-_MOST = 10_000  # numbers of a range; what has more is no elastic key
+_MOST = 10_000  # options of a range; a key with more is not elastic
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Region:
 
     @cached_property
     def size(self) -> int:
-        """How many architectures it has."""
+        """Return the number of its architectures."""
         return math.prod(map(len, self.allowed))
 
     @cached_property
@@ -54,7 +54,7 @@ class Region:
 
     @cached_property
     def _listed(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Which keys do not simply offer 0, 1, 2 and so on; and what each of them does offer, filled up with 0."""
+        """Return the keys that offer something else than 0, 1, 2, ..., and a row of tokens for each, padded with 0."""
         at = [i for i, tokens in enumerate(self.allowed) if not isinstance(tokens, range)]
         table = np.zeros((len(at), max((len(self.allowed[i]) for i in at), default=0)), dtype=np.int64)
         for row, i in enumerate(at):
@@ -73,15 +73,15 @@ class Region:
         return rows
 
     def largest(self) -> Tokens:
-        """The largest option of every key; where options are no numbers, the first."""
+        """Return the largest option of every key; where options are no numbers, the first."""
         return tuple(tokens[0] for tokens in self.allowed)
 
     def smallest(self) -> Tokens:
-        """The smallest option of every key; where options are no numbers, the first."""
+        """Return the smallest option of every key; where options are no numbers, the first."""
         return tuple(tokens[-1 if sized else 0] for tokens, sized in zip(self.allowed, self.sized, strict=True))
 
     def holds(self, tokens: Sequence[int]) -> bool:
-        """Whether an architecture of the space lies within."""
+        """Return whether an architecture of the space lies within."""
         return all(token in allowed for token, allowed in zip(tokens, self.allowed, strict=True))
 
 
@@ -105,8 +105,8 @@ class Schedule:
 
     def __init__(self, space: Space, phases: Sequence[Phase | Mapping[str, Any]]) -> None:
         self.space, self.phases = space, phases_from_json(phases)
-        self._sizes = {key: sizes(domain) for key, domain in space.domains.items()}
-        problems = self._problems()
+        self._by_size = {key: order_by_size(domain) for key, domain in space.domains.items()}
+        problems = self._check_phases()
         self.regions = self._regions(problems)
         if problems:
             raise PhaseError("the phases do not fit this space:", problems)
@@ -126,15 +126,15 @@ class Schedule:
         return min(bisect.bisect_right(self._ends, epoch), len(self) - 1)
 
     def phase(self, i: int) -> Phase:
-        """The ``i``-th phase, from 0."""
+        """Return the ``i``-th phase, from 0."""
         return self.phases[i]
 
     def region(self, i: int) -> Region:
-        """What is open in the ``i``-th phase."""
+        """Return the part of the space that is open in the ``i``-th phase."""
         return self.regions[i]
 
     def allowed(self, i: int) -> tuple[Sequence[int], ...]:
-        """By key, the tokens on offer in the ``i``-th phase, largest option first."""
+        """Return by key the tokens on offer in the ``i``-th phase, largest option first."""
         return self.regions[i].allowed
 
     def draw(self, rng: np.random.Generator, i: int) -> Tokens:
@@ -142,11 +142,11 @@ class Schedule:
         return self.regions[i].draw(rng)
 
     def largest(self, i: int) -> Tokens:
-        """The largest architecture of the ``i``-th phase."""
+        """Return the largest architecture of the ``i``-th phase."""
         return self.regions[i].largest()
 
     def smallest(self, i: int) -> Tokens:
-        """The smallest architecture of the ``i``-th phase."""
+        """Return the smallest architecture of the ``i``-th phase."""
         return self.regions[i].smallest()
 
     def of_task(self, task: str | Sequence[str], phase: int | None = None) -> Region:
@@ -160,23 +160,24 @@ class Schedule:
             PhaseError: a task is unknown or has no key in this space, or ``phase`` is no whole number from 0 up.
         """
         tasks, present = [task] if isinstance(task, str) else task, present_tasks(self.space)
-        problems = task_problems(tasks, self.space)
-        if phase is not None and (not is_int(phase) or phase < 0):
-            problems.append(f"phase is {phase!r}, wanted a whole number from 0 up, or None")
+        problems = check_tasks(tasks, self.space)
+        problems += whole("phase", phase, 0, optional=True)
         if problems:
             raise PhaseError("the task cannot be set:", problems)
-        opened: dict[str, Options] = {part: "all" for name in tasks[:-1] for part in present[name]}
+        opened: dict[str, OpenOptions] = {part: "all" for name in tasks[:-1] for part in present[name]}
         opened |= dict.fromkeys(present[tasks[-1]], "all" if phase is None else int(phase) + 2)
         opened |= {part: 1 for part in elastic_parts(self.space) if part not in opened}
         return Schedule(self.space, [Phase(" ".join(tasks), tuple(opened.items()))]).regions[0]
 
-    def _problems(self) -> list[str]:
+    def _check_phases(self) -> list[str]:
         names = [phase.name for phase in self.phases]
         found = [f"phase {name!r}: the name stands twice" for name in sorted({n for n in names if names.count(n) > 1})]
         for phase in self.phases:
             for pattern, _ in phase.open:
-                if not named(self.space, pattern):
-                    found.append(f"phase {phase.name!r}: {pattern!r} fits no key; there are {some(self.space.keys)}")
+                if not match_keys(self.space, pattern):
+                    found.append(
+                        f"phase {phase.name!r}: {pattern!r} fits no key; there are {shorten_keys(self.space.keys)}"
+                    )
         found += [
             f"phase {phase.name!r} has no budget, and others come after it: wanted a whole number from 1 up"
             for phase in self.phases[:-1]
@@ -185,20 +186,20 @@ class Schedule:
         return found
 
     def _regions(self, problems: list[str]) -> tuple[Region, ...]:
-        """What is open in every phase, key by key; what is wrong is added to ``problems``."""
+        """Return what is open in every phase, and add what is wrong to ``problems``."""
         columns = [self._column(key, domain, problems) for key, domain in self.space.domains.items()]
         rows = list(zip(*columns, strict=True))
-        sized = [self._sizes[key] is not None for key in self.space.keys]
+        sized = [self._by_size[key] is not None for key in self.space.keys]
         return tuple(
             Region(self.space.keys, row, tuple(s and not isinstance(t, range) for s, t in zip(sized, row, strict=True)))
             for row in rows
         )
 
     def _column(self, key: str, domain: Domain, problems: list[str]) -> list[Sequence[int]]:
-        """The tokens of one key in every phase."""
+        """Return the tokens of one key in every phase, and add what is wrong to ``problems``."""
         said = [phase.options(key) for phase in self.phases]
         anywhere: list[Sequence[int]] = [range(domain.radix)] * len(said)
-        order, names = self._sizes[key], _names(domain)
+        order, names = self._by_size[key], _list_names(domain)
         if set(said) <= {None} or (order is None and said[0] == "all" and set(said) <= {None, "all"}):
             return anywhere
         if names is None or (order is None and (said[0] is None or any(is_int(options) for options in said))):
@@ -211,7 +212,7 @@ class Schedule:
         column: list[Sequence[int]] = []
         now = every[:1]
         for phase, options in zip(self.phases, said, strict=True):
-            before, now = now if column else (), now if options is None else _opened(names, every, options)
+            before, now = now if column else (), now if options is None else _open(names, every, options)
             if isinstance(options, tuple) and len(now) < len(options):
                 problems.append(f"phase {phase.name!r}: {key!r} has not all of {list(options)}: {list(names)}")
             elif not set(before) <= set(now):
@@ -220,24 +221,24 @@ class Schedule:
         return column
 
 
-def sizes(domain: Domain) -> tuple[int, ...] | None:
+def order_by_size(domain: Domain) -> tuple[int, ...] | None:
     """Return the tokens of a domain, largest option first; None where the options are no numbers.
 
-    >>> sizes(LayerDomain(("3", "7", "1/2"))), sizes(LayerDomain(("conv", "skip")))
+    >>> order_by_size(LayerDomain(("3", "7", "1/2"))), order_by_size(LayerDomain(("conv", "skip")))
     ((1, 0, 2), None)
     """
     if isinstance(domain, InputDomain):
         return None
     if isinstance(domain, (RandintDomain, QuniformDomain)):
         return tuple(range(domain.radix - 1, -1, -1)) if domain.radix <= _MOST else None
-    numbers = [_number(option) for option in (domain.names if isinstance(domain, LayerDomain) else domain.options)]
+    numbers = [_to_fraction(option) for option in (domain.names if isinstance(domain, LayerDomain) else domain.options)]
     known = [number for number in numbers if number is not None]
     if len(known) < len(numbers):
         return None
     return tuple(sorted(range(len(known)), key=lambda token: -known[token]))
 
 
-def _number(option: Any) -> Fraction | None:
+def _to_fraction(option: Any) -> Fraction | None:
     if is_number(option):
         return Fraction(option)
     try:
@@ -246,8 +247,8 @@ def _number(option: Any) -> Fraction | None:
         return None
 
 
-def _names(domain: Domain) -> tuple[str, ...] | None:
-    """The options of a domain as text; None where they are sets of inputs, or too many to list."""
+def _list_names(domain: Domain) -> tuple[str, ...] | None:
+    """Return the options of a domain as text; None where they are sets of inputs, or too many to list."""
     if isinstance(domain, LayerDomain):
         return domain.names
     if isinstance(domain, InputDomain) or domain.radix > _MOST:
@@ -255,7 +256,7 @@ def _names(domain: Domain) -> tuple[str, ...] | None:
     return tuple(str(domain.choice(token)) for token in range(domain.radix))
 
 
-def _opened(names: Sequence[str], every: tuple[int, ...], options: Options) -> tuple[int, ...]:
+def _open(names: Sequence[str], every: tuple[int, ...], options: OpenOptions) -> tuple[int, ...]:
     if isinstance(options, tuple):
         return tuple(token for token in every if names[token] in options)
     return every if options == "all" else every[:options]

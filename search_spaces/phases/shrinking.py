@@ -1,7 +1,7 @@
 """Progressive shrinking by the rules of PaddleSlim's OFA, as phases.
 
-Once-for-all (Cai et al., ICLR 2020, arXiv:1908.09791). Tasks come one after the other; phase ``p`` of a task offers its
-``p + 2`` largest options, a task that is over offers all, one that is to come the largest alone.
+Once-for-all (Cai et al., ICLR 2020, arXiv:1908.09791). Tasks come one after the other; phase ``p`` of a task opens its
+``p + 2`` largest options. Finished tasks have all of theirs open, later tasks the largest only.
 
 Differs from PaddleSlim: the phased task is the current one in every order (there it is the last of a list, in which
 width always is); an order of a single task has phases too; ``width`` is a task by that name.
@@ -13,9 +13,17 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from search_spaces.checks import is_int
+from search_spaces.checks import is_int, whole
 from search_spaces.errors import PhaseError
-from search_spaces.phases.phase import DEFAULT_ORDER, Options, Phase, elastic_parts, named, present_tasks, task_problems
+from search_spaces.phases.phase import (
+    DEFAULT_ORDER,
+    OpenOptions,
+    Phase,
+    check_tasks,
+    elastic_parts,
+    match_keys,
+    present_tasks,
+)
 from search_spaces.schema import Space
 
 MIT_PHASES = (
@@ -47,35 +55,35 @@ def progressive(
         PhaseError: tasks are unknown, overlap or have no keys, or the numbers are not as described; all are listed.
     """
     present = present_tasks(space)
-    problems = [] if elastic_order is None else task_problems(elastic_order, space)
+    problems = [] if elastic_order is None else check_tasks(elastic_order, space)
     order = [task for task in DEFAULT_ORDER if present[task]] if elastic_order is None else elastic_order
-    needed = [] if problems else [max(_most(space, part) for part in present[task]) - 1 for task in order]
-    lengths, wrong = _lengths(order, needed, n_epochs, budgets)
+    needed = [] if problems else [max(_count_options(space, part) for part in present[task]) - 1 for task in order]
+    lengths, wrong = _find_lengths(order, needed, n_epochs, budgets)
     if problems + wrong:
         raise PhaseError("not a valid schedule:", problems + wrong)
     pinned = [part for part in elastic_parts(space) if not any(part in present[task] for task in order)]
     phases: list[Phase] = []
     for i, (task, own) in enumerate(zip(order, lengths, strict=True)):
         for p, length in enumerate(own):
-            opened: dict[str, Options] = dict.fromkeys(present[task], p + 2)
+            opened: dict[str, OpenOptions] = dict.fromkeys(present[task], p + 2)
             if p == 0:
                 opened |= dict.fromkeys(present[order[i - 1]], "all") if i else dict.fromkeys(pinned, 1)
             phases.append(Phase(f"{task} {p}", tuple(opened.items()), length, task))
     return tuple(phases)
 
 
-def _most(space: Space, part: str) -> int:
-    return max(2, *(space.domains[key].radix for key in named(space, part)))
+def _count_options(space: Space, part: str) -> int:
+    return max(2, *(space.domains[key].radix for key in match_keys(space, part)))
 
 
-def _lengths(
+def _find_lengths(
     order: Sequence[str], needed: Sequence[int], n_epochs: Any, budgets: Any
 ) -> tuple[list[list[int]], list[str]]:
-    """How long each phase of each task lasts, and what is wrong with what was given."""
+    """Return the length of each phase of each task, and a list of problems."""
     if (n_epochs is None) == (budgets is None):
         return [], ["wanted either n_epochs or budgets"]
     if n_epochs is None and is_int(budgets):
-        return [[int(budgets)] * n for n in needed], [] if budgets > 0 else [f"budgets is {budgets}, wanted 1 or more"]
+        return [[int(budgets)] * n for n in needed], whole("budgets", budgets, 1)
     name, given, least = ("n_epochs", n_epochs, 0) if budgets is None else ("budgets", budgets, 1)
     if not isinstance(given, (list, tuple)) or len(given) != len(order):
         return [], [f"{name} is {given!r}, wanted {len(order)} lists, one for each of {list(order)}"]

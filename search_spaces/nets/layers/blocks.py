@@ -1,11 +1,33 @@
-"""Layers that several nets share."""
+"""Layers that several nets share, and checks of the arguments that their ``build`` functions share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
+
+from search_spaces.checks import is_number, whole
+from search_spaces.errors import NetError
+
+
+def check_arguments(net: str, counts: Mapping[str, int], dropout: float = 0.0, problems: Sequence[str] = ()) -> None:
+    """Check the arguments of a net's ``build``: whole numbers from 1 up, and a probability.
+
+    Args:
+        net: its name.
+        counts: by name.
+        dropout: a probability below 1.
+        problems: of its other arguments.
+
+    Raises:
+        NetError: something does not fit; all of it is listed.
+    """
+    found = [problem for name, count in counts.items() for problem in whole(name, count, 1)] + list(problems)
+    if not (is_number(dropout) and 0 <= dropout < 1):
+        found.append(f"dropout is {dropout!r}, wanted a number from 0 up and below 1")
+    if found:
+        raise NetError(f"{net} cannot be built like this:", found)
 
 
 def conv_bn(
@@ -17,7 +39,7 @@ def conv_bn(
     affine: bool = True,
     relu: bool = True,
 ) -> list[nn.Module]:
-    """Convolution without bias, batch norm and, if asked for, ReLU, to be unpacked into a ``Sequential``.
+    """Return a convolution without bias, a batch norm and, if asked for, a ReLU, to be unpacked into a ``Sequential``.
 
     Padding is ``kernel_size // 2``: (N, in_channels, H, W) becomes (N, out_channels, ceil(H / stride),
     ceil(W / stride)) for odd kernels.
@@ -30,7 +52,7 @@ def conv_bn(
 
 
 def depthwise_bn(channels: int, kernel_size: int, stride: int = 1, affine: bool = True) -> list[nn.Module]:
-    """One filter a channel, and batch norm, no activation: (N, channels, H, W) to (N, channels, H/stride, W/stride)."""
+    """Return a depthwise convolution and a batch norm: (N, channels, H, W) to (N, channels, H/stride, W/stride)."""
     return conv_bn(channels, channels, kernel_size, stride, groups=channels, affine=affine, relu=False)
 
 
@@ -48,7 +70,7 @@ def shuffle_channels(x: torch.Tensor, groups: int = 2) -> torch.Tensor:
 
 
 def split_even_odd(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Channels 0, 2, 4, ... and 1, 3, 5, ...: (N, C, H, W) to two of (N, C/2, H, W).
+    """Split into channels 0, 2, 4, ... and 1, 3, 5, ...: (N, C, H, W) to two of (N, C/2, H, W).
 
     It is the inverse of :func:`shuffle_channels` with two groups, followed by a split into halves.
     """
@@ -56,21 +78,21 @@ def split_even_odd(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def split_halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first and the second half of the channels: (N, C, H, W) to two of (N, C/2, H, W)."""
+    """Split into the first and the second half of the channels: (N, C, H, W) to two of (N, C/2, H, W)."""
     first, second = x.chunk(2, dim=1)
     return first, second
 
 
 class TwoBranches(nn.Module):
-    """ShuffleNetV2's unit (Ma et al., ECCV 2018, arXiv:1807.11164): one branch works, the other goes by.
+    """ShuffleNetV2's unit of two branches (Ma et al., ECCV 2018, arXiv:1807.11164).
 
     With ``bypass`` (a stage's first unit) both branches see all channels; without it the channels are split and the
     first part is passed on untouched.
 
     Args:
-        main: what works.
-        bypass: what the other branch goes through; None splits.
-        split: how channels are split in two.
+        main: layers of the main branch.
+        bypass: layers of the other branch; None splits the channels.
+        split: splits channels in two.
         shuffle: interleave the branches' channels at the end.
     """
 
@@ -86,10 +108,10 @@ class TwoBranches(nn.Module):
         self.split, self.shuffle = split, shuffle
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C_in, H, W) to (N, C_out, H', W'): C_out is what both branches give together."""
+        """(N, C_in, H, W) to (N, C_out, H', W'): C_out is the sum of both branches' channels."""
         if self.bypass is None:
-            passed, worked = self.split(x)
+            passed, rest = self.split(x)
         else:
-            passed, worked = self.bypass(x), x
-        out = torch.cat((passed, self.main(worked)), dim=1)
+            passed, rest = self.bypass(x), x
+        out = torch.cat((passed, self.main(rest)), dim=1)
         return shuffle_channels(out) if self.shuffle else out

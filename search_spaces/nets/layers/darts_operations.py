@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 class Zero(nn.Module):
-    """ "none": (N, C, H, W) to zeros (N, C, ceil(H / stride), ceil(W / stride)); gradients are zeros, too."""
+    """The operation "none": (N, C, H, W) to zeros (N, C, ceil(H / stride), ceil(W / stride))."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Zero(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """Halve the size by two 1x1 convolutions, of the even and of the odd pixels.
+    """Two 1x1 convolutions of stride 2, of the even and of the odd pixels.
 
     (N, in_channels, H, W) to (N, out_channels, ceil(H / 2), ceil(W / 2)), out_channels even.
     """
@@ -43,13 +43,13 @@ class FactorizedReduce(nn.Module):
 
 
 def relu_conv_bn(in_channels: int, out_channels: int, affine: bool) -> nn.Module:
-    """ReLU, 1x1 convolution, batch norm: (N, in_channels, H, W) to (N, out_channels, H, W)."""
+    """Return a ReLU, a 1x1 convolution and a batch norm: (N, in_channels, H, W) to (N, out_channels, H, W)."""
     conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
     return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(out_channels, affine=affine))
 
 
 def _depthwise(channels: int, kernel: int, stride: int, affine: bool, dilation: int = 1) -> list[nn.Module]:
-    """ReLU, depthwise and 1x1 convolution, batch norm: (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride))."""
+    """Return layers: (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride))."""
     padding = dilation * (kernel // 2)
     spatial = nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
     mixing = nn.Conv2d(channels, channels, 1, bias=False)
@@ -73,7 +73,7 @@ def _skip(channels: int, stride: int, affine: bool) -> nn.Module:
 
 
 def _separable(kernel: int) -> Callable[[int, int, bool], nn.Module]:
-    """Twice a depthwise-separable convolution; the first has the stride."""
+    """Return a maker of twice a depthwise-separable convolution; the first has the stride."""
 
     def make(channels: int, stride: int, affine: bool) -> nn.Module:
         return nn.Sequential(*_depthwise(channels, kernel, stride, affine), *_depthwise(channels, kernel, 1, affine))

@@ -15,34 +15,16 @@ from torch import nn
 
 from mutators import ValueChoice
 from mutators.elastic.layers import Channels, ElasticBatchNorm2d, ElasticConv2d, ElasticLinear, Width
-from search_spaces.checks import is_int, is_number
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
-    """The nearest multiple of ``divisor``, at least one of it, and never less than 90 % of ``value``.
+    """Round to a multiple of ``divisor``, at least one of it, and never less than 90 % of ``value``.
 
     >>> [make_divisible(value) for value in (3, 20, 36, 41.6)]
     [8, 24, 40, 40]
     """
     nearest = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * value else nearest
-
-
-def check_arguments(what: str, dropout: float, **numbers: int) -> None:
-    """Check what both networks are built with: counts of at least 1, and a probability.
-
-    Raises:
-        ValueError: something does not fit; all of it is listed.
-    """
-    problems = [
-        f"{name} is {value!r}, wanted a whole number of at least 1"
-        for name, value in numbers.items()
-        if not (is_int(value) and value >= 1)
-    ]
-    if not (is_number(dropout) and 0 <= dropout < 1):
-        problems.append(f"dropout is {dropout!r}, wanted at least 0 and less than 1")
-    if problems:
-        raise ValueError(f"{what} cannot be built like this:" + "".join(f"\n  {p}" for p in problems))
 
 
 def conv_norm(
@@ -53,9 +35,10 @@ def conv_norm(
     activation: nn.Module | None = None,
     depthwise: bool = False,
 ) -> nn.Sequential:
-    """Convolution without bias, batch norm, activation: (N, inputs, H, W) to (N, outputs, H/stride, W/stride).
+    """Return a convolution without bias, a batch norm and an activation.
 
-    Padding keeps the size at stride 1. A depthwise convolution wants the same object as ``inputs`` and ``outputs``.
+    (N, inputs, H, W) to (N, outputs, H/stride, W/stride). A depthwise convolution needs the same object as ``inputs``
+    and ``outputs``.
     """
     groups = inputs.full if depthwise else 1
     conv = ElasticConv2d(inputs, outputs, kernel_size, stride, groups=groups, bias=False)
@@ -66,7 +49,7 @@ def conv_norm(
 
 
 class SqueezeExcite(nn.Module):
-    """Scales each channel by what all channels' means say (Hu et al., CVPR 2018, arXiv:1709.01507).
+    """Gates of channels, computed from the means of all of them (Hu et al., CVPR 2018, arXiv:1709.01507).
 
     Args:
         width: of the input; in the middle there is a quarter of the channels in use, rounded to a multiple of 8.
@@ -169,7 +152,7 @@ class Bottleneck(nn.Module):
         return y
 
 
-class Residual(nn.Module):
+class ResidualLayer(nn.Module):
     """A layer beside an identity: (N, C, H, W) to the same shape."""
 
     def __init__(self, layer: nn.Module) -> None:
@@ -177,13 +160,12 @@ class Residual(nn.Module):
         self.layer = layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x + layer(x)."""
         y: torch.Tensor = x + self.layer(x)
         return y
 
 
 def initialise(net: nn.Module) -> None:
-    """As MIT's nets: convolutions normal by the fan-out of a dense kernel, linear layers uniform by the fan-in."""
+    """Draw weights as MIT's: convolutions normal by a dense kernel's fan-out, linear layers uniform by the fan-in."""
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, ElasticConv2d)):
             out, _, height, width = module.weight.shape

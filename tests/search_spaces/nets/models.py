@@ -1,8 +1,9 @@
-"""Small networks with choices, and steps on them, that several tests share."""
+"""Share networks with choices among tests, and steps on them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,16 +19,21 @@ BLOCKS = {"input_size": 32, "output_size": 8, "block_num": 3}
 
 
 def config_of(name: str) -> dict[str, Any]:
-    """Arguments that a net cannot do without."""
+    """Return the arguments that a net cannot do without."""
     return dict(BLOCKS) if name.endswith("BlockSpace") else {}
 
 
 def network_of(name: str, tokens: Sequence[int], config: Mapping[str, Any]) -> nn.Module:
-    """The plain network of an architecture, of a net of tokens or of one with choices in it."""
+    """Build the plain network of an architecture, of a net of tokens or of one with choices in it."""
     if is_of_tokens(name):
         return search_spaces.build(name, tokens, **config)
-    model = search_spaces.build(name, **config)
+    model = _supernet(name, tuple(config.items()))
     return extract(model, space_of(model).decode(tokens))
+
+
+@lru_cache(maxsize=4)
+def _supernet(name: str, config: tuple[tuple[str, Any], ...]) -> nn.Module:
+    return search_spaces.build(name, **dict(config))
 
 
 class Small(nn.Module):
@@ -60,7 +66,7 @@ def space_of(model: nn.Module) -> Space:
 
 
 def step(network: nn.Module, shape: tuple[int, ...]) -> torch.Tensor:
-    """Forwards and backwards on two random inputs; every parameter must get a gradient. Returns: the output."""
+    """Run forwards and backwards on two random inputs; every parameter must get a gradient. Returns: the output."""
     network.train()
     device = next(network.parameters()).device
     output = network(torch.rand(2, *shape, generator=torch.Generator().manual_seed(0), device="cpu").to(device))

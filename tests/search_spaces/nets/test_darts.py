@@ -30,7 +30,7 @@ def uniform(operation: str, nodes: int = 2) -> darts.Genotype:
 
 def network_of(model: nn.Module, genotype: darts.Genotype) -> nn.Module:
     space = Space.from_json(search_space_of(model))
-    return extract(model, space.decode(darts.tokens_of(genotype)))
+    return extract(model, space.decode(darts.encode_genotype(genotype)))
 
 
 class TestSpace:
@@ -50,13 +50,13 @@ class TestSpace:
         assert space.size == (8**14 * math.prod(math.comb(n, 2) for n in (2, 3, 4, 5))) ** 2
 
     def test_the_stack(self) -> None:
-        kinds = [cell.kind for cell in darts.cells(20, 36)]
+        kinds = [cell.kind for cell in darts.plan_cells(20, 36)]
         assert [i for i, kind in enumerate(kinds) if kind == "reduce"] == [6, 13]
-        assert [cell.channels for cell in darts.cells(8, 16)] == [16, 16, 32, 32, 32, 64, 64, 64]
-        assert [i for i, cell in enumerate(darts.cells(20, 36)) if cell.halved] == [7, 14]
+        assert [cell.channels for cell in darts.plan_cells(8, 16)] == [16, 16, 32, 32, 32, 64, 64, 64]
+        assert [i for i, cell in enumerate(darts.plan_cells(20, 36)) if cell.halved] == [7, 14]
 
     def test_all_that_is_wrong_is_listed(self) -> None:
-        with pytest.raises(ValueError, match=r"channels is 3, wanted an even number") as caught:
+        with pytest.raises(ValueError, match=r"channels is odd, wanted an even number") as caught:
             search_spaces.build("darts", channels=3, layers=2, nodes=0)
         assert str(caught.value).count("\n") == 3
 
@@ -77,7 +77,7 @@ def _expected(operation: str, size: int, nodes: int = 2, classes: int = 5) -> tu
     stem = 3 * CHANNELS
     macs, params = size**2 * 27 * stem, 27 * stem + 2 * stem
     older, newer, h_older, h = stem, stem, size, size
-    for cell in darts.cells(3, CHANNELS):
+    for cell in darts.plan_cells(3, CHANNELS):
         c, stride = cell.channels, 2 if cell.kind == "reduce" else 1
         assert cell.halved == (h_older != h)
         macs += (older + newer) * c * h**2

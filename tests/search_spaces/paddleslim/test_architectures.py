@@ -1,7 +1,8 @@
-"""Random architectures of every net of tokens: they run, leave the size that is asked for, and cost what is said."""
+"""Run random architectures of every net of tokens, and compare their sizes and costs with what is said of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import search_spaces
 from mutators.costs import count_macs, count_params
 from search_spaces import NetError, Tokens, paddleslim
 from search_spaces.cost import CostTable
+from search_spaces.paddleslim.costs import cost_factors
+from tests.sampling import sweep
 from tests.search_spaces.nets.models import TOKEN_NETS, config_of, step
 
 SIZES = (16, 24)
@@ -31,7 +34,7 @@ def _extremes(name: str, **config: Any) -> dict[str, Tokens]:
 
 
 def _runs(name: str, tokens: Tokens, size: int, **config: Any) -> None:
-    """Forwards and backwards; and a chain of blocks leaves its ``output_size``, a quarter of what comes in."""
+    """Run forwards and backwards; a chain of blocks has to leave its ``output_size``, a quarter of the input's."""
     chain = {**config, "input_size": size, "output_size": size // 4} if name in BLOCK_NETS else config
     net = search_spaces.build(name, tokens, num_classes=3, **chain)
     left: list[tuple[int, ...]] = []
@@ -48,11 +51,11 @@ def test_random_architectures_run_without_numbers(name: str, size: int) -> None:
         _runs(name, _tokens(name, size, **config), size, **config)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("seeds", sweep(range(20), 3))
 @pytest.mark.parametrize("name", TOKEN_NETS)
-def test_20_random_and_the_smallest_run(name: str) -> None:
+def test_random_architectures_and_the_smallest_run(name: str, seeds: Sequence[int]) -> None:
     config = config_of(name)
-    for tokens in [*(_tokens(name, seed, **config) for seed in range(20)), _extremes(name, **config)["smallest"]]:
+    for tokens in [*(_tokens(name, seed, **config) for seed in seeds), _extremes(name, **config)["smallest"]]:
         for size in SIZES:
             _runs(name, tokens, size, **config)
 
@@ -88,14 +91,14 @@ def test_costs_are_exact(name: str, paddle: bool) -> None:
     _assert_exact(table, name, table.space.sample(np.random.default_rng(int(paddle))), shape, **config)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("seeds", sweep(range(20), 4))
 @pytest.mark.parametrize("paddle", [False, True])
 @pytest.mark.parametrize("name", TOKEN_NETS)
-def test_costs_of_20_are_exact(name: str, paddle: bool) -> None:
+def test_costs_of_longer_chains_are_exact(name: str, paddle: bool, seeds: Sequence[int]) -> None:
     chain = {"input_size": 32, "output_size": 8, "block_num": 5} if name in BLOCK_NETS else {}
     config, shape = {**chain, "in_channels": 4, "num_classes": None, "paddle_compatible": paddle}, (4, 32, 32)
     table = paddleslim.cost_table_of(name, shape, **config)
-    for seed in range(20):
+    for seed in seeds:
         _assert_exact(table, name, table.space.sample(np.random.default_rng(seed)), shape, **config)
 
 
@@ -113,7 +116,7 @@ def test_a_cost_that_cannot_be_asked_for() -> None:
     for part in ("num_classes is 0", "input_shape is 0", "in_channels is 1, but input_shape (3, 0, 32) has 3"):
         assert part in str(caught.value)
     with pytest.raises(NetError, match="takes no 'scale'"):
-        paddleslim.cost_factors("ResNetSpace", (3, 32, 32), scale=2)
+        cost_factors("ResNetSpace", (3, 32, 32), scale=2)
 
 
 def test_a_candidate_is_built_counted_and_run() -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional
 import search_spaces
 from search_spaces import NetError, SpaceError, paddleslim
 from search_spaces.paddleslim.block_space import Blocks
-from search_spaces.paddleslim.codec import architecture
+from search_spaces.paddleslim.codec import describe_network
 from search_spaces.paddleslim.mobilenet_v2 import MODEL_ZOO
 from search_spaces.paddleslim.network import SamePadding
 from tests.search_spaces.nets.models import TOKEN_NETS, config_of
@@ -153,21 +153,21 @@ def test_every_token_counts(name: str) -> None:
     """For each there is an option that makes another network, whatever the stride of the block."""
     radices = RANGES[name] * 5
     middle = [radix // 2 for radix in radices]
-    before = architecture(name, middle, **FIVE).network
+    before = describe_network(name, middle, **FIVE).network
     for at, radix in enumerate(radices):
         others = (
             [*middle[:at], option, *middle[at + 1 :]] for option in reversed(range(radix)) if option != middle[at]
         )
-        assert any(architecture(name, other, **FIVE).network != before for other in others), at
+        assert any(describe_network(name, other, **FIVE).network != before for other in others), at
 
 
 def test_paddleslims_blocks_of_stride_1_read_those_before_again() -> None:
     base = [0] * 20
-    before = architecture("MobileNetV2BlockSpace", base, paddle_compatible=True, **FIVE).network
+    before = describe_network("MobileNetV2BlockSpace", base, paddle_compatible=True, **FIVE).network
     dead = [
         at
         for at in range(20)
-        if architecture(
+        if describe_network(
             "MobileNetV2BlockSpace", [*base[:at], 1, *base[at + 1 :]], paddle_compatible=True, **FIVE
         ).network
         == before

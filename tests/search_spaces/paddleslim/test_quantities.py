@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces.paddleslim.quantities import Number, Quantity, elementwise, factors
+from search_spaces.paddleslim.quantities import Number, Quantity, elementwise, factorize
 
 OPTIONS = {"a": (3, 4, 9), "b": (1, 2), "c": (0, 5, 6, 7)}
 
@@ -46,7 +46,7 @@ def value(program: tuple[str, ...], values: dict[str, Number]) -> Number:
 @given(expressions(), st.sampled_from([1, 6, 8192]))
 def test_factors_add_up_to_the_value_at_every_choice(program: tuple[str, ...], limit: int) -> None:
     symbolic = value(program, {key: Quantity.of(key, options) for key, options in OPTIONS.items()})
-    fixed, tables = factors(symbolic, limit)
+    fixed, tables = factorize(symbolic, limit)
     for indices in itertools.product(*(range(len(options)) for options in OPTIONS.values())):
         at = dict(zip(OPTIONS, indices, strict=True))
         total = fixed + sum(int(table[tuple(at[key] for key in keys)]) for keys, table in tables)
@@ -58,12 +58,12 @@ def test_a_product_of_sums_stays_a_sum() -> None:
     wide = {key: Quantity.of(key, range(23)) for key in "abcd"}
     product = (wide["a"] + wide["b"]) * (wide["c"] + wide["d"])
     assert sorted(map(len, product.terms)) == [2, 2, 2, 2]
-    fixed, tables = factors(product, limit=529)
+    fixed, tables = factorize(product, limit=529)
     assert (fixed, [table.shape for _, table in tables]) == (0, [(23, 23)] * 4)
 
 
 def test_tables_are_merged_up_to_a_limit() -> None:
     a, b, c = (Quantity.of(key, options) for key, options in OPTIONS.items())
     total = a * b + b * c + a + 5
-    assert [set(keys) for keys, _ in factors(total, limit=24)[1]] == [{"a", "b", "c"}]
-    assert sorted(map(sorted, (keys for keys, _ in factors(total, limit=8)[1]))) == [["a", "b"], ["b", "c"]]
+    assert [set(keys) for keys, _ in factorize(total, limit=24)[1]] == [{"a", "b", "c"}]
+    assert sorted(map(sorted, (keys for keys, _ in factorize(total, limit=8)[1]))) == [["a", "b"], ["b", "c"]]

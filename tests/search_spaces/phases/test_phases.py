@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from search_spaces import Space
 from search_spaces.domains import LayerDomain
-from search_spaces.phases import MIT_PHASES, Phase, PhaseError, Schedule, progressive
+from search_spaces.phases import MIT_PHASES, Phase, PhaseError, progressive
 from search_spaces.phases.phase import present_tasks
-from search_spaces.phases.schedule import Region, sizes
+from search_spaces.phases.schedule import Region, Schedule, order_by_size
 from tests.spaces import inputs, layer
 
 SPACE = Space.from_json(
@@ -141,7 +141,7 @@ def test_a_task_set_by_hand(task: Any, phase: int | None, options: Sequence[Any]
         (["width", "expand_ratio"], None, "expand_ratio is in more than one task"),
         ([], None, "wanted a list of tasks"),
         (3, None, "got 3, wanted a list of tasks"),
-        ("depth", -1, "phase is -1, wanted a whole number from 0 up, or None"),
+        ("depth", -1, "phase is -1, wanted a whole number from 0 up or None"),
         ("depth", True, "phase is True"),
     ],
 )
@@ -151,13 +151,13 @@ def test_a_task_that_cannot_be_set(task: Any, phase: Any, said: str) -> None:
 
 
 def test_sizes_are_numbers_not_texts() -> None:
-    assert sizes(LayerDomain(("0.5", "10", "3/4", "9", "1e0"))) == (1, 3, 4, 2, 0)
-    assert sizes(LayerDomain(("0.5", "all"))) is None
-    assert sizes(LayerDomain(("nan", "1"))) is None
-    assert sizes(LayerDomain(("1/0", "1"))) is None
-    assert sizes(Space.from_json({"k": {"_type": "choice", "_value": [16, 32, True]}}).domains["k"]) is None
-    assert sizes(Space.from_json({"k": {"_type": "choice", "_value": [16, 32.5]}}).domains["k"]) == (1, 0)
-    assert sizes(Space.from_json({"k": {"_type": "randint", "_value": [2, 5]}}).domains["k"]) == (2, 1, 0)
+    assert order_by_size(LayerDomain(("0.5", "10", "3/4", "9", "1e0"))) == (1, 3, 4, 2, 0)
+    assert order_by_size(LayerDomain(("0.5", "all"))) is None
+    assert order_by_size(LayerDomain(("nan", "1"))) is None
+    assert order_by_size(LayerDomain(("1/0", "1"))) is None
+    assert order_by_size(Space.from_json({"k": {"_type": "choice", "_value": [16, 32, True]}}).domains["k"]) is None
+    assert order_by_size(Space.from_json({"k": {"_type": "choice", "_value": [16, 32.5]}}).domains["k"]) == (1, 0)
+    assert order_by_size(Space.from_json({"k": {"_type": "randint", "_value": [2, 5]}}).domains["k"]) == (2, 1, 0)
 
 
 def test_phases_as_data_by_patterns_and_names() -> None:
