@@ -105,6 +105,11 @@ def test_every_block_has_a_language_that_is_checked() -> None:
         assert block.language in ("python", "bash", "yaml", "json", "text"), block.name
 
 
+def test_every_example_has_its_guide() -> None:
+    folders = {path.parent for path in (ROOT / "examples").glob("*/*.py")}
+    assert {folder / "README.md" for folder in folders} <= set(PAGES)
+
+
 def test_every_fence_is_a_block() -> None:
     for page in PAGES:
         assert page.read_text().count("```") == 2 * len(list(blocks_of(page))), page
@@ -256,6 +261,10 @@ def test_what_a_page_names_exists(page: Path) -> None:
         assert (page.parent / target).exists(), target
     for path in re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|yml|toml|txt))`", text):
         assert is_there(path, page) or any(made in path for made in MADE), path
+    for path in re.findall(r"(?<![\w/])(?:examples|tests)/[\w/]+\.\w+", text):  # in commands
+        assert (ROOT / path).is_file(), path
+    for module in re.findall(r"-m (tests(?:\.\w+)+)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
     for dotted in re.findall(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?:\(.*?\))?`", text):
         with warnings.catch_warnings():
             if page.name == "CHANGELOG.md":  # it names what has moved
