@@ -43,6 +43,9 @@ SHORTER = {
     "python demo.py": "python demo.py --smoke --limit 2000",
 }
 LESS = {"SPOS_LIMIT": "1500", "OFA_LIMIT": "600", "OFA_STEPS": "3", "GMP_EPOCHS": "2"}  # images, steps, epochs
+TOO_BUSY = (
+    "did not connect in 10 seconds|Create experiment failed"  # NNI's patience on a busy machine; no page's matter
+)
 # What a page asks its reader to write, and what its commands write.
 MADE = {"trial.py", "my_tuner.py", "config.yml", "choices.yml", "sparse/", "NAME.py"}
 
@@ -83,14 +86,19 @@ def rows(page: Path, title: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
+def make_clone(folder: Path) -> Path:
+    """Make a folder with what a clone has besides the packages, which are installed."""
+    folder.mkdir(exist_ok=True)
+    for name in ("Makefile", "setup.py", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    unwanted = shutil.ignore_patterns("__pycache__", "runs", "*.json")
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=unwanted)
+    return folder
+
+
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with what a clone has besides the packages, which are installed."""
-    for name in ("Makefile", "setup.py", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    unwanted = shutil.ignore_patterns("__pycache__", "runs", "*.json")
-    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=unwanted)
-    return tmp_path
+    return make_clone(tmp_path)
 
 
 def folder_of(block: Block, clone: Path) -> Path:
@@ -128,34 +136,45 @@ def test_a_python_block_is_a_complete_script(block: Block, clone: Path, monkeypa
     process.start()
     process.join(120)
     process.kill()
+    process.join()
     assert process.exitcode == 0, f"{block.name}:\n{(folder / 'block.log').read_text()[-3000:]}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("bash"))
-def test_a_bash_block_runs_in_a_clone(block: Block, clone: Path) -> None:
+def test_a_bash_block_runs_in_a_clone(block: Block, tmp_path: Path) -> None:
     """With the waiting shortened. What ``make`` would do is only printed: this test is a part of it."""
     if not FASHION_MNIST.is_dir() and (block.page.parent.name in ("spos", "ofa", "gmp") or "--data" in block.text):
         pytest.skip("Fashion-MNIST is missing: apt-get install dataset-fashion-mnist")
-    folder = folder_of(block, clone)
+    for attempt in range(3):
+        clone = make_clone(tmp_path / str(attempt))
+        said, failed = run_bash(block, clone)
+        if not failed or not re.search(TOO_BUSY, said):
+            break
+    assert not failed, said[-6000:]
+    if "nas show --watch" in block.text:
+        assert "the experiment is DONE" in said
+    if block.page == README and "retrain.py best" in block.text:
+        assert float(re.findall(r"held-out images: ([\d.]+)", said)[0]) > 0.9
+        assert said.rstrip().endswith(")")  # the printed network
+    if block.page.parent.name in CHECKS:
+        CHECKS[block.page.parent.name](said, folder_of(block, clone), clone)
+
+
+def run_bash(block: Block, clone: Path) -> tuple[str, bool]:
+    """Run a block, shortened, in its folder of a clone. Returns: what it printed, and if it failed."""
     for config in (clone / "examples").glob("*/*.yml"):
         config.write_text(shortened(config.read_text()))
     text = shortened(block.text.replace("--port 8080", f"--port {free_port()}"))
     env = {**os.environ, **LESS, "HOME": str(clone), "PATH": f"{BIN}:{os.environ['PATH']}", "MAKEFLAGS": "n"}
     env["PYTHONPATH"] = str(ROOT)
     command = ["bash", "-euxo", "pipefail", "-c", text]
+    folder = folder_of(block, clone)
     try:
         done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=560, check=False)
     finally:
         subprocess.run([BIN / "nnictl", "stop", "--all"], env=env, capture_output=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    if "nas show --watch" in block.text:
-        assert "the experiment is DONE" in done.stdout
-    if block.page == README and "retrain.py best" in block.text:
-        assert float(re.findall(r"held-out images: ([\d.]+)", done.stdout)[0]) > 0.9
-        assert done.stdout.rstrip().endswith(")")  # the printed network
-    if block.page.parent.name in CHECKS:
-        CHECKS[block.page.parent.name](done.stdout, folder, clone)
+    return (done.stderr + done.stdout if done.returncode else done.stdout), done.returncode != 0
 
 
 def shortened(text: str) -> str:
