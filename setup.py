@@ -22,7 +22,7 @@ setup(
     packages=find_packages(include=["search_spaces*", "mutators*", "nas_tuners*"]),
     package_data={name: ["py.typed", "README.md"] for name in ("search_spaces", "mutators", "nas_tuners")},
     install_requires=[
-        "torch>=2.6",
+        "torch>=2.13",
         "numpy",
         "json5",
         "nni==3.0",  # and with it psutil, PyYAML, scikit-learn and tqdm, which we use as well

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from mutators.base import BaseMutator as BaseMutator
     from mutators.base import Mutator as Mutator
     from mutators.base import RandomMutator as RandomMutator
+    from mutators.choices.applying import apply_choices as apply_choices
+    from mutators.choices.applying import apply_fixed_architecture as apply_fixed_architecture
     from mutators.choices.errors import ChoiceError as ChoiceError
-    from mutators.choices.fixed import apply_choices as apply_choices
-    from mutators.choices.fixed import apply_fixed_architecture as apply_fixed_architecture
-    from mutators.choices.fixed import extract as extract
-    from mutators.choices.fixed import search_space_of as search_space_of
-    from mutators.choices.mutables import InputChoice as InputChoice
-    from mutators.choices.mutables import LayerChoice as LayerChoice
-    from mutators.choices.mutables import MutableScope as MutableScope
+    from mutators.choices.extracting import extract as extract
+    from mutators.choices.input_choice import InputChoice as InputChoice
+    from mutators.choices.layer_choice import LayerChoice as LayerChoice
+    from mutators.choices.mutable import MutableScope as MutableScope
     from mutators.choices.value_choice import ValueChoice as ValueChoice
+    from mutators.choices.walk import search_space_of as search_space_of
     from mutators.darts import DartsMutator as DartsMutator
     from mutators.elastic.training.shared_checkpoint import shared_checkpoint as shared_checkpoint
     from mutators.subnet.folder import SubnetError as SubnetError
@@ -40,19 +40,17 @@ __all__, __getattr__, __dir__ = lazy_names(
             "Mutator",
             "RandomMutator",
         ),
-        ".choices.errors": ("ChoiceError",),
-        ".choices.fixed": (
+        ".choices.applying": (
             "apply_choices",
             "apply_fixed_architecture",
-            "extract",
-            "search_space_of",
         ),
-        ".choices.mutables": (
-            "InputChoice",
-            "LayerChoice",
-            "MutableScope",
-        ),
+        ".choices.errors": ("ChoiceError",),
+        ".choices.extracting": ("extract",),
+        ".choices.input_choice": ("InputChoice",),
+        ".choices.layer_choice": ("LayerChoice",),
+        ".choices.mutable": ("MutableScope",),
         ".choices.value_choice": ("ValueChoice",),
+        ".choices.walk": ("search_space_of",),
         ".darts": ("DartsMutator",),
         ".elastic.training.shared_checkpoint": ("shared_checkpoint",),
         ".subnet.folder": (

@@ -1,4 +1,4 @@
-"""Mutators: what steers a model's choices while it runs, for supernets and for algorithms of one's own.
+"""Mutators, which steer a model's choices while it runs: for supernets, and for algorithms of one's own.
 
 After NNI 1.9's ``BaseMutator`` and ``Mutator``. Differs: a mutator is a plain object and no module, so that it never
 shows up among the model's parameters; it can be released; a copied model stays with it.
@@ -6,28 +6,29 @@ shows up among the model's parameters; it can be released; a copied model stays 
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from mutators.choices.errors import ChoiceError
-from mutators.choices.mutables import InputChoice, LayerChoice, Mutable, MutableScope
+from mutators.choices.input_choice import InputChoice
+from mutators.choices.layer_choice import LayerChoice
+from mutators.choices.mutable import Mutable, MutableScope
 from mutators.choices.selection import combine, mask_of
+from mutators.choices.value_choice import ValueChoice
 from mutators.choices.walk import decisions, walk
-from search_spaces.domains import LayerDomain
-
-if TYPE_CHECKING:
-    from mutators.choices.value_choice import ValueChoice
+from search_spaces.domains import InputDomain, LayerDomain
 
 Sample = Mapping[str, torch.Tensor]
 """One architecture, or a weighting of all: by key, (number of candidates,) bool or float."""
 
 
 class BaseMutator:
-    """Binds to ``model`` once and is called by its mutables, instead of the choice that is applied to them.
+    """Decides, while it is bound to ``model``, what its mutables run; what is applied to them then does not count.
 
     Args:
         model: with choices. Its mutables' ``key`` is then the resolved one.
@@ -51,7 +52,7 @@ class BaseMutator:
 
     @property
     def mutables(self) -> list[Mutable]:
-        """The mutables, scopes included, in definition order; of those that share a key the first."""
+        """Return the mutables, scopes included, in definition order; of those that share a key the first."""
         first: dict[str, Mutable] = {}
         for site in self._sites:
             first.setdefault(site.key, site.mutable)
@@ -59,11 +60,11 @@ class BaseMutator:
 
     @property
     def undedup_mutables(self) -> list[Mutable]:
-        """All mutables, scopes included, in definition order."""
+        """Return all mutables, scopes included, in definition order."""
         return [site.mutable for site in self._sites]
 
     def release(self, model: nn.Module | None = None) -> None:
-        """Unbind from the model, whose applied choices, if it has any, count again; or from ``model``, a copy of it.
+        """Unbind from the model, or from ``model``, a copy of it; the choices that are applied to it count again.
 
         Differs: in NNI 1.9 a mutator is bound for ever.
         """
@@ -79,15 +80,32 @@ class BaseMutator:
         """Select from ``n_candidates`` tensors or None. Returns: the reduced ones, and a mask, (n_candidates,) bool."""
         raise NotImplementedError(f"{type(self).__name__} does not say what an input choice does")
 
-    def on_elastic_choice(self, mutable: ValueChoice) -> int:
+    def on_forward_value_choice(self, mutable: ValueChoice) -> int:
         """Choose a number. Returns: its index."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what an elastic choice does")
+        raise NotImplementedError(f"{type(self).__name__} does not say what a value choice does")
+
+    on_elastic_choice = on_forward_value_choice  # its former name, which subclasses may write or call
+
+    def chosen_indices(self, mutable: Mutable) -> tuple[int, ...] | None:
+        """Return the indices that the next forward runs, which are the mutable's ``chosen``; None: not known."""
+        return None
 
     def enter_mutable_scope(self, mutable_scope: MutableScope) -> None:
-        """Called before a scope's forward."""
+        """Do what a scope's forward needs before it."""
 
     def exit_mutable_scope(self, mutable_scope: MutableScope) -> None:
-        """Called after a scope's forward, also if that raised."""
+        """Do what is to be done after a scope's forward, also if that raised."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        former, current = vars(cls).get("on_elastic_choice"), vars(cls).get("on_forward_value_choice")
+        if former is not current and former is not None:
+            warnings.warn(
+                f"{cls.__name__}.on_elastic_choice is deprecated: call it on_forward_value_choice.",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            cls.on_forward_value_choice = cls.on_elastic_choice  # type: ignore[method-assign]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # a copied model is steered by the same mutator
@@ -151,12 +169,18 @@ class Mutator(BaseMutator):
         outputs = [_weighted(mask, i, tensor_list[i]) for i in picked]
         return combine(outputs, mutable.reduction), self._masks[mutable.key]
 
-    def on_elastic_choice(self, mutable: ValueChoice) -> int:
-        """The one number that the sample does not exclude. Returns: its index."""
+    def on_forward_value_choice(self, mutable: ValueChoice) -> int:
+        """Choose the one number that the sample does not exclude. Returns: its index."""
         _, picked = self._of(mutable)
         if len(picked) != 1:
             raise ChoiceError(f"{mutable.described()}: {len(picked)} numbers are chosen, wanted 1: they do not mix.")
         return picked[0]
+
+    on_elastic_choice = on_forward_value_choice
+
+    def chosen_indices(self, mutable: Mutable) -> tuple[int, ...] | None:
+        """Return the indices that the sample does not exclude; None before :meth:`reset`."""
+        return None if self._sample is None else tuple(self._picked.get(mutable.key, ()))
 
     def _of(self, mutable: Mutable) -> tuple[torch.Tensor, Sequence[int]]:
         if self._sample is None:
@@ -210,7 +234,7 @@ class RandomMutator(Mutator):
         """Put back what :meth:`state_dict` returned."""
         self.generator.set_state(state["generator"])
 
-    def _draw(self, domain: Any) -> torch.Tensor:
+    def _draw(self, domain: LayerDomain | InputDomain) -> torch.Tensor:
         if isinstance(domain, LayerDomain):
             return mask_of([self._integer(0, len(domain.names))], len(domain.names))
         n = len(domain.candidates)

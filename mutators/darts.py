@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mutators.base import Mutator, Sample
 from mutators.choices.selection import mask_of
+from mutators.inputs import device_of
 from mutators.unrolled import Loss, check_optimizer, first_order_gradient, second_order_gradient, unchanged_buffers
 from search_spaces.domains import Choice, InputDomain, LayerDomain
 
@@ -46,34 +47,34 @@ class DartsMutator(Mutator):
         super().__init__(model)
         self.ignore = frozenset(ignore)
         generator = torch.Generator().manual_seed(seed)
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        device = device_of(model)
         self.alphas = nn.ParameterDict()
         for key, domain in self._layers():
             initial = _INITIAL_SCALE * torch.randn(domain.radix, generator=generator)
-            self.alphas[_escaped(key)] = nn.Parameter(initial.to(device))
+            self.alphas[_escape(key)] = nn.Parameter(initial.to(device))
 
     def parameters(self) -> list[nn.Parameter]:
-        """The architecture parameters, in the order of the keys."""
+        """Return the architecture parameters, in the order of the keys."""
         return [self.alpha(key) for key, _ in self._layers()]
 
     def alpha(self, key: str) -> nn.Parameter:
-        """The architecture parameters of a layer choice, (number of candidates,).
+        """Return the architecture parameters of a layer choice, (number of candidates,).
 
         Raises:
             KeyError: no layer choice has this key.
         """
-        parameter: nn.Parameter = self.alphas[_escaped(key)]
+        parameter: nn.Parameter = self.alphas[_escape(key)]
         return parameter
 
     def sample_search(self) -> Sample:
         """Return by key the candidates' weights, (number of candidates,) float; True for each input."""
         return {
-            key: torch.softmax(self.alpha(key), 0) if isinstance(domain, LayerDomain) else _all(domain)
+            key: torch.softmax(self.alpha(key), 0) if isinstance(domain, LayerDomain) else _all_inputs(domain)
             for key, domain in self.domains.items()
         }
 
     def sample_final(self) -> Sample:
-        """Return by key what is kept, (number of candidates,) bool: of inputs the strongest, of layers the best.
+        """Return by key the strongest inputs and the best layers, (number of candidates,) bool.
 
         A layer that is an input of input choices, and of none that keeps it, is not kept: all are False. An input's
         strength is the weight of its best layer, "none" and the like not counted; one that comes from no layer choice
@@ -113,7 +114,7 @@ class DartsMutator(Mutator):
         return self._set(loss, gradients)
 
     def second_order_backward(self, train_loss: Loss, valid_loss: Loss, optimizer: torch.optim.SGD) -> Tensor:
-        """As :meth:`first_order_backward`, at the weights that a step of ``optimizer`` on ``train_loss`` would give.
+        """Set ``grad`` as :meth:`first_order_backward`, at the weights after a step of ``optimizer`` on ``train_loss``.
 
         Args:
             train_loss: called three times, always on the same batch.
@@ -155,12 +156,12 @@ class DartsMutator(Mutator):
         return domain.candidates if isinstance(domain, InputDomain) else domain.names
 
     def _best(self, key: str) -> int:
-        """The index of the best layer, ignored ones only if there is no other; of equals the first."""
+        """Return the index of the best layer, an ignored one only if there is no other; of equals the first."""
         alpha, names = self.alpha(key).tolist(), self._names(key)
         return max(range(len(names)), key=lambda i: (names[i] not in self.ignore, alpha[i], -i))
 
     def _strongest(self, key: str, domain: InputDomain) -> list[int]:
-        """The indices of the inputs that are kept, ascending; of equals the first."""
+        """Return the indices of the inputs that are kept, ascending; of equals the first."""
         strengths = [self._strength(name) for name in domain.candidates]
         unknown = [name for name, strength in zip(domain.candidates, strengths, strict=True) if strength is None]
         count = domain.bounds[1]
@@ -178,10 +179,10 @@ class DartsMutator(Mutator):
         return 0.0 if self._names(name)[self._best(name)] in self.ignore else float(weight)
 
 
-def _all(domain: InputDomain) -> Tensor:
+def _all_inputs(domain: InputDomain) -> Tensor:
     return torch.ones(len(domain.candidates), dtype=torch.bool)
 
 
-def _escaped(key: str) -> str:
-    """A name that a module can have: no dots, and none of a ParameterDict's own attributes."""
+def _escape(key: str) -> str:
+    """Return a name that a module can have: no dots, and none of a ParameterDict's own attributes."""
     return "alpha_" + key.replace("%", "%25").replace(".", "%2E")

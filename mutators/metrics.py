@@ -1,4 +1,4 @@
-"""What may be reported: numbers, and what JSON can carry beside them."""
+"""Check what a trial reports: a number, and beside it what JSON can carry."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_others(others: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _item(value: Any) -> Any:
-    """The one element of a tensor, an array or a NumPy scalar; anything else as it is."""
+    """Return the one element of a tensor, an array or a NumPy scalar; anything else as it is."""
     size = value.numel() if hasattr(value, "numel") else getattr(value, "size", None)
     return value.item() if hasattr(value, "item") and size == 1 else value
 

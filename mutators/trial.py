@@ -1,4 +1,4 @@
-"""The trial's side of NNI: emit the space, receive an architecture, report results and failures.
+"""Talk to NNI as a trial: emit the space, receive an architecture, report results and failures.
 
 The only file on the model's side that imports nni, and only where a trial really talks to it: a dry run and a
 standalone run that reports nothing do without.
@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from mutators.choices.fixed import apply_choices, search_space_of
-from mutators.choices.walk import decisions, walk
+from mutators.choices.applying import apply_choices
+from mutators.choices.walk import decisions, search_space_of, walk
 from mutators.metrics import check_others, to_number
 from mutators.watch import Witness, watch_this_trial
 from search_spaces.domains import Choice, Domain, InputDomain
@@ -172,7 +172,7 @@ def _receive_unittest() -> dict[str, Any] | None:
 
 
 def _uid() -> dict[str, Any]:
-    """``{"_uid": uid}`` of the parameters that this process received, or {} if the tuner gave none."""
+    """Return ``{"_uid": uid}`` of the parameters that this process received, or {} if the tuner gave none."""
     import nni
 
     parameters = nni.get_current_parameter()
@@ -186,7 +186,7 @@ def _uid_in(parameters: Any) -> dict[str, Any]:
 
 
 def _first(domain: Domain) -> Choice:
-    """The choice of a standalone run."""
+    """Return the choice of a standalone run."""
     if not isinstance(domain, InputDomain):
         return domain.choice(0)
     count = domain.bounds[1]

@@ -29,7 +29,7 @@ def first_order_gradient(valid_loss: Loss, arch: Sequence[Tensor]) -> tuple[Tens
 def second_order_gradient(
     train_loss: Loss, valid_loss: Loss, optimizer: torch.optim.SGD, arch: Sequence[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
-    """As :func:`first_order_gradient`, for the weights after the step that ``optimizer`` would make on ``train_loss``.
+    """Return what :func:`first_order_gradient` does, for the weights after a step of ``optimizer`` on ``train_loss``.
 
     The dependence of that step on ``arch`` is a Hessian-vector product, measured by a central finite difference.
 
@@ -72,7 +72,7 @@ def check_optimizer(optimizer: object) -> None:
 
 @contextmanager
 def unchanged_buffers(model: nn.Module) -> Iterator[None]:
-    """Within it, buffers such as batch norm's statistics may change; at the end they are what they were."""
+    """Put buffers such as batch norm's statistics back at the end, also after an exception."""
     buffers = list(model.buffers())
     with _restored(buffers):
         yield
@@ -90,7 +90,7 @@ def _restored(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 
 def _weights(optimizer: torch.optim.SGD) -> tuple[list[Tensor], list[float]]:
-    """The weights that the optimizer trains, and the learning rate of each."""
+    """Return the weights that the optimizer trains, and the learning rate of each."""
     pairs = [(w, float(g["lr"])) for g in optimizer.param_groups for w in g["params"] if w.requires_grad]
     return [w for w, _ in pairs], [rate for _, rate in pairs]
 
@@ -113,7 +113,7 @@ def _step(optimizer: torch.optim.SGD, weights: Sequence[Tensor], gradients: Sequ
 def _hessian_vector_product(
     train_loss: Loss, weights: Sequence[Tensor], vector: Sequence[Tensor], arch: Sequence[Tensor]
 ) -> list[Tensor]:
-    """d/d arch (d train_loss / d weights . vector), by the gradients at two points along the vector."""
+    """Return d/d arch (d train_loss / d weights . vector), by the gradients at two points along the vector."""
     length = torch.sqrt(torch.stack([v.square().sum() for v in vector]).sum()) if vector else torch.zeros(())
     if length == 0:
         return [torch.zeros_like(a) for a in arch]

@@ -1,4 +1,4 @@
-"""Tells the tuner when this trial fails. NNI cannot say truly which trial failed, so the trial says it itself."""
+"""Tell the tuner when this trial fails. NNI does not say reliably which trial failed, so the trial itself does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _watch: _Watch | None = None
 
 
 def watch_this_trial(witness: Witness, send_final: Callable[[dict[str, Any]], None], uid: dict[str, Any]) -> None:
-    """From now on, report a failure if the process ends without a final metric. Does nothing the second time.
+    """Report a failure if the process ends without a final metric. A second call changes nothing.
 
     Args:
         witness: stands in NNI's channel and knows whether a final metric was sent.
@@ -33,7 +33,7 @@ def watch_this_trial(witness: Witness, send_final: Callable[[dict[str, Any]], No
 
 
 class Witness:
-    """NNI's channel to the manager, which also notes that a final metric was sent, by whomever."""
+    """NNI's channel to the manager. It also notes whether a final metric was sent, by us or by the script."""
 
     def __init__(self, channel: Any) -> None:
         self.channel = channel

@@ -58,6 +58,17 @@ def above(name: str, value: Any, low: float, high: float = math.inf) -> list[str
     return [f"{name} is {value!r}, wanted a number above {low}{'' if high == math.inf else f' and at most {high}'}"]
 
 
+def share(name: str, value: Any) -> list[str]:
+    """Check a number of at least 0 and less than 1.
+
+    >>> share("momentum", 1)
+    ['momentum is 1, wanted a number of at least 0 and less than 1']
+    """
+    if is_number(value) and 0 <= value < 1:
+        return []
+    return [f"{name} is {value!r}, wanted a number of at least 0 and less than 1"]
+
+
 def one_of(name: str, value: Any, known: Collection[str]) -> list[str]:
     """Check a name against those that are known.
 

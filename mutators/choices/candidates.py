@@ -1,16 +1,14 @@
-"""What choices are made from: the container of a layer choice's candidates, and what may be offered at all."""
+"""The container of a choice's candidates, and the check of what is offered."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from mutators.choices.errors import ChoiceError
-from search_spaces.checks import is_int
-
-NO_KEY = ""
-"""In ``choose_from``: an input that is no mutable's output, or whose origin does not matter."""
+from mutators.choices.visitor import Extraction
 
 
 class Candidates(nn.Module):
@@ -20,12 +18,12 @@ class Candidates(nn.Module):
     ``_modules`` only and are never looked up as attributes, so they cannot clash with anything.
     """
 
-    def __init__(self, modules: dict[str, nn.Module]) -> None:
+    def __init__(self, modules: Mapping[str, nn.Module | None]) -> None:
         super().__init__()
         self._modules.update(modules)
 
     def train(self, mode: bool = True) -> Candidates:
-        """As ``nn.Module.train``, which sets ``self.training``: that fails if a candidate has this name."""
+        """Set the mode, also if a candidate is called "training", where ``nn.Module.train`` fails."""
         if not isinstance(mode, bool):
             raise ValueError(f"training mode is expected to be a bool, got {mode!r}")
         self.__dict__["training"] = mode
@@ -33,8 +31,21 @@ class Candidates(nn.Module):
             module.train(mode)
         return self
 
+    def copied(self, indices: Sequence[int], extraction: Extraction) -> Candidates:
+        """Return a container with copies of some of the modules; of the others it has the names."""
+        kept = {name: i in indices for i, name in enumerate(self._modules)}
+        copied = Candidates({name: extraction.copy(self._modules[name]) if kept[name] else None for name in kept})
+        copied.__dict__["training"] = self.training
+        return copied
+
+    def drop_others(self, indices: Sequence[int]) -> None:
+        """Keep some of the modules; of the others only the names."""
+        for index, name in enumerate(self._modules):
+            if index not in indices:
+                self._modules[name] = None
+
     def forward(self, *_: Any) -> Any:
-        """Never called: the choice calls its candidates."""
+        """Refuse: the choice calls its candidates."""
         raise NotImplementedError("call the LayerChoice, not the container of its candidates")
 
 
@@ -69,44 +80,6 @@ def named_candidates(offered: Any) -> dict[str, nn.Module]:
     if unusable:
         raise ChoiceError("op_candidates cannot be named like this:", unusable)
     return named
-
-
-def input_names(n_candidates: Any, choose_from: Any, n_chosen: Any) -> list[str]:
-    """Return the names of an input choice's candidates.
-
-    Raises:
-        ChoiceError: its three arguments are wrong or do not fit together; all that is wrong is listed.
-    """
-    names, problems = _names_of(n_candidates, choose_from)
-    bounds = n_chosen if isinstance(n_chosen, (tuple, list)) else (n_chosen, n_chosen)
-    if n_chosen is not None and not (len(bounds) == 2 and all(is_int(b) for b in bounds)):
-        problems.append(f"n_chosen is {n_chosen!r}, wanted an int, two of them (lowest, highest), or None")
-    elif n_chosen is not None and names and not 0 <= bounds[0] <= bounds[1] <= len(names):
-        problems.append(f"n_chosen is {n_chosen!r}, wanted 0 to {len(names)}, or (lowest, highest) within that")
-    if problems:
-        raise ChoiceError("this InputChoice cannot be:", problems)
-    return names
-
-
-def _names_of(n_candidates: Any, choose_from: Any) -> tuple[list[str], list[str]]:
-    """Return the inputs' names, as far as they are known, and what is wrong with them."""
-    problems = []
-    counted = is_int(n_candidates) and n_candidates > 0
-    if n_candidates is not None and not counted:
-        problems.append(f"n_candidates is {n_candidates!r}, wanted an int of at least 1")
-    if choose_from is None:
-        if n_candidates is None:
-            problems.append("neither n_candidates nor choose_from is given, wanted one of them")
-        return [NO_KEY] * n_candidates if counted else [], problems
-    if (
-        not isinstance(choose_from, (list, tuple))
-        or not choose_from
-        or not all(isinstance(n, str) for n in choose_from)
-    ):
-        return [], [*problems, f"choose_from is {choose_from!r}, wanted a list of at least one key"]
-    if counted and n_candidates != len(choose_from):
-        problems.append(f"n_candidates is {n_candidates}, but choose_from has {len(choose_from)} keys")
-    return list(choose_from), problems
 
 
 def _fits(name: str) -> bool:

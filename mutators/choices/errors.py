@@ -1,4 +1,4 @@
-"""The one kind of mistake that has to do with choices."""
+"""Errors of models: each lists everything that is wrong at once."""
 
 from __future__ import annotations
 
@@ -10,3 +10,15 @@ class ChoiceError(ProblemsError):
 
     Differs: NNI 1.9 has a mix of ``AssertionError`` (gone under ``-O``), ``RuntimeError`` and ``ValueError``.
     """
+
+
+class ElasticError(ChoiceError):
+    """A choice of a number, or an elastic layer, model or configuration that needs one, is wrong."""
+
+
+class OneShotError(ProblemsError):
+    """A supernet, its data, its options or a checkpoint do not fit."""
+
+
+class PruningError(ProblemsError):
+    """A model, options, a skip function or a state do not fit a pruner."""

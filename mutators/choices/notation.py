@@ -1,12 +1,65 @@
-"""The short notations of a fixed architecture: an index, a name, a list of them, or one bool a candidate."""
+"""Read choices in the notations in which they are given, against what a model offers."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mutators.choices.errors import ChoiceError
 from search_spaces.checks import is_int
 from search_spaces.domains import Choice, InputDomain, LayerDomain
+
+_FIELDS = {"_idx", "_value", "_idex"}
+
+
+def is_decision(key: Any, value: Any) -> bool:
+    """Tell whether an entry was meant for a model, and is not the tuner's own or a hyper-parameter."""
+    return not str(key).startswith("_") and isinstance(value, dict) and not _FIELDS.isdisjoint(value)
+
+
+def read_choices(
+    domains: Mapping[str, LayerDomain | InputDomain],
+    given: Any,
+    read: Callable[[LayerDomain | InputDomain, Any], Choice] = lambda domain, value: value,
+    is_meant: Callable[[Any, Any], bool] = is_decision,
+    what: str = "the architecture",
+) -> dict[str, Choice]:
+    """Return choices as ``{key: {"_value", "_idx"}}`` in the order of ``domains``, indices ascending.
+
+    Args:
+        domains: what can be chosen, by key.
+        given: choices by key.
+        read: returns what is given for a key as ``{"_idx": ...}``, or raises a ChoiceError.
+        is_meant: tells whether an entry under an unknown key is a mistake.
+        what: is given, for the messages.
+
+    Raises:
+        ChoiceError: keys are missing or unknown, or a choice cannot be read or is not on offer; all of it is named.
+    """
+    if not isinstance(given, Mapping):
+        raise ChoiceError(f"{what} is {given!r}, wanted an object {{key: choice}}.")
+    problems = [f"missing {key!r}" for key in domains if key not in given]
+    problems += [f"unknown {key!r}" for key, value in given.items() if key not in domains and is_meant(key, value)]
+    choices: dict[str, Choice] = {}
+    for key in [key for key in domains if key in given]:
+        try:
+            choice = _respell(key, read(domains[key], given[key]))
+            wrong = domains[key].problems(choice)
+        except ChoiceError as error:
+            wrong = error.problems or [str(error)]
+        problems += [f"{key!r}: {problem}" for problem in wrong]
+        if not wrong:
+            choices[key] = _complete(domains[key], choice["_idx"])
+    if problems:
+        raise ChoiceError(f"{what} does not fit this model ({len(problems)} wrong):", problems)
+    return choices
+
+
+def indices_of(choice: Choice) -> tuple[int, ...]:
+    """Return the chosen indices, ascending, of a choice as :func:`read_choices` returns it."""
+    index = choice["_idx"]
+    return tuple(index) if isinstance(index, list) else (index,)
 
 
 def to_choice(domain: LayerDomain | InputDomain, value: Any) -> Choice:
@@ -53,3 +106,18 @@ def _index(names: tuple[str, ...], item: Any) -> int:
         reason = "stands several times in" if item in names else "is not in"
         raise ChoiceError(f"the name {item!r} {reason} {list(names)}, wanted the index")
     return names.index(item)
+
+
+def _respell(key: str, choice: Any) -> Any:
+    """Return the choice with ``_idx`` for ``_idex``, as NNI's documentation spells it."""
+    if not isinstance(choice, dict) or "_idx" in choice or "_idex" not in choice:
+        return choice
+    warnings.warn(f"the choice of {key!r} has _idex; it is read as _idx: write that.", stacklevel=4)
+    return {"_idx" if name == "_idex" else name: value for name, value in choice.items()}
+
+
+def _complete(domain: LayerDomain | InputDomain, index: Any) -> Choice:
+    if isinstance(domain, LayerDomain):
+        return {"_value": domain.names[int(index)], "_idx": int(index)}
+    indices = sorted(int(i) for i in index)
+    return {"_value": [domain.candidates[i] for i in indices], "_idx": indices}

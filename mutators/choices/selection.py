@@ -1,4 +1,4 @@
-"""How selected tensors become one, and the plain modules that stand for a choice once it is made."""
+"""The reduction of selected tensors to one, and the plain modules that stand for a choice once it is made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REDUCTIONS = ("sum", "mean", "concat", "none")
 
 
 def check_reduction(reduction: str) -> str:
-    """Return ``reduction``.
+    """Return ``reduction`` if it is a known one.
 
     Raises:
         ValueError: it is none of :data:`REDUCTIONS`.
@@ -47,7 +47,7 @@ def combine(outputs: Sequence[Any], reduction: str) -> Any:
 
 
 def mask_of(indices: Sequence[int], n: int) -> torch.Tensor:
-    """Return: (n,) bool, on the CPU, True at ``indices``."""
+    """Return a mask: (n,) bool, on the CPU, True at ``indices``."""
     mask = torch.zeros(n, dtype=torch.bool)
     mask[list(indices)] = True
     return mask
@@ -81,19 +81,33 @@ def ordered_inputs(inputs: Any, names: Sequence[str], where: str) -> Sequence[An
 
 
 class SelectedInputs(nn.Module):
-    """What an ``InputChoice`` becomes in an extracted network: a fixed selection, without parameters.
+    """A fixed selection of inputs, without parameters: an ``InputChoice`` in an extracted network.
 
     Args:
         names: of the candidates.
         indices: of the selected ones, ascending.
         reduction: see :func:`combine`.
         return_mask: also return the selection as a mask, (len(names),) bool.
+        n_chosen: as the ``InputChoice`` had it. Other names that a forward may read of a choice are here as well.
     """
 
-    def __init__(self, names: Sequence[str], indices: Sequence[int], reduction: str, return_mask: bool) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        indices: Sequence[int],
+        reduction: str,
+        return_mask: bool,
+        n_chosen: int | tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
         self.names, self.indices = tuple(names), tuple(indices)
+        self.choose_from, self.n_candidates, self.n_chosen = list(names), len(names), n_chosen
         self.reduction, self.return_mask = reduction, return_mask
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """Return the indices of the selected inputs, ascending."""
+        return self.indices
 
     def forward(self, optional_inputs: Any) -> Any:
         """Select and reduce. ``optional_inputs``: a list, a tuple or a dict, as for the ``InputChoice``."""
@@ -106,14 +120,21 @@ class SelectedInputs(nn.Module):
 
 
 class ChosenLayer(nn.Module):
-    """What a ``LayerChoice`` becomes where its callers expect a list (reduction "none") or a mask beside the output."""
+    """A fixed layer that returns a list (reduction "none"), or a mask beside its output, as its ``LayerChoice`` did.
 
-    def __init__(self, chosen: nn.Module, index: int, n: int, reduction: str, return_mask: bool) -> None:
+    Args:
+        chosen: the layer, whose parameters stand under this name.
+        index: of the layer, among the candidates.
+        names: of the candidates.
+        reduction, return_mask: see ``LayerChoice``.
+    """
+
+    def __init__(self, chosen: nn.Module, index: int, names: Sequence[str], reduction: str, return_mask: bool) -> None:
         super().__init__()
         self.chosen = chosen
-        self.index, self.n, self.reduction, self.return_mask = index, n, reduction, return_mask
+        self.index, self.names, self.reduction, self.return_mask = index, list(names), reduction, return_mask
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the chosen module; shapes are its own."""
         out = combine([self.chosen(*args, **kwargs)], self.reduction)
-        return (out, mask_of((self.index,), self.n)) if self.return_mask else out
+        return (out, mask_of((self.index,), len(self.names))) if self.return_mask else out

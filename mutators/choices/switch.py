@@ -1,4 +1,4 @@
-"""Sets a model to one architecture after the other, fast, or for a while."""
+"""Set a model to one architecture after another, fast; or to one for a while."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from mutators.choices.applying import apply_choices
 from mutators.choices.errors import ChoiceError
-from mutators.choices.fixed import apply_choices
-from mutators.choices.mutables import Mutable
-from mutators.choices.walk import decisions, walk
+from mutators.choices.mutable import Mutable
+from mutators.choices.walk import decisions, refuse_bound, walk
 from search_spaces.domains import LayerDomain
 from search_spaces.schema import Choices, Space
 
@@ -18,7 +18,7 @@ _STATE = ("_active", "_mutator", "_resolved_key")
 
 
 class Switch:
-    """Walks the model once; :meth:`set` then touches nothing but its choices.
+    """The choices of a model, found once, so that :meth:`set` is fast.
 
     Args:
         model: with choices, or without any.
@@ -29,11 +29,7 @@ class Switch:
 
     def __init__(self, model: nn.Module) -> None:
         sites = walk(model)
-        bound = [site.key for site in sites if site.mutable.mutator is not None]
-        if bound:
-            raise ChoiceError(
-                f"a mutator is bound to this model (at {bound[0]!r}): train by it with mutator=, or release() it."
-            )
+        refuse_bound(sites, "train by it with mutator=, or release() it")
         domains = decisions(sites)
         self.space = Space(domains)
         at = {key: position for position, key in enumerate(domains)}
@@ -42,7 +38,7 @@ class Switch:
         self._targets = [(at[site.key], site.mutable, site.domain) for site in sites if site.domain is not None]
 
     def set(self, tokens: Sequence[int]) -> None:
-        """Choose. Checks nothing but the number of tokens, of which there is one a key of :attr:`space`."""
+        """Choose by the encoding, one number a key of :attr:`space`. Checks nothing but how many there are."""
         if len(tokens) != len(self.space):
             raise ChoiceError(f"a path has {len(tokens)} tokens, wanted {len(self.space)}, one for each key.")
         for position, mutable, domain in self._targets:
@@ -52,7 +48,7 @@ class Switch:
 
 @contextmanager
 def applied(model: nn.Module, choices: Choices) -> Iterator[None]:
-    """Apply ``choices``, also to a model that a mutator steers, and put back what stood there.
+    """Apply ``choices`` for a while, also to a model that a mutator steers; then all is as it was before.
 
     Raises:
         ChoiceError: see :func:`mutators.apply_choices`.

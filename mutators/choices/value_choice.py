@@ -1,29 +1,27 @@
-"""The decision of an elastic layer: one of several numbers, as a module without parameters.
+"""The choice of a number, such as a kernel size, as a module without parameters. After NNI 3.0's ``ValueChoice``.
 
 It stands in the model where its key says: the choice of ``stage1.conv.kernel_size`` is the child ``kernel_size`` of the
-layer ``stage1.conv``. So whatever handles layer choices handles an elastic network too.
+layer ``stage1.conv``. So all that handles layer choices handles an elastic network too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from mutators.choices.mutables import Mutable
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
+from mutators.choices.mutable import Mutable
+from mutators.choices.visitor import Extractable, Extraction, Plan
 from search_spaces.checks import is_number
 from search_spaces.domains import LayerDomain
 
-Plan = Mapping[int, tuple[int, ...]] | None
-"""What an extraction chooses, ``{id(choice): (index,)}``; None: what is applied now."""
 
-
-class ValueChoice(Mutable):
+class ValueChoice(Mutable, Extractable):
     """One of several numbers; at first the largest.
 
     Args:
         values: at least one, distinct; ints, or floats for fractions.
-        key: see :class:`mutators.choices.mutables.Mutable`.
+        key: see :class:`mutators.choices.mutable.Mutable`.
 
     Raises:
         ElasticError: there are none, or they are no numbers, below 0, or not distinct.
@@ -44,26 +42,31 @@ class ValueChoice(Mutable):
 
     @property
     def domain(self) -> LayerDomain:
-        """The numbers as names."""
+        """Return what can be chosen: the numbers, as names."""
         return LayerDomain(tuple(map(str, self.values)))
 
     @property
     def index(self) -> int:
-        """Of the number that counts now: the bound mutator's, or else the one that is applied."""
-        return self._active if self._mutator is None else self._mutator.on_elastic_choice(self)
+        """Return the index of the number in use: the bound mutator's, or else the one that is applied."""
+        return self._active if self._mutator is None else self._mutator.on_forward_value_choice(self)
 
     @property
     def value(self) -> float:
-        """The number that counts now."""
+        """Return the number in use."""
         return self.values[self.index]
 
     @property
-    def chosen(self) -> tuple[int, ...]:
-        """The index of the number that is applied, as a tuple of one."""
+    def applied(self) -> tuple[int, ...]:
+        """Return the index of the number that is applied, as a tuple of one, also while a mutator steers."""
         return (self._active,)
 
-    def index_in(self, plan: Plan) -> int:
-        """The index under a plan."""
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """Return the index of the number in use, as a tuple of one."""
+        return (self.index,)
+
+    def index_in(self, plan: Plan | None) -> int:
+        """Return the index that an extraction has planned; without a plan, that of the number in use."""
         return self.index if plan is None else plan[id(self)][0]
 
     def choose(self, indices: Sequence[int]) -> None:
@@ -82,7 +85,7 @@ class ValueChoice(Mutable):
         self._active = self.values.index(value)
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with a number; None if it is on offer."""
+        """Say what is wrong with a number; None if it is on offer."""
         if is_number(value) and value in self.values:
             return None
         return f"{value!r} is not on offer, wanted one of {list(self.values)}"
@@ -90,6 +93,5 @@ class ValueChoice(Mutable):
     def extra_repr(self) -> str:
         return ", ".join(map(str, self.values))
 
-    def _plain(self, indices: tuple[int, ...], memo: dict[int, Any]) -> None:  # type: ignore[override]
-        """Nothing: a plain network has no options. Its parent keeps the attribute, as None."""
-        return None
+    def extracted(self, extraction: Extraction) -> None:
+        """Return None: a plain network has no options. Its parent keeps the attribute."""

@@ -1,15 +1,18 @@
-"""The only traversal of a model's choices: everything else that needs keys or order asks here."""
+"""The only traversal of a model's choices, which decides on keys and order; and the search space that it emits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from mutators.choices.candidates import NO_KEY, Candidates
+from mutators.choices.candidates import Candidates
 from mutators.choices.errors import ChoiceError
-from mutators.choices.mutables import InputChoice, Mutable
+from mutators.choices.input_choice import InputChoice
+from mutators.choices.mutable import NO_KEY, Mutable
+from mutators.choices.torch_private import COMPILED, get_children
 from search_spaces.domains import InputDomain, LayerDomain
 
 
@@ -21,7 +24,7 @@ class Site:
         key: of the decision; several sites may share it.
         path: of the module, as ``model.named_modules()`` counts it.
         mutable: LayerChoice, InputChoice or MutableScope.
-        domain: what can be chosen; None for a scope.
+        domain: what can be chosen; None for a scope, and for a choice that is fixed.
     """
 
     key: str
@@ -44,7 +47,12 @@ def walk(model: nn.Module) -> list[Site]:
     Differs: choices may be nested.
     """
     found = [
-        Site(path_key if mutable.given_key is None else mutable.given_key, path, mutable, mutable.domain)
+        Site(
+            path_key if mutable.given_key is None else mutable.given_key,
+            path,
+            mutable,
+            None if mutable.is_fixed else mutable.domain,
+        )
         for mutable, path, path_key in _mutables(model, "", "", set())
     ]
     problems = [*_bad_keys(found), *_bad_sharing(found), *_bad_origins(found)]
@@ -54,8 +62,27 @@ def walk(model: nn.Module) -> list[Site]:
 
 
 def decisions(sites: list[Site]) -> dict[str, LayerDomain | InputDomain]:
-    """The decisions, each key once, in definition order."""
+    """Return the decisions, each key once, in definition order."""
     return {site.key: site.domain for site in sites if site.domain is not None}
+
+
+def refuse_bound(sites: list[Site], advice: str = "release() it first") -> None:
+    """Raise a ChoiceError if a mutator is bound to a model with these mutables, since it would have precedence."""
+    for site in sites:
+        if site.mutable.mutator is not None:
+            owner = type(site.mutable.mutator).__name__
+            raise ChoiceError(f"{owner} is bound to this model (at {site.key!r}) and has precedence: {advice}.")
+
+
+def search_space_of(model: nn.Module) -> dict[str, Any]:
+    """Return the search space as JSON: ``{key: {"_type": ..., "_value": ...}}``, in definition order.
+
+    A key that several mutables share stands in it once; a model without choices has the space ``{}``.
+
+    Raises:
+        ChoiceError: the model's choices do not fit together.
+    """
+    return {key: {"_type": d.type, "_value": d.to_json()} for key, d in decisions(walk(model)).items()}
 
 
 def _mutables(module: nn.Module, path: str, key: str, seen: set[int]) -> Iterator[tuple[Mutable, str, str]]:
@@ -65,19 +92,19 @@ def _mutables(module: nn.Module, path: str, key: str, seen: set[int]) -> Iterato
     seen.add(id(module))
     if isinstance(module, Mutable):
         yield module, path, key
-    for name, child in module._modules.items():
+    for name, child in get_children(module).items():
         if child is not None:
             inner = key if _is_wrapping(module, name) else _join(key, name)
             yield from _mutables(child, _join(path, name), inner, seen)
 
 
 def _is_wrapping(parent: nn.Module, name: str) -> bool:
-    """Whether the child ``name`` is no part of the key. Under a mutable all names are the author's own."""
+    """Tell whether the child ``name`` is no part of the key. Under a mutable all names are the author's own."""
     if isinstance(parent, (Mutable, Candidates)):
-        return name == "candidates" and isinstance(parent._modules[name], Candidates)
+        return name == "candidates" and isinstance(get_children(parent)[name], Candidates)
     if name == getattr(type(parent), "WRAPS", None):
         return True
-    return name == "_orig_mod" or (name == "module" and len(parent._modules) == 1)
+    return name == COMPILED or (name == "module" and len(get_children(parent)) == 1)
 
 
 def _join(path: str, name: str) -> str:
@@ -108,7 +135,7 @@ def _bad_sharing(found: list[Site]) -> Iterator[str]:
 def _bad_origins(found: list[Site]) -> Iterator[str]:
     seen = {NO_KEY}
     for site in found:
-        if isinstance(site.mutable, InputChoice):
+        if isinstance(site.mutable, InputChoice) and not site.mutable.is_fixed:
             unknown = [name for name in site.mutable.choose_from if name not in seen]
             if unknown:
                 known = sorted(seen - {NO_KEY})

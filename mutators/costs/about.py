@@ -1,8 +1,9 @@
-"""What a cost table says about itself: where it was made, and how far its sums are from whole networks."""
+"""Describe a cost table: for which model and machine it is, how well it fits, and how far its measurement is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import platform
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,31 +11,60 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from mutators.costs.example import Example, shape_of
+from mutators.inputs import Example, device_of, shape_of
 from search_spaces.cost.table import CostTable
+from search_spaces.schema import TokenArray
 
 FloatArray = npt.NDArray[np.float64]
+OnStep = Callable[[int, int], None]
+"""Called with the number of steps done, and with that of all steps."""
 
 
-def made_of(model: nn.Module, input_shape: Example) -> dict[str, Any]:
-    """The model, its input and its device."""
-    device = next((str(parameter.device) for parameter in model.parameters()), "cpu")
+class Steps:
+    """A counter of the steps of a measurement.
+
+    Args:
+        total: expected number of steps.
+        on_step: called after each step; None: nobody is.
+    """
+
+    def __init__(self, total: int, on_step: OnStep | None) -> None:
+        self._done, self._total, self._on_step = 0, total, on_step
+
+    def count(self) -> None:
+        """Count one step; where more than expected are done, the total grows."""
+        self._done += 1
+        self._total = max(self._total, self._done)
+        if self._on_step is not None:
+            self._on_step(self._done, self._total)
+
+
+def describe_model(model: nn.Module, input_shape: Example) -> dict[str, Any]:
+    """Return a model's class, its input and its device, as JSON."""
     return {
         "model": type(model).__name__,
         "input_shape": shape_of(input_shape),
-        "device": device,
+        "device": str(device_of(model)),
         "torch": torch.__version__,
     }
 
 
-def checked(table: CostTable, samples: Any, measured: Sequence[Mapping[str, int]], seed: int) -> dict[str, Any]:
-    """How far the table is from whole architectures.
+def describe_latency(model: nn.Module, input_shape: Example, threads: int, **how: Any) -> dict[str, Any]:
+    """Return where and how the latency of a model was measured, as JSON."""
+    machine = platform.processor() or platform.machine()
+    return {**describe_model(model, input_shape), "machine": machine, "threads": threads, **how}
+
+
+def check_table(
+    table: CostTable, samples: TokenArray, measured: Sequence[Mapping[str, int]], seed: int
+) -> dict[str, Any]:
+    """Return how far the table is from the costs of whole architectures.
 
     Args:
         table: of metrics that ``measured`` has.
-        samples: (n, keys) tokens.
+        samples: (n, keys) architectures.
         measured: by metric, the cost of each of them.
-        seed: that they were drawn with.
+        seed: with which they were drawn.
     """
     errors = {}
     for metric in table.metrics:
@@ -48,8 +78,8 @@ def checked(table: CostTable, samples: Any, measured: Sequence[Mapping[str, int]
     }
 
 
-def compared(predicted: FloatArray, measured: FloatArray) -> dict[str, Any]:
-    """Return how far predictions are from measurements.
+def compare_latency(predicted: FloatArray, measured: FloatArray) -> dict[str, Any]:
+    """Return how far predicted milliseconds are from measured ones.
 
     Args:
         predicted: (n,)
@@ -58,18 +88,12 @@ def compared(predicted: FloatArray, measured: FloatArray) -> dict[str, Any]:
     Returns: ``mean_absolute_error_percent`` of what was measured; ``rank_correlation``, Spearman's, None where one
         side is constant; and the measured range, without which neither means much.
     """
+    from scipy.stats import spearmanr  # slow to import
+
     constant = any(values.min() == values.max() for values in (predicted, measured))
     return {
         "architectures": len(measured),
         "mean_absolute_error_percent": float(np.mean(np.abs(predicted - measured) / measured) * 100),
-        "rank_correlation": None if constant else float(np.corrcoef(_ranks(predicted), _ranks(measured))[0, 1]),
+        "rank_correlation": None if constant else float(spearmanr(predicted, measured).statistic),
         "measured_range_ms": [float(measured.min()), float(measured.max())],
     }
-
-
-def _ranks(values: FloatArray) -> FloatArray:
-    """Ranks from 0; equal values share their mean."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    shared: FloatArray = (ends - (counts + 1) / 2)[inverse]
-    return shared

@@ -1,11 +1,11 @@
-"""Multiply-adds and parameters of a module.
+"""Count multiply-adds and parameters of a module.
 
 The convention: ``macs`` are those of convolutions, transposed convolutions, linear layers and products of matrices
 (attention's too), for one input. What works element by element is zero: biases, normalisation, activations, pooling,
 additions, scaling; and so is looking up an embedding. Half of what ``torch.utils.flop_counter`` counts.
 
-Differs from other counters (thop, fvcore, mmcv): what is not known is an error, never zero; nothing is computed, the
-model is copied without its weights and run on shapes alone; and it is as it was afterwards.
+Differs from other counters (thop, fvcore, mmcv): an unknown layer is an error, never zero; nothing is computed, since a
+copy of the model without its weights runs on shapes alone; and the model is as it was afterwards.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mutators.costs.example import Example, inputs_for, told
+from mutators.choices.torch_private import FakeTensorMode
 from mutators.costs.trace import Trace
+from mutators.inputs import Example, Inputs, first_line, inputs_for, run_first
 from search_spaces.errors import CostError
 
 Ignore = Collection[str | type[nn.Module]]
-"""Modules that cost nothing although they have parameters: by path in the model, by class name, or by class."""
+"""Modules that cost nothing although they have parameters: paths in the model, names of classes, or classes."""
 
 
 def count_params(model: nn.Module) -> int:
-    """Return the number of parameters, each once where several modules share it. Buffers are none."""
+    """Return the number of parameters, each once where several modules share it. Buffers do not count."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -42,16 +42,16 @@ def count_macs(model: nn.Module, input_shape: Example, ignore: Ignore = ()) -> i
         ignore: modules with parameters that are meant to cost nothing.
 
     Raises:
-        CostError: a module has parameters that worked on the input, and none of it could be counted; or the model
-            cannot be run. All such modules are named.
+        CostError: parameters of a module took part, and nothing that they did could be counted; all such modules are
+            named. Or the model cannot be run.
     """
     return sum(macs_by_module(model, input_shape, ignore).values())
 
 
 def macs_by_module(model: nn.Module, input_shape: Example, ignore: Ignore = ()) -> dict[str, int]:
-    """Return the multiply-adds that each module did itself, without its children's, by path ("": the model itself).
+    """Return by path the multiply-adds of each module itself, without its children's ("": the model itself).
 
-    Modules that did none are left out. See :func:`count_macs` for the arguments and what is raised.
+    Modules without any are left out. See :func:`count_macs` for the arguments and what is raised.
     """
     try:
         return DryRun(model).macs_by_module(input_shape, ignore)
@@ -60,15 +60,15 @@ def macs_by_module(model: nn.Module, input_shape: Example, ignore: Ignore = ()) 
 
 
 class CannotRun(CostError):
-    """The model cannot be run on this input; without numbers in its tensors, if the run was a weightless one."""
+    """The model cannot be run on this input, or not on shapes alone."""
 
 
 class DryRun:
-    """A copy of a model that is run for its costs, again and again.
+    """A copy of a model that is run to count its multiply-adds, any number of times.
 
     Args:
         model: stays as it is.
-        weightless: the copy's tensors have a shape but no numbers, so that running it takes no computation.
+        weightless: give the copy's tensors shapes but no numbers, so that running it computes nothing.
 
     Attributes:
         model: the copy, in evaluation mode.
@@ -80,24 +80,24 @@ class DryRun:
     def __init__(self, model: nn.Module, weightless: bool = True) -> None:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True) if weightless else None
         self._original = model
-        self.model = _copied(model, {id(tensor): self._like(tensor) for tensor in _tensors_of(model)})
+        self.model = _copy(model, {id(tensor): self._like(tensor) for tensor in _tensors_of(model)})
 
     def macs_by_module(self, input_shape: Example, ignore: Ignore = ()) -> dict[str, int]:
-        """See :func:`macs_by_module`.
+        """Return multiply-adds by path; see :func:`macs_by_module`.
 
         Raises:
             CannotRun: forward failed.
             CostError: a module's costs are unknown.
         """
-        trace = self._run(inputs_for(self._original, input_shape))
+        trace = run_first(self._original, inputs_for(self._original, input_shape), self._trace, CannotRun)
         paths = {id(module): path for path, module in self.model.named_modules()}
         modules = dict(self.model.named_modules())
         unknown = sorted(paths[module] for module in trace.unknown())
         unknown = [path for path in unknown if not _is_ignored(path, modules[path], ignore)]
         if unknown:
             raise CostError(
-                f"nothing says what these modules with parameters cost ({len(unknown)}). If it is nothing, list them "
-                "in ignore=; else build them from layers that are known:",
+                f"the costs of these modules with parameters are unknown ({len(unknown)}). If they cost nothing, list "
+                "them in ignore=; else build them from layers that are known:",
                 [f"{path or 'the model itself'}: {_class(modules[path])}" for path in unknown],
             )
         return {paths.get(module, ""): macs for module, macs in trace.macs.items()}
@@ -107,32 +107,21 @@ class DryRun:
         copied = plain.clone() if self._mode is None else self._mode.from_tensor(plain)
         return nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
 
-    def _run(self, candidates: list[tuple[torch.Tensor, ...]]) -> Trace:
-        """Trace the first inputs that the model takes."""
-        failed: Exception | None = None
-        for inputs in candidates:
-            try:
-                return _traced(self.model, tuple(self._like(tensor) for tensor in inputs), self._mode)
-            except Exception as error:  # whatever the author's forward raises
-                failed = failed or error
-        model, reason = type(self._original).__name__, f"{type(failed).__name__}: {_short(failed)}"
-        raise CannotRun(f"{model} cannot be run on {told(candidates[0])}: {reason}") from failed
-
-
-def _traced(model: nn.Module, inputs: tuple[torch.Tensor, ...], mode: FakeTensorMode | None) -> Trace:
-    with ExitStack() as stack:
-        stack.enter_context(_unfused())
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.random.fork_rng())
-        stack.enter_context(mode or nullcontext())
-        trace = stack.enter_context(Trace(model))
-        model(*inputs)
-        return trace
+    def _trace(self, inputs: Inputs) -> Trace:
+        mine = tuple(self._like(tensor) for tensor in inputs)
+        with ExitStack() as stack:
+            stack.enter_context(_unfused())
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(torch.random.fork_rng())
+            stack.enter_context(self._mode or nullcontext())
+            trace = stack.enter_context(Trace(self.model))
+            self.model(*mine)
+            return trace
 
 
 @contextmanager
 def _unfused() -> Iterator[None]:
-    """No operation stands for a whole attention, transformer layer or recurrent layer: torch could not count it."""
+    """Split attention, transformer layers and recurrent layers into operations that torch can count."""
     mkldnn: Any = torch.backends.mkldnn  # its settings are properties that look like constants
     mha, rnn = torch.backends.mha.get_fastpath_enabled(), mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
@@ -146,18 +135,20 @@ def _unfused() -> Iterator[None]:
 
 
 def _tensors_of(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Parameters, buffers, and tensors that are mere attributes: a copy cannot be made of those that have a graph."""
+    """Yield parameters, buffers, and tensors that are mere attributes: deepcopy fails on those that have a graph."""
     yield from model.parameters()
     yield from model.buffers()
     for module in model.modules():
         yield from (value for value in vars(module).values() if isinstance(value, torch.Tensor))
 
 
-def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
+def _copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     try:
         copied = copy.deepcopy(model, memo)
     except Exception as error:  # whatever a module's own __deepcopy__ raises
-        raise CostError(f"{type(model).__name__} cannot be copied: {type(error).__name__}: {_short(error)}") from error
+        raise CostError(
+            f"{type(model).__name__} cannot be copied: {type(error).__name__}: {first_line(error)}"
+        ) from error
     for module in copied.modules():
         module.__dict__["training"] = False  # not eval(): a model's own may do something else
     return copied
@@ -170,7 +161,3 @@ def _is_ignored(path: str, module: nn.Module, ignore: Ignore) -> bool:
 
 def _class(module: nn.Module) -> str:
     return f"{type(module).__module__}.{type(module).__qualname__}"
-
-
-def _short(error: BaseException | None) -> str:
-    return str(error).strip().split("\n")[0]

@@ -1,8 +1,9 @@
-"""Milliseconds of elastic networks, block by block: what is called with few choices inside is timed where it stands.
+"""Measure the milliseconds of an elastic network, block by block, within whole sub-networks.
 
-Random sub-networks are extracted and run, with a clock at each block, until every block was seen in each of its forms:
-so blocks are timed with the inputs and the caches that they will have, and the number of networks is that of the forms
-of one block, not of all networks. What the blocks leave of the whole is the fixed part.
+A block is a module that forward calls and that has few choices inside. Random sub-networks are extracted and run, with
+a clock at each block, until every block was seen in each of its forms. So blocks are timed with the inputs and the
+caches that they have in use, and as many networks are needed as one block has forms. The time of a network that is not
+spent in blocks is the fixed part.
 
 Differs: Once-for-All adds up operators that were timed by themselves, and does not say how to make such a table.
 """
@@ -10,47 +11,45 @@ Differs: Once-for-All adds up operators that were timed by themselves, and does 
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from mutators.choices.fixed import extract
-from mutators.costs.about import compared
-from mutators.costs.example import Example, shape_of
-from mutators.costs.latency import device_of, evaluating, runner, threads_set, wait
+from mutators.choices.extracting import extract
+from mutators.costs.about import OnStep, Steps, compare_latency, describe_latency
+from mutators.costs.latency import evaluation_mode, make_runner, threads_set, wait
+from mutators.elastic.anatomy import Anatomy, Part, sum_terms
+from mutators.inputs import Example, device_of
+from search_spaces.checks import whole
+from search_spaces.cost.sums import Term
 from search_spaces.errors import CostError
 from search_spaces.schema import Tokens
 
-if TYPE_CHECKING:
-    from mutators.costs.elastic_macs import Progress
-    from mutators.elastic.anatomy import Anatomy, Part, Term
-
 FloatArray = npt.NDArray[np.float64]
 MOST_FORMS = 32
-"""Of a block: what has more is timed in parts, as far as it has parts."""
+"""A module with more forms is timed in parts, where it has parts."""
 WHOLE, REST = "", "."  # no module has such a path
 ROUNDS = 3
 HELD_OUT = 12
-"""Whole sub-networks that the sums are compared with."""
+"""Number of whole sub-networks that the sums are compared with."""
 
 
 class Milliseconds(NamedTuple):
-    """What was measured: the fixed part, terms by positions of keys, and how it was done."""
+    """Latency as a fixed part and terms, and how it was measured."""
 
     fixed: float
     terms: list[Term]
     about: dict[str, Any]
 
 
-def measured(
+def measure_terms(
     model: nn.Module,
     anatomy: Anatomy,
     input_shape: Example,
@@ -58,64 +57,52 @@ def measured(
     repeats: int,
     threads: int | None,
     seed: int,
-    progress: Progress | None,
+    progress: OnStep | None,
 ) -> Milliseconds:
     """Time an elastic network; arguments and errors as of :func:`mutators.costs.elastic_table.cost_table`."""
-    from mutators.costs.elastic_table import collected
-
-    if repeats < 1:
-        raise CostError(f"repeats is {repeats}, wanted at least 1.")
+    if problems := whole("repeats", repeats, 1):
+        raise CostError(f"{problems[0]}.")
     rng, space = np.random.default_rng(seed), anatomy.space
     with threads_set(threads) as thread_count:
-        blocks = _blocks(anatomy, _called(model, anatomy, input_shape))
-        designed = _covering(anatomy, blocks, rng)
+        blocks = _find_blocks(anatomy, _find_called(model, anatomy, input_shape))
+        designed = _cover(anatomy, blocks, rng)
         held_out = [tuple(row) for row in space.sample_tokens(rng, HELD_OUT).tolist()]
         networks = designed + held_out
         paths = [block.path for block in blocks]
         runs: list[list[dict[str, FloatArray]]] = [[] for _ in networks]
-        for turn in range(ROUNDS):  # so that a network's runs are not all in one bad moment of the machine
-            for done, i in enumerate(rng.permutation(len(networks)).tolist(), 1):
+        steps = Steps(ROUNDS * len(networks), progress)
+        for _ in range(ROUNDS):  # so that a network's runs are not all in one bad moment of the machine
+            for i in rng.permutation(len(networks)).tolist():
                 network = extract(model, space.decode(networks[i]))
-                runs[i].append(_timed(network, paths, input_shape, -(-repeats // ROUNDS)))
-                if progress is not None:
-                    progress(turn * len(networks) + done, ROUNDS * len(networks))
+                runs[i].append(_time(network, paths, input_shape, -(-repeats // ROUNDS)))
+                steps.count()
     times = [_typical(rows) for rows in runs]
     seen = list(zip(designed, times, strict=False))
-    fixed, terms = collected([_term(anatomy, block, seen) for block in blocks])
+    fixed, terms = sum_terms([_term(anatomy, block, seen) for block in blocks])
     fixed += float(np.median([row[REST] for _, row in seen]))
     sums = [fixed + sum(_at(term, tokens) for term in terms) for tokens in networks]
     wholes = np.array([row[WHOLE] for row in times])
-    scale = float(np.median(wholes[: len(designed)] / sums[: len(designed)]))  # what disturbs runs hits some block
+    # A disturbed run is slow in some block only, so that the blocks' lower quartiles sum to less than the whole's.
+    scale = float(np.median(wholes[: len(designed)] / sums[: len(designed)]))
     fixed, terms = fixed * scale, [(keys, costs * scale) for keys, costs in terms]
     predicted = np.array(sums[len(designed) :]) * scale
-    about = {
-        "model": type(model).__name__,
-        "input_shape": shape_of(input_shape),
-        "device": str(device_of(model)),
-        "machine": platform.processor() or platform.machine(),
-        "threads": thread_count,
-        "torch": torch.__version__,
-        "blocks": len(blocks),
-        "networks": len(designed),
-        "repeats": repeats,
-        "seed": seed,
-        "held_out": compared(predicted, wholes[len(designed) :]),
-    }
-    return Milliseconds(fixed, terms, about)
+    how = {"blocks": len(blocks), "networks": len(designed), "repeats": repeats, "seed": seed}
+    fit = compare_latency(predicted, wholes[len(designed) :])
+    return Milliseconds(fixed, terms, describe_latency(model, input_shape, thread_count, **how, held_out=fit))
 
 
-def _called(model: nn.Module, anatomy: Anatomy, input_shape: Example) -> set[str]:
-    """Paths of the modules that the largest network calls, and of no others (lists, for one)."""
+def _find_called(model: nn.Module, anatomy: Anatomy, input_shape: Example) -> set[str]:
+    """Return the paths of the modules that the largest network calls; lists of modules, for example, are not called."""
     network = extract(model, anatomy.space.decode(anatomy.largest))
     found: set[str] = set()
     paths = [path for path, _ in network.named_modules() if path]
-    with evaluating(network), _hooked(network, paths, lambda path, _: found.add(path)):
-        runner(network, input_shape)
+    with evaluation_mode(network), _clocks(network, paths, lambda path, _: found.add(path)):
+        make_runner(network, input_shape)
     return found
 
 
-def _blocks(anatomy: Anatomy, called: set[str]) -> list[Part]:
-    """Modules that together are the network, as large as they can be with few forms; keys are of all that is inside."""
+def _find_blocks(anatomy: Anatomy, called: set[str]) -> list[Part]:
+    """Divide the network into blocks, as large as they can be with few forms; their keys are those of all inside."""
     free = set(range(len(anatomy.space))) - anatomy.known
     found: list[Part] = []
 
@@ -135,8 +122,8 @@ def _blocks(anatomy: Anatomy, called: set[str]) -> list[Part]:
     return found
 
 
-def _covering(anatomy: Anatomy, blocks: Sequence[Part], rng: np.random.Generator) -> list[Tokens]:
-    """Sub-networks, as deep as they can be, in which each block stands in each of its forms at least once."""
+def _cover(anatomy: Anatomy, blocks: Sequence[Part], rng: np.random.Generator) -> list[Tokens]:
+    """Draw sub-networks, as deep as they can be, until each block stands in each of its forms at least once."""
     varied = {key for block in blocks for key in block.keys}
     deep = {key: anatomy.largest[key] for block in blocks for key in block.gates if key not in varied}
     unseen = [{setting for setting, _ in anatomy.combinations(block.keys)} for block in blocks]
@@ -157,11 +144,12 @@ def _covering(anatomy: Anatomy, blocks: Sequence[Part], rng: np.random.Generator
 
 
 def _runs(block: Part, tokens: Tokens) -> bool:
+    """Return whether the depths of a sub-network leave a block in it."""
     return all(runs[tokens[key]] for key, runs in block.gates.items())
 
 
-def _timed(network: nn.Module, paths: Sequence[str], input_shape: Example, repeats: int) -> dict[str, FloatArray]:
-    """Milliseconds of each module, of the whole, and of what is in none of them: (repeats,); not called takes 0."""
+def _time(network: nn.Module, paths: Sequence[str], input_shape: Example, repeats: int) -> dict[str, FloatArray]:
+    """Return the milliseconds of each module, of the whole network, and of the rest of it: (repeats,) each."""
     times = {path: np.zeros(repeats) for path in (*paths, WHOLE)}
     turn = 0
 
@@ -169,10 +157,10 @@ def _timed(network: nn.Module, paths: Sequence[str], input_shape: Example, repea
         times[path][turn] += ms
 
     present = [path for path, _ in network.named_modules() if path and path in times]
-    with evaluating(network):
-        run = runner(network, input_shape)
+    with evaluation_mode(network):
+        run = make_runner(network, input_shape)
         run()
-        with _hooked(network, present, note):
+        with _clocks(network, present, note):
             for turn in range(repeats):
                 times[WHOLE][turn] = run()
     times[REST] = times[WHOLE] - sum((times[path] for path in paths), np.zeros(repeats))
@@ -180,12 +168,12 @@ def _timed(network: nn.Module, paths: Sequence[str], input_shape: Example, repea
 
 
 def _typical(rows: Sequence[dict[str, FloatArray]]) -> dict[str, float]:
-    """Lower quartiles: other programs make runs slower, and never faster."""
+    """Return lower quartiles: other programs make runs slower, and never faster."""
     return {path: float(np.percentile(np.concatenate([row[path] for row in rows]), 25)) for path in rows[0]}
 
 
 @contextmanager
-def _hooked(network: nn.Module, paths: Sequence[str], note: Callable[[str, float], Any]) -> Iterator[None]:
+def _clocks(network: nn.Module, paths: Sequence[str], note: Callable[[str, float], Any]) -> Iterator[None]:
     """Call ``note`` with the path and the milliseconds of each call of these modules."""
     device, started = device_of(network), dict[str, float]()
 
@@ -210,7 +198,7 @@ def _hooked(network: nn.Module, paths: Sequence[str], note: Callable[[str, float
 
 
 def _term(anatomy: Anatomy, block: Part, seen: Sequence[tuple[Tokens, dict[str, float]]]) -> Term:
-    """A block's milliseconds: the median of all networks in which it has a form."""
+    """Return a block's milliseconds: by form, the median over the networks in which it has that form."""
     by_form: dict[tuple[int, ...], list[float]] = {}
     for tokens, row in seen:
         if not _runs(block, tokens):

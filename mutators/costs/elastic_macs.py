@@ -1,33 +1,33 @@
-"""Multiply-adds of an elastic network as terms of its choices."""
+"""Count the multiply-adds of an elastic network as terms of its choices."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from torch import nn
 
-from mutators.choices.fixed import apply_choices, extract
+from mutators.choices.applying import apply_choices
+from mutators.choices.extracting import extract
+from mutators.costs.about import OnStep, Steps
 from mutators.costs.count import CannotRun, DryRun, Ignore, count_params
-from mutators.costs.example import Example
-from mutators.elastic.anatomy import Anatomy, Term, weightless
+from mutators.elastic.anatomy import Anatomy, weightless
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.embedding import ElasticEmbedding
 from mutators.elastic.layers.norm import ElasticNorm
+from mutators.inputs import Example
+from search_spaces.cost.sums import Term
 from search_spaces.schema import Tokens
 
 FREE = (ElasticNorm, ElasticEmbedding)
-"""Elastic layers that cost no multiply-adds, as their plain ones."""
+"""Elastic layers without multiply-adds; their plain layers have none either."""
 MOST_RUNS = 1024
-"""Of whole networks, for what a single module's costs depend on."""
-
-Progress = Callable[[int, int], None]
-"""Called with how many steps are done, and of how many."""
+"""Number of combinations of choices, at most, for which whole networks are counted."""
 
 
-class Counter:
-    """Counts multiply-adds of whole networks: on shapes alone, or where that fails with numbers."""
+class NetworkCounter:
+    """A counter of the multiply-adds of whole networks: on shapes alone, or where that fails with numbers."""
 
     def __init__(
         self,
@@ -35,22 +35,22 @@ class Counter:
         anatomy: Anatomy,
         input_shape: Example,
         ignore: Ignore,
-        progress: Progress | None,
+        progress: OnStep | None,
         checks: int,
     ) -> None:
         self._anatomy, self._input_shape, self._ignore = anatomy, input_shape, (*ignore, *FREE)
-        self._progress, self._done, self._total = progress, 0, 4 + checks
+        self._steps = Steps(4 + checks, progress)
         self._known: dict[Tokens, dict[str, int]] = {}
         self._shapes = weightless(model, ())
-        self._dry = _cropping(DryRun(model))
+        self._dry = _crop_kernels(DryRun(model))
         try:
             self.by_module(anatomy.largest)
         except CannotRun:
-            self._dry = _cropping(DryRun(model, weightless=False))
+            self._dry = _crop_kernels(DryRun(model, weightless=False))
             self.by_module(anatomy.largest)
 
     def by_module(self, tokens: Tokens) -> dict[str, int]:
-        """Multiply-adds by path.
+        """Return the multiply-adds of a sub-network by path.
 
         Raises:
             CostError: the sub-network cannot be run or counted.
@@ -58,14 +58,11 @@ class Counter:
         if tokens not in self._known:
             apply_choices(self._dry.model, self._anatomy.space.decode(tokens))
             self._known[tokens] = self._dry.macs_by_module(self._input_shape, self._ignore)
-            self._done += 1
-            if self._progress is not None:
-                self._total = max(self._total, self._done)
-                self._progress(self._done, self._total)
+            self._steps.count()
         return self._known[tokens]
 
     def whole(self, tokens: Tokens, metrics: Sequence[str]) -> dict[str, int]:
-        """What a sub-network costs, extracted."""
+        """Return what a sub-network costs when it is extracted."""
         costs = {}
         if "macs" in metrics:
             costs["macs"] = sum(self.by_module(tokens).values())
@@ -74,7 +71,7 @@ class Counter:
         return costs
 
     def macs(self) -> list[Term]:
-        """Multiply-adds by module."""
+        """Return the multiply-adds of all modules as terms."""
         anatomy = self._anatomy
         largest, parts = self.by_module(anatomy.largest), {part.path: part for part in anatomy.parts}
         found: dict[str, Term] = {}
@@ -89,11 +86,11 @@ class Counter:
             dependent.setdefault(self._deciding(path), []).append(path)
         for keys, paths in dependent.items():
             if math.prod(anatomy.space.radices[key] for key in keys) <= MOST_RUNS:
-                found.update(self._enumerated(keys, paths))
+                found.update(self._enumerate(keys, paths))
         return list(found.values())
 
     def _is_odd(self, path: str, term: Term) -> bool:
-        """Whether a module's multiply-adds are others than its term says, in one of the corners of the space."""
+        """Return whether a module's multiply-adds differ from its term in one of the corners of the space."""
         keys, costs = term
         return any(
             costs[tuple(tokens[key] for key in keys)] != self.by_module(tokens).get(path, 0)
@@ -101,7 +98,7 @@ class Counter:
         )
 
     def _corners(self) -> list[Tokens]:
-        """All at their largest but depths; all but the others; none."""
+        """Return three sub-networks: the smallest depths, the smallest of all else, and the smallest of both."""
         anatomy = self._anatomy
         depths = {key for part in anatomy.parts for key in part.gates}
         shallow = depths | (set(range(len(anatomy.space))) - anatomy.known)
@@ -115,7 +112,7 @@ class Counter:
         ]
 
     def _deciding(self, path: str) -> tuple[int, ...]:
-        """Positions of the choices that change a module's multiply-adds when they alone are at their least."""
+        """Return the positions of the choices that, alone at their smallest, change a module's multiply-adds."""
         anatomy = self._anatomy
         most = self.by_module(anatomy.largest).get(path, 0)
         found = []
@@ -126,8 +123,8 @@ class Counter:
                 found.append(key)
         return tuple(found)
 
-    def _enumerated(self, keys: tuple[int, ...], paths: Sequence[str]) -> dict[str, Term]:
-        """The terms of modules of which whole networks say what they cost."""
+    def _enumerate(self, keys: tuple[int, ...], paths: Sequence[str]) -> dict[str, Term]:
+        """Return the terms of some modules by counting a whole network for each combination of their choices."""
         shape = [self._anatomy.space.radices[key] for key in keys]
         found = {path: np.zeros(shape) for path in paths}
         for setting, tokens in self._anatomy.combinations(keys):
@@ -137,8 +134,8 @@ class Counter:
         return {path: (keys, costs) for path, costs in found.items()}
 
 
-def _cropping(dry: DryRun) -> DryRun:
-    """The run with kernels that are cropped only: an extracted network does not multiply by matrices either."""
+def _crop_kernels(dry: DryRun) -> DryRun:
+    """Crop kernels without their matrices in a dry run: an extracted network does not multiply by them either."""
     for module in dry.model.modules():
         if isinstance(module, ElasticConvolution):
             module._transforms = False

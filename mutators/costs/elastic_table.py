@@ -1,10 +1,10 @@
-"""Cost tables of elastic networks, exact, without running a network for each candidate.
+"""Make cost tables of elastic networks: exact, without running a network for each candidate.
 
-What a layer costs depends on its own widths and kernel alone, and on the depths of the stages that it stands in; so
-each layer is extracted by itself for all combinations of these few choices. Its multiply-adds grow with its weights,
-by as many positions as the largest network shows. That is verified on four more networks; where multiply-adds depend
-on something else (products of feature maps, a depth that forward looks after), whole networks are counted for the
-combinations of those choices.
+The cost of a layer depends on its own widths and kernel alone, and on the depths of the stages around it; so each layer
+is extracted by itself for all combinations of these few choices. Its multiply-adds are proportional to its weights,
+with the factor that the largest network shows. That is verified on more networks; where multiply-adds depend on
+something else (products of feature maps, a depth that forward takes), whole networks are counted for the combinations
+of those choices.
 
 Differs: MIT's Once-for-All builds a description of the network for each candidate and adds up its layers, 0.75 ms.
 """
@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from mutators.costs.about import checked, made_of
+from mutators.costs.about import OnStep, check_table, describe_model
 from mutators.costs.count import Ignore
-from mutators.costs.elastic_macs import Counter, Progress
-from mutators.costs.example import Example
-from mutators.elastic.anatomy import Anatomy, FloatArray, Term
-from search_spaces.cost.sums import fold_terms
+from mutators.costs.elastic_latency import measure_terms
+from mutators.costs.elastic_macs import NetworkCounter
+from mutators.elastic.anatomy import Anatomy, FloatArray, sum_terms
+from mutators.inputs import Example
+from search_spaces.checks import whole
+from search_spaces.cost.sums import Term, fold_terms
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import CostError
 from search_spaces.schema import Space
@@ -40,9 +42,9 @@ def cost_table(
     ignore: Ignore = (),
     repeats: int = 15,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: OnStep | None = None,
 ) -> CostTable:
-    """Return what the sub-networks of an elastic network cost, with joint terms.
+    """Return a table of the costs of an elastic network's sub-networks, with joint terms.
 
     ``about["check"]`` says how far the table's multiply-adds and parameters are from those of whole random
     sub-networks; ``about["latency_ms"]``, how far its milliseconds are: see :mod:`mutators.costs.elastic_latency`.
@@ -56,47 +58,45 @@ def cost_table(
         ignore: see :func:`mutators.costs.count_macs`.
         repeats: how often each part is timed in each of its forms.
         threads: of torch, for latency; None leaves them as they are.
-        progress: told after each network that was run.
+        progress: called after each network that was run.
 
     Raises:
         CostError: a metric is unknown, the model has no elastic choices or others beside them, or it cannot be run or
             counted.
         ChoiceError: the model's choices do not fit together, or a mutator is bound.
     """
-    wrong = [metric for metric in metrics if metric not in (*METRICS, "latency_ms")]
-    if wrong or not metrics or checks < 0:
-        wanted = f"some of {', '.join(METRICS)}, latency_ms"
-        raise CostError(f"metrics are {list(metrics)} and {checks=}, wanted {wanted} and checks of 0 or more.")
+    check_metrics(metrics, (*METRICS, "latency_ms"))
+    if problems := whole("checks", checks, 0):
+        raise CostError(f"{problems[0]}.")
     anatomy = Anatomy(model)
-    space, about = anatomy.space, made_of(model, input_shape)
+    space, about = anatomy.space, describe_model(model, input_shape)
     fixed: dict[str, float] = {}
     terms: dict[str, list[Term]] = {}
     counted = [metric for metric in METRICS if metric in metrics]
-    counter = Counter(model, anatomy, input_shape, ignore, progress, checks) if counted else None
+    counter = NetworkCounter(model, anatomy, input_shape, ignore, progress, checks) if counted else None
     for metric in counted:
         assert counter is not None
         found = counter.macs() if metric == "macs" else anatomy.params()
-        fixed[metric], terms[metric] = collected(found)
+        fixed[metric], terms[metric] = sum_terms(found)
     if counter is not None:
         table = _table(space, fixed, terms, about)
         samples = np.unique(space.sample_tokens(np.random.default_rng(seed), checks), axis=0)
-        about["check"] = checked(table, samples, [counter.whole(tuple(row), counted) for row in samples.tolist()], seed)
+        costs = [counter.whole(tuple(row), counted) for row in samples.tolist()]
+        about["check"] = check_table(table, samples, costs, seed)
     if "latency_ms" in metrics:
-        from mutators.costs.elastic_latency import measured
-
-        ms = measured(model, anatomy, input_shape, repeats=repeats, threads=threads, seed=seed, progress=progress)
+        ms = measure_terms(model, anatomy, input_shape, repeats=repeats, threads=threads, seed=seed, progress=progress)
         fixed["latency_ms"], terms["latency_ms"], about["latency_ms"] = ms.fixed, ms.terms, ms.about
     return _table(space, fixed, terms, about)
 
 
-def collected(terms: Sequence[Term]) -> tuple[float, list[Term]]:
-    """The fixed part, and the terms with those added up that belong together."""
-    fixed = sum(float(costs) for keys, costs in terms if not keys)
-    sums: dict[tuple[int, ...], FloatArray] = {}
-    for keys, costs in terms:
-        if keys:
-            sums[keys] = sums.get(keys, np.zeros_like(costs)) + costs
-    return fixed, list(sums.items())
+def check_metrics(metrics: Sequence[str], known: Sequence[str]) -> None:
+    """Check that there are metrics, and that all of them are known.
+
+    Raises:
+        CostError: they are not.
+    """
+    if not metrics or not set(metrics) <= set(known):
+        raise CostError(f"metrics are {list(metrics)}, wanted some of {', '.join(known)}.")
 
 
 def _table(

@@ -1,7 +1,7 @@
-"""Milliseconds that a module takes on this machine.
+"""Measure the milliseconds that a module takes on this machine.
 
 Differs from a table of operators timed by themselves: the whole forward pass runs, in evaluation mode, so that caches
-and memory are as they will be.
+and memory are in the state that they have in use.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from mutators.costs.example import Example, inputs_for, told
+from mutators.choices.modes import kept_modes
+from mutators.inputs import Example, Inputs, device_of, inputs_for, run_first
+from search_spaces.checks import whole
 from search_spaces.errors import CostError
 
 
 @dataclass(frozen=True)
 class Latency:
-    """What was measured, and how.
+    """The latency of a module, and how it was measured.
 
     Attributes:
         median_ms: of all repeats.
         low_ms: the 10th percentile.
-        high_ms: the 90th percentile: far from the median, something else was using the machine.
-        repeats: how many times.
+        high_ms: the 90th percentile; where it is far from the median, other programs were using the machine.
+        repeats: number of timed runs.
         threads: of torch, within one operation.
         device: such as "cpu" or "cuda:0".
     """
@@ -55,10 +57,10 @@ def latency_of(
     Raises:
         CostError: a number is out of its range, or the model cannot be run.
     """
-    if repeats < 1 or warmup < 0:
-        raise CostError(f"repeats >= 1 and warmup >= 0 wanted, got {repeats=}, {warmup=}.")
-    with threads_set(threads) as count, evaluating(model):
-        run = runner(model, input_shape)
+    if problems := [*whole("repeats", repeats, 1), *whole("warmup", warmup, 0)]:
+        raise CostError("latency cannot be measured like this:", problems)
+    with threads_set(threads) as count, evaluation_mode(model):
+        run = make_runner(model, input_shape)
         for _ in range(warmup):
             run()
         times = np.array([run() for _ in range(repeats)])
@@ -66,29 +68,21 @@ def latency_of(
     return Latency(median, low, high, repeats, count, str(device_of(model)))
 
 
-def runner(model: nn.Module, input_shape: Example) -> Callable[[], float]:
+def make_runner(model: nn.Module, input_shape: Example) -> Callable[[], float]:
     """Return a function that runs ``model`` once on random numbers and returns the milliseconds; it has run once.
 
     Raises:
         CostError: the model cannot be run.
     """
-    device, failed = device_of(model), None
-    for inputs in inputs_for(model, input_shape):
-        drawn = tuple(_filled(tensor) for tensor in inputs)
-        try:
-            with torch.no_grad():
-                model(*drawn)
-        except Exception as error:  # whatever the author's forward raises
-            failed = failed or CostError(f"{type(model).__name__} cannot be run on {told(inputs)}: {error}")
-            continue
-        return lambda: _timed(model, drawn, device)
-    assert failed is not None
-    raise failed
+    device = device_of(model)
 
+    def try_once(inputs: Inputs) -> Callable[[], float]:
+        drawn = tuple(_fill(tensor) for tensor in inputs)
+        with torch.no_grad():
+            model(*drawn)
+        return lambda: _time(model, drawn, device)
 
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's first parameter is; the CPU if it has none."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    return run_first(model, inputs_for(model, input_shape), try_once)
 
 
 @contextmanager
@@ -98,8 +92,8 @@ def threads_set(threads: int | None) -> Iterator[int]:
     Raises:
         CostError: the number is less than 1.
     """
-    if threads is not None and threads < 1:
-        raise CostError(f"threads is {threads}, wanted at least 1.")
+    if problems := whole("threads", threads, 1, optional=True):
+        raise CostError(f"{problems[0]}.")
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
@@ -109,19 +103,15 @@ def threads_set(threads: int | None) -> Iterator[int]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """All modules in evaluation mode for a while, whatever their own ``train`` would do."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in modes:
-            module.__dict__["training"] = False
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Set all modules to evaluation mode for a while, whatever their own ``train`` would do."""
+    with kept_modes(model):
+        for module in model.modules():
+            vars(module)["training"] = False
         yield
-    finally:
-        for module, mode in modes:
-            module.__dict__["training"] = mode
 
 
-def _timed(model: nn.Module, inputs: tuple[torch.Tensor, ...], device: torch.device) -> float:
+def _time(model: nn.Module, inputs: tuple[torch.Tensor, ...], device: torch.device) -> float:
     with torch.no_grad():
         wait(device)
         started = time.perf_counter()
@@ -131,13 +121,13 @@ def _timed(model: nn.Module, inputs: tuple[torch.Tensor, ...], device: torch.dev
 
 
 def wait(device: torch.device) -> None:
-    """Until a device is done with what it was given."""
+    """Wait until a device has done its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def _filled(tensor: torch.Tensor) -> torch.Tensor:
-    """Random numbers in place of zeros, which some processors multiply faster; an example stays as it is."""
+def _fill(tensor: torch.Tensor) -> torch.Tensor:
+    """Return random numbers in place of zeros, which some processors multiply faster; an example stays as it is."""
     if tensor.any():
         return tensor
     generator = torch.Generator().manual_seed(0)

@@ -1,33 +1,32 @@
-"""Fills the metric ``latency_ms`` of a cost table by measuring, and says how well it predicts.
+"""Fill the metric ``latency_ms`` of a cost table by measuring, and tell how well it predicts.
 
 Whole networks are timed, in short rounds: each round draws as many random architectures as a choice has options, so
 that every option of every choice is in place once. The options' milliseconds are those that explain the differences
-within the rounds best (least absolute deviations): every run says something of every choice, a machine that becomes
-slower in the meantime does no harm, and neither do single slow runs.
+within the rounds best (least absolute deviations): every run tells something about every choice, and neither a machine
+that becomes slower in the meantime nor single slow runs do harm.
 
 Differs from tables of single operators (ProxylessNAS, Once-for-all): options are timed within networks, in many
-contexts, and the error on architectures that were not used for the table stands beside it.
+contexts, and the error on architectures that were not used for the table is reported with it.
 """
 
 from __future__ import annotations
 
 import copy
-import platform
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
-from mutators import apply_choices
-from mutators.costs.about import compared
+from mutators.choices.applying import apply_choices
+from mutators.costs.about import OnStep, Steps, compare_latency, describe_latency
 from mutators.costs.elastic_table import cost_table
-from mutators.costs.example import Example, shape_of
-from mutators.costs.latency import device_of, evaluating, runner, threads_set
-from mutators.costs.measure import Progress, checked_space
+from mutators.costs.latency import evaluation_mode, make_runner, threads_set
+from mutators.costs.measure import tabulated_space
 from mutators.elastic.anatomy import is_elastic
+from mutators.inputs import Example
+from search_spaces.checks import whole
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import CostError
 from search_spaces.schema import Space, TokenArray, Tokens
@@ -47,7 +46,7 @@ def measure_latency(
     repeats: int = 25,
     threads: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: OnStep | None = None,
 ) -> CostTable:
     """Return ``table`` with the metric ``latency_ms`` added or replaced.
 
@@ -55,7 +54,7 @@ def measure_latency(
     says where it was measured, and under "held_out" how far predictions are from other random architectures.
 
     Of an elastic network the blocks are timed, with joint terms: see :func:`mutators.elastic.cost_table`; ``rounds``
-    and ``held_out`` do not count then.
+    and ``held_out`` are not used then.
 
     Args:
         model: with choices and without a mutator; is copied, and stays as it is.
@@ -66,59 +65,49 @@ def measure_latency(
         repeats: how often each of these is timed, of which the median counts.
         threads: of torch; None leaves them as they are.
         seed: of the architectures and of the order.
-        progress: told after each measurement.
+        progress: called after each measurement.
 
     Raises:
         CostError: a number is out of its range, the table is of another space, the model has no choices, or it cannot
             be run.
         ChoiceError: the model's choices do not fit together, or a mutator is bound.
     """
-    if rounds < 1 or held_out < 2 or repeats < 1:
-        raise CostError(f"rounds, repeats >= 1 and held_out >= 2 wanted, got {rounds=}, {repeats=}, {held_out=}.")
-    space = checked_space(model)
+    if problems := [*whole("rounds", rounds, 1), *whole("held_out", held_out, 2), *whole("repeats", repeats, 1)]:
+        raise CostError("latency cannot be measured like this:", problems)
+    space = tabulated_space(model)
     others = table.arranged(space) if table is not None else None
     if is_elastic(model):
         only = cost_table(model, input_shape, (METRIC,), repeats=repeats, threads=threads, seed=seed, progress=progress)
-        return _merged(others, only, only.about[METRIC])
+        return _merge(others, only, only.about[METRIC])
     network, rng = copy.deepcopy(model), np.random.default_rng(seed)
-    total = rounds * max(space.radices) + held_out * repeats
-    with threads_set(threads) as thread_count, evaluating(network):
-        timer = _timer(network, space, input_shape, _counting(progress, total))
-        samples, visits = space.sample_tokens(rng, held_out), _designed(space, rounds, rng)
-        times, sample_times = _timed(timer, visits, samples, repeats, rng)
-    fixed, options = fitted(space, visits, times)
+    steps = Steps(rounds * max(space.radices) + held_out * repeats, progress)
+    with threads_set(threads) as thread_count, evaluation_mode(network):
+        timer = _make_timer(network, space, input_shape, steps)
+        samples, visits = space.sample_tokens(rng, held_out), _design(space, rounds, rng)
+        times, sample_times = _time_all(timer, visits, samples, repeats, rng)
+    fixed, options = fit_options(space, visits, times)
     made = CostTable(space, {METRIC: fixed}, {METRIC: options})
-    about = {
-        "model": type(model).__name__,
-        "input_shape": shape_of(input_shape),
-        "device": str(device_of(model)),
-        "machine": platform.processor() or platform.machine(),
-        "threads": thread_count,
-        "torch": torch.__version__,
-        "rounds": rounds,
-        "repeats": repeats,
-        "seed": seed,
-        "held_out": compared(made.costs(METRIC, samples), _typical(sample_times)),
-    }
-    return _merged(others, made, about)
+    fit = compare_latency(made.costs(METRIC, samples), _typical(sample_times))
+    about = describe_latency(model, input_shape, thread_count, rounds=rounds, repeats=repeats, seed=seed, held_out=fit)
+    return _merge(others, made, about)
 
 
-def _timer(network: nn.Module, space: Space, input_shape: Example, count: Callable[[], None]) -> Timer:
-    """A function from tokens to milliseconds."""
+def _make_timer(network: nn.Module, space: Space, input_shape: Example, steps: Steps) -> Timer:
+    """Return a function from tokens to milliseconds."""
     apply_choices(network, space.decode([radix - 1 for radix in space.radices]))
-    run = runner(network, input_shape)
+    run = make_runner(network, input_shape)
 
-    def timed(tokens: Tokens) -> float:
+    def time_one(tokens: Tokens) -> float:
         apply_choices(network, space.decode(tokens))
         run()  # once untimed: the weights of what was just chosen are not in the caches
-        count()
+        steps.count()
         return run()
 
-    return timed
+    return time_one
 
 
-def _designed(space: Space, rounds: int, rng: np.random.Generator) -> TokenArray:
-    """Random networks in which every option of every choice stands once a round. Returns: (rounds, networks, keys)."""
+def _design(space: Space, rounds: int, rng: np.random.Generator) -> TokenArray:
+    """Draw networks in which every option of every choice stands once a round. Returns: (rounds, networks, keys)."""
     size = max(space.radices)
     visits = np.zeros((rounds, size, len(space)), dtype=np.int64)
     for at, radix in enumerate(space.radices):
@@ -127,10 +116,10 @@ def _designed(space: Space, rounds: int, rng: np.random.Generator) -> TokenArray
     return visits
 
 
-def _timed(
+def _time_all(
     timer: Timer, visits: TokenArray, samples: TokenArray, repeats: int, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
-    """Time the rounds, and the samples all in turn spread evenly among them: both see the machine in the same states.
+    """Time the rounds and, spread evenly among them, the samples: both see the machine in the same states.
 
     Returns: (rounds, networks) and (repeats, samples).
     """
@@ -144,13 +133,13 @@ def _timed(
 
 
 def _typical(times: FloatArray) -> FloatArray:
-    """Medians of what was timed in turns, freed from what slowed all of a turn. (turns, n) to (n,)."""
+    """Return medians over turns, without what slowed down a whole turn. (turns, n) to (n,)."""
     turns = np.median(times, axis=1, keepdims=True)
     typical: FloatArray = np.median(times - turns, axis=0) + np.median(turns)
     return typical
 
 
-def fitted(space: Space, visits: TokenArray, times: FloatArray) -> tuple[float, dict[str, list[float]]]:
+def fit_options(space: Space, visits: TokenArray, times: FloatArray) -> tuple[float, dict[str, list[float]]]:
     """Return the fixed part, and by key the options' milliseconds above the fastest's, that explain ``times`` best.
 
     Args:
@@ -163,7 +152,7 @@ def fitted(space: Space, visits: TokenArray, times: FloatArray) -> tuple[float, 
 
 
 def _least_deviations(space: Space, visits: TokenArray, times: FloatArray, steps: int = 30) -> list[FloatArray]:
-    """By key what its options add, such that deviations within the rounds are least: reweighted least squares."""
+    """Return by key what its options add, by least absolute deviations within rounds: reweighted least squares."""
     width, weights = sum(space.radices), np.ones_like(times)
     for _ in range(steps):
         gram, moment = np.zeros((width, width)), np.zeros(width)
@@ -181,26 +170,14 @@ def _least_deviations(space: Space, visits: TokenArray, times: FloatArray, steps
 
 
 def _sums(columns: list[FloatArray], visits: TokenArray, times: FloatArray) -> FloatArray:
-    """What the options add, of each network. Returns: (rounds, networks)."""
+    """Add up the options of each network. Returns: (rounds, networks)."""
     return sum((column[visits[:, :, at]] for at, column in enumerate(columns)), np.zeros_like(times))
 
 
-def _merged(others: CostTable | None, made: CostTable, about: dict[str, Any]) -> CostTable:
+def _merge(others: CostTable | None, made: CostTable, about: dict[str, Any]) -> CostTable:
     if others is None:
         return CostTable(made.space, made.fixed, made.options, {METRIC: about}, made.joint)
     joint = {metric: terms for metric, terms in others.joint.items() if metric != METRIC} | made.joint
     return CostTable(
         others.space, others.fixed | made.fixed, others.options | made.options, others.about | {METRIC: about}, joint
     )
-
-
-def _counting(progress: Progress | None, total: int) -> Callable[[], None]:
-    done = 0
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(min(done, total), total)
-
-    return count

@@ -1,35 +1,34 @@
-"""Fills a cost table for a model with choices, and checks how well its sums match whole networks.
+"""Fill a cost table for a model with choices, and check how well its sums match whole networks.
 
-From a base architecture one choice at a time is changed, so that the number of runs is the sum of the numbers of
-options and not their product. Nothing is computed: see :mod:`mutators.costs.count`.
+One choice of a base architecture is changed at a time: there are as many runs as options, not as combinations of them.
+Nothing is computed: see :mod:`mutators.costs.count`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from torch import nn
 
-from mutators import LayerChoice, apply_choices, search_space_of
+from mutators import search_space_of
+from mutators.choices.applying import apply_choices
+from mutators.choices.layer_choice import LayerChoice
+from mutators.choices.torch_private import get_children, get_parameters
 from mutators.choices.walk import walk
-from mutators.costs.about import checked, made_of
+from mutators.costs.about import OnStep, Steps, check_table, describe_model
 from mutators.costs.count import CannotRun, DryRun, Ignore
-from mutators.costs.elastic_table import cost_table
-from mutators.costs.example import Example
+from mutators.costs.elastic_table import METRICS, check_metrics, cost_table
 from mutators.elastic.anatomy import is_elastic
+from mutators.inputs import Example
 from search_spaces.cost.table import CostTable
 from search_spaces.cost.table_checks import MAX_OPTIONS
 from search_spaces.domains import InputDomain
 from search_spaces.errors import CostError
 from search_spaces.schema import Space, Tokens
 
-Progress = Callable[[int, int], None]
-"""Called with how many steps are done, and of how many."""
-
-METRICS = ("macs", "params")
 ELASTIC_CHECKS = 20
-"""At most; the formulas of elastic layers are exact."""
+"""Number of checks of an elastic model, at most: its tables are exact."""
 
 
 def measure_cost(
@@ -40,14 +39,14 @@ def measure_cost(
     checks: int = 200,
     seed: int = 0,
     ignore: Ignore = (),
-    progress: Progress | None = None,
+    progress: OnStep | None = None,
 ) -> CostTable:
-    """Return what every option of every choice costs, and the rest of the network.
+    """Return a table of the costs of every option of every choice, and of the rest of the network.
 
-    An option's number is what stands inside the choice, where the network is additive; otherwise what the network
-    gains or loses by it. ``about`` says for which model and input the table is, and under "check" how far its sums
-    are from the costs of whole random architectures, and whether they are equal ("exact"): they are not where one
-    choice decides what another costs, by stride or width or because it stands inside an option that is not taken.
+    The cost of an option is that of its module where the network is additive; otherwise the change of the whole
+    network's cost that it makes. ``about`` says for which model and input the table is, and under "check" how far its
+    sums are from the costs of whole random architectures, and whether they are equal ("exact"). They are not where one
+    choice changes the cost of another, by a stride or a width, or because it stands inside an option.
 
     The table of an elastic network has joint terms and is exact: see :func:`mutators.costs.elastic_table.cost_table`.
 
@@ -58,43 +57,43 @@ def measure_cost(
         checks: number of random architectures, equal ones counted once.
         seed: of these.
         ignore: see :func:`mutators.costs.count_macs`.
-        progress: told after each run.
+        progress: called after each run.
 
     Raises:
         CostError: a metric is unknown, the model has no choices or one of more than 4096 options, or it cannot be run
             or counted.
         ChoiceError: the model's choices do not fit together, or a mutator is bound.
     """
-    unknown = [metric for metric in metrics if metric not in METRICS]
-    if unknown or not metrics:
-        raise CostError(f"metrics are {list(metrics)}, wanted some of {', '.join(METRICS)}.")
+    check_metrics(metrics, METRICS)
     if is_elastic(model):
         most = min(checks, ELASTIC_CHECKS)
         return cost_table(model, input_shape, metrics, checks=most, seed=seed, ignore=ignore, progress=progress)
-    space = checked_space(model)
+    space = tabulated_space(model)
     base = _base(space)
-    meter = _meter(model, space, base, input_shape, ignore)
+    meter = _make_meter(model, space, base, input_shape, ignore)
     samples = np.unique(space.sample_tokens(np.random.default_rng(seed), checks), axis=0)
-    steps = _Steps(1 + sum(space.radices) - len(space) + len(samples), progress)
-    whole = steps.count(meter.totals(base))
+    steps = Steps(1 + sum(space.radices) - len(space) + len(samples), progress)
+
+    def count(tokens: Sequence[int]) -> dict[str, int]:
+        costs = meter.totals(tokens)
+        steps.count()
+        return costs
+
+    whole = count(base)
     inside = meter.inside(base)
     changes: dict[str, dict[str, list[float]]] = {metric: {} for metric in metrics}
     for at, (key, radix) in enumerate(zip(space.keys, space.radices, strict=True)):
-        rows = [
-            whole if token == base[at] else steps.count(meter.totals((*base[:at], token, *base[at + 1 :])))
-            for token in range(radix)
-        ]
+        rows = [whole if token == base[at] else count((*base[:at], token, *base[at + 1 :])) for token in range(radix)]
         for metric in metrics:
             changes[metric][key] = [row[metric] - whole[metric] + inside[metric].get(key, 0) for row in rows]
     fixed = {metric: whole[metric] - sum(inside[metric].get(key, 0) for key in space.keys) for metric in metrics}
-    about = made_of(model, input_shape)
-    table = CostTable(space, fixed, changes, about)
-    table.about["check"] = checked(table, samples, [steps.count(meter.totals(row.tolist())) for row in samples], seed)
+    table = CostTable(space, fixed, changes, describe_model(model, input_shape))
+    table.about["check"] = check_table(table, samples, [count(row.tolist()) for row in samples], seed)
     return table
 
 
-def checked_space(model: nn.Module) -> Space:
-    """Return the model's space.
+def tabulated_space(model: nn.Module) -> Space:
+    """Return a model's space, if a table can hold its costs.
 
     Raises:
         CostError: there are no choices, or a key has too many options for a table.
@@ -104,7 +103,7 @@ def checked_space(model: nn.Module) -> Space:
     if not emitted:
         raise CostError(
             f"{type(model).__name__} has no choices, so there is nothing to tabulate: "
-            "count_macs, count_params and latency_of tell what it costs."
+            "count_macs, count_params and latency_of measure the model itself."
         )
     space = Space.from_json(emitted)
     wide = [
@@ -117,22 +116,8 @@ def checked_space(model: nn.Module) -> Space:
     return space
 
 
-class _Steps:
-    """Counts runs and tells about them."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._done, self._total, self._progress = 0, total, progress
-
-    def count(self, costs: dict[str, int]) -> dict[str, int]:
-        """Return ``costs``, the outcome of one more run."""
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-        return costs
-
-
 class _Meter:
-    """What architectures of one model cost, whole or by the choice that it happens in."""
+    """A meter of the costs of a model's architectures, of the whole or by choice."""
 
     def __init__(self, run: DryRun, space: Space, input_shape: Example, ignore: Ignore) -> None:
         self._run, self._space, self._input_shape, self._ignore = run, space, input_shape, ignore
@@ -140,7 +125,7 @@ class _Meter:
         self._keys = {site.path: site.key for site in sites if isinstance(site.mutable, LayerChoice)}
 
     def totals(self, tokens: Sequence[int]) -> dict[str, int]:
-        """The costs of an architecture, by metric.
+        """Return the costs of an architecture, by metric.
 
         Raises:
             CostError: this architecture cannot be run or counted; the message names it.
@@ -153,7 +138,7 @@ class _Meter:
             raise CostError(f"{error}\nThis is the architecture {named}.") from error
 
     def inside(self, tokens: Sequence[int]) -> dict[str, dict[str, int]]:
-        """By metric and key, what stands inside the choices; of nested ones inside the innermost.
+        """Return by metric and key the costs of the modules inside each choice; where it is nested, the innermost.
 
         Raises:
             CostError: this architecture cannot be run or counted.
@@ -168,13 +153,13 @@ class _Meter:
         return found
 
     def _parts(self, tokens: Sequence[int]) -> dict[str, dict[str, int]]:
-        """By metric and module path."""
+        """Return the costs of an architecture by metric and module path."""
         apply_choices(self._run.model, self._space.decode(tokens))
         macs = self._run.macs_by_module(self._input_shape, self._ignore)
         return {"macs": macs, "params": _active_params(self._run.model)}
 
     def _key_round(self, path: str) -> str | None:
-        """The key of the innermost choice that the module at ``path`` stands in."""
+        """Return the key of the innermost choice around the module at ``path``; None: there is none."""
         while path not in self._keys:
             if not path:
                 return None
@@ -182,8 +167,8 @@ class _Meter:
         return self._keys[path]
 
 
-def _meter(model: nn.Module, space: Space, base: Tokens, input_shape: Example, ignore: Ignore) -> _Meter:
-    """A meter that can run the base architecture: on shapes alone, or where that fails with numbers."""
+def _make_meter(model: nn.Module, space: Space, base: Tokens, input_shape: Example, ignore: Ignore) -> _Meter:
+    """Return a meter that can run the base architecture: on shapes alone, or where that fails with numbers."""
     meter = _Meter(DryRun(model), space, input_shape, ignore)
     try:
         meter.inside(base)
@@ -194,17 +179,17 @@ def _meter(model: nn.Module, space: Space, base: Tokens, input_shape: Example, i
 
 
 def _base(space: Space) -> Tokens:
-    """The first option of every layer choice and the largest set of every input choice: no network lacks its inputs."""
+    """Return the first option of every layer choice and the largest set of every input choice."""
     domains = space.domains.values()
     return tuple(domain.radix - 1 if isinstance(domain, InputDomain) else 0 for domain in domains)
 
 
 def _active_params(model: nn.Module) -> dict[str, int]:
-    """Parameters by module path, without those of candidates that are not chosen, each once."""
+    """Return numbers of parameters by module path, each once, without those of candidates that are not chosen."""
     seen: set[int] = set()
     counts: dict[str, int] = {}
     for path, module in _active_modules("", model, set()):
-        fresh = [p for p in module._parameters.values() if p is not None and id(p) not in seen]
+        fresh = [p for p in get_parameters(module).values() if p is not None and id(p) not in seen]
         seen.update(map(id, fresh))
         counts[path] = sum(parameter.numel() for parameter in fresh)
     return counts
@@ -215,7 +200,7 @@ def _active_modules(path: str, module: nn.Module, seen: set[int]) -> Iterator[tu
         return
     seen.add(id(module))
     yield path, module
-    children: Mapping[str, nn.Module | None] = module._modules
+    children: Mapping[str, nn.Module | None] = get_children(module)
     if isinstance(module, LayerChoice) and module.chosen is not None:
         (index,) = module.chosen
         children = {f"candidates.{module.names[index]}": module[index]}

@@ -1,4 +1,4 @@
-"""Watches a forward pass: how many multiply-adds each module did, and whose parameters took part uncounted."""
+"""Trace a forward pass: count the multiply-adds of each module, and find parameters that took part uncounted."""
 
 from __future__ import annotations
 
@@ -11,26 +11,33 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from mutators.choices.torch_private import (
+    NormBase,
+    TorchDispatchMode,
+    get_buffers,
+    get_parameters,
+    get_storage_id,
+    tree_leaves,
+)
+
 FREE = (
-    nn.modules.batchnorm._NormBase,
+    NormBase,
     nn.LayerNorm,
     nn.GroupNorm,
     nn.RMSNorm,
     nn.PReLU,
     nn.Embedding,
 )
-"""Layers with parameters that cost no multiply-adds by the convention."""
+"""Layers with parameters that have no multiply-adds by the convention."""
 
 
 class Trace:
-    """A context round one forward pass of ``model``, under ``no_grad``.
+    """A context around one forward pass of ``model``, under ``no_grad``.
 
-    Whether a parameter was counted is told from its storage: it was, when it, or what was computed of parameters and
-    buffers alone (a sliced, masked or normalised weight), went into an operation that counts, in whichever module.
+    A parameter was counted when an operation that is counted took it, or a tensor that was computed from parameters and
+    buffers alone (a sliced, masked or normalised weight), in whichever module. Tensors are known by their storage.
 
     Attributes:
         macs: by ``id`` of the innermost module that was running.
@@ -40,23 +47,23 @@ class Trace:
         self.macs: Counter[int] = Counter()
         self._model = model
         self._running: list[int] = []
-        self._constant: dict[int, set[int]] = {}  # by storage: ids of the modules whose parameters it was computed of
+        self._constant: dict[int, set[int]] = {}  # by storage: ids of the modules whose parameters went into it
         self._kept: list[torch.Tensor] = []  # so that no constant's storage is used again
         self._used: set[int] = set()
         self._counted: set[int] = set()
         self._stack = ExitStack()
 
     def unknown(self) -> set[int]:
-        """Ids of the modules whose parameters worked on the input, are not free, and got no count."""
+        """Return the ids of the modules whose parameters took part, are not free, and were not counted."""
         free = {id(module) for module in self._model.modules() if isinstance(module, FREE)}
         return self._used - self._counted - free - {module for module, macs in self.macs.items() if macs}
 
     def __enter__(self) -> Trace:
         for module in self._model.modules():
-            for parameter in _present(module._parameters):
-                self._constant.setdefault(_storage(parameter), set()).add(id(module))
-            for buffer in _present(module._buffers):
-                self._constant.setdefault(_storage(buffer), set())
+            for parameter in _present(get_parameters(module)):
+                self._constant.setdefault(get_storage_id(parameter), set()).add(id(module))
+            for buffer in _present(get_buffers(module)):
+                self._constant.setdefault(get_storage_id(buffer), set())
         self._stack.enter_context(_tracked(self._running))
         self._stack.enter_context(_Watch(self._note))
         return self
@@ -68,16 +75,16 @@ class Trace:
         self._kept.clear()
 
     def _note(self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor], macs: int) -> None:
-        """Take down one operation."""
-        storages = [_storage(tensor) for tensor in inputs]
+        """Record one operation."""
+        storages = [get_storage_id(tensor) for tensor in inputs]
         owners = set().union(*(self._constant.get(storage, set()) for storage in storages))
         constant = all(storage in self._constant for storage in storages)
         for tensor in outputs:
             if constant:
-                self._constant.setdefault(_storage(tensor), set()).update(owners)
+                self._constant.setdefault(get_storage_id(tensor), set()).update(owners)
                 self._kept.append(tensor)
             else:  # also written in place: a constant no longer
-                self._constant.pop(_storage(tensor), None)
+                self._constant.pop(get_storage_id(tensor), None)
         if not constant:
             self._used |= owners
         if macs:
@@ -86,7 +93,7 @@ class Trace:
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Hands every operation to ``note``, with its multiply-adds: half of what torch's table of formulas says."""
+    """A mode that hands every operation to ``note``, with its multiply-adds: half of torch's count of flops."""
 
     def __init__(self, note: Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], int], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -107,7 +114,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _vector_flops(matrix: torch.Tensor, *_: Any, **__: Any) -> int:
-    """Twice the multiply-adds of a matrix, or a vector, times a vector."""
+    """Return twice the multiply-adds of a matrix, or a vector, times a vector."""
     return 2 * matrix.numel()
 
 
@@ -146,11 +153,3 @@ def _present(tensors: Mapping[str, torch.Tensor | None]) -> list[torch.Tensor]:
 
 def _tensors(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    """What two tensors have in common when one is a view of the other."""
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except NotImplementedError:  # sparse tensors have none
-        return id(tensor)

@@ -1,4 +1,4 @@
-"""An elastic network taken apart: its modules, and which choices the costs of each depend on."""
+"""Take an elastic network apart: its modules, and the choices that the costs of each depend on."""
 
 from __future__ import annotations
 
@@ -13,34 +13,33 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from mutators.choices.mutables import EXTRACTION
+from mutators.choices.torch_private import get_parameters
 from mutators.choices.value_choice import ValueChoice
+from mutators.choices.visitor import Extraction
 from mutators.choices.walk import Site, decisions, walk
 from mutators.elastic.layers.depth import ElasticDepth
 from mutators.elastic.layers.layer import Elastic
 from mutators.elastic.layers.width import Channels
-from search_spaces.cost.sums import spread
+from search_spaces.cost.sums import Term, spread
 from search_spaces.errors import CostError
 from search_spaces.schema import Space, Tokens
 
 FloatArray = npt.NDArray[np.float64]
-Term = tuple[tuple[int, ...], FloatArray]
-"""Positions of keys, and what their options cost together: (radix_1, ..., radix_k)."""
 
 
 def is_elastic(model: nn.Module) -> bool:
-    """Whether :func:`cost_table` is for this model: it has choices, and all of them are elastic."""
+    """Return whether a model has choices, and all of them are elastic."""
     sites = [site for site in walk(model) if site.domain is not None]
     return bool(sites) and all(isinstance(site.mutable, ValueChoice) for site in sites)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A module, and what its own costs depend on.
+    """A module, and the choices that its own costs depend on.
 
     Attributes:
         path: in the model.
-        module: itself.
+        module: the module.
         keys: positions of the choices of its widths and kernel.
         gates: by position of a depth, for each of its options whether the module runs.
     """
@@ -52,13 +51,13 @@ class Part:
 
 
 class Anatomy:
-    """An elastic network taken apart: its modules, and which choices each depends on.
+    """The modules of an elastic network, and the choices that each depends on.
 
     Attributes:
         space: what can be chosen.
         parts: all modules, outermost first.
         largest, smallest: tokens.
-        known: positions of the choices that some module's widths, kernels or depth are.
+        known: positions of the choices of some module's width, kernel or depth.
 
     Raises:
         CostError: it has no elastic choices, or others beside them.
@@ -104,7 +103,7 @@ class Anatomy:
             yield from self._parts(f"{path}.{name}" if path else name, child, inner, seen)
 
     def deciding(self, module: nn.Module) -> tuple[int, ...]:
-        """Positions of the choices of an elastic layer's own widths and kernel, ascending; of others none."""
+        """Return the positions of the choices of an elastic layer's own widths and kernel, ascending."""
         if not isinstance(module, Elastic) or isinstance(module, ElasticDepth):
             return ()
         widths = [value for value in vars(module).values() if isinstance(value, Channels)]
@@ -113,7 +112,7 @@ class Anatomy:
         return tuple(sorted({self._at[id(choice)] for choice in found}))
 
     def active(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which choices decide anything, given the depths: (n, keys) tokens to (n, keys)."""
+        """Return which choices have an effect under the depths chosen: (n, keys) tokens to (n, keys)."""
         found = np.ones(rows.shape, dtype=np.bool_)
         for key, gates in self._gates.items():
             runs = [np.logical_and.reduce([np.array(on)[rows[:, at]] for at, on in gate]) for gate in gates]
@@ -121,16 +120,16 @@ class Anatomy:
         return found
 
     def effective(self, tokens: Tokens) -> Tokens:
-        """The same sub-network, with choices that decide nothing at their largest."""
+        """Return the same sub-network with choices that have no effect at their largest."""
         (active,) = self.active(np.array([tokens], dtype=np.int64))
         return tuple(t if on else most for t, on, most in zip(tokens, active.tolist(), self.largest, strict=True))
 
     def plan(self, tokens: Tokens) -> dict[int, tuple[int, ...]]:
-        """What an extraction takes."""
+        """Return the options of a sub-network as an extraction takes them."""
         return {choice: (tokens[position],) for choice, position in self._at.items()}
 
     def combinations(self, keys: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Tokens]]:
-        """Settings of some choices, the last fastest, with the tokens in which all others are at their largest."""
+        """Yield all settings of some choices, the last fastest, and tokens with all others at their largest."""
         for setting in itertools.product(*(range(self.space.radices[key]) for key in keys)):
             tokens = list(self.largest)
             for key, token in zip(keys, setting, strict=True):
@@ -138,7 +137,7 @@ class Anatomy:
             yield setting, tuple(tokens)
 
     def sizes(self, part: Part) -> dict[str, FloatArray]:
-        """Numbers of a module's own parameters ("params"), and of those that multiply ("weights"), by combination.
+        """Count a module's own parameters ("params"), and those that multiply ("weights"), by combination.
 
         Returns: arrays of (radix_1, ..., radix_k) of its keys.
         """
@@ -149,14 +148,14 @@ class Anatomy:
             plain = layer
             if isinstance(layer, Elastic) and not isinstance(layer, ElasticDepth):
                 with torch.device("meta"):
-                    plain = copy.deepcopy(layer, {EXTRACTION: self.plan(tokens)})
-            own = [parameter for parameter in plain._parameters.values() if parameter is not None]
+                    plain = Extraction(layer, self.plan(tokens)).copy(layer)
+            own = [parameter for parameter in get_parameters(plain).values() if parameter is not None]
             found["params"][setting] = sum(parameter.numel() for parameter in own)
             found["weights"][setting] = sum(parameter.numel() for parameter in own if parameter.dim() > 1)
         return found
 
     def gated(self, part: Part, costs: FloatArray) -> Term:
-        """What a module costs as a term: nothing where a depth leaves it out."""
+        """Return the costs of a module as a term: nothing where a depth leaves it out."""
         keys = tuple(sorted({*part.keys, *part.gates}))
         total = np.array(np.broadcast_to(spread(part.keys, costs, keys), [self.space.radices[key] for key in keys]))
         for key, runs in part.gates.items():
@@ -164,11 +163,11 @@ class Anatomy:
         return keys, total
 
     def params(self) -> list[Term]:
-        """Parameters by module; those that modules share count where they stand first."""
+        """Return the numbers of parameters of all modules as terms; shared ones count where they stand first."""
         seen: set[int] = set()
         found = []
         for part in self.parts:
-            own = [parameter for parameter in part.module._parameters.values() if parameter is not None]
+            own = [parameter for parameter in get_parameters(part.module).values() if parameter is not None]
             shared = sum(parameter.numel() for parameter in own if id(parameter) in seen)
             seen.update(map(id, own))
             if own and not (shared and shared == sum(parameter.numel() for parameter in own)):
@@ -176,8 +175,18 @@ class Anatomy:
         return found
 
 
+def sum_terms(terms: Sequence[Term]) -> tuple[float, list[Term]]:
+    """Return the fixed part of terms, and one term for each set of keys."""
+    fixed = sum(float(costs) for keys, costs in terms if not keys)
+    sums: dict[tuple[int, ...], FloatArray] = {}
+    for keys, costs in terms:
+        if keys:
+            sums[keys] = sums.get(keys, np.zeros_like(costs)) + costs
+    return fixed, list(sums.items())
+
+
 def weightless(layer: nn.Module, sites: Sequence[Site]) -> nn.Module:
-    """A copy of a layer without numbers in its tensors, with these choices themselves."""
+    """Return a copy of a layer without numbers in its tensors, with these choices themselves."""
     memo: dict[int, Any] = {id(site.mutable): site.mutable for site in sites}
     for parameter in layer.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)

@@ -9,19 +9,19 @@ Differs: MIT does not check its configurations; an unknown ratio runs, and fails
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from types import NoneType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from mutators.choices.fixed import apply_choices, extract
-from mutators.choices.mutables import EXTRACTION, InputChoice, LayerChoice
+from mutators.choices.applying import apply_choices
+from mutators.choices.extracting import extract
 from mutators.choices.value_choice import ValueChoice
+from mutators.choices.visitor import Extractable, Extraction
 from mutators.choices.walk import Site, walk
 from mutators.elastic.layers.errors import ElasticError
 from search_spaces.checks import is_int
@@ -109,7 +109,7 @@ def config_of(
     }
 
 
-class ElasticNetwork(nn.Sequential):
+class ElasticNetwork(nn.Sequential, Extractable):
     """Layers one after another, some of them elastic, that MIT's configurations set. Extracted, a plain Sequential."""
 
     def set_config(self, config: Config) -> None:
@@ -137,20 +137,11 @@ class ElasticNetwork(nn.Sequential):
         """See :func:`config_of`."""
         return config_of(self, choices)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
-        if EXTRACTION not in memo:
-            return self._copied(memo)
-        children = ((name, copy.deepcopy(child, memo)) for name, child in self.named_children())
-        plain = nn.Sequential(OrderedDict(children))
+    def extracted(self, extraction: Extraction) -> nn.Sequential:
+        """Return a Sequential of the plain layers."""
+        plain = nn.Sequential(OrderedDict((name, extraction.copy(child)) for name, child in self.named_children()))
         plain.training = self.training
-        memo[id(self)] = plain
         return plain
-
-    def _copied(self, memo: dict[int, Any]) -> Self:
-        copied = type(self).__new__(type(self))
-        memo[id(self)] = copied
-        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return copied
 
 
 def _decided(model: nn.Module) -> list[Site]:
@@ -183,8 +174,7 @@ def _offer(choice: ValueChoice, part: str) -> str:
 
 
 def _applied(site: Site) -> tuple[int, ...] | None:
-    assert isinstance(site.mutable, (ValueChoice, LayerChoice, InputChoice))  # a scope has no domain
-    return site.mutable.chosen
+    return site.mutable.applied
 
 
 def _choice(site: Site, indices: Any) -> Any:
@@ -197,4 +187,4 @@ def _choice(site: Site, indices: Any) -> Any:
 
 
 def _choice_of(choice: ValueChoice) -> Any:
-    return choice.domain.choice(choice.chosen[0])
+    return choice.domain.choice(choice.applied[0])

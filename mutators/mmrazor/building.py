@@ -1,4 +1,4 @@
-"""Modules from classes and functions that a configuration names, with every misfit reported before the call."""
+"""Build modules by classes and functions that a mapping names; what does not fit is reported before the call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from mutators.choices.errors import ChoiceError
-from mutators.subnet.trust import FactoryError, find
+from mutators.subnet.trust import FactoryError, find_factory
 
 
 def to_callable(given: Any, known: Mapping[str, Callable[..., Any]] | None = None) -> Callable[..., Any]:
@@ -23,7 +23,7 @@ def to_callable(given: Any, known: Mapping[str, Callable[..., Any]] | None = Non
         return (known or {})[given]
     if isinstance(given, str) and ":" in given:
         try:
-            return find(given)
+            return find_factory(given)
         except FactoryError as error:
             raise ChoiceError("", [str(error)]) from error
     if not callable(given):
@@ -34,7 +34,7 @@ def to_callable(given: Any, known: Mapping[str, Callable[..., Any]] | None = Non
 
 
 def build_module(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> nn.Module:
-    """Return what ``factory`` builds.
+    """Return the module that ``factory`` builds.
 
     Raises:
         ChoiceError: arguments are missing or unknown, the call failed, or it returned something else; ``problems``
@@ -53,7 +53,7 @@ def build_module(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> n
 
 
 def argument_problems(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> list[str]:
-    """Which keyword arguments ``factory`` lacks, and which it does not take; empty also if it does not tell."""
+    """List the keyword arguments that ``factory`` lacks or does not take; nothing if its signature is not known."""
     try:
         known = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):

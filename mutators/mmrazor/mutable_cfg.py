@@ -1,4 +1,4 @@
-"""Subnets by name, ``{key: {"chosen": [names]}}``, as MMRazor's ``mutable_cfg`` files hold them: YAML in and out.
+"""Read and write subnets by name, ``{key: {"chosen": [names]}}``, as MMRazor's ``mutable_cfg`` files hold them.
 
 Differs: names are checked, all at once, before anything is done with them, where MMRazor 0.3 lets a bad name empty the
 choice and fail at forward; a text is one name and never searched for parts; a file is old or new, never half.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mutators.choices.errors import ChoiceError
-from mutators.choices.notation import to_choice
+from mutators.choices.notation import read_choices, to_choice
 from search_spaces.domains import Choice, InputDomain, LayerDomain
 from search_spaces.files import write_atomically
 
@@ -30,27 +30,7 @@ def read_subnet(domains: Mapping[str, LayerDomain | InputDomain], subnet: Any) -
     Raises:
         ChoiceError: keys are missing or unknown, or what is chosen is not on offer; all of it is named.
     """
-    if not isinstance(subnet, Mapping):
-        raise ChoiceError(f"the subnet is {subnet!r}, wanted an object {{key: choice}}.")
-    problems = [f"missing {key!r}" for key in domains if key not in subnet]
-    problems += [f"unknown {key!r}" for key in subnet if key not in domains and _is_choice(key, subnet[key])]
-    choices: dict[str, Choice] = {}
-    for key, domain in domains.items():
-        if key not in subnet:
-            continue
-        try:
-            choices[key] = _read_choice(domain, subnet[key])
-        except ChoiceError as error:
-            problems += [f"{key!r}: {problem}" for problem in error.problems or [str(error)]]
-    if problems:
-        raise ChoiceError(f"the subnet does not fit this model ({len(problems)} wrong):", problems)
-    return choices
-
-
-def indices_of(choice: Choice) -> tuple[int, ...]:
-    """The chosen indices, ascending, of a choice as :func:`read_subnet` returns it."""
-    index = choice["_idx"]
-    return tuple(index) if isinstance(index, list) else (index,)
+    return read_choices(domains, subnet, _read_choice, _is_choice, "the subnet")
 
 
 def load_mutable_cfg(path: str | PathLike[str]) -> dict[str, Any]:
@@ -104,15 +84,11 @@ def _read_choice(domain: LayerDomain | InputDomain, value: Any) -> Choice:
         value = value["chosen"]
         if isinstance(value, Mapping):
             raise ChoiceError(f"chosen is {dict(value)!r}, wanted a list of names")
-    choice = to_choice(domain, dict(value) if isinstance(value, Mapping) else value)
-    problems = domain.problems(choice)
-    if problems:
-        raise ChoiceError("", problems)
-    return domain.choice(domain.token(choice))
+    return to_choice(domain, dict(value) if isinstance(value, Mapping) else value)
 
 
 def _is_choice(key: Any, value: Any) -> bool:
-    """Whether an entry was meant for a model, and is not the tuner's own or a hyper-parameter."""
+    """Tell whether an entry was meant for a model, and is not the tuner's own or a hyper-parameter."""
     return not str(key).startswith("_") and isinstance(value, Mapping)
 
 

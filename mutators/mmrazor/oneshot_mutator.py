@@ -1,4 +1,4 @@
-"""Subnets of a supernet: drawn, set, changed, combined and deployed. After MMRazor 0.3's ``OneShotMutator``.
+"""Draw, set, mutate, cross and deploy subnets of a supernet. After MMRazor 0.3's ``OneShotMutator``.
 
 A subnet is what this package calls choices. Differs: mutation draws among the other options, so that a gene it hits
 does change; children share nothing with their parents; one owned seed and no global generator; everything is checked
@@ -14,11 +14,13 @@ from typing import Any
 from torch import nn
 
 from mutators.choices.errors import ChoiceError
-from mutators.choices.fixed import search_space_of
+from mutators.choices.notation import indices_of
 from mutators.choices.value_choice import ValueChoice
-from mutators.choices.walk import Site, decisions, walk
-from mutators.mmrazor.mutable_cfg import indices_of, read_subnet
+from mutators.choices.visitor import replace_choices
+from mutators.choices.walk import Site, decisions, refuse_bound, search_space_of, walk
+from mutators.mmrazor.mutable_cfg import read_subnet
 from mutators.mmrazor.placeholder import convert_placeholders, placeholders_in
+from search_spaces.checks import between
 from search_spaces.domains import Choice, InputDomain, LayerDomain
 
 Subnet = Mapping[str, Any]
@@ -26,7 +28,7 @@ Subnet = Mapping[str, Any]
 
 
 class OneShotMutator:
-    """Works on one supernet at a time, from :meth:`prepare_from_supernet` on.
+    """A mutator of one supernet at a time, from :meth:`prepare_from_supernet` on.
 
     Args:
         placeholder_mapping: see :func:`~mutators.convert_placeholders`; None for models without placeholders.
@@ -91,10 +93,7 @@ class OneShotMutator:
                 nothing is prepared. All that is wrong is named, and the model is as it was.
         """
         choices = read_subnet(self._prepared(), subnet)
-        bound = next((site for site in self._sites if site.mutable.mutator is not None), None)
-        if bound is not None:
-            owner = type(bound.mutable.mutator).__name__
-            raise ChoiceError(f"{owner} is bound to this model (at {bound.key!r}) and has precedence: release() it.")
+        refuse_bound(self._sites)
         _choose(self._sites, choices)
 
     def deploy_subnet(self, model: nn.Module, subnet: Subnet) -> nn.Module:
@@ -116,8 +115,7 @@ class OneShotMutator:
         self.build_search_space(model)
         sites = [site for site in walk(model) if site.domain is not None]
         choices = read_subnet(decisions(sites), subnet)
-        if any(site.mutable.mutator is not None for site in sites):
-            raise ChoiceError("a mutator is bound to this model and has precedence: release() it, then deploy.")
+        refuse_bound(sites)
         _choose(sites, choices)
         network = _in_place(model, sites, choices)
         if model is self.model:
@@ -176,23 +174,9 @@ def _in_place(model: nn.Module, sites: list[Site], choices: Mapping[str, Choice]
             f"{elastic[0]!r} is elastic: its layer runs with a part of its weights and cannot be fixed in place. "
             "Take the plain network from mutators.extract(model, choices)."
         )
-    memo: dict[int, Any] = {id(module): module for module in model.modules()}  # copies would be the modules themselves
-    kept = list(memo.values())
-    plain = {id(site.mutable): site.mutable._plain(indices_of(choices[site.key]), memo) for site in sites}
-
-    def instead(module: nn.Module | None) -> nn.Module | None:
-        while id(module) in plain:  # a choice may have chosen a choice
-            module = plain[id(module)]
-        return module
-
-    for module in [*kept, *plain.values()]:
-        for name, child in module._modules.items():
-            module._modules[name] = instead(child)
-    network = instead(model)
-    assert network is not None
-    return network
+    return replace_choices(model, {id(site.mutable): indices_of(choices[site.key]) for site in sites})
 
 
 def _check_probability(prob: float) -> None:
-    if not 0 <= prob <= 1:
-        raise ValueError(f"prob is {prob!r}, wanted a probability, 0 to 1.")
+    for problem in between("prob", prob, 0, 1):
+        raise ValueError(f"{problem}.")

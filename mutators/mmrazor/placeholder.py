@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 from torch import nn
 
 from mutators.choices.errors import ChoiceError
-from mutators.choices.mutables import Mutable
+from mutators.choices.mutable import Mutable
+from mutators.choices.torch_private import get_children
 from mutators.mmrazor.building import argument_problems, build_module, to_callable
-from mutators.mmrazor.targets import DifferentiableEdge, DifferentiableOP, OneShotOP
+from mutators.mmrazor.mutables import DifferentiableEdge, DifferentiableOP, OneShotOP
 
 TARGETS: dict[str, Callable[..., nn.Module]] = {
     "OneShotOP": OneShotOP,
@@ -61,7 +62,7 @@ class Placeholder(nn.Module):
         self.choice_args = dict(choice_args or {})
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Never runs.
+        """Refuse to run: a choice has to take this place first.
 
         Raises:
             ChoiceError: always.
@@ -102,12 +103,12 @@ def convert_placeholders(model: nn.Module, mapping: Mapping[str, Mapping[str, An
 
 
 def placeholders_in(model: nn.Module) -> list[Placeholder]:
-    """The placeholders that are still in a model, each once."""
+    """Return the placeholders that are still in a model, each once."""
     return [module for module in model.modules() if isinstance(module, Placeholder)]
 
 
 class _Plan:
-    """What becomes of each placeholder. Nothing is changed before :meth:`carry_out`."""
+    """The choices that will stand for the placeholders. Nothing is changed before :meth:`carry_out`."""
 
     def __init__(self, mapping: Mapping[str, Any]) -> None:
         if not isinstance(mapping, Mapping):
@@ -117,7 +118,7 @@ class _Plan:
         self.problems: list[str] = []
 
     def scan(self, model: nn.Module, path: str, depth: int) -> None:
-        """Build what stands for the placeholders of ``model``, and for those in it."""
+        """Build the choices for the placeholders of ``model``, and for those within the new choices."""
         for name, module in model.named_modules(prefix=path):
             if not isinstance(module, Placeholder) or module in self.planned:
                 continue
@@ -131,7 +132,7 @@ class _Plan:
                 self.scan(built, name, depth + 1)
 
     def disagreements(self) -> Iterator[str]:
-        """Placeholders that share a space_id and do not become the same decision."""
+        """List the placeholders that share a space_id and do not become the same decision."""
         first: dict[str, Any] = {}
         for placeholder, built in self.planned.items():
             if isinstance(built, Mutable) and first.setdefault(placeholder.space_id, built.domain) != built.domain:
@@ -144,8 +145,8 @@ class _Plan:
         """Put everything in its place. Returns: the model, or what stands for it."""
         for tree in [model, *self.planned.values()]:
             for module in tree.modules():
-                for name, child in module._modules.items():
-                    module._modules[name] = self._instead(child)
+                for name, child in get_children(module).items():
+                    get_children(module)[name] = self._instead(child)
         result = self._instead(model)
         assert result is not None
         return result
@@ -176,7 +177,7 @@ def _build(placeholder: Placeholder, mapping: Mapping[str, Any]) -> nn.Module:
 
 
 def _entry(placeholder: Placeholder, mapping: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the mapping says for a placeholder's group, with choices and ``choice_args`` as they count."""
+    """Return the mapping's entry for a placeholder's group, with the choices and ``choice_args`` that count."""
     entry = mapping.get(placeholder.group)
     if not isinstance(entry, Mapping):
         known = ", ".join(map(repr, mapping)) or "no group at all"
@@ -189,7 +190,7 @@ def _entry(placeholder: Placeholder, mapping: Mapping[str, Any]) -> Mapping[str,
 
 
 def _candidates(placeholder: Placeholder, entry: Mapping[str, Any]) -> dict[str, nn.Module]:
-    """The candidates of a placeholder, built."""
+    """Build the candidates of a placeholder."""
     offered = entry["choices"]
     if not isinstance(offered, Mapping) or not offered:
         got = "are missing, in the mapping and in the placeholder" if offered is None else f"are {offered!r}"

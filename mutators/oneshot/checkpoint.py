@@ -1,4 +1,4 @@
-"""The checkpoint of a supernet training: one file, either the old or the new, of tensors and plain data."""
+"""Write and read the checkpoint of a supernet training: one file of tensors and plain data, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from mutators.oneshot.errors import OneShotError
+from mutators.choices.errors import OneShotError
 from search_spaces.files import write_atomically
 
 FORMAT = 1
-_FIELDS = ("about", "model", "optimizer", "scaler", "mutator", "base_lrs", "rng", "step", "losses", "loss_sum")
+_FIELDS = {"about", "model", "optimizer", "scaler", "mutator", "base_lrs", "rng", "step", "losses", "loss_sum"}
 
 
 def to_bytes(content: Mapping[str, Any]) -> bytes:
@@ -25,13 +25,13 @@ def to_bytes(content: Mapping[str, Any]) -> bytes:
 
 
 def from_bytes(content: bytes) -> dict[str, Any]:
-    """Read what :func:`to_bytes` gave, to the CPU; nothing but tensors and plain data."""
+    """Read the content of :func:`to_bytes` to the CPU; nothing but tensors and plain data."""
     loaded: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return loaded
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write atomically.
+    """Write a checkpoint atomically.
 
     Raises:
         OneShotError: it cannot be written.
@@ -43,11 +43,11 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, about: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what :func:`write_checkpoint` wrote; None if there is no file.
+    """Return the content of a checkpoint; None if there is no file.
 
     Args:
         path: of the file.
-        about: what this training is: everything that has to be the same for going on to be exact.
+        about: description of this training: all that must be the same for an exact resume.
 
     Raises:
         OneShotError: it cannot be read, is no checkpoint, or is of another training; the differences are named.
@@ -60,20 +60,16 @@ def read_checkpoint(path: Path, about: Mapping[str, Any]) -> dict[str, Any] | No
         raise OneShotError(f"cannot read the checkpoint {path}: {error.strerror}.") from None
     except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
         raise OneShotError(f"{path} is no checkpoint, or damaged: delete it to start anew.") from None
-    wanted = {"format", *_FIELDS}
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not wanted <= content.keys():
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not content.keys() >= _FIELDS:
         raise OneShotError(f"{path} is no checkpoint of a supernet training of format {FORMAT}.")
-    problems = _differences(content["about"], about)
+    before = content["about"]
+    problems = [
+        f"{name} is {about.get(name)!r}, in the checkpoint {before.get(name)!r}"
+        for name in sorted({*before, *about})
+        if before.get(name) != about.get(name)
+    ]
     if problems:
         raise OneShotError(
             f"the checkpoint {path} is of another training: start as it was started, or take another path.", problems
         )
     return content
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name} is {now.get(name)!r}, in the checkpoint {before.get(name)!r}"
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
-    ]

@@ -1,15 +1,15 @@
-"""How a supernet is trained: the options, as plain data that checks itself and stands in the checkpoint."""
+"""Options of supernet training, as plain data that checks itself and stands in the checkpoint."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mutators.oneshot.errors import OneShotError
-from search_spaces.checks import is_int, is_number
+from mutators.choices.errors import OneShotError
+from search_spaces.checks import above, between, one_of, share, whole
 
 OPTIMIZERS = ("sgd", "adamw")
-SCHEDULES = ("cosine", "linear", "constant")
+LR_SCHEDULES = ("cosine", "linear", "constant")
 STRATEGIES = ("uniform", "fair")
 
 
@@ -22,16 +22,16 @@ class TrainConfig:
 
     Attributes:
         epochs: passes over the loader.
-        optimizer: "sgd" or "adamw". Nothing of this and the next three counts if an optimizer is given.
-        lr: learning rate at its highest.
+        optimizer: "sgd" or "adamw". It and the next three are not used if an optimizer is given.
+        lr: highest learning rate.
         momentum: of SGD.
         weight_decay: on weights of two or more dimensions only: neither on biases nor on batch norms.
         schedule: of the learning rate, down to 0: "cosine", "linear"; or "constant".
         warmup_epochs: during which the learning rate rises linearly first; may be a fraction.
         label_smoothing: of the default loss, cross-entropy.
         amp: compute in half precision on a GPU, with scaled gradients; without effect on a CPU.
-        clip_norm: the norm that all gradients together are cut to; None: they are not.
-        strategy: what path a step trains: "uniform" or "fair"; see :mod:`mutators.oneshot.paths`.
+        clip_norm: largest norm of all gradients together; None: they are not clipped.
+        strategy: which paths a step trains: "uniform" or "fair"; see :mod:`mutators.oneshot.paths`.
         seed: of the paths and of the order of the data, at least 0.
         steps_per_epoch: of a loader that has no length, or to use a part of it; None: all of it.
         checkpoint_every: steps between two checkpoints, beside those at the end of each epoch; None: only those.
@@ -56,39 +56,25 @@ class TrainConfig:
     checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
-        problems = [*self._bad_names(), *self._bad_counts(), *self._bad_numbers()]
+        problems = [
+            *whole("epochs", self.epochs, 1),
+            *one_of("optimizer", self.optimizer, OPTIMIZERS),
+            *above("lr", self.lr, 0),
+            *share("momentum", self.momentum),
+            *between("weight_decay", self.weight_decay, 0),
+            *one_of("schedule", self.schedule, LR_SCHEDULES),
+            *between("warmup_epochs", self.warmup_epochs, 0),
+            *share("label_smoothing", self.label_smoothing),
+            *([] if self.amp in (True, False) else [f"amp is {self.amp!r}, wanted True or False"]),
+            *([] if self.clip_norm is None else above("clip_norm", self.clip_norm, 0)),
+            *one_of("strategy", self.strategy, STRATEGIES),
+            *whole("seed", self.seed, 0),
+            *whole("steps_per_epoch", self.steps_per_epoch, 1, optional=True),
+            *whole("checkpoint_every", self.checkpoint_every, 1, optional=True),
+        ]
         if problems:
             raise OneShotError(f"TrainConfig does not fit ({len(problems)} wrong):", problems)
 
     def to_json(self) -> dict[str, Any]:
-        """All options by name."""
+        """Return all options by name."""
         return asdict(self)
-
-    def _bad_names(self) -> list[str]:
-        known = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "strategy": STRATEGIES, "amp": (True, False)}
-        return [
-            f"{name} is {getattr(self, name)!r}, wanted one of {', '.join(map(str, options))}"
-            for name, options in known.items()
-            if getattr(self, name) not in options
-        ]
-
-    def _bad_counts(self) -> list[str]:
-        found = []
-        for name, least in (("epochs", 1), ("seed", 0), ("steps_per_epoch", 1), ("checkpoint_every", 1)):
-            value = getattr(self, name)
-            optional = name in ("steps_per_epoch", "checkpoint_every")
-            if not (value is None and optional) and not (is_int(value) and value >= least):
-                found.append(f"{name} is {value!r}, wanted an integer of at least {least}{' or None' * optional}")
-        return found
-
-    def _bad_numbers(self) -> list[str]:
-        found = []
-        for name, end in (("momentum", 1), ("label_smoothing", 1), ("weight_decay", None), ("warmup_epochs", None)):
-            value = getattr(self, name)
-            if not is_number(value) or value < 0 or (end is not None and value >= end):
-                found.append(f"{name} is {value!r}, wanted at least 0" + (f" and less than {end}" if end else ""))
-        for name in ("lr", "clip_norm"):
-            value = getattr(self, name)
-            if not (value is None and name == "clip_norm") and not (is_number(value) and value > 0):
-                found.append(f"{name} is {value!r}, wanted a number greater than 0")
-        return found

@@ -1,4 +1,4 @@
-"""Batches in an order that is a function of seed and epoch, from any loader, and from any place in an epoch."""
+"""Load batches in an order that depends on seed and epoch only, from any loader, from any place in an epoch."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from mutators.oneshot.errors import OneShotError
-from mutators.oneshot.rng import seed_of, seeded_rng
+from mutators.choices.errors import OneShotError
+from mutators.oneshot.rng import mix_seed, seeded_rng
 
-_ORDER = 2**32 - 1  # in the place of a batch's number: the seed of what draws the order
+_ORDER = 2**32 - 1  # in the place of a batch's number: seeds the order
 
 
-def batches(loader: Any, seed: int, epoch: int = 0, skip: int = 0, rank: int = 0) -> Iterator[Any]:
+def walk_batches(loader: Any, seed: int, epoch: int = 0, skip: int = 0, rank: int = 0) -> Iterator[Any]:
     """Walk once over ``loader``, from batch ``skip`` on.
 
-    While the loader draws anything (the order, augmentation), torch's, NumPy's and Python's global generators are
-    lent to it with a seed made of (seed, epoch, rank, batch); generators that a ``DataLoader`` and its sampler hold
-    themselves are seeded at the start. So the batches are the same for the same numbers, whatever else happens in the
-    process. A loader of the user's own must draw from these generators, or from none that lives longer than an epoch.
+    While the loader draws anything (the order, augmentation), the global generators of torch, NumPy and Python are
+    seeded from (seed, epoch, rank, batch), and restored afterwards. Generators that a ``DataLoader`` and its sampler
+    hold are seeded at the start. So the same numbers give the same batches, whatever else the process draws. A loader
+    of the user's own must draw from these generators, or from some that it makes anew each epoch.
 
-    What is skipped is loaded and dropped: workers' random numbers then are right too, and it takes as long.
+    Skipped batches are loaded and dropped, which takes as long: otherwise random numbers of workers would differ.
     """
-    for generator in generators(loader):
-        generator.manual_seed(seed_of(seed, epoch, rank, _ORDER))
+    for generator in find_generators(loader):
+        generator.manual_seed(mix_seed(seed, epoch, rank, _ORDER))
     with seeded_rng(seed, epoch, rank, _ORDER):
         iterator = iter(loader)
     index = 0
@@ -40,25 +40,25 @@ def batches(loader: Any, seed: int, epoch: int = 0, skip: int = 0, rank: int = 0
         index += 1
 
 
-def generators(loader: Any) -> list[torch.Generator]:
-    """The generators that a ``DataLoader`` and its samplers hold, each once."""
+def find_generators(loader: Any) -> list[torch.Generator]:
+    """Return the generators that a ``DataLoader`` and its samplers hold, each once."""
     sampler = getattr(loader, "sampler", None)
     holders = (loader, sampler, getattr(loader, "batch_sampler", None))
-    found = {id(held): held for held in (getattr(holder, "generator", None) for holder in holders)}
-    return [held for held in found.values() if isinstance(held, torch.Generator)]
+    held = {id(held): held for held in (getattr(holder, "generator", None) for holder in holders)}
+    return [generator for generator in held.values() if isinstance(generator, torch.Generator)]
 
 
 def check_loader(loader: Any, processes: int = 1, resumable: bool = False) -> None:
-    """Refuse loaders whose batches cannot be the same again.
+    """Refuse loaders whose batches cannot be repeated.
 
     Args:
         loader: of training batches.
-        processes: of the distributed training.
+        processes: number of processes of the distributed training.
         resumable: whether checkpoints are written.
 
     Raises:
         OneShotError: it is an iterator, which can be walked once only; its workers outlive an epoch, with random
-            states that nobody can restore; or several processes would train on the same batches.
+            states that cannot be restored; or several processes would train on the same batches.
     """
     if isinstance(loader, Iterator):
         raise OneShotError(f"the loader is an iterator ({type(loader).__name__}), wanted one that can start again.")
@@ -77,7 +77,7 @@ def check_loader(loader: Any, processes: int = 1, resumable: bool = False) -> No
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Move the tensors of a batch: in tuples, named tuples, lists and dicts, however deep."""
+    """Move the tensors of a batch, in tuples, named tuples, lists and dicts of any depth, to a device."""
     if isinstance(batch, torch.Tensor):
         return batch if batch.device == device else batch.to(device, non_blocking=True)
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
@@ -90,7 +90,7 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 
 def set_epoch(loader: Any, epoch: int) -> None:
-    """Call ``set_epoch`` of the loader and of its samplers, where there is one, as ``DistributedSampler`` needs it."""
+    """Call ``set_epoch`` of the loader and of its samplers where they have it, such as ``DistributedSampler``."""
     holders: list[Any] = [loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)]
     for holder in holders:
         if hasattr(holder, "set_epoch"):

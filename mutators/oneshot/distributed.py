@@ -1,7 +1,7 @@
-"""Several processes that train the same path on their own batches: what they agree on, and averaged gradients.
+"""Keep several processes in step: all train the same path on their own batches, and average its gradients.
 
-Plain reductions of the gradients that exist, not ``DistributedDataParallel``: that wants every parameter in every
-step, or searches for the unused ones each time, and the path being the same everywhere there is nothing to search.
+Only the gradients that exist are reduced. ``DistributedDataParallel`` wants every parameter in every step, or searches
+for the unused ones each time; but the path is the same in all processes, so there is nothing to search.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from mutators.oneshot.errors import OneShotError
+from mutators.choices.errors import OneShotError
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the group that ``torchrun`` describes in the environment, and leave it; or use the one that there is."""
+    """Join the group that ``torchrun`` describes in the environment, and leave it; keep a group that exists."""
     ours = dist.is_available() and not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1
     if ours:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -30,65 +30,64 @@ def process_group(device: torch.device) -> Iterator[None]:
             dist.destroy_process_group()
 
 
-def rank() -> int:
-    """Of this process; 0 without a group."""
+def get_rank() -> int:
+    """Return the rank of this process; 0 without a group."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-def processes() -> int:
-    """In the group; 1 without."""
+def count_processes() -> int:
+    """Return the number of processes in the group; 1 without."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def average_gradients(gradients: Sequence[torch.Tensor]) -> None:
     """Replace gradients by their mean over the processes, in one reduction a type. All must have the same ones."""
-    if processes() == 1:
+    if count_processes() == 1:
         return
     for dtype in sorted({gradient.dtype for gradient in gradients}, key=str):
         same = [gradient for gradient in gradients if gradient.dtype == dtype]
         flat = torch.cat([gradient.reshape(-1) for gradient in same])
         dist.all_reduce(flat)
-        flat /= processes()
-        parts = torch.split(flat, [gradient.numel() for gradient in same])
-        for gradient, part in zip(same, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+        flat /= count_processes()
+        for gradient, mean in zip(same, torch.split(flat, [gradient.numel() for gradient in same]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
 
-def start_alike(model: nn.Module) -> None:
-    """Give all processes the parameters and buffers of the first; once, before training."""
-    if processes() > 1:
+def broadcast_weights(model: nn.Module) -> None:
+    """Give all processes the parameters and buffers of the first."""
+    if count_processes() > 1:
         with torch.no_grad():
             for tensor in (*model.parameters(), *model.buffers()):
                 dist.broadcast(tensor.data, src=0)
 
 
-def gather(content: bytes, device: torch.device) -> list[bytes]:
+def gather_bytes(content: bytes, device: torch.device) -> list[bytes]:
     """Return the content of every process, in the order of ranks."""
-    if processes() == 1:
+    if count_processes() == 1:
         return [content]
-    sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(processes())]
+    sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(count_processes())]
     dist.all_gather(sizes, torch.tensor([len(content)], device=device))
-    longest = int(max(sizes))
-    ours = torch.zeros(longest, dtype=torch.uint8, device=device)
+    ours = torch.zeros(int(max(sizes)), dtype=torch.uint8, device=device)
     ours[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8).to(device)
     gathered = [torch.empty_like(ours) for _ in sizes]
     dist.all_gather(gathered, ours)
-    return [bytes(whole[: int(size)].tolist()) for whole, size in zip(gathered, sizes, strict=True)]
+    return [bytes(padded[: int(size)].tolist()) for padded, size in zip(gathered, sizes, strict=True)]
 
 
-def check_agreement(what: str, device: torch.device) -> None:
-    """Refuse to start where processes would wait for each other for ever.
+def check_agreement(description: str, device: torch.device) -> None:
+    """Refuse trainings that differ between processes, which would wait for each other for ever.
 
     Args:
-        what: all that must be the same everywhere, as text.
+        description: all that must be the same everywhere, as text.
+        device: to communicate on.
 
     Raises:
         OneShotError: it is not; in every process.
     """
-    others = [content.decode() for content in gather(what.encode(), device)]
-    different = [f"process {i}: {text}" for i, text in enumerate(others) if text != others[0]]
+    texts = [content.decode() for content in gather_bytes(description.encode(), device)]
+    different = [f"process {i}: {text}" for i, text in enumerate(texts) if text != texts[0]]
     if different:
         raise OneShotError(
             "the processes do not train alike: give all the same config, model, and as many batches.",
-            [f"process 0: {others[0]}", *different],
+            [f"process 0: {texts[0]}", *different],
         )

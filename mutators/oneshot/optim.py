@@ -1,9 +1,8 @@
-"""Optimizer, learning rate and half precision of supernet training."""
+"""Make the optimizer of supernet training, and update with its learning rate, clipping and half precision."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -12,10 +11,10 @@ from mutators.oneshot.config import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return SGD or AdamW over the parameters that want gradients; decay on those of two or more dimensions only.
+    """Return SGD or AdamW over the trainable parameters; weight decay on those of two or more dimensions only.
 
-    Both leave a parameter alone whose gradient is None: no momentum moves it and no decay shrinks it. On the CPU they
-    are torch's fused ones: the same numbers in less than half of the time, which a supernet spends on all its weights.
+    Both skip a parameter whose gradient is None: neither momentum nor decay changes it. On the CPU they are torch's
+    fused ones, with the same numbers in less than half of the time, which matters for all the weights of a supernet.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -27,14 +26,14 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
     optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
-    if fused and config.momentum:  # they must all begin at once; zeros give the same numbers
+    if fused and config.momentum:  # which wants the buffers of all parameters or of none; zeros give the same numbers
         for parameter in parameters:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
     return optimizer
 
 
 def lr_factor(config: TrainConfig, step: int, steps: int, steps_per_epoch: int) -> float:
-    """What the learning rate of ``step``, of ``steps``, is multiplied by.
+    """Return the factor of the learning rate in a step.
 
     With W steps of warm-up: (step + 1) / W before step W. From there t goes from 0 to 1 - 1 / (steps - W), and the
     factor is (1 + cos(pi t)) / 2, or 1 - t, or 1.
@@ -49,16 +48,16 @@ def lr_factor(config: TrainConfig, step: int, steps: int, steps_per_epoch: int) 
 
 
 class Update:
-    """One optimizer step after backward passes, and the gradients' end.
+    """One optimizer step after one or several backward passes.
 
-    A supernet has several times the parameters of a path, and only to look at each of them takes a noticeable part of
-    a short step. So they are looked at once a step, in :meth:`gather`; the rest works on what has a gradient.
+    A supernet has several times the parameters of a path, and a loop over all of them takes a noticeable part of a
+    short step. So there is one such loop a step, in :meth:`gather`; the rest works on parameters with a gradient.
 
     Args:
-        optimizer: whose parameters have the gradients.
+        optimizer: of the parameters.
         clip_norm: see :class:`TrainConfig`.
         scale: whether losses are scaled, as half precision needs it.
-        narrow: show the optimizer only what has a gradient: right for those that skip the rest anyway.
+        narrow: show the optimizer only parameters with a gradient: right for optimizers that skip the rest anyway.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, clip_norm: float | None, scale: bool, narrow: bool) -> None:
@@ -73,12 +72,12 @@ class Update:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def gather(self) -> list[torch.Tensor]:
-        """Return the gradients that exist: of the parameters that the paths of this step ran."""
+        """Return the gradients that exist: those of the parameters that the paths of this step ran."""
         self.active = [[p for p in group if p.grad is not None] for group in self.groups]
         return [p.grad for group in self.active for p in group if p.grad is not None]
 
     def step(self, factor: float) -> None:
-        """Cut the gathered gradients if wanted, and update at ``factor`` of the learning rates."""
+        """Clip the gathered gradients if wanted, and update at ``factor`` of the learning rates."""
         groups = self.optimizer.param_groups
         try:
             for group, lr, active in zip(groups, self.base_lrs, self.active, strict=True):
@@ -94,14 +93,14 @@ class Update:
                 group["params"] = whole
 
     def clear(self) -> None:
-        """Set all gradients to None, not to zero: what the next path does not run must not move."""
+        """Set all gradients to None, not to zero: parameters that the next path does not run must not move."""
         for active in self.active:
             for parameter in active:
                 parameter.grad = None
 
 
-def bad_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> Sequence[str]:
-    """What is wrong with an optimizer of the user's own for ``model``."""
+def check_user_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
+    """Return the problems of a user's own optimizer for ``model``."""
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
     lost = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in known]
     return [f"the optimizer does not have {len(lost)} of the model's parameters, such as {lost[0]!r}"] if lost else []

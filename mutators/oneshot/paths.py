@@ -1,7 +1,7 @@
-"""Which paths a step of supernet training runs: each strategy is a function of the step, and of a seed of its own.
+"""Choose the paths that a step of supernet training runs: each strategy is a function of a seed and the step.
 
-No state: so all processes of a distributed training agree on the path without telling each other, and a training that
-goes on after a kill draws what the unbroken one would have drawn.
+Strategies have no state. So all processes of a distributed training draw the same path without communication, and a
+resumed training draws the same paths as an unbroken one.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from mutators.oneshot.errors import OneShotError
-from search_spaces.checks import is_number
+from mutators.choices.errors import OneShotError
+from search_spaces.checks import is_number, whole
 from search_spaces.cost.table import CostTable
 from search_spaces.schema import Space, Tokens
 
 Paths = Callable[[int], Sequence[Tokens]]
-"""From the step's number, from 0, to the architectures whose gradients it adds up before its one update."""
+"""Maps the number of a step, from 0, to the architectures whose gradients it adds up before its one update."""
 
 MEGVII_BINS = tuple(edge * 1e6 for edge in range(290, 361, 10))
 MAX_FAIR_OPTIONS = 64
@@ -25,7 +25,7 @@ _CHUNK = 50
 
 
 def uniform(space: Space, seed: int = 0) -> Paths:
-    """One architecture a step, each equally likely (Guo et al., ECCV 2020, arXiv:1904.00420).
+    """Run one architecture a step, each equally likely (Guo et al., ECCV 2020, arXiv:1904.00420).
 
     >>> space = Space.from_json({"conv": {"_type": "layer_choice", "_value": ["3x3", "5x5"]}})
     >>> paths = uniform(space, seed=1)
@@ -36,22 +36,22 @@ def uniform(space: Space, seed: int = 0) -> Paths:
 
 
 def fair(space: Space, seed: int = 0) -> Paths:
-    """Strict fairness (FairNAS, Chu et al., ICCV 2021, arXiv:1907.01845).
+    """Run each option equally often, in each step (FairNAS's strict fairness, Chu et al., ICCV 2021, arXiv:1907.01845).
 
     With m the largest number of options of a key, a step runs m architectures on the same batch. Each option of a key
     of m options stands in exactly one of them, in random order, independent of the other keys. Gradients of the m
     backward passes are added up, not averaged, as in the paper's algorithm 1; then the optimizer makes one step.
 
-    Differs: keys may have different numbers of options. One of fewer than m goes through random orders of its own, one
-    after the other without a gap, so that at any time no option of it was trained more than once more than another.
+    Differs: keys may have different numbers of options. A key of fewer than m goes through its own random orders, one
+    after another without a gap, so that at any time its options were trained equally often, give or take one.
 
     Raises:
         OneShotError: a key has more than 64 options.
     """
-    many = [f"{k!r} has {r} options" for k, r in zip(space.keys, space.radices, strict=True) if r > MAX_FAIR_OPTIONS]
-    if many:
+    large = [f"{k!r} has {r} options" for k, r in zip(space.keys, space.radices, strict=True) if r > MAX_FAIR_OPTIONS]
+    if large:
         raise OneShotError(
-            f"a fair step runs each option once, which is too much above {MAX_FAIR_OPTIONS}: take uniform.", many
+            f"a fair step runs each option once, so a key has at most {MAX_FAIR_OPTIONS}: take uniform.", large
         )
     group = max(space.radices, default=1)
 
@@ -63,7 +63,7 @@ def fair(space: Space, seed: int = 0) -> Paths:
 
 
 def _slice_of_orders(seed: int, key: int, radix: int, start: int, count: int) -> list[int]:
-    """``count`` tokens from the endless chain of random orders of ``range(radix)``, beginning at ``start``."""
+    """Return ``count`` tokens, from ``start`` on, of the endless chain of random orders of ``range(radix)``."""
     blocks = range(start // radix, (start + count - 1) // radix + 1)
     chain = [t for block in blocks for t in np.random.default_rng((seed, key, block)).permutation(radix).tolist()]
     first = start - blocks[0] * radix
@@ -78,10 +78,10 @@ def macs_bins(
     metric: str = "macs",
     tries: int = 500,
 ) -> Paths:
-    """One architecture a step, spread evenly over the cost, as Megvii's code for Single Path One-Shot draws it.
+    """Run one architecture a step, spread evenly over the cost, as Megvii's code for Single Path One-Shot does.
 
-    A bin, uniformly; in it the first of up to ``tries`` uniform draws whose cost lies in the bin, both ends included;
-    if none does, one more draw, whatever it costs.
+    A step draws a bin uniformly, then architectures uniformly until the cost of one lies in the bin, both ends
+    included. After ``tries`` it takes one more, whatever it costs.
 
     Args:
         space: of the model.
@@ -114,13 +114,14 @@ def macs_bins(
 
 
 def _check_bins(table: CostTable, bounds: Sequence[float], metric: str, tries: int) -> None:
-    found = table.bounds(metric)
-    if tries < 1:
-        raise OneShotError(f"tries is {tries}, wanted at least 1.")
+    costs = table.bounds(metric)
+    problems = whole("tries", tries, 1)
+    if problems:
+        raise OneShotError(f"{problems[0]}.")
     if len(bounds) < 2 or not all(map(is_number, bounds)) or any(a >= b for a, b in pairwise(bounds)):
         raise OneShotError(f"bounds are {list(bounds)}, wanted at least two ascending numbers.")
-    if found.high < bounds[0] or found.low > bounds[-1]:
+    if costs.high < bounds[0] or costs.low > bounds[-1]:
         raise OneShotError(
-            f"no architecture is in any bin: {metric} goes from {found.low:.6g} to {found.high:.6g}, the bins from "
+            f"no architecture is in any bin: {metric} goes from {costs.low:.6g} to {costs.high:.6g}, the bins from "
             f"{bounds[0]:.6g} to {bounds[-1]:.6g}. Give bounds= within what the architectures cost."
         )

@@ -1,4 +1,4 @@
-"""The global generators that a network and a data pipeline draw from: kept, put back, and lent with a seed."""
+"""Read, restore and seed the global random generators that networks and data pipelines draw from."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ State = dict[str, Any]
 """Tensors and plain data only, so that ``torch.load(weights_only=True)`` reads it."""
 
 
-def rng_state() -> State:
+def get_rng_state() -> State:
     """Return the states of torch's generators (the CPU's and the GPUs'), Python's and NumPy's."""
     version, numbers, gauss = random.getstate()
-    numpy_state: Any = np.random.get_state()  # noqa: NPY002  # the global one is what is kept
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002  # the global one is meant
     _, keys, position, has_gauss, cached = numpy_state
     return {
         "torch": torch.get_rng_state(),
@@ -28,7 +28,7 @@ def rng_state() -> State:
 
 
 def set_rng_state(state: State) -> None:
-    """Put back what :func:`rng_state` returned."""
+    """Restore the states that :func:`get_rng_state` returned."""
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -40,8 +40,8 @@ def set_rng_state(state: State) -> None:
 
 @contextmanager
 def kept_rng() -> Iterator[None]:
-    """Put the global generators back afterwards, also after an exception."""
-    state = rng_state()
+    """Restore the global generators afterwards, also after an exception."""
+    state = get_rng_state()
     try:
         yield
     finally:
@@ -50,10 +50,10 @@ def kept_rng() -> Iterator[None]:
 
 @contextmanager
 def seeded_rng(*entropy: int) -> Iterator[None]:
-    """Lend the CPU's global generators to data pipelines, seeded from ``entropy``; they are put back afterwards."""
+    """Seed the global generators of the CPU from ``entropy``, for a data pipeline, and restore them afterwards."""
     state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
-        seed = seed_of(*entropy)
+        seed = mix_seed(*entropy)
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds the GPUs too
         np.random.seed(seed % 2**32)  # noqa: NPY002
         random.seed(seed)
@@ -64,6 +64,6 @@ def seeded_rng(*entropy: int) -> Iterator[None]:
         random.setstate(python_state)
 
 
-def seed_of(*entropy: int) -> int:
+def mix_seed(*entropy: int) -> int:
     """Mix numbers of at least 0 into one of 63 bits."""
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))

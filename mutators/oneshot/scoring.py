@@ -1,36 +1,36 @@
-"""The score of one path of a supernet, without a trace on the supernet."""
+"""Score one path of a supernet, and leave the supernet as it was."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import nn
 
+from mutators.choices.errors import OneShotError
+from mutators.choices.modes import kept_modes
 from mutators.choices.switch import applied
+from mutators.inputs import device_of
 from mutators.oneshot.batchnorm import (
     Forward,
-    device_of,
-    kept_modes,
+    forward_inputs,
     kept_statistics,
     normalising_by_batch,
     recalibrate_bn,
-    run,
 )
-from mutators.oneshot.data import batches as walk_batches
-from mutators.oneshot.data import generators, to_device
-from mutators.oneshot.errors import OneShotError
+from mutators.oneshot.data import find_generators, to_device, walk_batches
 from mutators.oneshot.rng import kept_rng
+from search_spaces.checks import whole
 from search_spaces.schema import Choices
 
 Metric = Callable[[Any, Any], Any]
 
 
 def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The share of images whose highest logit is the target's.
+    """Return the share of images whose highest logit is the target's.
 
     Args:
         outputs: (N, C).
@@ -39,11 +39,11 @@ def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     Returns: ().
 
     Raises:
-        OneShotError: the outputs are of another kind.
+        OneShotError: the outputs are no tensor.
     """
     if not isinstance(outputs, torch.Tensor):
         raise OneShotError(
-            f"the model's outputs are a {type(outputs).__name__}, of which accuracy is not defined: give metric=, a "
+            f"the model's outputs are a {type(outputs).__name__}, for which accuracy is not defined: give metric=, a "
             "function of (outputs, targets)."
         )
     return (outputs.argmax(dim=1) == targets).double().mean()
@@ -62,30 +62,30 @@ def evaluate(
     metric: Metric = accuracy,
     forward: Forward | None = None,
 ) -> dict[str, Any]:
-    """Score an architecture by the supernet's weights.
+    """Score an architecture with the supernet's weights.
 
-    All candidates are scored alike: with the same ``seed`` they see the same batches of both loaders. A loader that
-    shuffles gives a random part of the data in this way; of one that does not, ``valid_batches`` takes the first.
+    All candidates are scored alike: with the same ``seed`` they see the same batches of both loaders. These are a
+    random part of the data if the loader shuffles, and its first batches if not.
 
-    Afterwards the supernet is as it was: its batch norms' statistics, training modes, applied choices, a bound
-    mutator, and the generators, global and of the loaders; also after an exception.
+    Afterwards the supernet is as it was: statistics of batch norms, training modes, applied choices, a bound mutator,
+    and the random generators, global and of the loaders; also after an exception.
 
     Args:
         supernet: with choices, bound to a mutator or not, on the device of its parameters.
         choices: the architecture.
         valid_loader: of batches (inputs, targets) that were not trained on.
-        calibration_loader: of training batches, for :func:`recalibrate_bn`; None: the supernet's own statistics
-            count, which are a mixture of those of all paths.
-        batches: of the calibration; None: all.
-        valid_batches: of the validation; None: all.
+        calibration_loader: of training batches, for :func:`recalibrate_bn`; None: the supernet's own statistics,
+            a mixture of those of all paths, are used.
+        batches: number of batches to calibrate with; None: all.
+        valid_batches: number of batches to validate with; None: all.
         seed: of both loaders' order.
-        bn_training_mode: normalise by the validation batch, as MMRazor's option does. Scores then depend on the size
-            of the batches; without effect on the statistics that are kept.
+        bn_training_mode: normalise by the validation batch, as MMRazor's option does; scores then depend on the size
+            of the batches.
         metric: (outputs, targets) to the mean over the batch: a number, or numbers by name.
         forward: (model, batch) to (outputs, targets), for other batches; None: of (inputs, targets).
 
-    Returns: the metric over all images, as "default" or by its names; "images" and "calibration_batches" that it was
-        computed with; and the "seed".
+    Returns: the metric over all images, as "default" or by its names; the numbers of "images" and of
+        "calibration_batches" that were used; and the "seed".
 
     Raises:
         ChoiceError: the choices do not fit the supernet.
@@ -96,23 +96,23 @@ def evaluate(
     """
     if bn_training_mode and calibration_loader is not None:
         raise OneShotError("bn_training_mode needs no calibration_loader: give one of them.")
-    for name, count in (("batches", batches), ("valid_batches", valid_batches)):
-        if count is not None and count < 1:
-            raise OneShotError(f"{name} is {count}, wanted at least 1, or None for all.")
+    problems = whole("batches", batches, 1, optional=True) + whole("valid_batches", valid_batches, 1, optional=True)
+    if problems:
+        raise OneShotError("; ".join(problems) + ".")
     with _untouched(supernet, (valid_loader, calibration_loader)), applied(supernet, choices):
         calibrated = 0
         with kept_statistics(supernet):
             if calibration_loader is not None:
                 calibrated = recalibrate_bn(supernet, calibration_loader, batches, seed=seed, forward=forward)
-            with normalising_by_batch(supernet) if bn_training_mode else _evaluating(supernet):
-                scores, images = _score(supernet, valid_loader, valid_batches, seed, metric, forward or _pair)
+            with normalising_by_batch(supernet) if bn_training_mode else nullcontext(supernet.eval()):
+                scores, images = _score(supernet, valid_loader, valid_batches, seed, metric, forward or _forward_pair)
     return {**scores, "images": images, "calibration_batches": calibrated, "seed": seed}
 
 
 def _score(
     model: nn.Module, loader: Iterable[Any], limit: int | None, seed: int, metric: Metric, forward: Forward
 ) -> tuple[dict[str, float], int]:
-    """The means of the metrics, weighted by the size of the batches, and the number of images."""
+    """Return the means of the metrics, weighted by the size of the batches, and the number of images."""
     sums: dict[str, Any] = {}
     images = done = 0
     device = device_of(model)
@@ -128,27 +128,20 @@ def _score(
     return {name: float(total) / images for name, total in sums.items()}, images
 
 
-def _pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
+def _forward_pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise OneShotError(f"a batch is a {type(batch).__name__}, wanted (inputs, targets).")
-    return run(model, batch), batch[1]
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    with kept_modes(model):
-        model.eval()
-        yield
+    return forward_inputs(model, batch), batch[1]
 
 
 @contextmanager
 def _untouched(model: nn.Module, loaders: Iterable[Any]) -> Iterator[None]:
-    """Put back training modes, the global generators, and those of the loaders."""
-    held = [generator for loader in loaders for generator in generators(loader)]
-    states = [generator.get_state() for generator in held]
+    """Restore training modes, the global generators, and those of the loaders."""
+    generators = [generator for loader in loaders for generator in find_generators(loader)]
+    states = [generator.get_state() for generator in generators]
     try:
         with kept_rng(), kept_modes(model):
             yield
     finally:
-        for generator, state in zip(held, states, strict=True):
+        for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)

@@ -1,8 +1,8 @@
-"""Supernet training: at each step one path, or a fair group of paths, of any model with choices.
+"""Train a supernet: at each step one path, or a fair group of paths, of any model with choices.
 
 After Single Path One-Shot (Guo et al., ECCV 2020, arXiv:1904.00420). Differs: MMRazor broadcasts each choice of each
 step between processes; here the path is a function of seed and step. A training that was killed goes on inside its
-epoch, and on the CPU ends bit for bit as it would have.
+epoch, and on the CPU ends bit for bit as the unbroken one.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from mutators.base import Mutator
+from mutators.choices.errors import OneShotError
+from mutators.inputs import device_of
 from mutators.oneshot import distributed
-from mutators.oneshot.batchnorm import device_of
 from mutators.oneshot.config import TrainConfig
 from mutators.oneshot.data import check_loader
-from mutators.oneshot.errors import OneShotError
-from mutators.oneshot.optim import bad_optimizer
+from mutators.oneshot.optim import check_user_optimizer
 from mutators.oneshot.paths import Paths
-from mutators.oneshot.progress import Progress
-from mutators.oneshot.run import LossOfBatch, Pruner, Run
+from mutators.oneshot.training import BatchLoss, Pruner, Training
 
 Loss = Callable[[Any, Any], torch.Tensor]
+"""(outputs, targets) to a scalar."""
 
 
 def train_supernet(
@@ -37,7 +37,7 @@ def train_supernet(
     config: TrainConfig,
     *,
     loss: Loss | None = None,
-    step: LossOfBatch | None = None,
+    step: BatchLoss | None = None,
     paths: Paths | None = None,
     mutator: Mutator | None = None,
     optimizer: torch.optim.Optimizer | None = None,
@@ -48,72 +48,81 @@ def train_supernet(
     log_dir: str | PathLike[str] | None = None,
     progress: bool = True,
 ) -> list[float]:
-    """Train ``model`` in place, on the device that its parameters are on; it is left in training mode.
+    """Train ``model`` in place, on the device of its parameters; it is left in training mode.
 
-    What a step does not run does not move: its gradients are None, so neither momentum nor decay touches it.
+    A step changes only parameters that it runs: the gradients of all others are None, so that neither momentum nor
+    decay touches them.
 
     Under ``torchrun`` each process calls this with the same model and config and its share of the data (a
     ``DistributedSampler``). The first one's weights are copied once; then all train the same path and average the
-    gradients. Only the first writes files and shows progress. Batch norms see their own process's batch.
+    gradients. Only the first writes files and shows progress. Batch norms see the batch of their own process.
 
     Args:
         model: with choices and without a mutator; or one without choices, such as an extracted winner to retrain.
-        loader: of batches (inputs, targets), or of anything if ``step`` is given: a ``DataLoader``, or whatever can
-            be walked once an epoch. See :func:`mutators.oneshot.data.batches` for how its order is made reproducible.
+        loader: of batches (inputs, targets), or of anything if ``step`` is given: a ``DataLoader``, or any object that
+            can be walked once an epoch. :func:`mutators.oneshot.data.walk_batches` says how its order is reproduced.
         config: the options.
         loss: (outputs, targets) to a scalar; None: cross-entropy, with the config's label smoothing.
         step: (model, batch) to a scalar loss, in the place of ``loss``; it runs the model.
         paths: from the step's number to the architectures that it runs, such as :func:`mutators.oneshot.macs_bins`;
-            None: what the config's strategy says.
+            None: by the config's strategy.
         mutator: one that is bound to the model: its ``reset()`` is called before each step, in the place of paths. It
-            must draw the same in every process. To be resumed exactly it has ``state_dict`` and ``load_state_dict``, or
-            draws from the global generators only.
+            must draw the same in every process. An exact resume needs its ``state_dict`` and ``load_state_dict``,
+            unless it draws from the global generators only.
         optimizer: over all parameters; its own learning rates are scheduled. None: the config's.
         pruner: of this model; its ``step()`` is called after each optimizer step, and its state is in the checkpoint.
-        parts: whether a weight of which a part runs is cut without autograd, which is faster and gives the same
-            numbers: see :mod:`mutators.elastic.layers.parts`. Only a loss that itself asks autograd for the gradients
-            of parameters would miss them. None: if there is no ``step``.
-        checkpoint: file; if it exists, training goes on from it, and returns at once if that was the end. It holds
-            weights, optimizer, the states of torch's, NumPy's and Python's generators, and the place in the epoch.
+        parts: whether parts of weights are cut without autograd, which is faster and gives the same numbers: see
+            :mod:`mutators.elastic.layers.parts`. Only a loss that itself asks autograd for the gradients of parameters
+            would miss them. None: if there is no ``step``.
+        checkpoint: a file; training goes on from it if it exists, and returns at once if that was the end. It holds
+            weights, optimizer, the states of the generators of torch, NumPy and Python, and the place in the epoch.
             All processes have to see it.
         resume: False refuses a checkpoint that exists.
         log_dir: for TensorBoard, if it is installed.
-        progress: whether to show a line with the time that is left on stderr.
+        progress: whether to show a line with the time left on stderr.
 
-    Returns: each epoch's mean loss, of this process's batches.
+    Returns: each epoch's mean loss, of the batches of this process.
 
     Raises:
         OneShotError: arguments do not fit together, the checkpoint is of another training, the loader has no length
             or ends early, or the loss is not finite; then the last checkpoint is one from before.
         ChoiceError: the model's choices do not fit together, or a mutator is bound that was not given.
     """
-    _check_arguments(model, config, loss, step, paths, mutator, optimizer)
+    _check_options(model, config, loss, step, paths, mutator, optimizer)
     device = device_of(model)
     with distributed.process_group(device):
-        check_loader(loader, distributed.processes(), checkpoint is not None)
-        of_batch, by_parts = _loss_of_batch(loss, step, config), step is None if parts is None else parts
-        run = Run(model, loader, config, of_batch, paths, mutator, optimizer, device, pruner, by_parts)
-        distributed.check_agreement(json.dumps(run.about), device)
-        distributed.start_alike(model)
+        check_loader(loader, distributed.count_processes(), checkpoint is not None)
+        training = Training(
+            model,
+            loader,
+            config,
+            step or _batch_loss(loss, config.label_smoothing),
+            paths=paths,
+            mutator=mutator,
+            optimizer=optimizer,
+            pruner=pruner,
+            by_parts=step is None if parts is None else parts,
+        )
+        distributed.check_agreement(json.dumps(training.about), device)
+        distributed.broadcast_weights(model)
         path = None if checkpoint is None else Path(checkpoint)
         if path is not None:
-            run.open(path, resume)
-        first = distributed.rank() == 0
-        with Progress(run.step, run.steps, progress and first, log_dir if first else None) as shown:
-            run.go(path, shown)
-    return run.losses
+            training.open(path, resume)
+        first = distributed.get_rank() == 0
+        training.run(path, progress and first, log_dir if first else None)
+    return training.losses
 
 
-def _check_arguments(
+def _check_options(
     model: nn.Module,
     config: TrainConfig,
     loss: Loss | None,
-    step: LossOfBatch | None,
+    step: BatchLoss | None,
     paths: Paths | None,
     mutator: Mutator | None,
     optimizer: torch.optim.Optimizer | None,
 ) -> None:
-    problems = [] if optimizer is None else list(bad_optimizer(optimizer, model))
+    problems = [] if optimizer is None else check_user_optimizer(optimizer, model)
     if loss is not None and step is not None:
         problems.append("loss and step are both given, wanted one of them: step computes the loss itself")
     if config.label_smoothing and (loss is not None or step is not None):
@@ -128,17 +137,14 @@ def _check_arguments(
         raise OneShotError("the supernet cannot be trained like this:", problems)
 
 
-def _loss_of_batch(loss: Loss | None, step: LossOfBatch | None, config: TrainConfig) -> LossOfBatch:
-    if step is not None:
-        return step
+def _batch_loss(loss: Loss | None, label_smoothing: float) -> BatchLoss:
+    """Return a function that runs a model on a batch (inputs, targets) and returns the loss."""
 
-    def default(outputs: Any, targets: Any) -> torch.Tensor:
-        return F.cross_entropy(outputs, targets, label_smoothing=config.label_smoothing)
-
-    function = default if loss is None else loss
-
-    def of_batch(model: nn.Module, batch: Any) -> torch.Tensor:
+    def batch_loss(model: nn.Module, batch: Any) -> torch.Tensor:
         inputs, targets = batch
-        return function(model(inputs), targets)
+        outputs = model(inputs)
+        if loss is not None:
+            return loss(outputs, targets)
+        return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
 
-    return of_batch
+    return batch_loss

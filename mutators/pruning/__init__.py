@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from search_spaces.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from mutators.pruning.errors import PruningError as PruningError
+    from mutators.choices.errors import PruningError as PruningError
     from mutators.pruning.pruner import GMPUnstructuredPruner as GMPUnstructuredPruner
     from mutators.pruning.pruner import UnstructuredPruner as UnstructuredPruner
     from mutators.pruning.report import sparsity_report as sparsity_report
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        ".errors": ("PruningError",),
+        "mutators.choices.errors": ("PruningError",),
         ".pruner": (
             "GMPUnstructuredPruner",
             "UnstructuredPruner",

@@ -1,4 +1,4 @@
-"""A state dict in fewer bytes: of tensors with many zeros, one bit an element and the elements that are not zero.
+"""Pack a state dict in fewer bytes: tensors with many zeros as one bit an element, and the non-zero elements.
 
 At 75 % zeros that is 28 % of the size of float32, at 85 % it is 18 %; indices would take 50 % and 30 %. Plain tensors
 only, so that ``torch.load(weights_only=True)`` reads it. Exact to the bit: only +0.0 counts as zero, not -0.0.
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mutators.pruning.bits import integer_as_wide_as
-from mutators.pruning.errors import PruningError
+from mutators.choices.errors import PruningError
+from mutators.pruning.masking import integer_as_wide_as
 
 _PARTS = ("bits", "values", "shape")
-_ENTRY = 600  # bytes that a file spends on the two tensors more
+_ENTRY = 600  # bytes that a file needs for two more tensors
 
 
 def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -28,7 +28,7 @@ def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     packed: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        kept = _kept(tensor)
+        kept = _mark_kept(tensor)
         if kept is None:
             packed[f"dense:{name}"] = tensor
             continue
@@ -42,19 +42,19 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict that :func:`pack` was given, in its order.
 
     Raises:
-        PruningError: it is no packed state; all that is wrong is listed.
+        PruningError: it is no packed state; all problems are listed.
     """
     names = dict.fromkeys(key.partition(":")[2] for key in packed)
-    problems = [f"{key!r} is of no kind" for key in packed if key.partition(":")[0] not in ("dense", *_PARTS)]
+    problems = [f"{key!r} is of no known kind" for key in packed if key.partition(":")[0] not in ("dense", *_PARTS)]
     for name in names:
-        problems += _problems(name, {part: packed.get(f"{part}:{name}") for part in ("dense", *_PARTS)})
+        problems += _check_parts(name, {part: packed.get(f"{part}:{name}") for part in ("dense", *_PARTS)})
     if problems:
         raise PruningError(f"this is no packed state ({len(problems)} wrong):", problems)
-    return {name: _unpacked(name, packed) for name in names}
+    return {name: _unpack_tensor(name, packed) for name in names}
 
 
-def _kept(tensor: Tensor) -> Tensor | None:
-    """Which elements are not +0.0, (N,) of bool; None if it does not pay."""
+def _mark_kept(tensor: Tensor) -> Tensor | None:
+    """Mark the elements that are not +0.0, (N,) of bool; return None if packing would not save bytes."""
     if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.numel() == 0:
         return None
     kept = tensor.detach().contiguous().view(integer_as_wide_as(tensor)).flatten() != 0
@@ -62,7 +62,7 @@ def _kept(tensor: Tensor) -> Tensor | None:
     return kept if packed < kept.numel() * tensor.itemsize else None
 
 
-def _problems(name: str, parts: Mapping[str, Tensor | None]) -> list[str]:
+def _check_parts(name: str, parts: Mapping[str, Tensor | None]) -> list[str]:
     if parts["dense"] is not None:
         return [f"{name!r} is there twice, dense and packed" for part in _PARTS if parts[part] is not None][:1]
     bits, values, shape = (parts[part] for part in _PARTS)
@@ -76,20 +76,20 @@ def _problems(name: str, parts: Mapping[str, Tensor | None]) -> list[str]:
     if any(size < 0 for size in sizes) or -(-count // 8) != len(bits):
         return [f"{name!r} has {len(bits)} bytes of bits, which is not a bit for each element of shape {sizes}"]
     ones = int(np.unpackbits(bits.numpy()).sum())
-    if ones != len(values) or ones != int(_mask(bits, count).sum()):
+    if ones != len(values) or ones != int(_unpack_bits(bits, count).sum()):
         return [f"{name!r} has {len(values)} values for {ones} bits that are set"]
     return []
 
 
-def _unpacked(name: str, packed: Mapping[str, Tensor]) -> Tensor:
+def _unpack_tensor(name: str, packed: Mapping[str, Tensor]) -> Tensor:
     if f"dense:{name}" in packed:
         return packed[f"dense:{name}"]
     bits, values, shape = (packed[f"{part}:{name}"] for part in _PARTS)
     sizes = shape.tolist()
     flat = torch.zeros(math.prod(sizes), dtype=values.dtype)
-    flat[_mask(bits, len(flat))] = values
+    flat[_unpack_bits(bits, len(flat))] = values
     return flat.view(sizes)
 
 
-def _mask(bits: Tensor, count: int) -> Tensor:
+def _unpack_bits(bits: Tensor, count: int) -> Tensor:
     return torch.from_numpy(np.unpackbits(bits.numpy(), count=count)).bool()

@@ -1,11 +1,11 @@
-"""Unstructured pruners: at once, or gradually while the network trains (Zhu & Gupta, arXiv:1710.01878).
+"""Prune single weights: at once, or gradually while the network trains (Zhu & Gupta, arXiv:1710.01878).
 
-The same classes, methods and configuration keys as PaddleSlim's. How zeros stay zero: :mod:`mutators.pruning.masking`;
-which parameters: :mod:`~mutators.pruning.prunable`; which weights: :mod:`~mutators.pruning.ranking`; when:
-:mod:`~mutators.pruning.schedule`.
+The same classes, methods and configuration keys as PaddleSlim's. :mod:`mutators.pruning.prunable` chooses the
+parameters, :mod:`~mutators.pruning.ranking` the weights, :mod:`~mutators.pruning.schedule` the ratio at each iteration;
+:mod:`~mutators.pruning.masking` keeps zeros at zero.
 
-Differs: exact unless asked to be ``paddle_compatible``; what is pruned stays pruned; biases and norms are left alone;
-masks are in the pruner's state, not in the model's; resuming goes on within a period.
+Differs: exact unless asked to be ``paddle_compatible``; a pruned weight stays pruned; biases and norms never are;
+masks are in the pruner's state, not in the model's; a training resumes within a period.
 """
 
 from __future__ import annotations
@@ -17,37 +17,39 @@ from typing import Any
 import torch
 from torch import nn
 
+from mutators.choices.errors import PruningError
+from mutators.choices.torch_private import get_compiled
 from mutators.pruning import report
-from mutators.pruning.errors import PruningError
 from mutators.pruning.masking import Masking
-from mutators.pruning.prunable import CONV1X1, SkipParams, choose, is_compiled, unwrap, unwrapped
-from mutators.pruning.ranking import Ranking, kth_smallest
-from mutators.pruning.schedule import plain, ratio_problems, read_schedule, schedule_problems
-from search_spaces.checks import is_int
+from mutators.pruning.prunable import CONV1X1, SkipParams, choose_parameters, unwrap, unwrap_all
+from mutators.pruning.ranking import WeightRanking, kth_smallest
+from mutators.pruning.schedule import as_plain, check_configs, check_ratio, read_schedule
+from search_spaces.checks import share, whole
 
 
 class UnstructuredPruner:
-    """Prunes to a ratio, or below a threshold, at each ``step()``; the zeros then stay whatever the training does.
+    """Prune to a ratio, or below a threshold, at each ``step()``; pruned weights stay zero whatever the training does.
 
     Export (``torch.export``, ``torch.jit``, ONNX) after :meth:`remove`, which leaves an ordinary model with the zeros.
 
     Args:
-        model: is changed in place: its smallest weights become zero. May be wrapped: compiled, data parallel, averaged.
+        model: is changed in place: its smallest weights become zero. May be compiled, data parallel, averaged.
         mode: "ratio" or "threshold".
         threshold: magnitude below which weights are pruned, in mode "threshold".
-        ratio: share of the weights to prune, in [0, 1), in mode "ratio". May be assigned anew; never reopens anything.
+        ratio: share of the weights to prune, in [0, 1), in mode "ratio". May be assigned anew; a lower one reopens
+            nothing.
         prune_params_type: "conv1x1_only", or None: all weights of two or more dimensions; never biases and norms.
             See :mod:`mutators.pruning.prunable`.
         skip_params_func: (model) -> names of the parameters not to prune; takes precedence over ``prune_params_type``.
         local_sparsity: prune each tensor to the ratio, not all together.
         sparse_block: (m, n): prune m x n blocks of the first two dimensions as a whole.
-        skip_params_type: "exclude_conv1x1" or "include_conv1x1_only": ``prune_params_type`` as it was once spelt.
+        skip_params_type: "exclude_conv1x1" or "include_conv1x1_only": older spellings of ``prune_params_type``.
         exact: prune ``round(ratio * N)`` weights; False is ``paddle_compatible=True``.
         paddle_compatible: prune as many as PaddleSlim does, one fewer; see :mod:`mutators.pruning.ranking`.
 
     Attributes:
-        ratio: the target now in force.
-        iteration: how many ``step()`` there were.
+        ratio: the current target.
+        iteration: number of calls of ``step()``.
 
     Raises:
         PruningError: an argument does not fit, the skip function names unknown parameters, or nothing is left to
@@ -70,46 +72,49 @@ class UnstructuredPruner:
         paddle_compatible: bool = False,
     ) -> None:
         compatible = paddle_compatible or not exact
-        threshold, block = plain(threshold), _pair(sparse_block)
-        ranking = Ranking(mode=mode, threshold=threshold, local=local_sparsity, block=block, compatible=compatible)
-        self._start(model, ranking, (prune_params_type, skip_params_type), skip_params_func, ratio_problems(ratio))
-        self.ratio = plain(ratio)
+        threshold, block = as_plain(threshold), _as_block(sparse_block)
+        ranking = WeightRanking(
+            mode=mode, threshold=threshold, local=local_sparsity, block=block, compatible=compatible
+        )
+        self._attach(model, ranking, (prune_params_type, skip_params_type), skip_params_func, check_ratio(ratio))
+        self.ratio = as_plain(ratio)
 
-    def _start(
+    def _attach(
         self,
         model: nn.Module,
-        ranking: Ranking,
+        ranking: WeightRanking,
         kinds: tuple[str | None, str | None],
         skip: SkipParams | None,
         problems: list[str],
     ) -> None:
-        """Check everything; then hook the model."""
-        problems = [*problems, *ranking.problems(), *_bad_kinds(kinds)]
+        """Check all arguments; then hook the model."""
+        problems = [*problems, *ranking.problems(), *_check_kinds(kinds)]
         if isinstance(model, nn.Module):
-            *wrappers, inner = unwrapped(model)
-            names, unfit = choose(inner, any(kind in CONV1X1 for kind in kinds), skip)
+            *wrappers, inner = unwrap_all(model)
+            names, unfit = choose_parameters(inner, any(kind in CONV1X1 for kind in kinds), skip)
         else:
             unfit = [f"model is of type {type(model).__name__}, wanted an object of torch.nn.Module"]
         if problems or unfit:
-            raise PruningError(f"nothing can be pruned so ({len(problems + unfit)} wrong):", problems + unfit)
+            problems += unfit
+            raise PruningError(f"the model cannot be pruned like this ({len(problems)} wrong):", problems)
         self._ranking = ranking
-        self._masking = Masking(inner, names, [wrapper for wrapper in wrappers if is_compiled(wrapper)])
-        self._pruned_at: float | None = None  # the ratio that masks were last computed for
+        self._masking = Masking(inner, names, [wrapper for wrapper in wrappers if get_compiled(wrapper) is not None])
+        self._pruned_at: float | None = None  # ratio of the current masks
         self.iteration = 0
 
     @property
     def masks(self) -> dict[str, torch.Tensor]:
-        """Parameter name -> bool tensor of its shape, True where weights are kept. These are copies."""
+        """Return copies of the masks by parameter name: bool tensors of its shape, True where weights are kept."""
         return self._masking.masks()
 
     def step(self) -> None:
-        """Prune what is due and set all that is pruned to zero; to be called after each ``optimizer.step()``.
+        """Prune to the current target and set pruned weights to zero. Call it after each ``optimizer.step()``.
 
         Raises:
-            PruningError: the ratio that was assigned does not fit, weights to be ranked are NaN, or masks have ended.
+            PruningError: an assigned ratio does not fit, weights are NaN, or the pruner was removed.
         """
         self._check_not_removed("step")
-        problems = ratio_problems(self.ratio)  # it may have been assigned anew
+        problems = check_ratio(self.ratio)  # it may have been assigned anew
         if problems:
             raise PruningError(problems[0] + ".")
         self._masking.zero()
@@ -124,35 +129,35 @@ class UnstructuredPruner:
             raise PruningError(f"{method}() after remove(), which ended the masks: make a new pruner to prune on.")
 
     def update_params(self) -> None:
-        """Set all that is pruned to zero now. Forwards and ``state_dict()`` do it themselves."""
+        """Set pruned weights to zero now. Forwards and ``state_dict()`` do it themselves."""
         self._check_not_removed("update_params")
         self._masking.zero()
 
     def set_static_masks(self) -> None:
-        """Prune every weight that is zero now: to train a sparse network on with its zeros as they are.
+        """Prune every weight that is zero now, to train a sparse network on with the same zeros.
 
-        Differs: only of the parameters that this pruner prunes: biases and norms that are zero stay free.
+        Differs: only parameters of this pruner; biases and norms that are zero can still change.
         """
         self._check_not_removed("set_static_masks")
         self._masking.zero()
         self._masking.close({name: weight != 0 for name, weight in self._masking.weights().items()})
 
     def remove(self) -> None:
-        """Leave the model as an ordinary one with zeros in it: masks end, and training may move pruned weights."""
+        """Turn the model into an ordinary one with zeros in it: masks end, and training may change pruned weights."""
         self._masking.remove()
 
     def summarize_weights(self, model: nn.Module, ratio: float = 0.1) -> float:
-        """Return the largest of the smallest ``ratio`` of magnitudes: the threshold that prunes so much.
+        """Return the threshold that prunes this ratio: the largest of the smallest ``ratio`` of magnitudes.
 
         Args:
-            model: whose parameters of this pruner's names are looked at.
+            model: with parameters of this pruner's names.
             ratio: in [0, 1]; 1 gives the largest magnitude.
 
         Raises:
             PruningError: the ratio does not fit, or the model lacks parameters that this pruner prunes.
         """
         parameters = dict(unwrap(model).named_parameters(remove_duplicate=False))
-        problems = ratio_problems(ratio) if ratio != 1 else []
+        problems = check_ratio(ratio) if ratio != 1 else []
         names = list(self._masking.weights())
         problems += [f"the model has no parameter {name!r}" for name in names if name not in parameters]
         if problems:
@@ -162,28 +167,28 @@ class UnstructuredPruner:
 
     @staticmethod
     def total_sparse(model: nn.Module) -> float:
-        """The share of zeros among all parameters, biases and norms too; see :mod:`mutators.pruning.report`."""
+        """Return the share of zeros among all parameters, biases and norms too; see :mod:`mutators.pruning.report`."""
         return report.total_sparse(model)
 
     @staticmethod
     def total_sparse_conv1x1(model: nn.Module) -> float:
-        """The share of zeros among the weights of 1x1 convolutions; 0 if there are none."""
+        """Return the share of zeros among the weights of 1x1 convolutions; 0 if there are none."""
         return report.total_sparse_conv1x1(model)
 
     def state_dict(self) -> dict[str, Any]:
-        """The iteration, the masks and their ratio: plain data and tensors, which load with ``weights_only=True``."""
+        """Return the iteration, the masks and their ratio: plain data and tensors, for ``weights_only=True``."""
         return {"iteration": self.iteration, "masks": self.masks, "pruned_at": self._pruned_at}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state_dict`. Weights may be loaded before or after.
+        """Load what :meth:`state_dict` returned. Weights may be loaded before or after.
 
         A pruner of a higher ratio prunes the rest at its next ``step()``.
 
         Raises:
-            PruningError: the state is of another model or of no pruner; all that is wrong is listed.
+            PruningError: the state is of another model or of no pruner; all problems are listed.
         """
         self._check_not_removed("load_state_dict")
-        problems = _state_problems(state, self._masking.weights())
+        problems = _check_state(state, self._masking.weights())
         if problems:
             raise PruningError(f"this is no state of this pruner ({len(problems)} wrong):", problems)
         self.iteration = int(state["iteration"])
@@ -192,17 +197,17 @@ class UnstructuredPruner:
 
 
 class GMPUnstructuredPruner(UnstructuredPruner):
-    """Prunes gradually: ``ratio`` rises by a cubic schedule while the network trains, one ``step()`` an iteration.
+    """Prune gradually: ``ratio`` rises by a cubic schedule while the network trains, one ``step()`` an iteration.
 
-    To resume, load the model's weights and, for the very masks, the pruner's state::
+    To resume, load the model's weights and the pruner's state, which holds the exact masks::
 
         pruner = GMPUnstructuredPruner(model, 0.75, configs=configs)
         model.load_state_dict(checkpoint["model"])
         pruner.load_state_dict(checkpoint["pruner"])
 
-    From weights alone, ``configs={..., "resume_iteration": n}`` closes as many zeros of the weights as the schedule has
-    pruned by then. Weights may come after it, in whatever way, before the first forward or ``step()``, and before masks
-    or state are read. It is the same as long as no weight that is kept happens to be exactly zero.
+    From weights alone, ``configs={..., "resume_iteration": n}`` prunes as many zeros of the weights as the schedule has
+    pruned by then. Load the weights before or after, but before the first forward or ``step()``, and before masks or
+    state are read. The masks are the same unless a weight that is kept happens to be exactly zero.
 
     Export (``torch.export``, ``torch.jit``, ONNX) after :meth:`remove`.
 
@@ -210,16 +215,17 @@ class GMPUnstructuredPruner(UnstructuredPruner):
         model: as in :class:`UnstructuredPruner`.
         ratio: the target, in [0, 1).
         prune_params_type, skip_params_func, local_sparsity, sparse_block: as in :class:`UnstructuredPruner`.
-        configs: see :class:`~mutators.pruning.schedule.Schedule`; all keys have defaults: pruning_strategy "gmp",
-            stable_iterations 0, pruning_iterations 1000, tunning_iterations 1000, resume_iteration 0,
-            pruning_steps 100 (or pruning_iterations, if fewer), initial_ratio 0.15 (or ratio, if less).
+        configs: see :class:`~mutators.pruning.schedule.PruningSchedule`; all keys have defaults:
+            pruning_strategy "gmp", stable_iterations 0, pruning_iterations 1000, tunning_iterations 1000,
+            resume_iteration 0, pruning_steps 100 (or pruning_iterations, if fewer),
+            initial_ratio 0.15 (or ratio, if less).
             :func:`~mutators.pruning.iterations` gives the phases from epochs.
         skip_params_type, exact: as in :class:`UnstructuredPruner`.
         paddle_compatible: also round the stable phase to periods, as PaddleSlim does.
 
     Attributes:
-        ratio: the target now in force, by the last ``step()``; 0 before the first.
-        schedule: what ``configs`` became.
+        ratio: the current target, of the last ``step()``; 0 before the first.
+        schedule: made of ``configs``.
 
     Raises:
         PruningError: as in :class:`UnstructuredPruner`, or ``configs`` has unknown keys or values that do not fit.
@@ -240,25 +246,25 @@ class GMPUnstructuredPruner(UnstructuredPruner):
         paddle_compatible: bool = False,
     ) -> None:
         compatible = paddle_compatible or not exact
-        ranking = Ranking(
-            mode="ratio", threshold=0.0, local=local_sparsity, block=_pair(sparse_block), compatible=compatible
+        ranking = WeightRanking(
+            mode="ratio", threshold=0.0, local=local_sparsity, block=_as_block(sparse_block), compatible=compatible
         )
-        problems = schedule_problems(configs, ratio)
-        self._start(model, ranking, (prune_params_type, skip_params_type), skip_params_func, problems)
+        problems = check_configs(configs, ratio)
+        self._attach(model, ranking, (prune_params_type, skip_params_type), skip_params_func, problems)
         self.schedule = read_schedule(configs, ratio, compatible)
         self._go_to(self.schedule.resume_iteration)
         if self.iteration:
             self._masking.take_from_weights(partial(ranking.keep_nonzero, ratio=self.ratio))
 
     def step(self) -> None:
-        """Set the ratio of this iteration, prune if it is a new one, and set all that is pruned to zero."""
+        """Set the ratio of this iteration, prune if it is a new one, and set pruned weights to zero."""
         self.ratio = self.schedule.ratio_at(self.iteration)
         super().step()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._go_to(self.iteration)
-        if "pruned_at" in state:  # by another schedule, perhaps: the next step() makes up for the difference
+        if "pruned_at" in state:  # maybe of another schedule: the next step() prunes the rest
             self.ratio = self._pruned_at = state["pruned_at"] or 0.0
 
     def _go_to(self, iteration: int) -> None:
@@ -266,11 +272,11 @@ class GMPUnstructuredPruner(UnstructuredPruner):
         self.ratio = self._pruned_at = self.schedule.ratio_at(iteration - 1) if iteration else 0.0
 
 
-def _pair(block: Any) -> Any:
+def _as_block(block: Any) -> Any:
     return tuple(block) if isinstance(block, list) else block
 
 
-def _bad_kinds(kinds: tuple[str | None, str | None]) -> list[str]:
+def _check_kinds(kinds: tuple[str | None, str | None]) -> list[str]:
     names = ("prune_params_type", "skip_params_type")
     return [
         f"{name} is {kind!r}, wanted None or {CONV1X1[0]!r}"
@@ -279,7 +285,7 @@ def _bad_kinds(kinds: tuple[str | None, str | None]) -> list[str]:
     ]
 
 
-def _state_problems(state: Any, weights: Mapping[str, torch.Tensor]) -> list[str]:
+def _check_state(state: Any, weights: Mapping[str, torch.Tensor]) -> list[str]:
     if not isinstance(state, Mapping) or not {"iteration", "masks"} <= state.keys():
         return ["it has no 'iteration' and 'masks': wanted what state_dict() of a pruner returned"]
     masks = state["masks"]
@@ -287,15 +293,10 @@ def _state_problems(state: Any, weights: Mapping[str, torch.Tensor]) -> list[str
         return [f"masks is a {type(masks).__name__}, wanted a dict of tensors"]
     problems = [f"no mask for {name!r}" for name in weights if name not in masks]
     problems += [f"a mask for {name!r}, which is not pruned" for name in masks if name not in weights]
-    if state.get("pruned_at") is not None and ratio_problems(state["pruned_at"]):
-        problems.append(f"pruned_at is {state['pruned_at']!r}, wanted None or a share of at least 0, less than 1")
+    if state.get("pruned_at") is not None:
+        problems += share("pruned_at", as_plain(state["pruned_at"]))
     for name, mask in masks.items():
-        if name in weights and not _is_mask(mask, weights[name].shape):
-            problems.append(f"the mask of {name!r} is no bool tensor of shape {tuple(weights[name].shape)}")
-    if not is_int(state["iteration"]) or state["iteration"] < 0:
-        problems.append(f"iteration is {state['iteration']!r}, wanted an integer of at least 0")
-    return problems
-
-
-def _is_mask(mask: Any, shape: torch.Size) -> bool:
-    return isinstance(mask, torch.Tensor) and mask.dtype == torch.bool and mask.shape == shape
+        shape = weights[name].shape if name in weights else None
+        if shape and not (isinstance(mask, torch.Tensor) and mask.dtype == torch.bool and mask.shape == shape):
+            problems.append(f"the mask of {name!r} is no bool tensor of shape {tuple(shape)}")
+    return problems + whole("iteration", state["iteration"], 0)

@@ -1,12 +1,12 @@
-"""Which weights go first: the smallest magnitudes, over all tensors or in each, one by one or in blocks.
+"""Rank weights by magnitude to prune the smallest, over all tensors or in each, one by one or in blocks.
 
-Of N weights ``round(ratio * N)`` go, with Python's ``round`` (halves to the even); of blocks, as many as fit into that.
-Equal magnitudes go in the order of their index: tensors in definition order, elements row by row. What is pruned
-already goes before everything else, and so never comes back.
+Of N weights ``round(ratio * N)`` are pruned, with Python's ``round`` (halves to the even); of blocks, as many as fit
+into that. Among equal magnitudes the first goes first: tensors in definition order, elements row by row. Weights that
+were pruned before rank below all others, and so stay pruned.
 
-Differs: PaddleSlim keeps what is at least as large as the weight of that rank, so that one weight too few is pruned
-(more, where magnitudes are equal), and scores a block by the magnitude of its mean, in which signs cancel. With
-``compatible`` this is what happens here. PaddleSlim opens all masks when it ranks more zeros than it has to prune.
+Differs: PaddleSlim keeps weights that are at least as large as the one of that rank, so that one weight too few is
+pruned (more, where magnitudes are equal), and scores a block by the magnitude of its mean, in which signs cancel; so
+does ``compatible``. PaddleSlim opens all masks when it ranks more zeros than it has to prune.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from mutators.pruning.bits import integer_as_wide_as
-from mutators.pruning.errors import PruningError
-from search_spaces.checks import is_int, is_number
+from mutators.choices.errors import PruningError
+from mutators.pruning.masking import integer_as_wide_as
+from search_spaces.checks import between, is_int, one_of
 
 MODES = ("ratio", "threshold")
 Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranking:
-    """How weights are compared.
+class WeightRanking:
+    """A rule that ranks weights and says which are kept.
 
     Attributes:
-        mode: "ratio": a share of them goes; "threshold": all below a magnitude.
+        mode: "ratio": a share of them is pruned; "threshold": all below a magnitude.
         threshold: that magnitude.
-        local: each tensor by itself.
-        block: rows and columns (of the first two dimensions) that stand and fall together, with all kernel taps;
+        local: whether each tensor is ranked by itself.
+        block: rows and columns (of the first two dimensions) that are pruned together, with all that follows them;
             (1, 1): each weight by itself. Blocks at the border may be smaller.
         compatible: rank as PaddleSlim does.
     """
@@ -46,27 +46,23 @@ class Ranking:
     compatible: bool
 
     def problems(self) -> list[str]:
-        """What is wrong with the attributes; all of it."""
-        found = []
-        if self.mode not in MODES:
-            found.append(f"mode is {self.mode!r}, wanted one of {', '.join(MODES)}")
-        if not (is_number(self.threshold) and self.threshold >= 0):
-            found.append(f"threshold is {self.threshold!r}, wanted a magnitude of at least 0")
+        """Return all problems of the attributes, by the names of a pruner's arguments."""
+        problems = one_of("mode", self.mode, MODES) + between("threshold", self.threshold, 0)
         if not isinstance(self.local, bool):
-            found.append(f"local_sparsity is {self.local!r}, wanted True or False")
+            problems.append(f"local_sparsity is {self.local!r}, wanted True or False")
         elif self.local and self.mode == "threshold":
-            found.append("local_sparsity is for mode='ratio': one threshold is the same for all tensors")
+            problems.append("local_sparsity is for mode='ratio': one threshold is the same for all tensors")
         if not _is_block(self.block):
-            found.append(f"sparse_block is {self.block!r}, wanted two integers of at least 1, such as (2, 1)")
-        return found
+            problems.append(f"sparse_block is {self.block!r}, wanted two integers of at least 1, such as (2, 1)")
+        return problems
 
     def keep(self, weights: Mapping[str, torch.Tensor], kept: Mapping[str, torch.Tensor], ratio: float) -> Tensors:
-        """Return what stays, by name, as bool tensors of the weights' shapes.
+        """Return a mask for each weight, by name: a bool tensor of its shape, True where weights are kept.
 
         Args:
-            weights: by name, in the order that breaks ties; what is pruned already is zero.
-            kept: what stayed so far, as bool tensors.
-            ratio: of the weights to go; not used with a threshold.
+            weights: by name, in the order that breaks ties; weights that were pruned before are zero.
+            kept: masks so far.
+            ratio: share of the weights to prune; not used with a threshold.
 
         Raises:
             PruningError: weights are NaN or infinite; all tensors are named.
@@ -76,24 +72,24 @@ class Ranking:
         return {name: mask for group in groups for name, mask in self._keep(group, weights, kept, ratio).items()}
 
     def keep_nonzero(self, weights: Mapping[str, torch.Tensor], ratio: float) -> Tensors:
-        """As :meth:`keep`, of weights that were pruned at this ratio before: what stays is known by its not being zero.
+        """Return masks of weights that were pruned at this ratio before, and have zeros where they were pruned.
 
-        With blocks, the next one may fit into what the last did not fill, now that weights have changed: if zeros
-        are as many as they were to be, to one block, they are all that goes.
+        With blocks, a small one may fit into the rest that the last did not fill, now that weights have changed. So if
+        there are as many zeros as there should be, give or take a block, just these are pruned.
         """
         nonzero = {name: weight != 0 for name, weight in weights.items()}
         everything = {name: torch.ones_like(mask) for name, mask in nonzero.items()}
-        chosen = self.keep(weights, everything, ratio)
+        masks = self.keep(weights, everything, ratio)
         for group in self._groups(weights) if self.block != (1, 1) else []:
             size = sum(weights[name].numel() for name in group)
             zeros = size - sum(int(torch.count_nonzero(nonzero[name])) for name in group)
             block = max(self.block[0] * self.block[1] * weights[name][0, 0].numel() for name in group)
             if ratio > 0 and abs(round(ratio * size) - zeros) <= block:
-                chosen.update({name: nonzero[name] for name in group})
-        return chosen
+                masks.update({name: nonzero[name] for name in group})
+        return masks
 
     def _groups(self, weights: Mapping[str, torch.Tensor]) -> list[list[str]]:
-        """The names of those that are ranked together."""
+        """Return the names of the weights, grouped by which are ranked together."""
         return [[name] for name in weights] if self.local else [list(weights)]
 
     def _keep(
@@ -116,7 +112,7 @@ class Ranking:
         }
 
     def _scores(self, weight: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """Magnitudes of elements or blocks, at least in float32; -1 of what is pruned already."""
+        """Return magnitudes of elements or blocks, at least in float32; -1 for those that were pruned before."""
         weight = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
         if self.block == (1, 1):
             return torch.where(kept, weight.abs(), -1.0)
@@ -148,7 +144,7 @@ class Ranking:
         return low
 
     def _spread(self, blocks: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        """(blocks down, blocks across) -> ``shape``: each element what its block is."""
+        """Expand a value for each block, (blocks down, blocks across), to its elements: to ``shape``."""
         if self.block == (1, 1):
             return blocks
         rows, columns = self.block
@@ -159,8 +155,8 @@ class Ranking:
 def kth_smallest(scores: torch.Tensor, k: int) -> torch.Tensor:
     """Return the k-th smallest, counted from 1, of numbers that are at least 0, or -1.
 
-    The bits of such floats are ordered as they are: those of equal upper 16 bits are counted, and one bin is sorted.
-    ``kthvalue`` takes three times as long, and is not deterministic on a GPU.
+    The bits of such floats, read as integers, have the same order. So floats are counted by their upper 16 bits, and
+    one bin is sorted. ``kthvalue`` takes three times as long, and is not deterministic on a GPU.
     """
     bins = scores.view(integer_as_wide_as(scores)) >> (8 * scores.itemsize - 16)  # negative for -1 only
     filled = torch.bincount(bins + 2**15, minlength=2**16).cumsum(0)
@@ -170,7 +166,7 @@ def kth_smallest(scores: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def block_sums(x: torch.Tensor, block: tuple[int, int]) -> torch.Tensor:
-    """(rows, columns, ...) -> (ceil(rows / m), ceil(columns / n)): sums over blocks of m x n and all that follows."""
+    """Sum over blocks of (m, n) and further dimensions: (rows, columns, ...) to (ceil(rows / m), ceil(columns / n))."""
     rows, columns = block
     flat = x.flatten(2).sum(2) if x.dim() > 2 else x
     padded = F.pad(flat, (0, -flat.shape[1] % columns, 0, -flat.shape[0] % rows))
@@ -178,7 +174,7 @@ def block_sums(x: torch.Tensor, block: tuple[int, int]) -> torch.Tensor:
 
 
 def _check_finite(weights: Mapping[str, torch.Tensor]) -> None:
-    """NaN would rank as the largest or as none, and a network that is lost be pruned on as if it were not."""
+    """Refuse NaN and infinite weights, which cannot be ranked: the training has diverged."""
     problems = []
     for name, weight in weights.items():
         bad = weight.numel() - int(torch.count_nonzero(weight.isfinite()))

@@ -1,4 +1,4 @@
-"""Where the zeros are."""
+"""Count the zeros of a model, for each weight and in all."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 from torch import nn
 
 from mutators.pruning.masking import zero_pruned
-from mutators.pruning.prunable import is_conv1x1, unwrap, weights
+from mutators.pruning.prunable import find_weights, is_conv1x1, unwrap
 
 
 @dataclass(frozen=True)
 class LayerSparsity:
-    """One weight tensor.
+    """The zeros of one weight.
 
     Attributes:
         name: of the parameter.
-        kind: of its module.
+        kind: class of its module.
         shape: of the tensor.
-        weights: how many elements it has.
-        zeros: how many of them are exactly zero.
+        weights: number of elements.
+        zeros: number of elements that are exactly zero.
     """
 
     name: str
@@ -32,17 +32,17 @@ class LayerSparsity:
 
     @property
     def share(self) -> float:
-        """Of zeros, in [0, 1]."""
+        """Return the share of zeros, in [0, 1]."""
         return self.zeros / self.weights
 
 
 @dataclass(frozen=True)
 class SparsityReport:
-    """All weights of a model that can be pruned; ``str()`` is a table of them.
+    """The zeros of all weights of a model that can be pruned; ``str()`` gives a table.
 
     Attributes:
-        layers: one each, in definition order.
-        params: how many elements all parameters have, biases and norms among them.
+        layers: one for each weight, in definition order.
+        params: number of elements of all parameters, biases and norms too.
     """
 
     layers: tuple[LayerSparsity, ...]
@@ -50,21 +50,21 @@ class SparsityReport:
 
     @property
     def weights(self) -> int:
-        """How many elements the weights have."""
+        """Return the number of elements of all weights."""
         return sum(layer.weights for layer in self.layers)
 
     @property
     def zeros(self) -> int:
-        """How many of them are exactly zero."""
+        """Return the number of elements that are exactly zero."""
         return sum(layer.zeros for layer in self.layers)
 
     @property
     def share(self) -> float:
-        """Of zeros among the weights, in [0, 1]."""
+        """Return the share of zeros among the weights, in [0, 1]."""
         return self.zeros / self.weights if self.weights else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain data."""
+        """Return the report as plain data."""
         layers = [{**asdict(layer), "shape": list(layer.shape), "share": layer.share} for layer in self.layers]
         totals = {"params": self.params, "weights": self.weights, "zeros": self.zeros, "share": self.share}
         return {**totals, "layers": layers}
@@ -85,28 +85,28 @@ class SparsityReport:
 def sparsity_report(model: nn.Module) -> SparsityReport:
     """Count the zeros of each weight that can be pruned: two or more dimensions, no bias, no norm. Needs no pruner.
 
-    What a pruner has pruned is set to zero first, as at a save: an optimizer may just have moved it.
+    Weights that a pruner has pruned are first set to zero, as at a save: an optimizer may just have moved them.
     """
     model = unwrap(model)
     zero_pruned(model)
     layers = tuple(
         LayerSparsity(name, type(module).__name__, tuple(weight.shape), weight.numel(), _zeros(weight))
-        for name, (module, weight) in weights(model).items()
+        for name, (module, weight) in find_weights(model).items()
     )
     return SparsityReport(layers, sum(p.numel() for p in model.parameters()))
 
 
 def total_sparse(model: nn.Module) -> float:
-    """The share of zeros among all parameters: biases and norms count, statistics of batch norms do not."""
+    """Return the share of zeros among all parameters, biases and norms too, without the statistics of batch norms."""
     zero_pruned(model)
     return _share(list(model.parameters()))
 
 
 def total_sparse_conv1x1(model: nn.Module) -> float:
-    """The share of zeros among the weights of 1x1 convolutions; 0 if there are none."""
+    """Return the share of zeros among the weights of 1x1 convolutions; 0 if there are none."""
     model = unwrap(model)
     zero_pruned(model)
-    return _share([weight for module, weight in weights(model).values() if is_conv1x1(model, module, weight)])
+    return _share([weight for module, weight in find_weights(model).values() if is_conv1x1(model, module, weight)])
 
 
 def _share(tensors: list[nn.Parameter]) -> float:

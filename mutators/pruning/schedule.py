@@ -1,9 +1,9 @@
-"""When how much is pruned: the cubic schedule of gradual magnitude pruning (Zhu & Gupta, arXiv:1710.01878), as data.
+"""Set the ratio of pruned weights by the cubic schedule of gradual magnitude pruning (Zhu & Gupta, arXiv:1710.01878).
 
-The ratio is a function of the iteration alone, so that a training resumes anywhere, also within a period.
+The ratio depends on the iteration only, so that a training resumes anywhere, also within a period.
 
 Differs: PaddleSlim holds the stable phase for ``floor(stable / pruning * steps)`` periods of ``floor(pruning / steps)``
-iterations (12 instead of 20, say), wants at least ten iterations a step, and has no defaults.
+iterations (12 instead of 20, for example), wants at least ten iterations a step, and has no defaults.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mutators.pruning.errors import PruningError
-from search_spaces.checks import is_int, is_number
+from mutators.choices.errors import PruningError
+from search_spaces.checks import between, one_of, share, whole
 
 STRATEGIES = ("gmp", "base")
 _STEPS, _INITIAL = 100, 0.15
@@ -33,18 +33,18 @@ _EPOCHS = ("stable_epochs", "pruning_epochs", "tunning_epochs")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class PruningSchedule:
     """The ratio of pruned weights at each iteration.
 
     Attributes:
         ratio: the target, reached after the stable and the pruning phase.
         pruning_strategy: "gmp": in ``pruning_steps`` steps; "base": all at once, after the stable phase.
-        stable_iterations: in which nothing is pruned.
-        pruning_iterations: in which the ratio rises from ``initial_ratio``, in ``pruning_steps`` equal periods.
-        tunning_iterations: in which the pruned network trains on, at the target.
-        resume_iteration: the first one of this run, counted from 0.
-        pruning_steps: of the pruning phase.
-        initial_ratio: of the first period of the pruning phase.
+        stable_iterations: length of the first phase, in which nothing is pruned.
+        pruning_iterations: length of the second, in which the ratio rises in ``pruning_steps`` equal periods.
+        tunning_iterations: length of the third, in which the pruned network trains on at the target.
+        resume_iteration: the first iteration of this training, counted from 0.
+        pruning_steps: number of periods of the pruning phase.
+        initial_ratio: ratio of the first of them.
         compatible: round the phases as PaddleSlim does.
     """
 
@@ -60,11 +60,11 @@ class Schedule:
 
     @property
     def total_iterations(self) -> int:
-        """Of all three phases: how long to train."""
+        """Return the length of all three phases: how long to train."""
         return self.stable_iterations + self.pruning_iterations + self.tunning_iterations
 
     def ratio_at(self, iteration: int) -> float:
-        """The ratio in force from this iteration's ``step()`` on."""
+        """Return the ratio from this iteration's ``step()`` on."""
         if self.pruning_strategy == "base":
             return self.ratio if iteration >= self.stable_iterations else 0.0
         step = self._step_at(iteration)
@@ -75,7 +75,7 @@ class Schedule:
         return self.initial_ratio + (self.ratio - self.initial_ratio) * (1 + (step / self.pruning_steps - 1) ** 3)
 
     def _step_at(self, iteration: int) -> int:
-        """Which pruning step an iteration belongs to: negative before the first, ``pruning_steps`` after the last."""
+        """Return the period of an iteration: negative before the first, ``pruning_steps`` after the last."""
         if self.compatible:
             stable = int(self.stable_iterations / self.pruning_iterations * self.pruning_steps)
             return iteration // (self.pruning_iterations // self.pruning_steps) - stable
@@ -100,86 +100,61 @@ def iterations(
     {'stable_iterations': 0, 'pruning_iterations': 200, 'tunning_iterations': 100}
     """
     epochs = {"stable_epochs": stable_epochs, "pruning_epochs": pruning_epochs, "tunning_epochs": tunning_epochs}
-    problems = [] if _is_count(steps_per_epoch, 1) else [_wanted_count("steps_per_epoch", steps_per_epoch, 1)]
+    problems = whole("steps_per_epoch", steps_per_epoch, 1)
     for name, value in epochs.items():
-        least = int(name == "pruning_epochs")
-        if not _is_count(value, least):
-            problems.append(_wanted_count(name, value, least))
+        problems += whole(name, value, int(name == "pruning_epochs"))
     if problems:
         raise PruningError(f"epochs do not give iterations ({len(problems)} wrong):", problems)
     return {name.replace("epochs", "iterations"): int(value * steps_per_epoch) for name, value in epochs.items()}
 
 
-def read_schedule(configs: Mapping[str, Any] | None, ratio: float, compatible: bool) -> Schedule:
-    """Fill in the defaults: 100 steps and 0.15 at first, or fewer and less where the rest allows no more.
+def read_schedule(configs: Mapping[str, Any] | None, ratio: float, compatible: bool) -> PruningSchedule:
+    """Return the schedule of ``configs``; by default 100 steps from 0.15 on, or fewer from less where that is too much.
 
     Args:
-        configs, ratio: with no :func:`schedule_problems`.
+        configs, ratio: checked by :func:`check_configs`.
         compatible: round the phases as PaddleSlim does.
     """
-    given = {**_DEFAULTS, **{key: plain(value) for key, value in (configs or {}).items()}}
+    given = {**_DEFAULTS, **{key: as_plain(value) for key, value in (configs or {}).items()}}
     given.setdefault("pruning_steps", min(_STEPS, given["pruning_iterations"]))
-    given.setdefault("initial_ratio", min(_INITIAL, plain(ratio)))
-    return Schedule(ratio=plain(ratio), compatible=compatible, **given)
+    given.setdefault("initial_ratio", min(_INITIAL, as_plain(ratio)))
+    return PruningSchedule(ratio=as_plain(ratio), compatible=compatible, **given)
 
 
-def schedule_problems(configs: Mapping[str, Any] | None, ratio: Any) -> list[str]:
-    """What is wrong with ``ratio`` and ``configs``; all of it."""
-    problems = ratio_problems(ratio)
+def check_configs(configs: Mapping[str, Any] | None, ratio: Any) -> list[str]:
+    """Return all problems of ``ratio`` and ``configs``."""
+    problems = check_ratio(ratio)
     if configs is not None and not isinstance(configs, Mapping):
         return [*problems, f"configs is a {type(configs).__name__}, wanted a dict of {', '.join(KEYS)}"]
     given = dict(configs or {})
-    problems += [_unknown(key) for key in given if key not in KEYS]
-    strategy = given.get("pruning_strategy", "gmp")
-    if strategy not in STRATEGIES:
-        problems.append(f"pruning_strategy is {strategy!r}, wanted one of {', '.join(STRATEGIES)}")
-    problems += [
-        _wanted_count(key, given[key], least)
-        for key, least in {**_LEAST, "pruning_steps": 1}.items()
-        if key in given and not _is_count(given[key], least)
-    ]
-    return problems or [*_bad_initial(given, ratio), *_bad_steps(given)]
+    problems += [_unknown_key(key) for key in given if key not in KEYS]
+    problems += one_of("pruning_strategy", given.get("pruning_strategy", "gmp"), STRATEGIES)
+    for key, least in {**_LEAST, "pruning_steps": 1}.items():
+        problems += whole(key, given.get(key, least), least)
+    if problems:
+        return problems
+    problems = between("initial_ratio", as_plain(given.get("initial_ratio", 0)), 0, as_plain(ratio))
+    length, steps = given.get("pruning_iterations", _DEFAULTS["pruning_iterations"]), given.get("pruning_steps", 1)
+    if length < steps:
+        problems.append(
+            f"pruning_iterations is {length}, fewer than the {steps} pruning_steps: "
+            f"give at least {steps} iterations, or at most {length} steps"
+        )
+    return problems
 
 
-def ratio_problems(ratio: Any) -> list[str]:
-    """What is wrong with a target ratio."""
-    if is_number(plain(ratio)) and 0 <= ratio < 1:
-        return []
-    return [f"ratio is {ratio!r}, wanted the share of weights to prune: at least 0, less than 1, such as 0.75"]
+def check_ratio(ratio: Any) -> list[str]:
+    """Return the problem of a target ratio, if there is one."""
+    return share("ratio", as_plain(ratio))
 
 
-def plain(value: Any) -> Any:
-    """A number of NumPy's as Python's own, which any file takes; anything else as it is."""
+def as_plain(value: Any) -> Any:
+    """Return NumPy's numbers as Python's own, which any file takes; anything else as it is."""
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _bad_initial(given: Mapping[str, Any], ratio: float) -> list[str]:
-    initial = plain(given.get("initial_ratio", 0))
-    if is_number(initial) and 0 <= initial <= ratio:
-        return []
-    return [f"initial_ratio is {initial!r}, wanted a number from 0 to the ratio, {ratio}"]
-
-
-def _bad_steps(given: Mapping[str, Any]) -> list[str]:
-    length, steps = given.get("pruning_iterations", _DEFAULTS["pruning_iterations"]), given.get("pruning_steps", 1)
-    if length >= steps:
-        return []
-    return [
-        f"pruning_iterations is {length}, fewer than the {steps} pruning_steps: "
-        f"give at least {steps} iterations, or at most {length} steps"
-    ]
-
-
-def _unknown(key: Any) -> str:
+def _unknown_key(key: Any) -> str:
     if key in _EPOCHS:
         return f"configs has {key!r}, wanted iterations: mutators.pruning.iterations(steps_per_epoch, {key}=...)"
     near = difflib.get_close_matches(str(key), KEYS, n=1)
     return f"configs has {key!r}, " + (f"did you mean {near[0]!r}?" if near else f"wanted some of {', '.join(KEYS)}")
-
-
-def _is_count(value: Any, least: int) -> bool:
-    return is_int(value) and value >= least
-
-
-def _wanted_count(name: str, value: Any, least: int) -> str:
-    return f"{name} is {value!r}, wanted an integer of at least {least}"

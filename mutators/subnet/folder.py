@@ -1,4 +1,4 @@
-"""A network that a search found, as a folder that loads again: ``arch.json`` and ``weights.pt``.
+"""Save a network that a search found as a folder, ``arch.json`` and ``weights.pt``, and load it again.
 
 No pickle: ``weights.pt`` holds tensors only and is read with ``weights_only=True``; ``arch.json`` says how the model is
 built, and by what function (see :mod:`mutators.subnet.trust` for what it may call).
@@ -19,16 +19,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from mutators.choices.errors import ChoiceError
-from mutators.choices.fixed import extract, search_space_of
-from mutators.pruning.errors import PruningError
+from mutators.choices.errors import ChoiceError, PruningError
+from mutators.choices.extracting import extract
+from mutators.choices.walk import search_space_of
 from mutators.pruning.packing import pack, unpack
-from mutators.subnet import trust as factories
+from mutators.subnet.trust import Factory, FactoryError, call_factory, name_factory, to_json_arguments
 from search_spaces.files import write_atomically
 from search_spaces.schema import Choices, Space
 
 DENSE, SPARSE = FORMATS = (1, 2)
-"""What ``arch.json`` says of ``weights.pt``: a state dict, or one that :mod:`mutators.pruning.packing` has packed."""
+"""The formats of ``weights.pt``: a state dict, or one that :mod:`mutators.pruning.packing` has packed."""
 
 ARCH, WEIGHTS = "arch.json", "weights.pt"
 
@@ -42,7 +42,7 @@ def save_subnet(
     model: nn.Module,
     choices: Choices,
     *,
-    factory: str | factories.Factory | None = None,
+    factory: str | Factory | None = None,
     factory_args: dict[str, Any] | None = None,
     sparse: bool = False,
 ) -> None:
@@ -64,9 +64,9 @@ def save_subnet(
     try:
         space = search_space_of(model)
         network = extract(model, choices) if space else model
-        call = _described_call(factory, factory_args)
+        call = _describe_call(factory, factory_args)
         kept = json.loads(json.dumps(dict(choices)))
-    except (ChoiceError, factories.FactoryError, TypeError, ValueError) as error:
+    except (ChoiceError, FactoryError, TypeError, ValueError) as error:
         raise SubnetError(f"the subnet cannot be saved: {error}") from error
     weights = _weights(network, sparse)
     arch = {
@@ -99,7 +99,7 @@ def load_subnet(folder: str | PathLike[str], model: nn.Module | None = None) -> 
     state = _read_weights(Path(folder, WEIGHTS), arch)
     try:
         network = _network(arch, model, Path(folder))
-    except (ChoiceError, factories.FactoryError) as error:
+    except (ChoiceError, FactoryError) as error:
         raise SubnetError(f"the subnet in {folder} cannot be built: {error}") from error
     try:
         network.load_state_dict(state)
@@ -108,12 +108,12 @@ def load_subnet(folder: str | PathLike[str], model: nn.Module | None = None) -> 
     return network.eval()
 
 
-def _described_call(factory: str | factories.Factory | None, arguments: dict[str, Any] | None) -> dict[str, Any] | None:
+def _describe_call(factory: str | Factory | None, arguments: dict[str, Any] | None) -> dict[str, Any] | None:
     if factory is None:
         if arguments:
-            raise factories.FactoryError("factory_args are given without a factory.")
+            raise FactoryError("factory_args are given without a factory.")
         return None
-    return {"call": factories.name_of(factory), "args": factories.check_arguments(arguments or {})}
+    return {"call": name_factory(factory), "args": to_json_arguments(arguments or {})}
 
 
 def _weights(network: nn.Module, sparse: bool) -> bytes:
@@ -128,7 +128,7 @@ def _weights(network: nn.Module, sparse: bool) -> bytes:
 
 
 def _versions() -> dict[str, str]:
-    """Of Python, torch, and the installed package that this module belongs to, if it is installed."""
+    """Return the versions of Python, torch, and of the package that this module belongs to, if it is installed."""
     ours = metadata.packages_distributions().get(__name__.partition(".")[0], [])
     found = {name: metadata.version(name) for name in ours}
     return {"python": platform.python_version(), "torch": str(torch.__version__), **found}
@@ -191,7 +191,7 @@ def _network(arch: dict[str, Any], model: nn.Module | None, folder: Path) -> nn.
     if model is None:
         if arch["factory"] is None:
             raise SubnetError(f"{folder} was saved without a factory: give load_subnet(folder, model) the model.")
-        model = factories.call(arch["factory"]["call"], arch["factory"]["args"])
+        model = call_factory(arch["factory"]["call"], arch["factory"]["args"])
     space = search_space_of(model)
     if not space:
         return copy.deepcopy(model)

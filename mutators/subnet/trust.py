@@ -1,4 +1,4 @@
-"""Factories by name: the one door through which a saved file gets a function called.
+"""Find and call factories by name: the one way by which a saved file gets a function called.
 
 A saved file is data, and may come from anywhere. So that it cannot call ``os:system``, a factory has to be a class of
 modules, or a function annotated to return one, which is checked before it is called. Its module is imported for that:
@@ -23,14 +23,14 @@ class FactoryError(ValueError):
     """A factory cannot be named, found or trusted."""
 
 
-def name_of(factory: str | Factory) -> str:
+def name_factory(factory: str | Factory) -> str:
     """Return "module:function" for a factory that can be found again under this name, in another process.
 
     Raises:
         FactoryError: it cannot, or it is not a class of modules or a function annotated to return one.
     """
     if isinstance(factory, str):
-        find(factory)
+        find_factory(factory)
         return factory
     module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str):
@@ -43,12 +43,12 @@ def name_of(factory: str | Factory) -> str:
             f"the factory {name!r} is {where}, where a later process cannot find it: move it to the top of a module "
             'that can be imported, and give it as "module:function".'
         )
-    if find(f"{module}:{name}") is not factory:
+    if find_factory(f"{module}:{name}") is not factory:
         raise FactoryError(f"{module}:{name} is not this factory, {factory!r}, but something else of the same name.")
     return f"{module}:{name}"
 
 
-def find(name: str) -> Factory:
+def find_factory(name: str) -> Factory:
     """Return the factory that "module:function" names, checked and not called.
 
     Raises:
@@ -71,13 +71,13 @@ def find(name: str) -> Factory:
     return typing.cast(Factory, found)
 
 
-def call(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Return what the named factory builds.
+def call_factory(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Return the model that the named factory builds.
 
     Raises:
-        FactoryError: see :func:`find`; or the call failed, or returned something else.
+        FactoryError: see :func:`find_factory`; or the call failed, or returned something else.
     """
-    factory = find(name)
+    factory = find_factory(name)
     try:
         model = factory(**arguments)
     except Exception as error:  # whatever the author's code raises, the reader has to learn which call it was
@@ -87,7 +87,7 @@ def call(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     return model
 
 
-def check_arguments(arguments: Any) -> dict[str, Any]:
+def to_json_arguments(arguments: Any) -> dict[str, Any]:
     """Return keyword arguments as JSON gives them back.
 
     Raises:

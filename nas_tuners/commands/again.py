@@ -40,6 +40,8 @@ def again(source: str, trials: int | None = None, workers: int | None = None) ->
     """
     path = journal_of(source)
     header = _header(path)
+    if isinstance(header["command"], dict) and "resume" in header["command"]:  # begun by a script of the user's own
+        raise CommandError(f"{path} cannot be resumed from here: {header['command']['resume']}.")
     job = Job.of(header, path)
     if job.name not in _COMMANDS:
         raise CommandError(f"{path} is of nas {job.name}: wanted a run of {' or '.join(_COMMANDS)}.")

@@ -56,10 +56,10 @@ def _save_network(folder: Path, model: str, weights: Path, choices: dict[str, An
     import torch
 
     from mutators import extract, save_subnet
-    from mutators.subnet.trust import call
+    from mutators.subnet.trust import call_factory
 
     sys.path.insert(0, "")  # as `python -c` has it: MODULE is looked for in the current folder first
-    whole = call(model, {})
+    whole = call_factory(model, {})
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     except OSError as error:

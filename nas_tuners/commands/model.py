@@ -23,11 +23,11 @@ def built(factory: str) -> nn.Module:
         CommandError: the module cannot be imported.
         FactoryError: there is no such function, it is not said to return a module, or it fails.
     """
-    from mutators.subnet.trust import FactoryError, call
+    from mutators.subnet.trust import FactoryError, call_factory
 
     look_in_current_folder()
     try:
-        return call(factory, {})
+        return call_factory(factory, {})
     except FactoryError:
         raise
     except Exception as error:  # whatever the author's module raises when it is imported

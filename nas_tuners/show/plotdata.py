@@ -128,19 +128,6 @@ def expected_best(values: Sequence[float], sign: float) -> list[float]:
     return means
 
 
-def front(costs: Sequence[float], values: Sequence[float], sign: float) -> list[int]:
-    """The indices of what nothing beats in both, the cheapest first; of equals the earliest.
-
-    >>> front([3, 1, 2, 2], [0.9, 0.5, 0.4, 0.8], 1)
-    [1, 3, 0]
-    """
-    kept: list[int] = []
-    for i in sorted(range(len(costs)), key=lambda i: (costs[i], -sign * values[i], i)):
-        if not kept or sign * values[i] > sign * values[kept[-1]]:
-            kept.append(i)
-    return kept
-
-
 def view(values: Sequence[float], sign: float) -> tuple[float, float]:
     """The part of the axis that is worth showing: all, but for a tail of results far worse than most.
 

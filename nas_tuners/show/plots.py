@@ -10,10 +10,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas_tuners.runs.front import pareto_front
 from nas_tuners.runs.journal import Event
 from nas_tuners.runs.run import Run
 from nas_tuners.search.records import Trial
-from nas_tuners.show.plotdata import Costs, Shares, costs_of, expected_best, front, running_best, shares_of, view
+from nas_tuners.show.plotdata import Costs, Shares, costs_of, expected_best, running_best, shares_of, view
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,7 +140,7 @@ def _draw_costs(axes: Axes, run: Run, told: list[Trial], costs: Costs) -> None:
     values, x = [sign * trial.score for trial in told], [cost / costs.scale for cost in costs.values]
     dots = axes.scatter(x, values, s=16, c=range(1, len(x) + 1), cmap="viridis_r", alpha=0.85, linewidths=0, zorder=2)
     axes.figure.colorbar(dots, ax=axes, label="number of the result", pad=0.01, aspect=30)
-    ends = front(x, values, sign)
+    ends = pareto_front(x, values, sign)
     along, up = [x[i] for i in ends], [values[i] for i in ends]
     label = f"Pareto front ({len(ends)})"
     axes.step(along, up, where="post", color=_RED, lw=1.5, marker="o", ms=4, label=label, zorder=3)

@@ -7,16 +7,20 @@ import time
 from collections.abc import Callable, Sequence
 
 Step = Callable[[], object]
+Clock = Callable[[], float]
 WARM_UP = 2
 
 
-def interleaved(steps: Sequence[Step], rounds: int, before: Step | None = None) -> list[list[float]]:
+def interleaved(
+    steps: Sequence[Step], rounds: int, before: Step | None = None, clock: Clock = time.perf_counter
+) -> list[list[float]]:
     """Return the seconds of each step in each of so many rounds, (steps, rounds); every round begins with another.
 
     Args:
         steps: to be timed.
         rounds: how often.
         before: runs before each round, untimed.
+        clock: returns seconds.
     """
     for step in [*steps] * WARM_UP:
         step()
@@ -26,9 +30,9 @@ def interleaved(steps: Sequence[Step], rounds: int, before: Step | None = None) 
             before()
         for i in range(len(steps)):
             at = (round_ + i) % len(steps)
-            started = time.perf_counter()
+            started = clock()
             steps[at]()
-            seconds[at].append(time.perf_counter() - started)
+            seconds[at].append(clock() - started)
     return seconds
 
 

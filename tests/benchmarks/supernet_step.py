@@ -21,7 +21,7 @@ from mutators.choices.switch import Switch
 from mutators.oneshot import TrainConfig
 from mutators.oneshot.optim import make_optimizer
 from mutators.oneshot.paths import uniform
-from mutators.oneshot.run import Run
+from mutators.oneshot.training import Training
 from search_spaces import Tokens, build
 from tests.benchmarks.pairs import Step, compare
 
@@ -58,9 +58,8 @@ def supernet_step(net: nn.Module, batch: Batch, tokens: Tokens, mutator: bool) -
         }
         original = steered.sample_search
         steered.sample_search = lambda: (original(), masks)[1]  # type: ignore[method-assign]
-    run = Run(net, [batch], CONFIG, loss_of, paths if steered is None else None, steered, None, torch.device("cpu"))
-
-    return lambda: run.train_on(batch)
+    training = Training(net, [batch], CONFIG, loss_of, paths=paths if steered is None else None, mutator=steered)
+    return lambda: training.train_on(batch)
 
 
 def loss_of(network: nn.Module, batch: Batch) -> torch.Tensor:

@@ -18,6 +18,7 @@ from mutators import (
     MutableScope,
     Mutator,
     RandomMutator,
+    ValueChoice,
     apply_choices,
     apply_fixed_architecture,
     search_space_of,
@@ -238,6 +239,47 @@ class TestSamples:
     def test_export_json(self) -> None:
         mutator = Given(pair(), {"op": torch.tensor([True, False]), "in": torch.tensor([0.5, 0.0])})
         assert mutator.export_json() == {"op": [True, False], "in": [0.5, 0.0]}
+
+
+class TestFormerName:
+    """``on_elastic_choice``, as ``on_forward_value_choice`` was called."""
+
+    def test_a_subclass_that_writes_it_still_steers(self) -> None:
+        with pytest.warns(DeprecationWarning, match="Last.on_elastic_choice is deprecated"):
+
+            class Last(BaseMutator):
+                def on_elastic_choice(self, mutable: ValueChoice) -> int:
+                    return len(mutable.values) - 1
+
+        class Further(Last):
+            pass
+
+        choice = ValueChoice((7, 5, 3), key="k")
+        for kind in (Last, Further):
+            mutator = kind(choice)
+            assert choice.value == 3
+            mutator.release()
+
+    def test_a_subclass_may_call_its_parents(self) -> None:
+        class Base(RandomMutator):
+            pass
+
+        with pytest.warns(DeprecationWarning):
+
+            class Noting(Base):
+                def on_elastic_choice(self, mutable: ValueChoice) -> int:
+                    return super().on_elastic_choice(mutable)
+
+        choice = ValueChoice((3, 5), key="k")
+        mutator = Noting(choice)
+        mutator.reset()
+        assert (choice.index,) == mutator.chosen_indices(choice) == choice.chosen
+
+    def test_one_that_says_nothing_is_an_error(self) -> None:
+        choice = ValueChoice((3, 5), key="k")
+        BaseMutator(choice)
+        with pytest.raises(NotImplementedError, match="what a value choice does"):
+            _ = choice.value
 
 
 class TestRandomMutator:

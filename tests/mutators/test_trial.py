@@ -246,7 +246,9 @@ class TestFailures:
 
     def test_choices_that_do_not_fit(self, run: Callable[..., Outcome]) -> None:
         outcome = run("get_and_apply_next_architecture(Mnist())", {"first_conv": {"_idx": 3}, "_uid": 7})
-        assert outcome.code == 1 and self.failure(outcome).startswith("ChoiceError: choices do not fit this model")
+        assert outcome.code == 1 and self.failure(outcome).startswith(
+            "ChoiceError: the architecture does not fit this model"
+        )
 
     @pytest.mark.parametrize("report", ["report_final(0.5)", "nni.report_final_result({'default': 0.5, '_uid': 7})"])
     @pytest.mark.parametrize("end, code", [("", 0), ("\nraise ValueError('late')", 1), ("\nsys.exit(2)", 2)])

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from mutators.choices.torch_private import BatchNorm, get_buffers, get_children, get_parameters, has_hooks
 from mutators.elastic.conversion.calls import Arguments, Named, fix_all, tensors_in
-from mutators.elastic.conversion.example import Example, undisturbed
+from mutators.elastic.conversion.example import Example, describe_error, kept_state
 from mutators.elastic.conversion.layers import Use, kind_of
 from mutators.elastic.conversion.rules import apply_rule
 from mutators.elastic.conversion.ties import Dim, Ties
@@ -50,12 +50,12 @@ class Analysis:
         self._plain = {id(m): why_plain(m, self._owners) for m in model.modules()}  # before we add hooks ourselves
         self._paths = {id(module): path for path, module in model.named_modules()}
         self._kept: list[Any] = [example]  # so that no id is used again
-        with undisturbed(model):
+        with kept_state(model):
             self._run(model.eval(), example)
             try:
                 self._run(_in_training(model), example)
             except Exception as error:  # a model may raise anything
-                self.unseen = _told(error)
+                self.unseen = describe_error(error)
         for use in self.uses.values():
             if use.stays:
                 for layout in (use.ins, use.outs):
@@ -78,9 +78,9 @@ class Analysis:
                 raise ValueError("it is a single layer, or the example leaves out arguments of forward")
             tracer = _Tracer(leaves)
             runner = _Runner(self, fx.GraphModule(model, tracer.trace(model)))
-            example = example.copied()
+            example = example.copy()
         except Exception as error:  # whatever a forward does with a symbol that it takes for a tensor
-            self.recorded = _told(error)
+            self.recorded = describe_error(error)
             out = _recorded(self, model, leaves, example)
         else:
             out = runner.run(*example.args)
@@ -140,13 +140,13 @@ def owners_of(model: nn.Module) -> Owners:
 
 def why_plain(module: nn.Module, owners: Owners) -> str | None:
     """Why a layer cannot be replaced; None: it can."""
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+    if has_hooks(module):
         return "it has hooks"
     if hasattr(module, "parametrizations"):
         return "its weight is computed (parametrizations)"
     if kind_of(module) is not None and (own := _besides(module)):
         return f"it has {', '.join(own)} besides what a layer of its kind has"
-    for name, parameter in module._parameters.items():
+    for name, parameter in get_parameters(module).items():
         if parameter is not None and len({id(owner) for owner, _ in owners[id(parameter)]}) > 1:
             return f"its {name} is shared with another layer"
     return None
@@ -162,27 +162,24 @@ _STANDARD = (
 
 def _besides(module: nn.Module) -> list[str]:
     """Parameters, buffers and modules that an elastic layer would not have."""
-    return [name for name in (*module._parameters, *module._buffers, *module._modules) if name not in _STANDARD]
+    return [
+        name for name in (*get_parameters(module), *get_buffers(module), *get_children(module)) if name not in _STANDARD
+    ]
 
 
 def _is_leaf(module: nn.Module) -> bool:
     if isinstance(module, nn.PReLU):
         return False
-    own = type(module).__module__.startswith("torch.nn.modules") and bool(module._parameters)
+    own = type(module).__module__.startswith("torch.nn.modules") and bool(get_parameters(module))
     return own or kind_of(module) is not None
 
 
 def _in_training(model: nn.Module) -> nn.Module:
     model.train()
     for module in model.modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, BatchNorm):
             module.eval()
     return model
-
-
-def _told(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"
 
 
 def _takes_all_of(model: nn.Module, example: Example) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 
+from mutators.choices.torch_private import tree_leaves
 from mutators.elastic.conversion.ties import Layout, Node, Ties
 
 Arguments = tuple[Any, ...]

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from mutators.choices.mutables import Mutable
+from mutators.choices.mutable import Mutable
+from mutators.choices.torch_private import get_children
 from mutators.choices.value_choice import ValueChoice
 from mutators.elastic.conversion.analysis import Analysis, owners_of, why_plain
 from mutators.elastic.conversion.calls import tensors_in
-from mutators.elastic.conversion.example import Example, example_of, undisturbed
+from mutators.elastic.conversion.example import Example, example_of, kept_state
 from mutators.elastic.conversion.layers import Use, kind_of
 from mutators.elastic.conversion.making import Maker
 from mutators.elastic.conversion.options import Depth, Options, checked_options
@@ -97,7 +98,7 @@ def convert(
     before = None if found is None else _outputs(net, found)
     net = _replaced(net, {key: module for key, module in made.items() if module is not None})
     for stage in stages:
-        deep = ElasticDepth(dict(stage.module._modules), stage.depths)
+        deep = ElasticDepth({k: v for k, v in get_children(stage.module).items() if v is not None}, stage.depths)
         deep.training = stage.module.training
         net = _replaced(net, {id(stage.module): deep})
     _keep_off_fast_path(net)
@@ -167,9 +168,9 @@ def _tie_by_hand(analysis: Analysis, options: Options, problems: list[str]) -> N
 def _replaced(net: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
     """Put modules in the places of others, wherever these stand."""
     for module in list(net.modules()):
-        for name, child in module._modules.items():
+        for name, child in get_children(module).items():
             if id(child) in new:
-                module._modules[name] = new[id(child)]
+                get_children(module)[name] = new[id(child)]
     return new.get(id(net), net)
 
 
@@ -189,7 +190,7 @@ def _check_smallest(net: nn.Module, example: Example) -> None:
     try:
         for choice in choices:
             choice.set(min(choice.values))
-        with undisturbed(net):
+        with kept_state(net):
             example.run(net.eval())
     except Exception as error:  # the forward is the user's
         raise ElasticError(
@@ -226,7 +227,7 @@ def _outputs(net: nn.Module, example: Example) -> list[torch.Tensor]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with undisturbed(net):
+        with kept_state(net):
             return tensors_in(example.run(net.eval()))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

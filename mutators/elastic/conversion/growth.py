@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 
 import torch
 from torch import nn
 
+from mutators.choices.torch_private import copy_layer, get_buffers, get_parameters
 from mutators.elastic.layers.width import Channels
 
 Place = tuple[torch.Tensor, int]
@@ -37,8 +37,7 @@ def grown_layer(layer: nn.Module, ins: Place, outs: Place, generator: torch.Gene
         layer: any but attention and layer norm, to which new channels are not silent; it stays as it is.
         generator: of the weights of new channels, which are drawn as torch draws them.
     """
-    new = copy.copy(layer)
-    new._parameters, new._buffers = dict(layer._parameters), dict(layer._buffers)
+    new = copy_layer(layer)
     norm = not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding))
     axes: tuple[Place | None, ...] = (outs,) if norm else (outs, ins)
     sizes: dict[str, int] = {}
@@ -57,7 +56,7 @@ def grown_layer(layer: nn.Module, ins: Place, outs: Place, generator: torch.Gene
     else:
         sizes["num_features"] = outs[1]
     new.__dict__.update(sizes)
-    for name, tensor in [*layer._parameters.items(), *layer._buffers.items()]:
+    for name, tensor in [*get_parameters(layer).items(), *get_buffers(layer).items()]:
         if tensor is None or tensor.ndim == 0:
             continue
         if name == "weight" and not norm:
@@ -67,10 +66,10 @@ def grown_layer(layer: nn.Module, ins: Place, outs: Place, generator: torch.Gene
         else:
             larger = _larger(tensor, (outs,), float(norm and name in ("weight", "running_var")))
         larger = _placed(tensor, larger, axes if name == "weight" else (outs,))
-        if name in new._parameters:
-            new._parameters[name] = nn.Parameter(larger, tensor.requires_grad)
+        if name in get_parameters(new):
+            get_parameters(new)[name] = nn.Parameter(larger, tensor.requires_grad)
         else:
-            new._buffers[name] = larger
+            get_buffers(new)[name] = larger
     return new
 
 

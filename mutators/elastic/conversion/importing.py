@@ -32,7 +32,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Any], transposed_matrices: 
     problems += [f"unknown {name!r}" for name in state if name not in own]
     found = {**own, **{name: _like(own[name], value) for name, value in state.items() if name in own}}
     problems += [
-        f"{name!r} is {_told(state[name])}, wanted a tensor or an array of shape {tuple(own[name].shape)}"
+        f"{name!r} is {_describe(state[name])}, wanted a tensor or an array of shape {tuple(own[name].shape)}"
         if value is None
         else f"{name!r} has shape {tuple(value.shape)}, wanted {tuple(own[name].shape)}"
         for name, value in found.items()
@@ -52,5 +52,5 @@ def _like(own: Any, value: Any) -> Any:
     return torch.from_numpy(np.array(value)) if isinstance(value, (np.ndarray, np.generic)) else None
 
 
-def _told(value: Any) -> str:
+def _describe(value: Any) -> str:
     return f"a {type(value).__name__}"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mutators.choices.torch_private import get_parameters
 from mutators.elastic.conversion.ties import Layout, Node, Ties, size_of
 from mutators.elastic.layers.attention import ElasticMultiheadAttention
 from mutators.elastic.layers.batchnorm import ElasticBatchNorm1d, ElasticBatchNorm2d, ElasticBatchNorm3d
@@ -82,7 +83,7 @@ def why_no_kind(module: nn.Module) -> str:
         return f"it is a {base.__name__} with its own {', '.join(_own_names(type(module), base))}"
     if type(module).__module__.startswith("torch.nn"):
         return f"there is no elastic {type(module).__name__}"
-    own = [name for name, parameter in module._parameters.items() if parameter is not None]
+    own = [name for name, parameter in get_parameters(module).items() if parameter is not None]
     return f"nothing is known of how it uses its {', '.join(own)}, wanted one of torch's layers that can be elastic"
 
 

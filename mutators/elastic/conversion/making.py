@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
+from mutators.choices.torch_private import get_parameters
 from mutators.elastic.conversion.growth import grown_layer, place
 from mutators.elastic.conversion.layers import Use, kernel_of, kind_of, why_no_kind
 from mutators.elastic.conversion.options import Options
@@ -99,7 +100,7 @@ class Maker:
                 use = by_id.get(id(module))
                 unseen = Row(path, name, {}, {"all": "forward did not run it"})
                 rows.append(unseen if use is None else self._row(use, name))
-            elif any(p is not None for p in module._parameters.values()) and id(module) not in inner:
+            elif any(p is not None for p in get_parameters(module).values()) and id(module) not in inner:
                 rows.append(Row(path, name, {}, {"all": why_no_kind(module)}))
         return tuple(rows)
 

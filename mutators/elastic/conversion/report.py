@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from mutators.choices.mutables import EXTRACTION
+from mutators.choices.visitor import Extractable, Extraction
 from mutators.elastic.layers.errors import ElasticError
 
 
@@ -30,7 +30,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Conversion:
+class Conversion(Extractable):
     """All rows in definition order; ``str`` of it is a table.
 
     Attributes:
@@ -40,8 +40,11 @@ class Conversion:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Conversion | None:
-        return None if EXTRACTION in memo else self
+    def __deepcopy__(self, memo: dict[int, Any]) -> Conversion:
+        return self
+
+    def extracted(self, extraction: Extraction) -> None:
+        """Return None: an extracted network is not elastic."""
 
     def __getitem__(self, path: str) -> Row:
         """The row of a layer."""

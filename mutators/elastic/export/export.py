@@ -1,4 +1,4 @@
-"""From a supernet to the plain network of a sub-network. After PaddleSlim's ``OFA.export``.
+"""Export a sub-network of a supernet as a plain network. After PaddleSlim's ``OFA.export``.
 
 Differs: batch norms are cut with their convolutions, kernels are folded with their matrices, blocks beyond the depth
 are gone; the origin model is copied, not written into; shapes are needed only for comparing with the supernet.
@@ -7,35 +7,33 @@ are gone; the origin model is copied, not written into; shapes are needed only f
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
-from mutators.choices.fixed import extract
+from mutators.choices.errors import OneShotError
+from mutators.choices.extracting import extract
+from mutators.choices.modes import kept_modes
 from mutators.choices.switch import applied
-from mutators.elastic.export.grafting import grafted, with_weights_of
-from mutators.elastic.given_depth import AtDepth, runnable
+from mutators.choices.torch_private import get_children, tree_leaves
+from mutators.elastic.export.grafting import graft_layers, take_weights
 from mutators.elastic.layers.errors import ElasticError
-from mutators.oneshot.batchnorm import kept_modes, kept_statistics, recalibrate_bn
-from mutators.oneshot.errors import OneShotError
+from mutators.elastic.model import AtDepth, Supernet
+from mutators.inputs import Inputs, device_of, run_first
+from mutators.oneshot.batchnorm import kept_statistics, recalibrate_bn
 from mutators.oneshot.rng import kept_rng
 from search_spaces.schema import Choices
 
-if TYPE_CHECKING:
-    from mutators.elastic.training.ofa import OFA
-
-Config = Mapping[str, Any]
 Shapes = Sequence[int] | Sequence[Sequence[int]]
 Dtypes = Sequence[str | torch.dtype]
 TOLERANCE = 1e-4
 
 
-def export(
-    self: OFA,
-    config: Any = None,
+def export_subnet(
+    supernet: Supernet,
+    choices: Choices,
     origin_model: nn.Module | None = None,
     input_shapes: Shapes | None = None,
     input_dtypes: Dtypes | None = None,
@@ -46,7 +44,8 @@ def export(
     """Return a sub-network as an ordinary network in evaluation mode, with weights of its own.
 
     Args:
-        config: in any notation, or what :meth:`search` returned; None: what is set now.
+        supernet: stays as it is.
+        choices: of the sub-network.
         origin_model: what the model was made of: a copy of it takes over the sub-network's layers, so that the
             result is of its class.
         input_shapes: of an input, or one for each; then the sub-network's outputs are compared with the
@@ -59,62 +58,44 @@ def export(
 
     Returns: without an elastic class or an unused channel. Names of parameters are the model's own; only where
         the model's forward takes a depth, the network is the child ``net`` of one that gives it. Blocks beyond a
-        depth are gone; only where forward looks after it, they stay unless there are ``input_shapes`` to see by
-        which run, and identities then stand in their places.
+        depth are gone. Where the model's forward takes the depth, they stay unless there are ``input_shapes`` to
+        see by which run; identities then replace them.
 
     Raises:
-        ElasticError: the configuration is not of this model, ``origin_model`` is not what it was made of, shapes
+        ElasticError: ``origin_model`` is not what it was made of, shapes
             do not fit, outputs differ by more than 1e-4 * max(1, logit), or the calibration has too few
-            batches. The supernet stays as it is in any case.
-
-    Differs: PaddleSlim wants shapes always, writes into ``origin_model``, and leaves batch norms uncut.
+            batches.
     """
-    choices = chosen(self, config)
     if not load_weights_from_supernet and origin_model is None:
         raise ElasticError("load_weights_from_supernet=False takes the origin model's weights: give origin_model.")
     if input_dtypes is not None and input_shapes is None:
         raise ElasticError("input_dtypes are of the inputs that input_shapes describe: give these.")
-    inputs = None if input_shapes is None else drawn_inputs(input_shapes, input_dtypes)
+    inputs = None if input_shapes is None else draw_inputs(input_shapes, input_dtypes)
     with kept_rng():
-        source = runnable(self)
+        source = supernet.runnable
         if not load_weights_from_supernet:
             assert origin_model is not None
-            source = with_weights_of(copy.deepcopy(source), origin_model)
+            source = take_weights(copy.deepcopy(source), origin_model)
         network = extract(source, choices)
         if origin_model is not None:
             plain = network.net if isinstance(network, AtDepth) else network
-            merged = grafted(copy.deepcopy(origin_model), plain)
+            merged = graft_layers(copy.deepcopy(origin_model), plain)
             network = AtDepth(merged, network.depth) if isinstance(network, AtDepth) else merged
         network.eval()
         if inputs is not None:
-            if isinstance(network, AtDepth) and self.depth_choice is not None:
-                _drop_beyond(network, max(self.depth_choice.values), inputs)
+            if isinstance(network, AtDepth) and supernet.depth is not None:
+                _drop_beyond(network, max(supernet.depth.values), inputs)
             _compare(source, choices, network, inputs)
         if calibration is not None:
-            _calibrate(network, calibration, calibration_batches)
+            try:
+                recalibrate_bn(network, calibration, calibration_batches)
+            except OneShotError as error:
+                raise ElasticError(f"the exported network cannot be calibrated: {error}") from error
     return network
 
 
-def chosen(ofa: OFA, config: Any) -> Choices:
-    """The choices of a configuration in any notation, of what a search returned, or (None) of what is set.
-
-    Raises:
-        ElasticError: it does not fit the model.
-    """
-    if config is None:
-        return ofa.current_config
-    return ofa.choices_of(getattr(config, "choices", config))
-
-
-def _calibrate(network: nn.Module, loader: Iterable[Any], batches: int | None) -> None:
-    try:
-        recalibrate_bn(network, loader, batches)
-    except OneShotError as error:
-        raise ElasticError(f"the exported network cannot be calibrated: {error}") from error
-
-
-def drawn_inputs(shapes: Shapes, dtypes: Dtypes | None = None) -> list[tuple[torch.Tensor, ...]]:
-    """Random inputs of these shapes to try: with a batch of 1 put before each, and as they are.
+def draw_inputs(shapes: Shapes, dtypes: Dtypes | None = None) -> list[Inputs]:
+    """Return random inputs of these shapes to try: with a batch of 1 put before each, and as they are.
 
     Args:
         shapes: one, or one for each input.
@@ -132,7 +113,7 @@ def drawn_inputs(shapes: Shapes, dtypes: Dtypes | None = None) -> list[tuple[tor
         raise ElasticError(f"there are {len(listed)} input_shapes and {len(found)} input_dtypes, wanted as many.")
     generator = torch.Generator().manual_seed(0)
     return [
-        tuple(_drawn((*batch, *shape), dtype, generator) for shape, dtype in zip(listed, found, strict=True))
+        tuple(_draw((*batch, *shape), dtype, generator) for shape, dtype in zip(listed, found, strict=True))
         for batch in ((1,), ())
     ]
 
@@ -149,47 +130,40 @@ def _dtype(dtype: Any) -> torch.dtype:
     return found
 
 
-def _drawn(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+def _draw(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(dtype)
     return torch.randint(2, shape, generator=generator).to(dtype)
 
 
-def run_first(
-    network: nn.Module, candidates: Sequence[tuple[torch.Tensor, ...]]
-) -> tuple[tuple[torch.Tensor, ...], list[torch.Tensor]]:
-    """The first inputs that a network takes, and its outputs, flat.
+def first_outputs(network: nn.Module, candidates: Sequence[Inputs]) -> tuple[Inputs, list[torch.Tensor]]:
+    """Return the first inputs that a network takes, and its outputs, flat.
 
     Raises:
         ElasticError: it takes none of them.
     """
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    failed: Exception | None = None
-    for inputs in candidates:
+    device = device_of(network)
+
+    def try_once(inputs: Inputs) -> tuple[Inputs, list[torch.Tensor]]:
         moved = tuple(tensor.to(device) for tensor in inputs)
-        try:
-            with torch.no_grad():
-                outputs = network(*moved)
-        except Exception as error:  # whatever the author's forward raises
-            failed = failed or error
-            continue
+        with torch.no_grad():
+            outputs = network(*moved)
         return moved, [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
-    tried = " or ".join(" and ".join("x".join(map(str, t.shape)) for t in inputs) for inputs in candidates)
-    reason = str(failed).strip().split("\n")[0]
-    raise ElasticError(f"{type(network).__name__} does not run on inputs of {tried}: {reason}") from failed
+
+    return run_first(network, candidates, try_once, ElasticError)
 
 
 def _compare(
     source: nn.Module,
     choices: Choices,
     network: nn.Module,
-    candidates: Sequence[tuple[torch.Tensor, ...]],
+    candidates: Sequence[Inputs],
 ) -> None:
     """Raise an ElasticError where the exported network's outputs are not the supernet's."""
     with applied(source, choices), kept_modes(source), kept_statistics(source):
         source.eval()
-        inputs, wanted = run_first(source, candidates)
-    _, got = run_first(network, [inputs])
+        inputs, wanted = first_outputs(source, candidates)
+    _, got = first_outputs(network, [inputs])
     for ours, theirs in zip(got, wanted, strict=True):
         allowed = TOLERANCE * max(1.0, float(theirs.abs().max()) if theirs.numel() else 0.0)
         difference = float((ours - theirs).abs().max()) if ours.shape == theirs.shape and ours.numel() else 0.0
@@ -201,26 +175,26 @@ def _compare(
             )
 
 
-def _drop_beyond(network: AtDepth, deepest: float, candidates: Sequence[tuple[torch.Tensor, ...]]) -> None:
-    """Put identities in the places of modules that run at the greatest depth and not at this one, in place.
+def _drop_beyond(network: AtDepth, deepest: float, candidates: Sequence[Inputs]) -> None:
+    """Replace modules that run at the greatest depth and not at this one by identities, in place.
 
-    So parts that never run in evaluation stay, such as exits for the training, and lists keep their length, by which
-    forward may reckon.
+    Modules that never run in evaluation stay, such as exits for training. Lists keep their length, which forward may
+    use.
     """
-    inputs, _ = run_first(network, candidates)
-    beyond = _run_by(AtDepth(network.net, deepest), inputs) - _run_by(network, inputs)
+    inputs, _ = first_outputs(network, candidates)
+    beyond = _find_called(AtDepth(network.net, deepest), inputs) - _find_called(network, inputs)
     for module in list(network.modules()):
-        for name, child in module._modules.items():
+        for name, child in get_children(module).items():
             if child in beyond:
-                module._modules[name] = nn.Identity()
+                get_children(module)[name] = nn.Identity()
 
 
-def _run_by(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> set[nn.Module]:
-    """The modules that a forward calls."""
+def _find_called(network: nn.Module, inputs: Inputs) -> set[nn.Module]:
+    """Return the modules that a forward calls."""
     ran: set[nn.Module] = set()
     hooks = [m.register_forward_hook(lambda module, *_: ran.add(module)) for m in network.modules()]
     try:
-        run_first(network, [inputs])
+        first_outputs(network, [inputs])
     finally:
         for hook in hooks:
             hook.remove()

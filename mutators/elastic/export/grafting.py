@@ -1,4 +1,4 @@
-"""Between a supernet and the model that it was made of: layers into that one, or its weights into the supernet."""
+"""Put a sub-network's layers into the model that the supernet was made of, or its weights into the supernet."""
 
 from __future__ import annotations
 
@@ -7,40 +7,41 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from mutators.elastic.given_depth import Deep
+from mutators.choices.torch_private import get_buffers, get_children, get_parameters
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.kernel import grown, matrix_name
+from mutators.elastic.model import Deep
 
 _FAST_PATH = {nn.TransformerEncoderLayer: "activation_relu_or_gelu", nn.TransformerEncoder: "use_nested_tensor"}
-"""By which attribute torch's encoders compute all by themselves in evaluation."""
+"""The attributes that let torch's encoders compute everything in one call in evaluation."""
 
 
-def grafted(origin: nn.Module, plain: nn.Module, path: str = "") -> nn.Module:
-    """``origin`` with the layers of the extracted network in the places of its own, in place, or the latter itself.
+def graft_layers(origin: nn.Module, plain: nn.Module, path: str = "") -> nn.Module:
+    """Put the layers of the extracted network into ``origin``, in place. Returns: it, or the layer that replaces it.
 
     Raises:
-        ElasticError: a layer has no place.
+        ElasticError: ``origin`` has no place for a layer.
     """
     if isinstance(origin, nn.MultiheadAttention):
-        return plain  # its sizes stand in its attributes, and are of all its weights
-    missing = [name for name, child in plain._modules.items() if child is not None and name not in origin._modules]
+        return plain  # its attributes repeat the sizes of its weights
+    places, children = get_children(origin), get_children(plain)
+    missing = [name for name, child in children.items() if child is not None and name not in places]
     if missing:
         where = path or "the origin model itself"
         raise ElasticError(
-            f"origin_model is not what this supernet was made of: {where} has no {missing}, only "
-            f"{list(origin._modules)}."
+            f"origin_model is not what this supernet was made of: {where} has no {missing}, only {list(places)}."
         )
-    for tensors in ("_parameters", "_buffers"):
-        getattr(origin, tensors).update(getattr(plain, tensors))
-    for name, child in list(origin._modules.items()):
-        ours = plain._modules.get(name)
-        if ours is None and name not in plain._modules:
-            del origin._modules[name]  # a block beyond the depth
-        elif ours is None or child is None or not child._modules or type(child) is not type(ours):
-            origin._modules[name] = ours
+    get_parameters(origin).update(get_parameters(plain))
+    get_buffers(origin).update(get_buffers(plain))
+    for name, child in list(places.items()):
+        ours = children.get(name)
+        if ours is None and name not in children:
+            del places[name]  # a block beyond the depth
+        elif ours is None or child is None or not get_children(child) or type(child) is not type(ours):
+            places[name] = ours
         else:
-            origin._modules[name] = grafted(child, ours, f"{path}.{name}" if path else name)
+            places[name] = graft_layers(child, ours, f"{path}.{name}" if path else name)
     for kind, switch in _FAST_PATH.items():
         if isinstance(origin, kind):  # off in the supernet, which pads otherwise
             setattr(origin, switch, getattr(plain, switch))
@@ -48,11 +49,11 @@ def grafted(origin: nn.Module, plain: nn.Module, path: str = "") -> nn.Module:
 
 
 @torch.no_grad()
-def with_weights_of(supernet: nn.Module, origin: nn.Module) -> nn.Module:
-    """The supernet with the origin model's weights in its own, in place; kernels become crops again.
+def take_weights(supernet: nn.Module, origin: nn.Module) -> nn.Module:
+    """Copy the origin model's weights into a supernet, in place; kernels become crops again. Returns: the supernet.
 
     Raises:
-        ElasticError: a tensor has no place, or another shape; all of them are named.
+        ElasticError: a tensor is missing in the origin model, or has another shape; all of them are named.
     """
     inner = supernet.net if isinstance(supernet, Deep) else supernet
     ours, theirs = inner.state_dict(keep_vars=True), origin.state_dict()

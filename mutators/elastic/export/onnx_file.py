@@ -1,4 +1,4 @@
-"""Exported networks as ONNX files, compared in onnxruntime before anything is written. Needs the extra ``[onnx]``."""
+"""Write an exported network as an ONNX file, after comparing it in onnxruntime. Needs the extra ``[onnx]``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from mutators.elastic.export.export import Dtypes, Shapes, drawn_inputs, run_first
+from mutators.choices.modes import kept_modes
+from mutators.elastic.export.export import Dtypes, Shapes, draw_inputs, first_outputs
 from mutators.elastic.layers.errors import ElasticError
-from mutators.oneshot.batchnorm import kept_modes
+from mutators.inputs import Inputs
 from mutators.oneshot.rng import kept_rng
 from search_spaces.files import write_atomically
 
@@ -37,7 +38,7 @@ def export_onnx(
     opset: int = OPSET,
     tolerance: float = 1e-5,
 ) -> float:
-    """Write an exported network as ONNX: the file is the old one or the whole new one. The batch's size is free.
+    """Write an exported network as ONNX, with a free batch size. A file that was there is replaced whole, or kept.
 
     Args:
         net: plain, as ``ofa.export`` returns it; runs in evaluation mode, and stays as it is.
@@ -53,11 +54,11 @@ def export_onnx(
         ElasticError: the extra is not installed, shapes do not fit, torch cannot translate the network, outputs differ,
             or the file cannot be written.
     """
-    runtime = _installed()
+    runtime = _import_runtime()
     with kept_rng(), kept_modes(net):
         net.eval()
-        inputs, outputs = run_first(net, drawn_inputs(input_shapes, input_dtypes))
-        content = _translated(net, inputs, opset)
+        inputs, outputs = first_outputs(net, draw_inputs(input_shapes, input_dtypes))
+        content = _translate(net, inputs, opset)
     difference = _difference(runtime, content, inputs, outputs, tolerance)
     try:
         write_atomically(Path(path), content)
@@ -66,15 +67,15 @@ def export_onnx(
     return difference
 
 
-def _installed() -> Any:
-    """The module onnxruntime, when all of the extra is there."""
+def _import_runtime() -> Any:
+    """Return the module onnxruntime, when all of the extra is installed."""
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ElasticError(f"ONNX needs {', '.join(missing)}: pip install 'nas-tuners[onnx]'")
     return importlib.import_module("onnxruntime")
 
 
-def _translated(net: nn.Module, inputs: tuple[torch.Tensor, ...], opset: int) -> bytes:
+def _translate(net: nn.Module, inputs: Inputs, opset: int) -> bytes:
     names = [f"input{i}" for i in range(len(inputs))]
     batch = torch.export.Dim("batch", min=1)
     free = [{0: batch} if tensor.dim() else None for tensor in inputs]
@@ -99,7 +100,7 @@ def _translated(net: nn.Module, inputs: tuple[torch.Tensor, ...], opset: int) ->
 
 
 def _by_argument(net: nn.Module, shapes: list[Any]) -> tuple[Any, ...]:
-    """One for each argument of forward; what goes into its ``*inputs`` is one tuple to torch."""
+    """Return dynamic shapes by argument of forward; those of its ``*inputs`` are one tuple to torch."""
     kinds = [parameter.kind for parameter in inspect.signature(net.forward).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL not in kinds:
         return tuple(shapes)
@@ -108,16 +109,14 @@ def _by_argument(net: nn.Module, shapes: list[Any]) -> tuple[Any, ...]:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what went wrong at first; torch wraps it several times, in colours."""
+    """Return the first line of the first error; torch wraps it several times, in colours."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = _COLOURS.sub("", str(error)).strip().split("\n")
     return f"{type(error).__name__}: {lines[0]}"
 
 
-def _difference(
-    runtime: Any, content: bytes, inputs: tuple[torch.Tensor, ...], outputs: list[torch.Tensor], tolerance: float
-) -> float:
+def _difference(runtime: Any, content: bytes, inputs: Inputs, outputs: list[torch.Tensor], tolerance: float) -> float:
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
     got = session.run(None, {name: tensor.cpu().numpy() for name, tensor in zip(names, inputs, strict=True)})
@@ -139,7 +138,7 @@ def _difference(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's own warnings and log."""
+    """Suppress the exporter's own warnings and log."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     try:

@@ -5,7 +5,6 @@ Differs: heads are taken away one by one as channels are; the embedding keeps it
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -14,8 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from mutators.choices.value_choice import ValueChoice
+from mutators.choices.visitor import Extraction
 from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size, plan_of
+from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.linear import ElasticLinear
 from mutators.elastic.layers.width import Channels, Width, take
 
@@ -205,9 +205,9 @@ class ElasticMultiheadAttention(Elastic, Attention):
             weight = take(weight, 1, self.embed.spans(plan))
         return weight, None if self.in_proj_bias is None else take(self.in_proj_bias, 0, spans)
 
-    def _extracted(self, memo: dict[int, Any]) -> nn.Module:
-        weight, bias = self._projection(plan_of(memo))
-        out: nn.Linear = copy.deepcopy(self.out_proj, memo)  # type: ignore[assignment]  # it becomes plain, too
+    def _extracted(self, extraction: Extraction) -> nn.Module:
+        weight, bias = self._projection(extraction.plan)
+        out: nn.Linear = extraction.copy(self.out_proj)  # type: ignore[assignment]  # it becomes plain, too
         embed, heads = weight.shape[1], weight.shape[0] // (3 * self.head_dim)
         plain: nn.MultiheadAttention | Attention
         if heads * self.head_dim == embed:

@@ -11,20 +11,21 @@ from typing import Any, Self
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from mutators.choices.torch_private import BatchNorm, get_buffers, get_parameters
+from mutators.choices.visitor import Extraction
 from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size, plan_of
+from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.parts import Tensors
 from mutators.elastic.layers.width import Channels, Span, take
 
 _VECTORS = ("weight", "bias", "running_mean", "running_var")
 
 
-class ElasticBatchNorm(Elastic, _BatchNorm):
+class ElasticBatchNorm(Elastic, BatchNorm):
     """Shared by all numbers of dimensions; the channels are the input's unless a layout says otherwise."""
 
-    PLAIN: type[_BatchNorm]
+    PLAIN: type[BatchNorm]
     full: int
     channels: Channels | None
 
@@ -36,12 +37,12 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
         affine: bool = True,
         track_running_stats: bool = True,
     ) -> None:
-        _BatchNorm.__init__(self, full_size(num_features), eps, momentum, affine, track_running_stats)
+        BatchNorm.__init__(self, full_size(num_features), eps, momentum, affine, track_running_stats)
         if not isinstance(num_features, int):
             self.channels = self._own("channel", num_features)
 
     @classmethod
-    def of(cls, norm: _BatchNorm, num_features: Size | None = None) -> Self:
+    def of(cls, norm: BatchNorm, num_features: Size | None = None) -> Self:
         """An elastic norm that takes over the parameters and statistics of ``norm``; None: the channels it has.
 
         Raises:
@@ -53,8 +54,8 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
             )
         size = norm.num_features if num_features is None else num_features
         layer = cls(size, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-        layer._parameters.update(norm._parameters)
-        layer._buffers.update(norm._buffers)
+        get_parameters(layer).update(get_parameters(norm))
+        get_buffers(layer).update(get_buffers(norm))
         layer._follow(norm)
         return layer
 
@@ -113,11 +114,11 @@ class ElasticBatchNorm(Elastic, _BatchNorm):
         for (start, length), part in zip(spans, torch.split(values, [length for _, length in spans]), strict=True):
             target.narrow(0, start, length).copy_(part)
 
-    def _extracted(self, memo: dict[int, Any]) -> nn.Module:
-        spans = self.spans(self.full, plan_of(memo))
+    def _extracted(self, extraction: Extraction) -> nn.Module:
+        spans = self.spans(self.full, extraction.plan)
         size = sum(length for _, length in spans)
         plain = self.PLAIN(size, self.eps, self.momentum, self.affine, self.track_running_stats)
-        taken = dict(zip(_VECTORS, self._slices(self.full, plan_of(memo)), strict=True))
+        taken = dict(zip(_VECTORS, self._slices(self.full, extraction.plan), strict=True))
         return fill(plain, {**taken, "num_batches_tracked": self.num_batches_tracked}, self)
 
     def extra_repr(self) -> str:

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Self, cast
 import torch
 from torch import nn
 
-from mutators.choices.value_choice import Plan, ValueChoice
+from mutators.choices.value_choice import ValueChoice
+from mutators.choices.visitor import Extraction, Plan
 from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.kernel import add_matrices, centre, checked_kernels, grown, transformed
-from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, plan_of
+from mutators.elastic.layers.layer import Axis, Elastic, Size, fill
 from mutators.elastic.layers.width import take, take_block
 
 Pair = tuple[int, int]
@@ -144,7 +145,7 @@ class ElasticConvolution(Elastic):
         if self.inputs is not None and not self.depthwise and (self.IN == 0 or self._groups == 1):
             yield Axis("weight", self.IN, self.inputs, reads=True)
 
-    def _slices(self, n: int, plan: Plan) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _slices(self, n: int, plan: Plan | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight and bias in use; of the largest layer the parameters themselves."""
         inputs = [(0, n)] if self.inputs is None else self.inputs.spans(plan)
         weight, bias = self.weight, self.bias
@@ -172,8 +173,8 @@ class ElasticConvolution(Elastic):
         change = size - self._own_kernel
         return top + self.dilation[0] * change // 2, left + self.dilation[1] * change // 2
 
-    def _extracted(self, memo: dict[int, Any]) -> nn.Module:
-        plan = plan_of(memo)
+    def _extracted(self, extraction: Extraction) -> nn.Module:
+        plan = extraction.plan
         per_group = 1 if self.depthwise or self.IN == 0 else self._groups
         weight, bias = self._slices(self.weight.shape[0 if self.depthwise else self.IN] * per_group, plan)
         groups = weight.shape[0] if self.depthwise else self._groups

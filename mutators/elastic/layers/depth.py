@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
 from mutators.choices.value_choice import ValueChoice
+from mutators.choices.visitor import Extraction
 from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.layer import Elastic, plan_of
+from mutators.elastic.layers.layer import Elastic
 from search_spaces.checks import is_int
 
 
@@ -65,9 +64,9 @@ class ElasticDepth(Elastic):
             x = self._modules[name](x)  # type: ignore[misc]  # never None
         return x
 
-    def _extracted(self, memo: dict[int, Any]) -> nn.Sequential:
-        count = self.counts[self.depth.index_in(plan_of(memo))]
-        blocks = OrderedDict((name, copy.deepcopy(self.get_submodule(name), memo)) for name in self._names[:count])
+    def _extracted(self, extraction: Extraction) -> nn.Sequential:
+        count = self.counts[self.depth.index_in(extraction.plan)]
+        blocks = OrderedDict((name, extraction.copy(self.get_submodule(name))) for name in self._names[:count])
         return nn.Sequential(blocks)
 
 

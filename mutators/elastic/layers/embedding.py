@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.choices.visitor import Extraction
 from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size, plan_of
+from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.width import take
 
 
@@ -77,8 +78,8 @@ class ElasticEmbedding(Elastic):
     def _slice(self, plan: Any) -> torch.Tensor:
         return self.weight if self.features is None else take(self.weight, 1, self.features.spans(plan))
 
-    def _extracted(self, memo: dict[int, Any]) -> nn.Embedding:
-        weight = self._slice(plan_of(memo))
+    def _extracted(self, extraction: Extraction) -> nn.Embedding:
+        weight = self._slice(extraction.plan)
         plain = nn.Embedding(
             weight.shape[0],
             weight.shape[1],

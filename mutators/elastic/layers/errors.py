@@ -1,9 +1,5 @@
-"""What can be wrong with an elastic network."""
+"""The error of elastic layers, under the name by which it was always imported."""
 
 from __future__ import annotations
 
-from search_spaces.errors import ProblemsError
-
-
-class ElasticError(ProblemsError):
-    """A layer, a model or a configuration does not fit."""
+from mutators.choices.errors import ElasticError as ElasticError

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.choices.torch_private import get_parameters
 from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.parts import Key, Leaf, Parts, Place, cut, in_force
+from mutators.elastic.layers.parts import Block, Leaf, Parts, Target, active_parts, cut
 from mutators.elastic.layers.width import Span, take_block
 from search_spaces.checks import is_int
 
@@ -44,7 +45,7 @@ def matrix_name(larger: int, smaller: int) -> str:
 
 def add_matrices(layer: nn.Module, sizes: Sequence[int]) -> None:
     """Give a layer its matrices as parameters, identities, largest first; of its weight's type, and where that is."""
-    weight = layer._parameters["weight"]
+    weight = get_parameters(layer)["weight"]
     assert weight is not None
     for larger, smaller in pairwise(sorted(sizes, reverse=True)):
         eye = torch.eye(smaller**2, dtype=weight.dtype, device=weight.device)
@@ -73,15 +74,15 @@ def transformed(
 
     Returns: (rows, columns, size, size).
     """
-    weight = layer._parameters["weight"]
+    weight = get_parameters(layer)["weight"]
     assert weight is not None
     steps = _steps(sizes, size)
-    matrices = [cast(nn.Parameter, layer._parameters[name]) for name, _, _ in steps]
+    matrices = [cast(nn.Parameter, get_parameters(layer)[name]) for name, _, _ in steps]
     crops = [_crop(larger, smaller, weight.dtype, weight.device) for _, larger, smaller in steps]
-    parts = in_force()
+    parts = active_parts()
     if parts is not None and len(rows) == 1 and list(columns) == [(0, weight.size(1))] and weight.is_contiguous():
-        key = (*rows[0], 0, 0)
-        leaf = parts.made((key, size), lambda: _Filters(parts, weight, key, matrices, crops), weight, *matrices)
+        block = (*rows[0], 0, 0)
+        leaf = parts.leaf((block, size), lambda: _Filters(parts, weight, block, matrices, crops), weight, *matrices)
         if leaf is not None:
             return leaf
     filters = take_block(weight, rows, columns)
@@ -99,7 +100,7 @@ def _composed(matrices: Sequence[torch.Tensor], crops: Sequence[torch.Tensor]) -
 
 
 class _Filters(Leaf):
-    """What :func:`transformed` computes as a leaf: the same products, both ways, without autograd around each.
+    """The filters of :func:`transformed` as a leaf: the same products, forward and backward, without autograd.
 
     Differs from autograd under autocast: filters stay in full precision.
     """
@@ -108,16 +109,16 @@ class _Filters(Leaf):
         self,
         parts: Parts,
         weight: torch.Tensor,
-        key: Key,
+        block: Block,
         matrices: Sequence[torch.Tensor],
         crops: Sequence[torch.Tensor],
     ) -> None:
-        self._places = [parts.place(matrix, (0, matrix.size(0), 0, 0)) for matrix in matrices]
-        self._place = parts.place(weight, key)
+        self._targets = [parts.target(matrix, (0, matrix.size(0), 0, 0)) for matrix in matrices]
+        self._target = parts.target(weight, block)
         self._matrices, self._crops = [matrix.detach() for matrix in matrices], crops
-        part = cut(weight.detach(), key)
+        part = cut(weight.detach(), block)
         size = math.isqrt(len(matrices[-1]))
-        self.memory, filters = parts.memory(weight, (*part.shape[:2], size, size))
+        self.memory, filters = parts.share_memory(weight, (*part.shape[:2], size, size))
         self.tensor = filters.detach().requires_grad_()
         self._shape, self._part, self._filters = part.shape, part.flatten(0, 1).flatten(1), filters.view(-1, size**2)
 
@@ -125,12 +126,12 @@ class _Filters(Leaf):
         self._steps = _composed(self._matrices, self._crops)
         torch.mm(self._part, self._steps[-1].t(), out=self._filters)
 
-    def spread(self, gradient: torch.Tensor) -> Sequence[tuple[Place, torch.Tensor]]:
+    def spread(self, gradient: torch.Tensor) -> Sequence[tuple[Target, torch.Tensor]]:
         up = gradient.reshape(self._filters.shape)
-        found = [(self._place, torch.mm(up, self._steps[-1]).view(self._shape))]
+        found = [(self._target, torch.mm(up, self._steps[-1]).view(self._shape))]
         up = torch.mm(up.t(), self._part)
         for i in range(len(self._matrices) - 1, -1, -1):
-            found.append((self._places[i], torch.mm(up, self._steps[2 * i].t())))
+            found.append((self._targets[i], torch.mm(up, self._steps[2 * i].t())))
             if i:
                 up = torch.mm(self._crops[i].t(), torch.mm(self._matrices[i].t(), up))
         return found

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from mutators.choices.mutables import EXTRACTION
-from mutators.choices.value_choice import Plan, ValueChoice
+from mutators.choices.torch_private import DERIVED_ATTRIBUTES, get_buffers, get_parameters
+from mutators.choices.value_choice import ValueChoice
+from mutators.choices.visitor import Extractable, Extraction, Plan
 from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.parts import Tensors, in_force
+from mutators.elastic.layers.parts import Tensors, active_parts
 from mutators.elastic.layers.width import Channels, Width
 
 Size = int | Sequence[int] | Width | Channels
@@ -35,11 +35,7 @@ class Axis(NamedTuple):
     reads: bool = False
 
 
-_NOT_OTHERS = frozenset(vars(nn.Module())) | {"_reversed_padding_repeated_twice"}
-"""What every module has, and what a convolution derives from its padding."""
-
-
-class Elastic(nn.Module):
+class Elastic(nn.Module, Extractable):
     """A layer that runs with a part of its weights. Write ``forward`` and :meth:`_extracted`.
 
     Names of torch's own layers, such as ``out_channels``, have the values that the plain layer now in use would have.
@@ -49,34 +45,29 @@ class Elastic(nn.Module):
     _others: tuple[str, ...] = ()
     _deciding: tuple[ValueChoice, ...] | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
-        if EXTRACTION in memo:
-            plain = self._extracted(memo)
-            plain.training = self.training
-            memo[id(self)] = plain
-            for name in self._others:
-                plain.__dict__.setdefault(name, copy.deepcopy(self.__dict__[name], memo))
-            return plain
-        copied = type(self).__new__(type(self))
-        memo[id(self)] = copied
-        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return copied
+    def extracted(self, extraction: Extraction) -> nn.Module:
+        """Return the plain layer, with its own copies of the weights in use."""
+        plain = extraction.put(self, self._extracted(extraction))
+        plain.training = self.training
+        for name in self._others:
+            plain.__dict__.setdefault(name, extraction.copy(self.__dict__[name]))
+        return plain
 
     def axes(self) -> Iterator[Axis]:
         """Which dimensions of which tensors are cut by choices; what has no known layout is left out."""
         return iter(())
 
-    def _extracted(self, memo: dict[int, Any]) -> nn.Module:
-        """The plain layer under the plan ``memo[EXTRACTION]``, with its own copies of the weights in use."""
+    def _extracted(self, extraction: Extraction) -> nn.Module:
+        """Return the plain layer, without what else was set on this one."""
         raise NotImplementedError
 
-    def _slices(self, n: int, plan: Plan) -> Tensors:
+    def _slices(self, n: int, plan: Plan | None) -> Tensors:
         """This layer's tensors under a plan, for an input of ``n`` channels."""
         raise NotImplementedError
 
     def _running(self, n: int) -> Tensors:
         """Return what :meth:`_slices` returns now; in a training it is remembered, see :mod:`.parts`."""
-        parts = in_force()
+        parts = active_parts()
         if parts is None:
             return self._slices(n, None)
         if self._deciding is None:
@@ -121,7 +112,7 @@ class Elastic(nn.Module):
 
     def _follow(self, plain: nn.Module) -> None:
         """Be in the mode of a plain layer, and have what else was set on it: a model's forward may read it."""
-        known = _NOT_OTHERS | self.__dict__.keys()
+        known = DERIVED_ATTRIBUTES | self.__dict__.keys()
         others = {name: x for name, x in vars(plain).items() if name not in known and not hasattr(type(self), name)}
         self.__dict__.update(others, _others=tuple(others))
         self.train(plain.training)
@@ -153,15 +144,9 @@ def fill(plain: nn.Module, tensors: dict[str, torch.Tensor | None], like: nn.Mod
     """Put weights into a plain layer: parameters where ``like`` has parameters, with their ``requires_grad``."""
     for name, tensor in tensors.items():
         copied = own_copy(tensor)
-        original = like._parameters.get(name)
+        original = get_parameters(like).get(name)
         if copied is not None and original is not None:
-            plain._parameters[name] = nn.Parameter(copied, original.requires_grad)
-        elif name in plain._buffers:
-            plain._buffers[name] = copied
+            get_parameters(plain)[name] = nn.Parameter(copied, original.requires_grad)
+        elif name in get_buffers(plain):
+            get_buffers(plain)[name] = copied
     return plain
-
-
-def plan_of(memo: dict[int, Any]) -> Plan:
-    """The plan of the extraction that a deepcopy's memo stands for."""
-    plan: Plan = memo[EXTRACTION]
-    return plan

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.choices.visitor import Extraction
 from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size, plan_of
+from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.width import take, take_block
 
 
@@ -91,8 +92,8 @@ class ElasticLinear(Elastic):
         bias = None if self.bias is None else take(self.bias, 0, outputs)
         return take_block(self.weight, outputs, inputs), bias
 
-    def _extracted(self, memo: dict[int, Any]) -> nn.Linear:
-        weight, bias = self._slices(self.weight.shape[1], plan_of(memo))
+    def _extracted(self, extraction: Extraction) -> nn.Linear:
+        weight, bias = self._slices(self.weight.shape[1], extraction.plan)
         plain = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
         fill(plain, {"weight": weight, "bias": bias}, self)
         return plain

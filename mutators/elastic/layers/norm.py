@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.choices.visitor import Extraction
 from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size, plan_of
+from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.width import Span, take
 
 
@@ -65,8 +66,8 @@ class ElasticNorm(Elastic):
             None if self.bias is None else take(self.bias, 0, spans),
         )
 
-    def _extracted(self, memo: dict[int, Any]) -> nn.Module:
-        plan = plan_of(memo)
+    def _extracted(self, extraction: Extraction) -> nn.Module:
+        plan = extraction.plan
         weight, bias = self._slices(self.full, plan)
         n = sum(length for _, length in self._spans(self.full, plan))
         return fill(self._plain(n), {"weight": weight, "bias": bias}, self)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from mutators.choices.value_choice import Plan, ValueChoice
+from mutators.choices.value_choice import ValueChoice
+from mutators.choices.visitor import Plan
 from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.parts import part_of
 
@@ -51,7 +52,7 @@ class Width:
         """All sizes, each once, ascending."""
         return tuple(sorted(set(self.sizes.values())))
 
-    def size(self, plan: Plan = None) -> int:
+    def size(self, plan: Plan | None = None) -> int:
         """How many channels are in use."""
         if not self.choices:
             return self.full
@@ -85,11 +86,11 @@ class Channels:
         """That decide which channels there are, each once."""
         return tuple({id(c): c for width, _ in self.segments for c in width.choices}.values())
 
-    def size(self, plan: Plan = None) -> int:
+    def size(self, plan: Plan | None = None) -> int:
         """How many features there are."""
         return sum(width.size(plan) * unit for width, unit in self.segments)
 
-    def spans(self, plan: Plan = None) -> list[Span]:
+    def spans(self, plan: Plan | None = None) -> list[Span]:
         """Which features of the full tensor are in use, neighbouring spans joined."""
         if len(self.segments) == 1:  # nearly all layouts, in every forward
             ((width, unit),) = self.segments

@@ -1,7 +1,7 @@
-"""How well a sub-network will do, predicted from its choices. After Once-for-All's accuracy predictor.
+"""Predict the score of a sub-network from its choices. After Once-for-All's accuracy predictor.
 
-Differs: fitted here, where there only the weights of a fitted one are published; the kind of model is chosen by
-cross-validation, and how well it ranks is told for sub-networks that it never saw.
+Differs: it is fitted here, where only the weights of a fitted one are published there; the kind of model is chosen by
+cross-validation, and its rank correlation is that on sub-networks that it never saw.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from mutators.elastic.layers.errors import ElasticError
 
 FloatArray = npt.NDArray[np.float64]
 LEAST = 20
-"""Measured sub-networks, without which nothing is fitted."""
+"""Number of measured sub-networks that a fit needs."""
 FOLDS = 5
 HELD_OUT = 0.2
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """How well predictions rank sub-networks that were held out of the fit.
+class RankCorrelation:
+    """The rank correlation of predictions with scores of sub-networks that were held out of the fit.
 
     Attributes:
-        spearman: rank correlation, -1 to 1; nan where all are predicted alike.
+        spearman: rank correlation, -1 to 1; nan where all predictions are equal.
         kendall: the same by pairs, Kendall's tau-b.
         held_out: number of sub-networks.
     """
@@ -44,7 +44,7 @@ class Ranking:
 
 
 class Features:
-    """One-hot features of sub-networks; those of layers that a depth leaves out are all zero.
+    """An encoder of sub-networks as one-hot features; those of layers that a depth leaves out are all zero.
 
     Raises:
         CostError: the model has no elastic choices, or others beside them.
@@ -55,7 +55,7 @@ class Features:
         self.space = self._anatomy.space
 
     def of(self, tokens: npt.ArrayLike) -> FloatArray:
-        """(n, keys) to (n, sum of the radices)."""
+        """Return the features of (n, keys) sub-networks: (n, sum of the radices)."""
         rows = np.asarray(tokens, dtype=np.int64)
         active = self._anatomy.active(rows)
         hot = [np.eye(radix)[rows[:, key]] * active[:, key, None] for key, radix in enumerate(self.space.radices)]
@@ -63,11 +63,11 @@ class Features:
 
 
 class AccuracyPredictor:
-    """Predicts the score of a sub-network.
+    """A predictor of the score of a sub-network.
 
     Args:
-        model: elastic; only its choices count.
-        seed: of the models and of what is held out.
+        model: elastic; only its choices are used.
+        seed: of the models and of the choice of the sub-networks that are held out.
 
     Attributes:
         kind: of the model that was chosen: "ridge", "boosting" or "mlp"; None before the fit.
@@ -80,17 +80,17 @@ class AccuracyPredictor:
     def __init__(self, model: nn.Module, seed: int = 0) -> None:
         self.features, self._seed = Features(model), seed
         self.kind: str | None = None
-        self.ranking: Ranking | None = None
+        self.ranking: RankCorrelation | None = None
         self._model: Any = None
 
-    def fit(self, tokens: npt.ArrayLike, scores: Sequence[float]) -> Ranking:
-        """Learn from measured sub-networks: choose a kind of model, tell how well it ranks, and fit it to all.
+    def fit(self, tokens: npt.ArrayLike, scores: Sequence[float]) -> RankCorrelation:
+        """Fit to measured sub-networks: choose a kind of model, test how well it ranks, and fit it to all.
 
         Args:
             tokens: (n, keys), at least 20.
             scores: (n,)
 
-        Returns: of the fifth of them that was held out.
+        Returns: the correlation on the fifth of them that was held out.
 
         Raises:
             ElasticError: there are too few, or not as many scores as tokens, or scores that are no finite numbers.
@@ -98,23 +98,23 @@ class AccuracyPredictor:
         x, y = self.features.of(tokens), np.asarray(scores, dtype=np.float64)
         if len(x) < LEAST or len(x) != len(y) or not np.isfinite(y).all():
             raise ElasticError(
-                f"a predictor is fitted to {len(x)} sub-networks and {len(y)} scores, wanted at least {LEAST}, as many "
-                "of the ones as of the others, and finite numbers."
+                f"a predictor got {len(x)} sub-networks and {len(y)} scores, wanted at least {LEAST}, as many "
+                "scores, and finite ones."
             )
         order = np.random.default_rng(self._seed).permutation(len(x))
         held, seen = np.split(order, [max(int(HELD_OUT * len(x)), 4)])
-        made = _kinds(self._seed)
+        made = _candidates(self._seed)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that an iteration has not converged is no news of a small data set
-            quality = {name: _across(make, x[seen], y[seen]) for name, make in made.items()}
+            warnings.simplefilter("ignore")  # on small data sets iterations often do not converge
+            quality = {name: _cross_validate(make, x[seen], y[seen]) for name, make in made.items()}
             self.kind = max(quality, key=quality.__getitem__)
             predicted = made[self.kind]().fit(x[seen], y[seen]).predict(x[held])
             self._model = made[self.kind]().fit(x, y)
-        self.ranking = Ranking(*correlations(predicted, y[held]), len(held))
+        self.ranking = RankCorrelation(*rank_correlations(predicted, y[held]), len(held))
         return self.ranking
 
     def predict(self, tokens: npt.ArrayLike) -> FloatArray:
-        """(n, keys) to (n,) scores.
+        """Return the predicted scores of (n, keys) sub-networks: (n,).
 
         Raises:
             ElasticError: it was not fitted.
@@ -124,8 +124,8 @@ class AccuracyPredictor:
         return np.asarray(self._model.predict(self.features.of(tokens)), dtype=np.float64)
 
 
-def correlations(a: FloatArray, b: FloatArray) -> tuple[float, float]:
-    """Spearman's and Kendall's rank correlation of (n,) and (n,); nan where one is constant."""
+def rank_correlations(a: FloatArray, b: FloatArray) -> tuple[float, float]:
+    """Return Spearman's and Kendall's rank correlation of (n,) and (n,); nan where one is constant."""
     from scipy.stats import kendalltau, spearmanr
 
     if a.min() == a.max() or b.min() == b.max():
@@ -133,8 +133,8 @@ def correlations(a: FloatArray, b: FloatArray) -> tuple[float, float]:
     return float(spearmanr(a, b).statistic), float(kendalltau(a, b).statistic)
 
 
-def _kinds(seed: int) -> dict[str, Callable[[], Any]]:
-    """The models to choose from, of scores as they are; the first of equals is taken."""
+def _candidates(seed: int) -> dict[str, Callable[[], Any]]:
+    """Return the models to choose from; the first of equals is taken."""
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.ensemble import GradientBoostingRegressor
     from sklearn.linear_model import Ridge
@@ -154,11 +154,11 @@ def _kinds(seed: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def _across(make: Callable[[], Any], x: FloatArray, y: FloatArray) -> float:
-    """Rank correlation of scores with what models say that were fitted without them; -1 where there is none."""
+def _cross_validate(make: Callable[[], Any], x: FloatArray, y: FloatArray) -> float:
+    """Return the rank correlation of scores with the predictions of models fitted without them; -1 if undefined."""
     predicted = np.zeros_like(y)
     for fold in np.array_split(np.arange(len(y)), FOLDS):
         rest = np.setdiff1d(np.arange(len(y)), fold)
         predicted[fold] = make().fit(x[rest], y[rest]).predict(x[fold])
-    spearman, _ = correlations(predicted, y)
+    spearman, _ = rank_correlations(predicted, y)
     return spearman if np.isfinite(spearman) else -1.0

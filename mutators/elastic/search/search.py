@@ -1,4 +1,4 @@
-"""The search for a sub-network: evolution under limits, scored by the supernet's weights. After Once-for-All's finder.
+"""Search for a sub-network by evolution under limits, scored by the supernet's weights. After Once-for-All's finder.
 
 Differs: MIT's last generation is scored and never looked at, its architectures repeat, limits that cannot be kept hang
 it, and it is neither seeded nor resumable. Here every score counts, nothing is scored twice, and the winner of a
@@ -7,38 +7,82 @@ predictor is measured before it is believed.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from functools import partial
+from itertools import islice
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict
 
+from mutators.choices.errors import OneShotError
 from mutators.costs.count import Ignore
-from mutators.costs.example import Example
 from mutators.elastic.anatomy import Anatomy, is_elastic
-from mutators.elastic.given_depth import runnable
 from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.search.found import Found, found
+from mutators.elastic.model import Supernet
+from mutators.elastic.search.journal import digest_of, open_run
 from mutators.elastic.search.predictor import AccuracyPredictor
-from mutators.elastic.search.records import Records, digest_of
-from mutators.elastic.search.table import bar_of, table_for
-from mutators.oneshot.errors import OneShotError
+from mutators.elastic.search.results import SearchResult, costs_by_metric, make_result
+from mutators.elastic.search.table import find_table
+from mutators.inputs import Example
 from mutators.oneshot.scoring import Metric, accuracy, evaluate
-from nas_tuners.search import Evolution, RandomSearch, Search
+from nas_tuners.runs.journal import JournalError
+from nas_tuners.runs.loop import run_search
+from nas_tuners.runs.run import Run
+from nas_tuners.search import Evolution, RandomSearch
 from nas_tuners.search.constraints import Constraints, limits_of
-from search_spaces.checks import is_int
+from search_spaces.checks import whole
 from search_spaces.cost.table import CostTable
-from search_spaces.schema import Tokens
-
-if TYPE_CHECKING:
-    from mutators.elastic.training.ofa import OFA
+from search_spaces.progress import Progress
+from search_spaces.schema import Choices, Tokens
 
 Score = Callable[[Tokens], float]
 
 
-def search(
-    self: OFA,
+class SearchOptions(TypedDict, total=False):
+    """Options of :meth:`mutators.elastic.OFA.search`; all have defaults.
+
+    Attributes:
+        calibration: training batches to recompute batch norms on; None: the statistics in the supernet are used,
+            which are a mixture.
+        input_shape: of the costs, without the batch; None: that of ``data``.
+        cost_table: of this model, or its path; None: one is made, by
+            :func:`mutators.costs.elastic_table.cost_table`.
+        trials: number of sub-networks to score, all different; with a predictor, to predict. 200.
+        population: number of sub-networks drawn at random first; a quarter as many are the parents. 50.
+        seed: of the search, and of the batches that all candidates are scored on. 0.
+        pareto: a metric: return the front of score against it, too.
+        predictor: ranks candidates instead of the supernet; or the number of random sub-networks, measured by the
+            supernet, to fit one to, whose rank correlation is shown. The supernet measures the best in the end.
+        top_k: number of sub-networks, of those that the predictor ranks first, to measure. 10.
+        checkpoint: path of a journal, which ``nas show`` reads; a search that was killed goes on with it as the
+            unbroken one. Measured milliseconds stand in the file of this name with ``.costs.json`` added.
+        metric: (outputs, targets) to a number, higher is better, the mean over the batch. Accuracy.
+        batches: number of batches of the calibration at most; None: all. 20.
+        valid_batches: number of batches of ``data``; None: all.
+        progress: whether to show the best so far and the time that is left on stderr. True.
+        ignore: modules that cost nothing although they have parameters, such as positions that are added; see
+            :func:`mutators.costs.count_macs`.
+    """
+
+    calibration: Iterable[Any] | None
+    input_shape: Example | None
+    cost_table: CostTable | str | PathLike[str] | None
+    trials: int
+    population: int
+    seed: int
+    pareto: str | None
+    predictor: AccuracyPredictor | int | None
+    top_k: int
+    checkpoint: str | PathLike[str] | None
+    metric: Metric
+    batches: int | None
+    valid_batches: int | None
+    progress: bool
+    ignore: Ignore
+
+
+def search_subnets(
+    supernet: Supernet,
     constraints: Constraints | None = None,
     data: Iterable[Any] | None = None,
     *,
@@ -57,59 +101,16 @@ def search(
     valid_batches: int | None = None,
     progress: bool = True,
     ignore: Ignore = (),
-) -> Found:
-    """Search for the best sub-network by evolution, scored with the weights that it has here.
-
-    The supernet stays as it is, to the bit: the statistics of batch norms are recomputed for each candidate and
-    put back. The same arguments give the same result, whatever else the process draws.
-
-    Args:
-        constraints: by metric, the highest cost allowed, or [lowest, highest]: ``{"latency_ms": 8}``. Of "macs",
-            "params" and "latency_ms", or what ``cost_table`` has.
-        data: batches (inputs, targets) that were not trained on.
-        calibration: training batches to recompute batch norms on; None: the statistics in the supernet count,
-            which are a mixture.
-        input_shape: of the costs, without the batch; None: that of ``data``.
-        cost_table: of this model, or its path; None: one is made, by :func:`mutators.costs.elastic_table.cost_table`.
-        trials: sub-networks to score, all different; with a predictor, to predict.
-        population: drawn at random first; the best quarter of so many become parents.
-        seed: of the search, and of the batches that all candidates are scored on.
-        pareto: a metric: return the front of score against it, too.
-        predictor: ranks candidates instead of the supernet; or of how many random sub-networks, measured by the
-            supernet, to fit one, whose rank correlation is shown. The supernet measures the best in the end.
-        top_k: so many of those that the predictor ranks first.
-        checkpoint: a file of scores; a search that was killed finds them there and goes on as it would have. With
-            it, milliseconds that were measured stand in the file of this name with ``.costs.json`` added.
-        metric: (outputs, targets) to a number, higher is better, the mean over the batch.
-        batches: of the calibration at most; None: all.
-        valid_batches: of the validation; None: all.
-        progress: whether to show the best so far and the time that is left on stderr.
-        ignore: modules that cost nothing although they have parameters, such as positions that are added; see
-            :func:`mutators.costs.count_macs`.
-
-    Returns: the best and all that was measured; :meth:`export` takes it.
-
-    Raises:
-        ElasticError: numbers or data do not fit, or the checkpoint is of another supernet, space or seed.
-        ConstraintError: no sub-network keeps the constraints; the nearest cost is named.
-        CostError: a metric is unknown, or the cost table is of another model.
-
-    Differs: PaddleSlim's is empty.
-    """
+) -> SearchResult:
+    """Search for the best sub-network; arguments and errors as of :meth:`mutators.elastic.OFA.search`."""
     _check({"trials": trials, "population": population, "top_k": top_k}, data, calibration, predictor)
     assert data is not None
     metrics = list(dict.fromkeys([*(limit.metric for limit in limits_of(constraints)), *([pareto] if pareto else [])]))
-    table = table_for(self, metrics, cost_table, input_shape, data, checkpoint, seed, progress, ignore)
-    limits = constraints or None
-    evolution = Evolution(
-        population, max(population // 4, 1), constraints=limits, cost_table=table if limits else None, seed=seed
-    )
-    evolution.setup(self.space)
-    first = RandomSearch(seed=seed, constraints=limits, cost_table=table if limits else None)
-    first.setup(self.space)
-    header = {
-        "space": self.space.digest,
-        "weights": digest_of(self.model),
+    table = find_table(supernet, metrics, cost_table, input_shape, data, checkpoint, seed, progress, ignore)
+    limits, limited = constraints or None, table if constraints else None
+    evolution = Evolution(population, max(population // 4, 1), constraints=limits, seed=seed, cost_table=limited)
+    scoring = {
+        "weights": digest_of(supernet.model),
         "seed": seed,
         "metric": getattr(metric, "__qualname__", type(metric).__qualname__),
         "calibrated": calibration is not None,
@@ -118,22 +119,33 @@ def search(
     }
     if batches is not None and isinstance(calibration, Sized):
         batches = min(batches, len(calibration)) or batches
-    records = Records(checkpoint, header)
-    scorer = _Scorer(self, data, calibration, batches, valid_batches, seed, metric, records)
-    evolve = partial(_evolved, effective=_effective(self), show=progress)
-    if predictor is None:
-        return found(self.space, evolve(evolution, scorer, trials, "searching"), table, pareto)
-    measured: dict[Tokens, float] = {}
-    if not isinstance(predictor, AccuracyPredictor):
-        measured = evolve(first, scorer, predictor, "measuring")
-        predictor = _fitted(self, measured, seed, progress)
-    for tokens in _ranked(evolve(evolution, partial(_predicted, predictor), trials, "predicting"))[:top_k]:
-        measured[tokens] = scorer(tokens)
-    return found(self.space, measured, table, pareto, predictor.ranking)
+    score = partial(
+        _score, supernet, data, calibration, batches=batches, valid_batches=valid_batches, seed=seed, metric=metric
+    )
+    same = _find_canonical(supernet)
+    first = evolution if predictor is None else RandomSearch(seed, limits, limited)
+    run = open_run(first, supernet.space, checkpoint, scoring)
+    try:
+        scores = _Scores(run, score, same, table, progress)
+        if predictor is None:
+            return make_result(supernet.space, scores.extend(trials, "searching"), table, pareto)
+        measured: dict[Tokens, float] = {}
+        if not isinstance(predictor, AccuracyPredictor):
+            measured = scores.extend(predictor, "measuring")
+            predictor = _fit(supernet, measured, seed, progress)
+        predicting = Run.start(evolution, supernet.space)
+        predicted = _Scores(predicting, partial(_predict, predictor), same, None, progress).extend(trials, "predicting")
+        ranked = sorted(predicted, key=predicted.__getitem__, reverse=True)  # of equals the earlier first
+        measured |= scores.measure(ranked[:top_k])
+        return make_result(supernet.space, measured, table, pareto, predictor.ranking)
+    except JournalError as error:
+        raise ElasticError(f"the checkpoint cannot be used: {error}") from error
+    finally:
+        run.close()
 
 
 def _check(numbers: Mapping[str, object], data: object, calibration: object, predictor: object) -> None:
-    wrong = [f"{name} is {n!r}, wanted a whole number from 1 up" for name, n in numbers.items() if not _positive(n)]
+    wrong = [problem for name, number in numbers.items() for problem in whole(name, number, 1)]
     if data is None:
         wrong.append("data is missing: batches (inputs, targets) that were not trained on")
     wrong += [
@@ -141,95 +153,129 @@ def _check(numbers: Mapping[str, object], data: object, calibration: object, pre
         for name, loader in (("data", data), ("calibration", calibration))
         if isinstance(loader, Iterator)
     ]
-    if not (predictor is None or isinstance(predictor, AccuracyPredictor) or _positive(predictor)):
-        wrong.append(f"predictor is {predictor!r}, wanted a predictor, or how many sub-networks to fit one to")
+    if not isinstance(predictor, AccuracyPredictor) and whole("predictor", predictor, 1, optional=True):
+        wrong.append(f"predictor is {predictor!r}, wanted a predictor, or the number of sub-networks to fit one to")
     if wrong:
         raise ElasticError("this cannot be searched:", wrong)
 
 
-def _effective(ofa: OFA) -> Callable[[Tokens], Tokens]:
-    """By which sub-networks are told apart: choices of blocks that a depth leaves out change nothing."""
-    return Anatomy(ofa.model).effective if is_elastic(ofa.model) else lambda tokens: tokens
+def _find_canonical(supernet: Supernet) -> Callable[[Tokens], Tokens]:
+    """Return a function that sets choices without effect (of blocks beyond the depth) to their largest."""
+    return Anatomy(supernet.model).effective if is_elastic(supernet.model) else lambda tokens: tokens
 
 
-def _positive(value: object) -> bool:
-    return is_int(value) and value >= 1
+class _Failed(BaseException):
+    """An evaluation failed. No Exception: the loop takes those for failed trials, but this ends the search.
+
+    The sub-network stays pending in the journal, so that a later search measures it again.
+    """
 
 
-class _Scorer:
-    """Measures sub-networks by the supernet, each once."""
+class _Scores:
+    """The scores of a run's sub-networks, by their canonical tokens and in the order of measuring.
+
+    Args:
+        run: new or resumed.
+        score: measures a sub-network.
+        canonical: maps tokens of the same sub-network to the same tokens.
+        table: of the costs that are journaled with each score.
+        show: whether to show progress.
+    """
 
     def __init__(
-        self,
-        ofa: OFA,
-        data: Iterable[Any],
-        calibration: Iterable[Any] | None,
-        batches: int | None,
-        valid_batches: int | None,
-        seed: int,
-        metric: Metric,
-        records: Records,
+        self, run: Run, score: Score, canonical: Callable[[Tokens], Tokens], table: CostTable | None, show: bool
     ) -> None:
-        self._space, self._model, self._records = ofa.space, runnable(ofa), records
-        self._data, self._calibration = data, calibration
-        self._counts, self._seed, self._metric = (batches, valid_batches), seed, metric
+        self._run, self._score, self._canonical, self._table, self._show = run, score, canonical, table, show
+        trials = run.search.trials.values()
+        self._known = {canonical(t.tokens): float(t.metrics["default"]) for t in trials if t.metrics is not None}
 
-    def __call__(self, tokens: Tokens) -> float:
-        known = self._records.scores.get(tokens)
-        if known is not None:
-            return known
-        batches, valid_batches = self._counts
+    def __call__(self, choices: Choices) -> dict[str, float]:
+        """Return the score of a sub-network, and its costs."""
+        tokens = self._canonical(self._run.space.encode(choices))
+        if tokens not in self._known:
+            try:
+                self._known[tokens] = self._score(tokens)
+            except Exception as error:
+                raise _Failed from error
+        return {**costs_by_metric(self._table, tokens), "default": self._known[tokens]}
+
+    def extend(self, trials: int, task: str) -> dict[Tokens, float]:
+        """Ask for sub-networks and score them until ``trials`` are known, or there are no more. Returns: the first."""
+        with Progress(trials, "sub-networks", task, done=min(len(self._known), trials), show=self._show) as shown:
+            shown.note = self._best
+            before = -1
+            while len(self._known) < trials and self._resolved > before:
+                before = self._resolved
+                self._evaluate(before + trials - len(self._known), lambda _: shown.at(min(len(self._known), trials)))
+        return dict(islice(self._known.items(), trials))
+
+    def measure(self, subnets: Iterable[Tokens]) -> dict[Tokens, float]:
+        """Score these sub-networks, as far as they are not known. Returns: their scores."""
+        wanted = list(subnets)
+        for tokens in wanted:
+            if tokens not in self._known and not self._run.search.known(tokens):
+                self._run.suggest(tokens)
+        if self._run.search.counts.pending:
+            self._evaluate(self._run.search.counts.asked, lambda _: None)
+        return {tokens: self._known[tokens] for tokens in wanted}
+
+    @property
+    def _resolved(self) -> int:
+        return self._run.search.counts.told + self._run.search.counts.failed
+
+    def _best(self) -> str:
+        best = self._run.search.best
+        return "" if best is None else f"best {best.score:.4f}"
+
+    def _evaluate(self, trials: int, report: Callable[[Run], None]) -> None:
         try:
-            scores = evaluate(
-                self._model,
-                self._space.decode(tokens),
-                self._data,
-                self._calibration,
-                batches=batches,
-                valid_batches=valid_batches,
-                seed=self._seed,
-                metric=self._metric,
-            )
-        except OneShotError as error:
-            raise ElasticError(f"a sub-network cannot be scored: {error}") from error
-        if "default" not in scores:
-            raise ElasticError(f"the metric gives {sorted(scores)}, wanted a number, or numbers with one as 'default'.")
-        score = float(scores["default"])
-        self._records.add(tokens, score)
-        return score
+            run_search(self._run, self, trials, on_progress=report)
+        except _Failed as failed:
+            assert isinstance(failed.__cause__, Exception)
+            raise failed.__cause__ from failed.__cause__.__cause__
 
 
-def _evolved(
-    search: Search, score: Score, trials: int, what: str, *, effective: Callable[[Tokens], Tokens], show: bool
-) -> dict[Tokens, float]:
-    """Ask, score and tell, until there are so many different ones or nothing is left. Returns: scores in order."""
-    scores: dict[Tokens, float] = {}
-    best = -math.inf
-    with bar_of(trials, show, what) as bar:
-        while len(scores) < trials and (proposals := search.ask(1)):
-            (proposal,) = proposals
-            tokens = effective(proposal.tokens)
-            if tokens not in scores:
-                scores[tokens] = score(tokens)
-                best = max(best, scores[tokens])
-                bar.set_postfix(best=f"{best:.4f}", refresh=False)
-                bar.update()
-            search.tell(proposal.uid, scores[tokens])
-    return scores
+def _score(
+    supernet: Supernet,
+    data: Iterable[Any],
+    calibration: Iterable[Any] | None,
+    tokens: Tokens,
+    *,
+    batches: int | None,
+    valid_batches: int | None,
+    seed: int,
+    metric: Metric,
+) -> float:
+    """Return the score of a sub-network by the supernet's weights.
+
+    Raises:
+        ElasticError: it cannot be evaluated, or the metric gives no number.
+    """
+    try:
+        scores = evaluate(
+            supernet.runnable,
+            supernet.space.decode(tokens),
+            data,
+            calibration,
+            batches=batches,
+            valid_batches=valid_batches,
+            seed=seed,
+            metric=metric,
+        )
+    except OneShotError as error:
+        raise ElasticError(f"a sub-network cannot be scored: {error}") from error
+    if "default" not in scores:
+        raise ElasticError(f"the metric gives {sorted(scores)}, wanted a number, or numbers with one as 'default'.")
+    return float(scores["default"])
 
 
-def _fitted(ofa: OFA, measured: Mapping[Tokens, float], seed: int, show: bool) -> AccuracyPredictor:
-    predictor = AccuracyPredictor(ofa.model, seed)
+def _fit(supernet: Supernet, measured: Mapping[Tokens, float], seed: int, show: bool) -> AccuracyPredictor:
+    predictor = AccuracyPredictor(supernet.model, seed)
     ranking = predictor.fit(list(measured), list(measured.values()))
     if show:
         sys.stderr.write(f"predictor ({predictor.kind}): {ranking}\n")
     return predictor
 
 
-def _predicted(predictor: AccuracyPredictor, tokens: Tokens) -> float:
+def _predict(predictor: AccuracyPredictor, tokens: Tokens) -> float:
     return float(predictor.predict([tokens])[0])
-
-
-def _ranked(scores: Mapping[Tokens, float]) -> list[Tokens]:
-    """Best first; of equals the earlier."""
-    return sorted(scores, key=scores.__getitem__, reverse=True)

@@ -1,32 +1,28 @@
-"""The cost table that a search looks its limits up in."""
+"""Find the cost table that a search looks its limits up in: given, kept beside the checkpoint, or made."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from mutators.costs.count import Ignore
 from mutators.costs.elastic_table import cost_table
-from mutators.costs.example import Example, shape_of
-from mutators.elastic.given_depth import runnable
 from mutators.elastic.layers.errors import ElasticError
-from mutators.oneshot.data import batches as walk_batches
+from mutators.elastic.model import Supernet
+from mutators.inputs import Example, shape_of
+from mutators.oneshot.data import walk_batches
 from mutators.oneshot.rng import kept_rng
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import CostError
-
-if TYPE_CHECKING:
-    from mutators.elastic.training.ofa import OFA
+from search_spaces.progress import Progress
 
 
-def table_for(
-    ofa: OFA,
+def find_table(
+    supernet: Supernet,
     metrics: Sequence[str],
     given: CostTable | str | PathLike[str] | None,
     input_shape: Example | None,
@@ -36,39 +32,36 @@ def table_for(
     progress: bool,
     ignore: Ignore,
 ) -> CostTable | None:
-    """The table that was given, or one that has all metrics; None if nothing is to be looked up."""
+    """Return the table that was given, or one that has all metrics; None if there are none.
+
+    Raises:
+        CostError: the table that was given lacks a metric or is of another space, or none can be made.
+        ElasticError: ``data`` has no input to make one with.
+    """
     if isinstance(given, (str, PathLike)):
         given = CostTable.load(given)
     if given is not None:
         missing = [metric for metric in metrics if metric not in given.metrics]
         if missing:
             raise CostError(f"the cost table has no metric {missing}, wanted some of {list(given.metrics)}.")
-        return given.arranged(ofa.space)
+        return given.arranged(supernet.space)
     if not metrics:
         return None
-    example = _example(data) if input_shape is None else input_shape
+    example = _first_input(data) if input_shape is None else input_shape
     kept = None if checkpoint is None else Path(f"{checkpoint}.costs.json")
-    if kept is not None and kept.exists():  # measured milliseconds are never the same again
-        table = CostTable.load(kept).arranged(ofa.space)
+    if kept is not None and kept.exists():  # milliseconds that are measured again differ
+        table = CostTable.load(kept).arranged(supernet.space)
         if set(metrics) <= set(table.metrics) and table.about.get("input_shape") == shape_of(example):
             return table
-    with bar_of(1, progress, "costs") as bar, kept_rng():
-        table = cost_table(runnable(ofa), example, metrics, seed=seed, ignore=ignore, progress=_showing(bar))
+    with Progress(None, "networks", "costs", show=progress) as shown, kept_rng():
+        table = cost_table(supernet.runnable, example, metrics, seed=seed, ignore=ignore, progress=shown.at)
     if kept is not None:
         table.save(kept)
     return table
 
 
-def _showing(bar: Any) -> Callable[[int, int], None]:
-    def show(done: int, total: int) -> None:
-        bar.total, bar.n = total, done
-        bar.update(0)
-
-    return show
-
-
-def _example(data: Iterable[Any]) -> torch.Tensor:
-    """One image of the first batch.
+def _first_input(data: Iterable[Any]) -> torch.Tensor:
+    """Return one input of the first batch, as a batch.
 
     Raises:
         ElasticError: there is no batch, or it does not begin with a tensor.
@@ -81,8 +74,3 @@ def _example(data: Iterable[Any]) -> torch.Tensor:
         raise ElasticError(f"{what}, wanted (inputs, targets); or give input_shape or a cost_table.")
     example: torch.Tensor = inputs[:1]
     return example
-
-
-def bar_of(total: int, show: bool, what: str) -> Any:
-    interval = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, disable=not show, unit="net", desc=what, mininterval=interval)

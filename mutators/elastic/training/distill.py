@@ -15,9 +15,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
-from mutators.choices.fixed import extract
+from mutators.choices.extracting import extract
+from mutators.choices.torch_private import get_version, tree_leaves
 from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.notation import to_choices
 from mutators.elastic.training.distill_config import DistillConfig
@@ -184,7 +184,7 @@ class Stamp:
 
 
 def _version(leaf: Any) -> int | None:
-    return leaf._version if isinstance(leaf, torch.Tensor) and not leaf.is_inference() else None
+    return get_version(leaf) if isinstance(leaf, torch.Tensor) and not leaf.is_inference() else None
 
 
 def _shared(student: nn.Module, teacher: nn.Module) -> list[str]:
@@ -208,7 +208,7 @@ def _missing(student: nn.Module, teacher: nn.Module, ours: str, theirs: str) -> 
     return problems
 
 
-def teacher_of(model: nn.Module, config: DistillConfig) -> nn.Module:
+def make_teacher(model: nn.Module, config: DistillConfig) -> nn.Module:
     """Return the network that ``config`` says to learn from.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mutators.choices.torch_private import ConvNd, NormBase, get_parameters
 from mutators.elastic.layers.attention import ElasticMultiheadAttention
 from mutators.elastic.layers.batchnorm import ElasticBatchNorm
 from mutators.elastic.layers.conv import ElasticConv2d
@@ -17,7 +18,7 @@ from mutators.elastic.layers.width import Channels
 
 _LAYOUTS = ("outputs", "channels", "features")
 _COUNTS = ("full", "out_channels", "out_features", "num_features", "num_channels", "embedding_dim")
-_FIRST = (ElasticConvolution, nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase)
+_FIRST = (ElasticConvolution, ConvNd, NormBase)
 """Layers whose channels are dimension 1."""
 _LAST = (ElasticLinear, ElasticEmbedding, ElasticLayerNorm, ElasticMultiheadAttention)
 _LAST_PLAIN = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.MultiheadAttention)
@@ -94,7 +95,7 @@ def _most(layer: nn.Module) -> int | None:
         found = getattr(layer, name, None)
         if isinstance(found, int):
             return found
-    weight = layer._parameters.get("weight")
+    weight = get_parameters(layer).get("weight")
     return None if weight is None else int(weight.shape[1 if isinstance(layer, ElasticEmbedding) else 0])
 
 

@@ -1,4 +1,4 @@
-"""Once for all: a supernet, what of it is open, what it learns from, and the steps that train it.
+"""Train a supernet once for all: wrap a model, draw sub-networks of it, and run training steps.
 
 Cai et al., ICLR 2020, arXiv:1908.09791, with the interface of PaddleSlim's ``OFA``. Differs: a configuration is checked
 when it is set; ``train_step`` runs the sub-networks of a batch and accumulates their gradients, where PaddleSlim's user
@@ -8,30 +8,27 @@ process and after a kill; the phased task is the current one whatever the order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from mutators.choices.switch import Switch
-from mutators.choices.value_choice import ValueChoice
-from mutators.elastic.export import export as exporting
-from mutators.elastic.given_depth import given_depth
+from mutators.elastic.export.export import Dtypes, Shapes, export_subnet
 from mutators.elastic.layers.errors import ElasticError
+from mutators.elastic.model import Supernet, given_depth
 from mutators.elastic.notation import Config, to_choices
-from mutators.elastic.search import search as searching
+from mutators.elastic.search.results import SearchResult
+from mutators.elastic.search.search import SearchOptions, search_subnets
 from mutators.elastic.training.curriculum import Curriculum
-from mutators.elastic.training.distill import Distiller, Stamp, teacher_of
+from mutators.elastic.training.distill import Distiller, make_teacher
 from mutators.elastic.training.distill_config import DistillConfig
-from mutators.elastic.training.outputs import detached, soft_cross_entropy
+from mutators.elastic.training.losses import Batch, Loss, StepLosses
 from mutators.elastic.training.run_config import RunConfig
+from nas_tuners.search.constraints import Constraints
 from search_spaces.phases.schedule import Region, Schedule
 from search_spaces.schema import Choices, Space, Tokens
-
-Loss = Callable[[Any, Any], torch.Tensor]
-Batch = Sequence[Any]
 
 
 class OFA(nn.Module):
@@ -78,14 +75,15 @@ class OFA(nn.Module):
             self.curriculum.train_full = train_full
             self.distiller: Distiller | None = None
             if distill_config is not None:
-                self.distiller = Distiller(model, teacher_of(model, distill_config), distill_config)
+                self.distiller = Distiller(model, make_teacher(model, distill_config), distill_config)
         self._calls = 0
-        self._soft: tuple[Stamp, Any] | None = None
+        self._losses = StepLosses(self.run_config, self.distiller)
         self.set(self.curriculum.largest)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the last batch: copies start with another one."""
-        return {**self.__dict__, "_soft": None}
+    @property
+    def supernet(self) -> Supernet:
+        """The model as its sub-networks are searched and exported."""
+        return Supernet(self.model, self.space, self._depth)
 
     @property
     def schedule(self) -> Schedule | None:
@@ -94,16 +92,16 @@ class OFA(nn.Module):
 
     @property
     def step(self) -> int:
-        """How many steps were trained; part of the state dict, as the epoch and the task are."""
+        """The number of steps trained; part of the state dict, as the epoch and the task are."""
         return self.curriculum.step
 
     @property
     def epoch(self) -> int:
-        """The one that was set, or else what follows from the steps and the run's configuration; 0 if nothing does."""
+        """The epoch that was set, or else that of the steps under the run's configuration; 0 without one."""
         return self.curriculum.epoch
 
     def set_epoch(self, epoch: int | None) -> None:
-        """Say which epoch it is, from 0; None: it follows from the steps again.
+        """Set the epoch, from 0; None: it follows from the steps again.
 
         Raises:
             ElasticError: it is no whole number from 0 up.
@@ -111,7 +109,7 @@ class OFA(nn.Module):
         self.curriculum.set_epoch(epoch)
 
     def set_task(self, task: str | Sequence[str] | None, phase: int | None = None) -> None:
-        """Open tasks by hand, whatever the epoch; None: the schedule counts again.
+        """Open tasks by hand, whatever the epoch; None: the schedule opens them again.
 
         Args:
             task: "kernel_size", "width", "expand_ratio", "channel", "depth", or several of them, the last of which
@@ -140,7 +138,7 @@ class OFA(nn.Module):
             self.set(fixed)
 
     def set(self, tokens: Tokens) -> None:
-        """Run this sub-network next, without checks."""
+        """Set the sub-network to run next, without checks."""
         self._active = tokens
         self._switch.set(tokens)
 
@@ -150,7 +148,7 @@ class OFA(nn.Module):
         return self.space.decode(self._active)
 
     def choices_of(self, config: Config) -> Choices:
-        """The choices that a configuration in any notation stands for.
+        """Return the choices of a configuration in any notation.
 
         Raises:
             ElasticError: it does not fit the model.
@@ -158,11 +156,11 @@ class OFA(nn.Module):
         return to_choices(self.model, config)
 
     def region(self) -> Region:
-        """What is open now."""
+        """Return the part of the space that is open now."""
         return self.curriculum.region()
 
     def forward(self, *inputs: Any, **others: Any) -> Any:
-        """The model's arguments to its outputs, or to (outputs, teacher's outputs)."""
+        """Run a sub-network on the model's arguments. Returns: its outputs, or (outputs, teacher's outputs)."""
         taught = None if self.distiller is None else self.distiller.teach(inputs, others)
         if self.training:
             group = self.curriculum.subnets(self.step)
@@ -174,7 +172,7 @@ class OFA(nn.Module):
         return outputs if self.distiller is None else (outputs, taught)
 
     def run(self, *inputs: Any, **others: Any) -> Any:
-        """The model's arguments to its outputs, by the sub-network that is set."""
+        """Run the sub-network that is set on the model's arguments. Returns: its outputs."""
         if self._depth is not None:
             others = {**others, "depth": self._depth.value}
         if self.distiller is None:
@@ -213,35 +211,17 @@ class OFA(nn.Module):
         return torch.stack(losses).mean()
 
     def loss_of(self, batch: Batch, loss_fn: Loss | None = None) -> torch.Tensor:
-        """The loss of the sub-network that is set, distillation included: ().
+        """Return the loss of the sub-network that is set on a batch, distillation included: ().
 
-        In a sandwich, the one that comes first after :meth:`forget` is the others' teacher.
+        In a sandwich, the sub-network that comes first after :meth:`forget` is the teacher of the others.
 
         Raises:
             ElasticError: the batch is no pair, the teacher adds nothing, or outputs or layers cannot be compared.
         """
-        inputs, targets = _pair(batch)
-        given = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-        if self.distiller is not None and self.distiller.idle:
-            raise ElasticError(
-                "the teacher adds nothing to the loss: name mapping_layers or set lambda_logits in DistillConfig, or "
-                "call the OFA itself, which returns (outputs, teacher's outputs), and compare them."
-            )
-        taught = None if self.distiller is None else self.distiller.teach(given, {})
-        outputs, stamp = self.run(*given), Stamp(inputs)
-        if self._soft is not None and self._soft[0] == stamp:  # from the largest, which came first
-            loss = (self.run_config.sandwich_fn or soft_cross_entropy)(outputs, self._soft[1])
-        else:
-            loss = F.cross_entropy(outputs, targets) if loss_fn is None else loss_fn(outputs, targets)
-            self._soft = (stamp, detached(outputs)) if self.run_config.sandwich else None
-        if self.distiller is not None and self.distiller.pairs:
-            loss = loss + self.calc_distill_loss()
-        if self.distiller is not None and self.distiller.config.lambda_logits:
-            loss = loss + self.distiller.of_outputs(outputs, taught)
-        return loss
+        return self._losses.compute(self.run, batch, loss_fn)
 
     def calc_distill_loss(self) -> torch.Tensor:
-        """The layers' loss of the last forward, weighted by ``lambda_distill``: ().
+        """Return the layers' loss of the last forward, weighted by ``lambda_distill``: ().
 
         Raises:
             ElasticError: there is no teacher, or no layers to compare, or nothing ran yet.
@@ -255,42 +235,82 @@ class OFA(nn.Module):
         """The mapping layers' parameters. They are among ``ofa.parameters()``, but not among the model's."""
         return [] if self.distiller is None else list(self.distiller.mappings.parameters())
 
-    @property
-    def depth_choice(self) -> ValueChoice | None:
-        """Of the depth that the model's own forward looks after (``RunConfig.elastic_depth``)."""
-        return self._depth
-
     def forget(self) -> None:
-        """Let go of what was kept of the last batch."""
-        self._soft = None
-        if self.distiller is not None:
-            self.distiller.forget()
+        """Drop what is kept of the last batch."""
+        self._losses.forget()
 
     def scaled(self, loss: torch.Tensor, group: int) -> torch.Tensor:
-        """A sub-network's loss as its part in a step of ``group`` of them, whose gradients are summed or averaged."""
+        """Return a sub-network's loss as its part of the loss of a step of ``group`` sub-networks."""
         return loss / group if self.run_config.reduction == "mean" else loss
 
     def _next_step(self) -> None:
         self.curriculum.step, self._calls = self.step + 1, 0
 
-    export = exporting.export
-    search = searching.search
+    def export(
+        self,
+        config: Any = None,
+        origin_model: nn.Module | None = None,
+        input_shapes: Shapes | None = None,
+        input_dtypes: Dtypes | None = None,
+        load_weights_from_supernet: bool = True,
+        calibration: Iterable[Any] | None = None,
+        calibration_batches: int | None = None,
+    ) -> nn.Module:
+        """Return a sub-network as an ordinary network in evaluation mode, with weights of its own.
+
+        Args:
+            config: in any notation, or the result of :meth:`search`; None: the sub-network that is set now.
+            origin_model, input_shapes, input_dtypes, load_weights_from_supernet, calibration, calibration_batches: see
+                :func:`mutators.elastic.export.export.export_subnet`, and for what is returned and raised.
+
+        Differs: PaddleSlim wants shapes always, writes into ``origin_model``, and leaves batch norms uncut.
+        """
+        choices = self.current_config if config is None else self.choices_of(getattr(config, "choices", config))
+        return export_subnet(
+            self.supernet,
+            choices,
+            origin_model,
+            input_shapes,
+            input_dtypes,
+            load_weights_from_supernet,
+            calibration,
+            calibration_batches,
+        )
+
+    def search(
+        self,
+        constraints: Constraints | None = None,
+        data: Iterable[Any] | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> SearchResult:
+        """Search for the best sub-network by evolution, scored with the weights that it has here.
+
+        The supernet stays as it is, to the bit: the statistics of batch norms are recomputed for each candidate and
+        put back. The same arguments give the same result, whatever else the process draws.
+
+        Args:
+            constraints: by metric, the highest cost allowed, or [lowest, highest]: ``{"latency_ms": 8}``. Of "macs",
+                "params" and "latency_ms", or the metrics of ``cost_table``.
+            data: batches (inputs, targets) that were not trained on.
+            options: such as ``calibration``, ``trials`` and ``checkpoint``; all of them stand in
+                :class:`mutators.elastic.search.search.SearchOptions`.
+
+        Returns: the best and all that was measured; :meth:`export` takes it.
+
+        Raises:
+            ElasticError: numbers or data do not fit, or the checkpoint is of another supernet, space or search.
+            ConstraintError: no sub-network keeps the constraints; the nearest cost is named.
+            CostError: a metric is unknown, or the cost table is of another model.
+
+        Differs: PaddleSlim's is empty.
+        """
+        return search_subnets(self.supernet, constraints, data, **options)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Where the training is; part of the state dict."""
+        """Return the position of the training; part of the state dict."""
         return {**self.curriculum.state(), "calls": self._calls}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Put back what :meth:`get_extra_state` returned."""
+        """Restore a position that :meth:`get_extra_state` returned."""
         self.curriculum.set_state(state)
         self._calls = state["calls"]
-
-
-def _pair(batch: Any) -> tuple[Any, Any]:
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        parts = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
-        raise ElasticError(
-            f"the batch is a {type(batch).__name__}{parts}, wanted (inputs, targets); several inputs or targets as a "
-            "tuple in its place, such as ((tokens, mask), targets)."
-        )
-    return batch[0], batch[1]

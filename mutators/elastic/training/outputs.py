@@ -6,20 +6,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.utils._pytree import tree_flatten, tree_map
 
+from mutators.choices.torch_private import tree_flatten, tree_map
 from mutators.elastic.layers.errors import ElasticError
 
 WAY_OUT = "give a function of (student's outputs, teacher's): RunConfig.sandwich_fn or DistillConfig.logits_fn"
 
 
-def detached(outputs: Any) -> Any:
+def detach_outputs(outputs: Any) -> Any:
     """The same outputs without a graph: tensors in tuples, lists and dicts; None and numbers stay.
 
     Raises:
         ElasticError: there is something else among them, which may hold a graph.
     """
-    return tree_map(_detached, outputs)
+    return tree_map(_detach, outputs)
 
 
 def soft_cross_entropy(outputs: Any, taught: Any, temperature: float = 1.0) -> torch.Tensor:
@@ -61,7 +61,7 @@ def _is_logits(leaf: Any) -> bool:
     return isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
 
 
-def _detached(leaf: Any) -> Any:
+def _detach(leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor):
         return leaf.detach()
     if leaf is None or isinstance(leaf, (bool, int, float, str)):

@@ -17,10 +17,11 @@ from mutators.choices.value_choice import ValueChoice
 from mutators.choices.walk import walk
 from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.layer import Elastic
-from mutators.elastic.training.ofa import OFA, Loss
+from mutators.elastic.training.losses import Loss
+from mutators.elastic.training.ofa import OFA
 from mutators.elastic.training.sorting import sort_channels
+from mutators.inputs import device_of
 from mutators.oneshot import distributed
-from mutators.oneshot.batchnorm import device_of
 from mutators.oneshot.config import TrainConfig
 from mutators.oneshot.train import train_supernet
 from search_spaces.schema import Tokens
@@ -87,7 +88,7 @@ def train(
     losses: dict[str, list[float]] = {}
     offset = 0
     with distributed.process_group(device):
-        shown = progress and distributed.rank() == 0
+        shown = progress and distributed.get_rank() == 0
         for i, stage in enumerate(stages):
             if shown:
                 sys.stderr.write(f"phase {i + 1}/{len(stages)}, {stage.name}: {stage.config.epochs} epochs\n")

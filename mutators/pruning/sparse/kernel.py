@@ -1,10 +1,10 @@
-"""Sparse x dense products in machine code that LLVM makes on the spot: what :mod:`.runtime` runs on.
+"""Multiply sparse by dense matrices in machine code that LLVM compiles at run time, for :mod:`.runtime`.
 
-After Fast Sparse ConvNets (Elsen et al., CVPR 2020, arXiv:1911.09723): a row of the sparse matrix is gone through once
-for a tile of columns, whose sums stay in vector registers. Differs: written in LLVM's own language and compiled by
-``llvmlite`` for the processor it runs on, so that no compiler is needed; the tile of the dense matrix is first copied
-to aligned memory, because rows of 49 or 196 floats are not aligned; columns left over at the end are done by a vector
-that overlaps the one before it, without masks; threads are those of torch.
+After Fast Sparse ConvNets (Elsen et al., CVPR 2020, arXiv:1911.09723): a row of the sparse matrix is read once for a
+tile of columns, whose sums stay in vector registers. Differs: written in LLVM's assembly and compiled by ``llvmlite``
+for this processor, so that no compiler is needed; the tile of the dense matrix is first copied to aligned memory,
+because rows of 49 or 196 floats are not aligned; the last vector of a row overlaps the one before it, so that no masks
+are needed; threads are those of torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TILE = 4 * LANES
 """Columns in a tile: enough sums to hide the latency of an addition, few enough for 200 rows to stay in the cache."""
 
 Kernel = Callable[[Any, int], None]
-"""Takes a task (see ``TASK``), as a ctypes array of words, and how many threads may do it."""
+"""Runs a task (see ``TASK``), a ctypes array of words, on a number of threads."""
 
 # Copies $w vectors of each of the %rows rows of $n floats at %x to consecutive aligned vectors at %tile.
 _COPY = Template("""
@@ -93,7 +93,7 @@ over:
 }""")
 
 # A task is eleven words of 64 bits, these. Share s of it is rows bounds[s] to bounds[s + 1], with a tile of its own.
-# Each thread does every so-manyth share, because OpenMP may give fewer threads than were asked for.
+# With n threads, thread t does shares t, t + n, t + 2n, ...: OpenMP may give fewer threads than were asked for.
 TASK = ("bounds", "begins", "indices", "values", "bias", "x", "out", "tiles", "rows", "stride", "shares")
 _NUMBERS = ("rows", "stride", "shares")
 _RUN = Template("""
@@ -135,11 +135,11 @@ define internal i32 @omp_get_num_threads() {
 
 
 @functools.cache
-def kernel(columns: int) -> Kernel:
-    """Return the product of any sparse matrix with a dense one of so many columns; compiled at the first call (20 ms).
+def compile_kernel(columns: int) -> Kernel:
+    """Return a function that multiplies any sparse matrix by a dense one; the first call for a width takes 20 ms.
 
     Args:
-        columns: at least :data:`LANES`.
+        columns: of the dense matrix, at least :data:`LANES`.
 
     Raises:
         ImportError: llvmlite is not installed.
@@ -148,7 +148,7 @@ def kernel(columns: int) -> Kernel:
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    module = llvm.parse_assembly(source(columns, _openmp() is not None))
+    module = llvm.parse_assembly(write_source(columns, _openmp() is not None))
     host = {"cpu": llvm.get_host_cpu_name(), "features": llvm.get_host_cpu_features().flatten()}
     machine = llvm.Target.from_default_triple().create_target_machine(opt=3, jit=True, **host)
     engine = llvm.create_mcjit_compiler(module, machine)
@@ -168,7 +168,7 @@ def kernel(columns: int) -> Kernel:
 
 @functools.cache
 def _openmp() -> Any:
-    """What starts torch's own threads, GNU OpenMP's, as its Linux builds have them; None: there are none to be had."""
+    """Return GNU OpenMP's function that starts threads, torch's own in its Linux builds; None without it."""
     try:
         start = ctypes.CDLL(None).GOMP_parallel
     except (AttributeError, OSError, TypeError):
@@ -177,16 +177,16 @@ def _openmp() -> Any:
     return start
 
 
-def source(columns: int, threads: bool) -> str:
-    """The kernel in LLVM's language: a function for each width of tile, and one that goes over the tiles."""
+def write_source(columns: int, threads: bool) -> str:
+    """Return the kernel in LLVM's assembly: a function for each width of tile, and one that loops over the tiles."""
     count = -(-columns // TILE)
     vectors = -(-columns // LANES)
     widths = [vectors // count + (tile < vectors % count) for tile in range(count)]  # as even as can be
-    parts = [_copy(columns, width) + _multiply(columns, width) for width in sorted(set(widths))]
-    return "".join([_run(columns, widths, threads), *parts])
+    parts = [_write_copy(columns, width) + _write_multiply(columns, width) for width in sorted(set(widths))]
+    return "".join([_write_run(columns, widths, threads), *parts])
 
 
-def _copy(n: int, width: int) -> str:
+def _write_copy(n: int, width: int) -> str:
     lines = [
         f"""  %pa{j} = getelementptr float, ptr %a, i64 {_column(j, width)}
   %v{j} = load <16 x float>, ptr %pa{j}, align 4
@@ -197,7 +197,7 @@ def _copy(n: int, width: int) -> str:
     return _COPY.substitute(w=width, n=n, columns=LANES * width, copies="\n".join(lines))
 
 
-def _multiply(n: int, width: int) -> str:
+def _write_multiply(n: int, width: int) -> str:
     vectors = range(width)
     sums = [f"  %s{j} = phi <16 x float> [%start, %row], [%a{j}, %weight]" for j in vectors]
     adds = [
@@ -217,11 +217,11 @@ def _multiply(n: int, width: int) -> str:
 
 
 def _column(vector: int, width: int) -> str:
-    """Where in a tile a vector begins; the last one, which may overlap the one before, is told."""
+    """Return where a vector begins in a tile; for the last one, which may overlap the one before, a variable."""
     return "%last" if vector == width - 1 else str(LANES * vector)
 
 
-def _run(n: int, widths: list[int], threads: bool) -> str:
+def _write_run(n: int, widths: list[int], threads: bool) -> str:
     words = [
         f"""  %p{word} = getelementptr i64, ptr %task, i64 {i}
   %{word} = load {"i64" if word in _NUMBERS else "ptr"}, ptr %p{word}"""

@@ -1,7 +1,7 @@
-"""Networks whose sparse 1x1 convolutions run as sparse x dense products, and faster; on the CPU, for inference.
+"""Run sparse 1x1 convolutions as sparse x dense products, which is faster; on the CPU, for inference.
 
-A 1x1 convolution of (C, H, W) is the product of its weights (C_out, C) with the image as a matrix (C, H * W), and only
-the weights that are not zero need to be multiplied. Dense kernels, torch's and those of other runtimes, do all of them.
+A 1x1 convolution of (C, H, W) is the product of its weights (C_out, C) with the image as a matrix (C, H * W). Dense
+kernels, torch's and those of other runtimes, multiply all weights; here only those that are not zero are multiplied.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mutators.pruning.masking import has_other_hooks, zero_pruned
-from mutators.pruning.sparse.kernel import LANES, TASK, TILE, kernel
+from mutators.pruning.sparse.kernel import LANES, TASK, TILE, compile_kernel
+from search_spaces.checks import share
 
 MIN_SPARSITY = 0.65
-"""Share of zeros from which the sparse product is the faster one on a processor with AVX-512; see the benchmark."""
+"""Share of zeros from which the sparse product is faster on a processor with AVX-512; see the benchmark."""
 
 
 _Task = ctypes.c_int64 * len(TASK)
 
 
 class SparseRuntimeError(RuntimeError):
-    """A network, or what it is given, does not fit the sparse runtime."""
+    """A network or its input does not fit the sparse runtime."""
 
 
 class SparseConv1x1(nn.Module):
     """A 1x1 convolution (N, C_in, H, W) -> (N, C_out, H', W') that multiplies by its non-zero weights only.
 
-    Takes as many threads as torch does. The result is that of the convolution but for the order of the sums, and but
-    for infinities and NaN in the input, which a weight of zero passes over. The weights are no parameters and stand in
-    no state dict: save the network that this was made of.
+    Uses as many threads as torch does. The result is that of the convolution, except for the order of the sums, and
+    for infinities and NaN in the input, which weights of zero skip. The weights are no parameters and not in the state
+    dict: save the original network.
 
     Args:
         conv: float32, on the CPU, with one group, and neither padding nor a kernel larger than one; it is not changed.
@@ -51,13 +52,13 @@ class SparseConv1x1(nn.Module):
         self._bounds: dict[int, Tensor] = {}
 
     def extra_repr(self) -> str:
-        """How many weights are left."""
+        """Describe the layer, with the number of weights that are not zero."""
         kept, total = len(self._matrix[1]), self.in_channels * self.out_channels
         return f"{self.in_channels}, {self.out_channels}, stride={self.stride}, weights={kept} of {total}"
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W), float32, to (N, C_out, H', W'), contiguous.
+        """Convolve (N, C_in, H, W), float32, to (N, C_out, H', W'), contiguous.
 
         Raises:
             SparseRuntimeError: the input is of another shape, type or device, or needs a gradient.
@@ -84,7 +85,7 @@ class SparseConv1x1(nn.Module):
 
     def _multiply(self, x: Tensor, out: Tensor, columns: int) -> Tensor:
         """Fill ``out`` (N, C_out, columns) from ``x`` (N, C_in, columns), both contiguous."""
-        threads, run = torch.get_num_threads(), kernel(columns)
+        threads, run = torch.get_num_threads(), compile_kernel(columns)
         rows, matrix = self.in_channels, [t.data_ptr() for t in (self._shares(threads), *self._matrix)]
         tiles = torch.empty(threads, rows * TILE)
         for image in range(len(x)):
@@ -93,7 +94,7 @@ class SparseConv1x1(nn.Module):
         return out
 
     def _shares(self, threads: int) -> Tensor:
-        """The row at which each thread begins, and the last one ends: about as many weights for each."""
+        """Return the first row of each thread, and the end of the last, for about as many weights each."""
         if threads not in self._bounds:
             begins, indices = self._matrix[:2]
             wanted = (torch.arange(1, threads) * len(indices) // threads).int()
@@ -106,11 +107,11 @@ def sparse_inference(network: nn.Module, min_sparsity: float = MIN_SPARSITY) -> 
     """Return a copy of a pruned network that runs faster: for inference on the CPU, by the extra ``sparse``.
 
     Its 1x1 convolutions with one group and no padding become :class:`SparseConv1x1`, where enough weights are zero.
-    Plain ones only: what a subclass or a forward hook of ``nn.Conv2d`` computes is not known, so that these stay dense.
+    Subclasses of ``nn.Conv2d`` and convolutions with forward hooks may compute something else, and stay dense.
 
     Args:
-        network: float32, on the CPU; it is not changed. Its pruner should be removed: what is pruned counts as zero all
-            the same, but the copy would go on masking the weights that it no longer uses.
+        network: float32, on the CPU; it is not changed. Remove its pruner first: else the copy goes on masking
+            weights that it no longer uses.
         min_sparsity: in [0, 1): convolutions with a smaller share of zeros stay as they are.
 
     Returns: the copy, in eval mode.
@@ -123,31 +124,31 @@ def sparse_inference(network: nn.Module, min_sparsity: float = MIN_SPARSITY) -> 
     >>> sparse_inference(nn.Sequential(conv, nn.ReLU()))[0]
     SparseConv1x1(8, 8, stride=(1, 1), weights=16 of 64)
     """
-    if not 0 <= min_sparsity < 1:
-        raise SparseRuntimeError(f"min_sparsity is {min_sparsity}, wanted at least 0 and less than 1.")
+    problems = share("min_sparsity", min_sparsity)
+    if problems:
+        raise SparseRuntimeError(f"{problems[0]}.")
     if find_spec("llvmlite") is None:
         raise SparseRuntimeError('the sparse runtime needs llvmlite: pip install "nas-tuners[sparse]".')
     zero_pruned(network)
-    found = {name: module for name, module in network.named_modules(remove_duplicate=False) if _fits(module)}
-    zeros = {name: float((module.weight == 0).float().mean()) for name, module in found.items()}
-    chosen = {name: SparseConv1x1(found[name]) for name, share in zeros.items() if share >= min_sparsity}
-    if not chosen:
+    dense = {name: m for name, m in network.named_modules(remove_duplicate=False) if _is_plain_conv1x1(m)}
+    zeros = {name: float((module.weight == 0).float().mean()) for name, module in dense.items()}
+    sparse = {name: SparseConv1x1(dense[name]) for name, zero in zeros.items() if zero >= min_sparsity}
+    if not sparse:
         best = max(zeros, key=zeros.__getitem__, default=None)
         nearest = "there is none" if best is None else f"the sparsest is {best or 'the network'} with {zeros[best]:.1%}"
         raise SparseRuntimeError(
             f"no 1x1 convolution (plain, float32, on the CPU, one group, no padding) has {min_sparsity:.0%} zeros: "
-            f"{nearest}. "
-            "Prune more, or give min_sparsity."
+            f"{nearest}. Prune more, or give min_sparsity."
         )
-    if "" in chosen:
-        return chosen[""].eval()
+    if "" in sparse:
+        return sparse[""].eval()
     faster = copy.deepcopy(network)
-    for name, module in chosen.items():
+    for name, module in sparse.items():
         faster.set_submodule(name, module)
     return faster.eval()
 
 
-def _fits(module: nn.Module) -> bool:
+def _is_plain_conv1x1(module: nn.Module) -> bool:
     if type(module) is not nn.Conv2d or has_other_hooks(module) or "forward" in vars(module):
         return False
     plain = module.kernel_size == (1, 1) and module.groups == 1 and module.padding in ((0, 0), "valid")

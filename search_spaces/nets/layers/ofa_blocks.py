@@ -143,7 +143,7 @@ class Bottleneck(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if inputs is not outputs:
             pool = nn.AvgPool2d(stride, stride, ceil_mode=True) if stride > 1 else nn.Identity()
-            self.shortcut = nn.Sequential(OrderedDict(pool=pool, **conv_norm(before, out)._modules))
+            self.shortcut = nn.Sequential(OrderedDict(pool=pool, **dict(conv_norm(before, out).named_children())))
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

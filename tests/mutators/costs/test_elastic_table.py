@@ -16,9 +16,8 @@ from mutators import LayerChoice, ValueChoice, apply_choices, extract, search_sp
 from mutators.costs import count_macs, count_params, measure_cost, measure_latency
 from mutators.costs.elastic_table import cost_table
 from mutators.elastic import OFA, RunConfig, convert
-from mutators.elastic.given_depth import runnable
 from mutators.elastic.layers import Channels, ElasticConv2d, ElasticDepth, ElasticLinear, Width
-from mutators.elastic.search.records import digest_of
+from mutators.elastic.search.journal import digest_of
 from search_spaces.cost import CostTable
 from search_spaces.errors import CostError
 from tests.mutators.elastic import models, nets
@@ -150,7 +149,7 @@ class Deep(nn.Module):
 def test_what_no_layer_tells_is_counted_on_whole_networks() -> None:
     exact(Strided(), (1, 8, 8))
     exact(Products(), (5, 4))
-    table = cost_table(runnable(OFA(Deep(), RunConfig(elastic_depth=(1, 2, 3)))), (4,))
+    table = cost_table(OFA(Deep(), RunConfig(elastic_depth=(1, 2, 3))).supernet.runnable, (4,))
     assert [table.cost("macs", (token,)) for token in range(3)] == [24, 40, 56]
     assert table.about["check"]["exact"]["macs"]
 

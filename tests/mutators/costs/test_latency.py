@@ -11,8 +11,8 @@ from torch import nn
 
 from mutators import LayerChoice
 from mutators.costs import latency_of, measure_cost, measure_latency
-from mutators.costs.about import compared
-from mutators.costs.latency_table import _designed, fitted
+from mutators.costs.about import compare_latency
+from mutators.costs.latency_table import _design, fit_options
 from search_spaces import Space
 from search_spaces.errors import CostError
 from tests.search_spaces.nets.models import small
@@ -54,7 +54,7 @@ def test_batch_norm_is_untouched() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"repeats": 0}, "repeats=0"), ({"warmup": -1}, "warmup=-1"), ({"threads": 0}, "threads is 0")],
+    [({"repeats": 0}, "repeats is 0"), ({"warmup": -1}, "warmup is -1"), ({"threads": 0}, "threads is 0")],
 )
 def test_wrong_numbers(wrong: dict[str, int], message: str) -> None:
     with pytest.raises(CostError, match=message):
@@ -106,11 +106,11 @@ def test_the_fit_bears_drift_and_outliers() -> None:
     rng = np.random.default_rng(0)
     true = [np.sort(rng.random(radix)) for radix in space.radices]
     true = [column - column.min() for column in true]
-    visits = _designed(space, 100, rng)
+    visits = _design(space, 100, rng)
     times = 5 + sum(column[visits[:, :, i]] for i, column in enumerate(true))
     times = times + rng.normal(0, 0.1, times.shape) + np.cumsum(rng.normal(0, 0.2, 100))[:, None]
     times[rng.random(times.shape) < 0.05] += 10
-    _, options = fitted(space, visits, times)
+    _, options = fit_options(space, visits, times)
     for column, key in zip(true, space.keys, strict=True):
         assert options[key] == pytest.approx(column, abs=0.1)
 
@@ -119,22 +119,23 @@ def test_every_option_stands_once_a_round() -> None:
     space = Space.from_json(
         {"a": {"_type": "choice", "_value": [1, 2]}, "b": {"_type": "choice", "_value": [1, 2, 3, 4]}}
     )
-    visits = _designed(space, 5, np.random.default_rng(0))
+    visits = _design(space, 5, np.random.default_rng(0))
     assert visits.shape == (5, 4, 2)
     assert (np.sort(visits, axis=1) == np.array([[0, 0], [0, 1], [1, 2], [1, 3]])).all()
 
 
 def test_predictions_are_compared() -> None:
-    found = compared(np.array([1.0, 2.2, 2.7]), np.array([1.0, 2.0, 3.0]))
+    found = compare_latency(np.array([1.0, 2.2, 2.7]), np.array([1.0, 2.0, 3.0]))
     assert found["mean_absolute_error_percent"] == pytest.approx(100 * (0 + 0.1 + 0.1) / 3)
     assert found["rank_correlation"] == pytest.approx(1)
-    assert compared(np.array([3.0, 2.0, 1.0]), np.array([1.0, 2.0, 3.0]))["rank_correlation"] == pytest.approx(-1)
-    assert compared(np.array([1.0, 1.0]), np.array([1.0, 2.0]))["rank_correlation"] is None
+    against = compare_latency(np.array([3.0, 2.0, 1.0]), np.array([1.0, 2.0, 3.0]))
+    assert against["rank_correlation"] == pytest.approx(-1)
+    assert compare_latency(np.array([1.0, 1.0]), np.array([1.0, 2.0]))["rank_correlation"] is None
 
 
 def test_errors_come_before_measuring() -> None:
     model = small()
-    with pytest.raises(CostError, match="rounds=0"):
+    with pytest.raises(CostError, match="rounds is 0"):
         measure_latency(model, (3, 8, 8), rounds=0)
     other = measure_cost(nn.Sequential(LayerChoice([nn.Conv2d(3, 4, 1)], key="x")), (3, 8, 8))
     with pytest.raises(CostError, match="another search space"):

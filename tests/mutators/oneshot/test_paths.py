@@ -10,7 +10,7 @@ import pytest
 
 from mutators.oneshot import OneShotError, macs_bins
 from mutators.oneshot.paths import MEGVII_BINS, Paths, fair, uniform
-from mutators.oneshot.rng import rng_state
+from mutators.oneshot.rng import get_rng_state
 from search_spaces import Space
 from search_spaces.cost import CostTable
 from search_spaces.errors import CostError
@@ -50,9 +50,9 @@ class TestEach:
         assert [STRATEGIES[name](4)(step) for step in range(40)] != forwards
 
     def test_no_global_generator_is_touched(self, name: str) -> None:
-        before = rng_state()
+        before = get_rng_state()
         STRATEGIES[name](0)(5)
-        assert nets.same(rng_state(), before)
+        assert nets.same(get_rng_state(), before)
 
     def test_paths_are_of_the_space(self, name: str) -> None:
         for step in range(20):

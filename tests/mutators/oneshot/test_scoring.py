@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from mutators import ChoiceError, RandomMutator, apply_choices, extract, search_space_of
 from mutators.oneshot import OneShotError, TrainConfig, evaluate, recalibrate_bn, train_supernet
-from mutators.oneshot.rng import rng_state
+from mutators.oneshot.rng import get_rng_state
 from mutators.oneshot.scoring import accuracy
 from search_spaces import Space
 from tests.mutators import models
@@ -41,7 +41,7 @@ def untouched(model: nn.Module, *loaders: DataLoader[Any]) -> Iterator[None]:
         states = [one.generator.get_state() for one in loaders if one.generator is not None]
         weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         grads = {name: p.grad for name, p in model.named_parameters()}
-        return {"m": modules, "h": hooks, "b": mutators, "l": states, "w": weights, "g": grads, "r": rng_state()}
+        return {"m": modules, "h": hooks, "b": mutators, "l": states, "w": weights, "g": grads, "r": get_rng_state()}
 
     before = everything()
     yield
@@ -107,7 +107,7 @@ class TestBatchNorm:
             recalibrate_bn(model, [torch.eye(6), torch.eye(5)])
         with untouched(model), pytest.raises(OneShotError, match="3 batches"):
             recalibrate_bn(model, [torch.eye(6)] * 3, batches=4)
-        with untouched(model), pytest.raises(OneShotError, match="at least 1"):
+        with untouched(model), pytest.raises(OneShotError, match="batches is 0, wanted a whole number from 1 up"):
             recalibrate_bn(model, [], batches=0)
 
     def test_synchronised_norms_count_too(self) -> None:

@@ -98,7 +98,8 @@ def test_a_sparse_folder_is_smaller_and_loads_the_same(tmp_path: Path, ratio: fl
 
 
 @pytest.mark.parametrize(
-    ("sparse", "taken_for", "said"), [(True, 1, "do not fit"), (False, 2, "is of no kind"), (True, 3, "has format 3")]
+    ("sparse", "taken_for", "said"),
+    [(True, 1, "do not fit"), (False, 2, "is of no known kind"), (True, 3, "has format 3")],
 )
 def test_weights_in_another_format_than_said_are_refused(
     tmp_path: Path, sparse: bool, taken_for: int, said: str
@@ -122,7 +123,7 @@ BROKEN = [
     ({"values_w": None}, "'w' lacks values"),
     ({"bits_w": None, "shape_w": None}, "'w' lacks bits, shape"),
     ({"dense_w": torch.zeros(3)}, "there twice"),
-    ({"other_w": torch.zeros(3)}, "'other:w' is of no kind"),
+    ({"other_w": torch.zeros(3)}, "'other:w' is of no known kind"),
     ({"shape_w": torch.tensor([1001])}, "not a bit for each element"),
     ({"shape_w": torch.tensor([-10, -100])}, "not a bit for each element"),
     ({"shape_w": torch.tensor([2**40, 2**40])}, "not a bit for each element"),

@@ -387,7 +387,7 @@ def test_what_is_no_model(kind: type, model: Any) -> None:
 @pytest.mark.parametrize("ratio", [-0.1, 1, 1.5, float("nan"), "0.5", None, True])
 @pytest.mark.parametrize("kind", [UnstructuredPruner, GMPUnstructuredPruner])
 def test_ratios_outside(kind: type, ratio: Any) -> None:
-    with pytest.raises(PruningError, match="at least 0, less than 1"):
+    with pytest.raises(PruningError, match="at least 0 and less than 1"):
         kind(nets.small(), ratio=ratio)
 
 
@@ -402,7 +402,7 @@ def test_a_ratio_assigned_is_checked_too() -> None:
 @pytest.mark.parametrize(
     ("model", "how", "words"),
     [
-        (nets.Small, {"mode": "all"}, "mode is 'all', wanted one of ratio, threshold"),
+        (nets.Small, {"mode": "all"}, "mode is 'all', wanted one of 'ratio', 'threshold'"),
         (nets.Small, {"threshold": -1}, "threshold is -1"),
         (nets.Small, {"mode": "threshold", "local_sparsity": True}, "local_sparsity is for mode='ratio'"),
         (nets.Small, {"sparse_block": [2]}, r"sparse_block is \(2,\), wanted two integers"),

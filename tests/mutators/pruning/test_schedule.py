@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mutators.pruning import GMPUnstructuredPruner, PruningError, iterations, sparsity_report
-from mutators.pruning.schedule import read_schedule, schedule_problems
+from mutators.pruning.schedule import check_configs, read_schedule
 from tests.mutators.pruning import nets
 
 CONFIGS = {
@@ -94,13 +94,13 @@ def test_the_schedule_rises_to_the_target_at_the_time_asked_for(data: st.DataObj
     [
         ({"tuning_iterations": 5}, "did you mean 'tunning_iterations'"),
         ({"qqq": 5}, "wanted some of pruning_strategy"),
-        ({"pruning_steps": 0}, "pruning_steps is 0, wanted an integer of at least 1"),
+        ({"pruning_steps": 0}, "pruning_steps is 0, wanted a whole number from 1 up"),
         ({"stable_iterations": -1}, "stable_iterations is -1"),
         ({"resume_iteration": None}, "resume_iteration is None"),
         ({"pruning_iterations": 2.5}, "pruning_iterations is 2.5"),
         ({"pruning_iterations": 9, "pruning_steps": 10}, "at least 10 iterations, or at most 9 steps"),
-        ({"initial_ratio": 0.8}, "initial_ratio is 0.8, wanted a number from 0 to the ratio, 0.75"),
-        ({"pruning_strategy": "all"}, "wanted one of gmp, base"),
+        ({"initial_ratio": 0.8}, "initial_ratio is 0.8, wanted a number from 0 to 0.75"),
+        ({"pruning_strategy": "all"}, "wanted one of 'base', 'gmp'"),
         ([("pruning_steps", 3)], "configs is a list, wanted a dict"),
         ({"stable_epochs": 3}, r"wanted iterations: .*iterations\(steps_per_epoch, stable_epochs=\.\.\.\)"),
         ({"tunning_epochs": 3}, r"wanted iterations: .*iterations\(steps_per_epoch, tunning_epochs=\.\.\.\)"),
@@ -111,7 +111,7 @@ def test_bad_configs(configs: Any, words: str) -> None:
     with pytest.raises(PruningError, match=words) as raised:
         GMPUnstructuredPruner(model, 0.75, configs=configs)
     assert len(raised.value.problems) == 1
-    assert raised.value.problems == schedule_problems(configs, 0.75)
+    assert raised.value.problems == check_configs(configs, 0.75)
     assert not model._forward_pre_hooks
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from mutators.elastic import ElasticError, load_weights
 from mutators.elastic.layers import ElasticConv2d
-from mutators.elastic.search.records import digest_of
+from mutators.elastic.search.journal import digest_of
 from tests.mutators.elastic.training import shrinking
 
 

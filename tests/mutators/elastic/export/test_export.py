@@ -16,8 +16,8 @@ from mutators.choices.value_choice import ValueChoice
 from mutators.elastic import OFA, ElasticError, RunConfig, convert, export_onnx
 from mutators.elastic.layers import ElasticConv2d, ElasticDepth, ElasticLinear, Width
 from mutators.elastic.layers.layer import Elastic
-from mutators.elastic.search.found import Found, Subnet
-from mutators.elastic.search.records import digest_of
+from mutators.elastic.search.journal import digest_of
+from mutators.elastic.search.results import ScoredSubnet, SearchResult
 from mutators.subnet.folder import load_subnet, save_subnet
 from tests.mutators.elastic import models, nets
 from tests.mutators.elastic.training import shrinking as toy
@@ -190,10 +190,10 @@ def test_what_is_exported() -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in ofa.export(choices).state_dict().items()}
     assert shapes["stage.0.depthwise.weight"] == (8, 1, 1, 1) and shapes["stage.0.norm.running_mean"] == (8,)
     assert not any(name.startswith("stage.1") or "matrix" in name for name in shapes)
-    subnet = Subnet(choices, 0.5, {})
+    subnet = ScoredSubnet(choices, 0.5, {})
     by_config = {"ks": [1, 5, 5], "e": [2, 3, 3], "d": 1}
     ofa.set_net_config(choices)
-    for config in (subnet, Found(subnet, (subnet,)), by_config, None, {"stage": {"depth": 1}}):
+    for config in (subnet, SearchResult(subnet, (subnet,)), by_config, None, {"stage": {"depth": 1}}):
         other = ofa.export(config)
         if isinstance(config, dict) and "stage" in config:
             assert other.stage[0].up.out_channels == 12  # what is not named is at its largest
@@ -247,7 +247,7 @@ class Moody(nn.Module):
         (toy.Net(), {"config": {"stage.9.kernel_size": 3}}, "no key of this network"),
         (toy.Net(), {"config": {"stage.depth": 9}}, "9 is not on offer"),
         (toy.Net(), {"config": 3}, "configuration is 3"),
-        (toy.Net(), {"input_shapes": (3, 6, 6)}, "does not run on inputs of 1x3x6x6 or 3x6x6"),
+        (toy.Net(), {"input_shapes": (3, 6, 6)}, "cannot be run on 1x3x6x6 or 3x6x6"),
         (toy.Net(), {"input_shapes": (0, 6)}, "input_shapes are"),
         (toy.Net(), {"input_shapes": [[1, 6, 6], "x"]}, "input_shapes are"),
         (toy.Net(), {"input_shapes": (1, 6, 6), "input_dtypes": ["float33"]}, "float33"),

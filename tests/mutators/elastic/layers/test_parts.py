@@ -65,7 +65,7 @@ def test_gradients_are_autograds(steps: list[tuple[list[list[Region]], bool]]) -
                     loss = used(mine.weight, subnet, i + 1)
                 loss.backward()
                 used(theirs.weight, subnet, i + 1).backward()
-            parts.collect()
+            parts.gather()
         assert (mine.weight.grad is None) == (theirs.weight.grad is None)
         if mine.weight.grad is not None and theirs.weight.grad is not None:
             assert torch.equal(mine.weight.grad, theirs.weight.grad)
@@ -139,7 +139,7 @@ def step_of(net: nn.Module, x: torch.Tensor, parts: Parts) -> dict[str, torch.Te
     with parts:
         loss = net(x).square().sum()
     loss.backward()
-    parts.collect()
+    parts.gather()
     gradients = {name: None if p.grad is None else p.grad.clone() for name, p in net.named_parameters()}
     with torch.no_grad():
         for parameter in net.parameters():
@@ -226,7 +226,7 @@ def test_a_layer_that_runs_twice_with_different_parts() -> None:
             with own:
                 loss = net(x)
             loss.backward()
-            own.collect()
+            own.gather()
             gradients.append({name: p.grad for name, p in net.named_parameters()})
         assert_same(*gradients)
 
@@ -256,7 +256,7 @@ def test_hooks_see_the_gradient_of_the_whole_weight() -> None:
             assert part_of(net.weight, (0, 2, 0, 0)) is None
             loss = used(net.weight, [((0, 2), (0, 3))], 1)
         loss.backward()
-        parts.collect()
+        parts.gather()
     assert seen == [net.weight.shape] * 2
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mutators.elastic import ElasticError
-from mutators.elastic.search.predictor import AccuracyPredictor, Features, correlations
+from mutators.elastic.search.predictor import AccuracyPredictor, Features, rank_correlations
 from tests.mutators.elastic.training import shrinking as toy
 
 
@@ -39,7 +39,7 @@ def test_it_ranks_what_it_never_saw(interacting: bool) -> None:
     assert np.array_equal(python_state[1], np.random.get_state()[1])  # noqa: NPY002
     assert ranking.held_out == 30 and ranking.spearman > 0.8 and ranking.kendall > 0.6
     assert predictor.kind in ("ridge", "boosting", "mlp") and predictor.ranking == ranking
-    spearman, _ = correlations(predictor.predict(rows[150:]), scores[150:])
+    spearman, _ = rank_correlations(predictor.predict(rows[150:]), scores[150:])
     assert spearman > 0.8
     assert AccuracyPredictor(toy.Net()).fit(rows[:150].tolist(), scores[:150].tolist()) == ranking
 
@@ -55,7 +55,7 @@ def test_noise_is_not_called_a_ranking() -> None:
 
 def test_correlations_by_hand() -> None:
     a, b = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])
-    assert correlations(a, b) == pytest.approx((1 - 6 * 2 / (4 * 15), (5 - 1) / 6))
+    assert rank_correlations(a, b) == pytest.approx((1 - 6 * 2 / (4 * 15), (5 - 1) / 6))
 
 
 @pytest.mark.parametrize(("n", "scores"), [(19, 19), (30, 29), (30, 0)])

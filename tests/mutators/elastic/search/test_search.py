@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,15 @@ from torch import nn
 
 from mutators.costs.elastic_table import cost_table
 from mutators.elastic import OFA, ElasticError, RunConfig, train
+from mutators.elastic.anatomy import Anatomy
 from mutators.elastic.layers import ElasticDepth, ElasticLinear
-from mutators.elastic.search.found import Found
+from mutators.elastic.search.journal import digest_of
 from mutators.elastic.search.predictor import AccuracyPredictor
-from mutators.elastic.search.records import digest_of
+from mutators.elastic.search.results import SearchResult
 from mutators.oneshot import TrainConfig, evaluate
 from mutators.oneshot.scoring import accuracy
+from nas_tuners.cli import main
+from nas_tuners.runs.run import load
 from nas_tuners.search import ConstraintError
 from search_spaces.cost import CostTable
 from search_spaces.errors import CostError
@@ -57,7 +61,7 @@ def table_of(small: bool = False) -> CostTable:
     return cost_table(trained(small).model, (1, 6, 6), checks=0)
 
 
-def found(ofa: OFA, constraints: Any = None, **options: Any) -> Found:
+def found(ofa: OFA, constraints: Any = None, **options: Any) -> SearchResult:
     return ofa.search(constraints, DATA, **{"calibration": CALIBRATION, "progress": False, **options})
 
 
@@ -138,6 +142,15 @@ def test_a_table_is_made_where_none_is_given(tmp_path: Path) -> None:
     assert CostTable.load(f"{file}.costs.json").about["latency_ms"]["held_out"]["architectures"]
 
 
+def told(ofa: OFA, file: Path) -> int:
+    """Count the different sub-networks that have a result in a journal."""
+    same = Anatomy(ofa.model).effective
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a torn last line
+        run, _ = load(file)
+    return len({same(trial.tokens) for trial in run.search.trials.values() if trial.metrics is not None})
+
+
 class Killed(BaseException):
     pass
 
@@ -162,14 +175,14 @@ def test_a_search_that_was_killed_goes_on_as_the_unbroken_one(tmp_path: Path, pr
     unbroken = found(ofa, {"macs": 20_000}, **options)
     before = digest_of(ofa.model)
     for evaluations in (3, 8, 0, 11):
-        lines = len(file.read_text().splitlines()) - 1 if file.exists() else 0
+        before_kill = told(ofa, file) if file.exists() else 0
         with pytest.raises(Killed):
             found(ofa, {"macs": 20_000}, checkpoint=file, metric=dying(evaluations * len(DATA)), **options)
-        assert len(file.read_text().splitlines()) - 1 == lines + evaluations
+        assert told(ofa, file) == before_kill + evaluations
         assert digest_of(ofa.model) == before
     with open(file, "a") as torn:
-        torn.write('{"tokens": [0, 1')
-    with pytest.warns(UserWarning, match="half written"):
+        torn.write('{"event": "tell", "uid": 2')
+    with pytest.warns(RuntimeWarning, match="cut short"):
         resumed = found(ofa, {"macs": 20_000}, checkpoint=file, **options)
     assert resumed == unbroken
     assert found(ofa, {"macs": 20_000}, checkpoint=file, metric=dying(0), **options) == unbroken  # nothing to measure
@@ -180,18 +193,21 @@ def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
     file = tmp_path / "scores.jsonl"
     code = (
         "import os, signal, sys, torch\ntorch.set_num_threads(1)\n"
-        "from tests.mutators.elastic import test_searching as t\n"
+        "from tests.mutators.elastic.search import test_search as t\n"
         "metric = t.dying(7 * len(t.DATA))\n"
         "try:\n    t.found(t.trained(), {'macs': 20_000}, cost_table=t.table_of(), trials=20, checkpoint=sys.argv[1],"
         " metric=metric)\nexcept t.Killed:\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert len(file.read_text().splitlines()) == 8
+    assert told(trained(), file) == 7
     options: dict[str, Any] = {"cost_table": table_of(), "trials": 20}
     assert found(trained(), {"macs": 20_000}, checkpoint=file, **options) == found(
         trained(), {"macs": 20_000}, **options
     )
+
+
+OLD = '{"format": 1, "space": "0f", "weights": "1a", "seed": 0}\n{"tokens": [0, 1], "score": 0.5}\n'
 
 
 def test_a_file_of_another_search_is_refused(tmp_path: Path) -> None:
@@ -202,6 +218,8 @@ def test_a_file_of_another_search_is_refused(tmp_path: Path) -> None:
         (trained(), {"seed": 1}, "seed: 0 in the file, 1 now"),
         (trained(), {"valid_batches": 2}, "valid_batches: None in the file, 2 now"),
         (trained(), {"metric": soft}, "metric: 'accuracy' in the file, 'soft' now"),
+        (trained(), {"population": 4}, "candidate_pool_size: 50 in the file, 4 now"),
+        (trained(), {"predictor": 20}, "search: 'Evolution' in the file, 'RandomSearch' now"),
         (OFA(toy.Net()), {}, "weights: "),
         (trained(True), {}, "space: .*\n.*weights"),
     ):
@@ -209,17 +227,52 @@ def test_a_file_of_another_search_is_refused(tmp_path: Path) -> None:
             found(ofa, trials=2, checkpoint=file, **options)
         assert file.read_text() == kept
     for content, message in (
-        (kept + "nonsense\n", "line 4 is no JSON"),
-        (kept + '{"tokens": "x", "score": 1}\n', "line 4: got"),
-        ("[]\n", "line 1: got"),
-        ('{"format": 1', "no header"),
+        (kept + "nonsense\n", "line 6 is damaged"),
+        (kept + '{"tokens": "x", "score": 1}\n', "line 6 is damaged"),
+        ("[]\n", "line 1 is damaged"),
+        (OLD, "older format, .*give another file"),
+        ('{"format": 1', "no whole line"),
     ):
         file.write_text(content)
         with pytest.raises(ElasticError, match=message):
             found(trained(), trials=2, checkpoint=file)
+        assert file.read_text() == content
     with pytest.raises(ElasticError, match="cannot read or write"):
         found(trained(), trials=2, checkpoint=tmp_path)
     assert json.loads(kept.splitlines()[0])["format"] == 1
+
+
+@pytest.mark.parametrize("predictor", [None, 20])
+def test_nas_shows_the_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str], predictor: int | None) -> None:
+    file, picture = tmp_path / "scores.jsonl", tmp_path / "search.png"
+    options: dict[str, Any] = {"cost_table": table_of(), "trials": 25, "top_k": 3, "predictor": predictor}
+    result = found(trained(), {"macs": 20_000}, checkpoint=file, **options)
+    assert main(["show", str(file), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    space, same = trained().space, Anatomy(trained().model).effective  # journals have choices as they were proposed
+    assert same(space.encode(shown["best"]["choices"])) == space.encode(result.choices)
+    assert shown["best"]["metrics"] == {"default": result.score, **result.costs}
+    assert {same(space.encode(t["choices"])) for t in shown["trials"]} == {
+        space.encode(s.choices) for s in result.measured
+    }
+    assert main(["show", str(file), "--plot", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    assert main(["resume", str(file)]) != 0
+    said = capsys.readouterr().err
+    assert "run the script that calls OFA.search again" in said and str(file) in said and said.count("\n") <= 2
+
+
+def test_an_error_ends_the_search_and_leaves_its_sub_network_to_the_next(tmp_path: Path) -> None:
+    def broken(outputs: Any, targets: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    broken.__qualname__ = "accuracy"
+    file = tmp_path / "scores.jsonl"
+    with pytest.raises(RuntimeError, match="out of memory"):
+        found(trained(), trials=5, checkpoint=file, metric=broken)
+    assert told(trained(), file) == 0 and '"fail"' not in file.read_text()
+    assert found(trained(), trials=5, checkpoint=file) == found(trained(), trials=5)
 
 
 def test_a_predictor_ranks_and_the_supernet_decides(capsys: pytest.CaptureFixture[str]) -> None:

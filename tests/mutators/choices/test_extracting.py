@@ -20,7 +20,7 @@ from mutators import (
     extract,
     search_space_of,
 )
-from mutators.choices.mutables import Mutable
+from mutators.choices.mutable import Mutable
 from search_spaces import Space
 from tests.mutators import models
 
@@ -119,6 +119,26 @@ def test_references_outside_the_module_tree_become_plain_too() -> None:
     assert network.hidden[0] is network.a and type(network.a) is nn.Linear
 
 
+def test_a_reference_to_a_layer_that_is_not_chosen_becomes_plain_too() -> None:
+    model = nn.Sequential(LayerChoice([nn.ReLU(), nn.Sequential(LayerChoice([nn.Linear(1, 1), nn.Tanh()]))]))
+    model.all = list(model[0])
+    network = extract(model, {"0": {"_idx": 0}, "0.1.0": {"_idx": 1}})
+    assert network.all[0] is network[0] and type(network.all[1][0]) is nn.Tanh
+
+
+def test_a_choice_that_knows_itself_stays_one_object() -> None:
+    class Shifted(LayerChoice):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + 1
+
+    for kind in (LayerChoice, Shifted):
+        model = nn.Sequential(kind([nn.ReLU(), nn.Tanh()], return_mask=True))
+        model[0].me = model[0][1].owner = [model[0]]
+        network = extract(model, {"0": {"_idx": 1}})
+        layer = network[0].chosen if kind is LayerChoice else network[0][1]
+        assert layer.owner[0] is network[0]
+
+
 def test_a_candidate_that_knows_its_model() -> None:
     model = nn.Sequential(LayerChoice([nn.Identity(), nn.Tanh()]), nn.ReLU())
     model[0][1].owner = [model]
@@ -131,20 +151,6 @@ def test_a_candidate_first_seen_elsewhere() -> None:
     model = nn.ModuleDict({"inner": inner, "outer": LayerChoice([inner, nn.ReLU()])})
     network = extract(model, {"inner.0": {"_idx": 1}, "outer": {"_idx": 0}})
     assert network["outer"] is network["inner"] and isinstance(network["inner"][0], nn.Tanh)
-
-
-def test_a_copy_that_cannot_be_plain_is_refused() -> None:
-    class Careless(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.op = LayerChoice([nn.ReLU()])
-
-        def __deepcopy__(self, memo: dict) -> Any:
-            return Careless()
-
-    model = nn.Sequential(Careless())
-    with pytest.raises(ChoiceError, match=r"without its memo: \['0.op'\]"):
-        extract(model, first(model))
 
 
 def test_layers_that_feed_unselected_inputs_stay() -> None:

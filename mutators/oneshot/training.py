@@ -1,10 +1,13 @@
-"""One training of a supernet: its steps, its epochs, and what is in its checkpoint."""
+"""Train a supernet step by step and epoch by epoch, and save and load the state of its training."""
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
+from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,81 +15,90 @@ import torch
 from torch import nn
 
 from mutators.base import Mutator
+from mutators.choices.errors import OneShotError
 from mutators.choices.switch import Switch
 from mutators.elastic.layers.parts import Parts
+from mutators.inputs import device_of
 from mutators.oneshot import distributed
 from mutators.oneshot.checkpoint import from_bytes, read_checkpoint, to_bytes, write_checkpoint
 from mutators.oneshot.config import TrainConfig
-from mutators.oneshot.data import batches, set_epoch, to_device
-from mutators.oneshot.errors import OneShotError
+from mutators.oneshot.data import set_epoch, to_device, walk_batches
 from mutators.oneshot.optim import Update, lr_factor, make_optimizer
 from mutators.oneshot.paths import Paths, fair, uniform
-from mutators.oneshot.progress import Progress
-from mutators.oneshot.rng import rng_state, set_rng_state
-from search_spaces.schema import Space
+from mutators.oneshot.rng import get_rng_state, set_rng_state
+from search_spaces.progress import Progress
+from search_spaces.schema import Space, Tokens
 
-LossOfBatch = Callable[[nn.Module, Any], torch.Tensor]
+BatchLoss = Callable[[nn.Module, Any], torch.Tensor]
+"""(model, batch) to a scalar loss."""
 
-_REPORT_EVERY = 20
-
-
-class Pruner(Protocol):
-    """What makes weights zero as the training goes on, such as those of :mod:`mutators.pruning`."""
-
-    def step(self) -> None: ...
-    def state_dict(self) -> Any: ...
-    def load_state_dict(self, state: Any) -> Any: ...
+_REPORT_EVERY = 20  # steps: to read the loss waits for a GPU
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A mutator that draws from generators of its own, and says in what state they are."""
+    """An object whose state can be saved and loaded, such as a mutator with random generators of its own."""
 
     def state_dict(self) -> Any: ...
     def load_state_dict(self, state: Any) -> Any: ...
 
 
-class Run:
-    """One training: what it is made of, and where it is."""
+class Pruner(Stateful, Protocol):
+    """An object that makes weights zero as the training goes on, such as those of :mod:`mutators.pruning`."""
+
+    def step(self) -> None: ...
+
+
+class Training:
+    """A training of a supernet and its state.
+
+    Args:
+        model, loader, config, paths, mutator, optimizer, pruner: as in :func:`mutators.oneshot.train_supernet`.
+        batch_loss: runs the model on a batch and returns the loss.
+        by_parts: see :mod:`mutators.elastic.layers.parts`.
+
+    Attributes:
+        step: number of steps so far.
+        losses: mean loss of each epoch so far.
+        about: description of the training, which must be the same in all processes and for a resume.
+    """
 
     def __init__(
         self,
         model: nn.Module,
         loader: Any,
         config: TrainConfig,
-        loss_of_batch: LossOfBatch,
-        paths: Paths | None,
-        mutator: Mutator | None,
-        optimizer: torch.optim.Optimizer | None,
-        device: torch.device,
+        batch_loss: BatchLoss,
+        *,
+        paths: Paths | None = None,
+        mutator: Mutator | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
         pruner: Pruner | None = None,
         by_parts: bool = False,
     ) -> None:
-        self.pruner = pruner
+        self.model, self.loader, self.config, self.batch_loss = model, loader, config, batch_loss
+        self.mutator, self.pruner, self.device = mutator, pruner, device_of(model)
         self.parts = Parts(model if by_parts else None)
-        self.model, self.loader, self.config, self.device = model, loader, config, device
-        self.loss_of_batch, self.mutator = loss_of_batch, mutator
-        self.amp = config.amp and device.type == "cuda"
+        self.amp = config.amp and self.device.type == "cuda"
         self.update = Update(
             optimizer or make_optimizer(model, config), config.clip_norm, self.amp, narrow=optimizer is None
         )
         self.switch = Switch(model) if mutator is None else None
         self.space = Space({}) if self.switch is None else self.switch.space
         self.paths = paths or {"uniform": uniform, "fair": fair}[config.strategy](self.space, config.seed)
-        self.steps_per_epoch = _length(loader, config)
+        self.steps_per_epoch = _count_batches(loader, config)
         self.steps = config.epochs * self.steps_per_epoch
         self.step = 0
         self.losses: list[float] = []
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self.about = self._about()
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.about = self._describe()
 
-    def _about(self) -> dict[str, Any]:
-        """What must be the same in all processes, and after a kill."""
+    def _describe(self) -> dict[str, Any]:
         domains = self.mutator.domains if self.mutator is not None else self.space.domains
         return {
             "config": {k: v for k, v in self.config.to_json().items() if k != "checkpoint_every"},
             "steps_per_epoch": self.steps_per_epoch,
-            "processes": distributed.processes(),
+            "processes": distributed.count_processes(),
             "optimizer": type(self.update.optimizer).__name__,
             "mutator": None if self.mutator is None else type(self.mutator).__name__,
             "pruner": None if self.pruner is None else type(self.pruner).__name__,
@@ -95,28 +107,34 @@ class Run:
             "first_paths": [[int(token) for token in tokens] for tokens in self.paths(0)],
         }
 
-    def go(self, path: Path | None, shown: Progress) -> None:
-        """Train to the end."""
+    def run(self, path: Path | None, show: bool, log_dir: str | PathLike[str] | None) -> None:
+        """Train to the end, with checkpoints, a line of progress on stderr, and scalars for TensorBoard."""
         self.model.train()
-        while self.step < self.steps:
-            self._epoch(path, shown)
+        writer = _open_tensorboard(log_dir, self.step)
+        with Progress(self.steps, done=self.step, show=show) as progress, closing(writer) if writer else nullcontext():
+            while self.step < self.steps:
+                self._run_epoch(path, progress, writer)
 
-    def _epoch(self, path: Path | None, shown: Progress) -> None:
-        """Train to the end of the epoch that the step is in."""
+    def _run_epoch(self, path: Path | None, progress: Progress, writer: Any) -> None:
+        """Train to the end of the current epoch."""
         epoch, start = divmod(self.step, self.steps_per_epoch)
         set_epoch(self.loader, epoch)
-        source = batches(self.loader, self.config.seed, epoch, start, distributed.rank())
-        for position in range(start, self.steps_per_epoch):
-            batch = next(source, None)
+        batches = walk_batches(self.loader, self.config.seed, epoch, start, distributed.get_rank())
+        for done in range(start + 1, self.steps_per_epoch + 1):
+            batch = next(batches, None)
             if batch is None:
                 raise OneShotError(
-                    f"the loader ended after {position} batches in epoch {epoch}, wanted {self.steps_per_epoch}."
+                    f"the loader ended after {done - 1} batches in epoch {epoch}, wanted {self.steps_per_epoch}."
                 )
             self.train_on(to_device(batch, self.device))
-            shown.step()
-            if self.step % _REPORT_EVERY == 0 or position + 1 == self.steps_per_epoch:
-                shown.report(self.step, self._mean_loss(position + 1), self.update.optimizer.param_groups[0]["lr"])
-            if position + 1 < self.steps_per_epoch and self.step % (self.config.checkpoint_every or self.steps) == 0:
+            if self.step % _REPORT_EVERY == 0 or done == self.steps_per_epoch:
+                loss, lr = self._mean_loss(done), self.update.optimizer.param_groups[0]["lr"]
+                progress.note = f"loss {loss:.4f}  lr {lr:.2g}"
+                if writer:
+                    writer.add_scalar("loss", loss, self.step)
+                    writer.add_scalar("lr", lr, self.step)
+            progress.step()
+            if done < self.steps_per_epoch and self.step % (self.config.checkpoint_every or self.steps) == 0:
                 self.save(path)
         self.losses.append(self._mean_loss(self.steps_per_epoch))
         self.loss_sum.zero_()
@@ -127,12 +145,12 @@ class Run:
         self.update.clear()
         group = self.paths(self.step)
         for tokens in group:
-            self._set(tokens)
+            self._apply_path(tokens)
             with self.parts:
                 with self._precision():
-                    loss = self.loss_of_batch(self.model, batch)
+                    loss = self.batch_loss(self.model, batch)
                 self.update.backward(loss)  # in which checkpointed activations are computed again, with the same parts
-            self.parts.collect()
+            self.parts.gather()
             self.loss_sum += loss.detach() / len(group)
         distributed.average_gradients(self.update.gather())
         self.update.step(lr_factor(self.config, self.step, self.steps, self.steps_per_epoch))
@@ -140,7 +158,7 @@ class Run:
             self.pruner.step()
         self.step += 1
 
-    def _set(self, tokens: Any) -> None:
+    def _apply_path(self, tokens: Tokens) -> None:
         if self.mutator is not None:
             self.mutator.reset()
         elif self.switch is not None:
@@ -159,7 +177,7 @@ class Run:
         return mean
 
     def open(self, path: Path, resume: bool) -> None:
-        """Go on from the checkpoint if it exists, and write the first one if not."""
+        """Load the checkpoint if it exists; else write the first one."""
         content = read_checkpoint(path, self.about)
         if content is None:
             self.save(path)
@@ -176,16 +194,16 @@ class Run:
             self.pruner.load_state_dict(content["pruner"])
         self.step, self.losses = content["step"], content["losses"]
         self.loss_sum.fill_(content["loss_sum"])
-        set_rng_state(from_bytes(content["rng"][distributed.rank()]))
+        set_rng_state(from_bytes(content["rng"][distributed.get_rank()]))
 
     def save(self, path: Path | None) -> None:
         """Write a checkpoint; every process has to call this."""
         if path is None:
             return
-        states = distributed.gather(to_bytes(rng_state()), self.device)
+        states = distributed.gather_bytes(to_bytes(get_rng_state()), self.device)
         if self.step % self.steps_per_epoch:
-            self._mean_loss(1)  # never a checkpoint of a network that is lost
-        if distributed.rank() == 0:
+            self._mean_loss(1)  # raises: never a checkpoint of a diverged network
+        if distributed.get_rank() == 0:
             write_checkpoint(
                 path,
                 {
@@ -204,8 +222,8 @@ class Run:
             )
 
 
-def _length(loader: Any, config: TrainConfig) -> int:
-    """Batches an epoch."""
+def _count_batches(loader: Any, config: TrainConfig) -> int:
+    """Return the number of batches in an epoch."""
     if config.steps_per_epoch is not None:
         return config.steps_per_epoch
     try:
@@ -215,3 +233,16 @@ def _length(loader: Any, config: TrainConfig) -> int:
     if length < 1:
         raise OneShotError("the loader has no batch. Is the data set smaller than a batch, with drop_last=True?")
     return length
+
+
+def _open_tensorboard(log_dir: str | PathLike[str] | None, step: int) -> Any:
+    """Return a writer of scalars; None without a folder, or, with a warning, without the package."""
+    if log_dir is None:
+        return None
+    if importlib.util.find_spec("tensorboard") is None:
+        message = "log_dir is given, but tensorboard is not installed: no scalars are written."
+        warnings.warn(message, stacklevel=4)
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(log_dir), purge_step=step)

@@ -1,21 +1,20 @@
-"""What a search for sub-networks found."""
+"""Describe the result of a search for sub-networks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.search.predictor import Ranking
+from mutators.elastic.search.predictor import RankCorrelation
+from nas_tuners.runs.front import pareto_front
 from search_spaces.cost.table import CostTable
 from search_spaces.schema import Choices, Space, Tokens
 
 
 @dataclass(frozen=True)
-class Subnet:
+class ScoredSubnet:
     """A sub-network that was measured. ``ofa.export`` takes it as it is.
 
     Attributes:
@@ -30,8 +29,8 @@ class Subnet:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search found. ``ofa.export`` takes it for the best.
+class SearchResult:
+    """The result of a search. ``ofa.export`` takes it for the best sub-network.
 
     Attributes:
         best: of all measured sub-networks; the first of equals.
@@ -41,10 +40,10 @@ class Found:
         ranking: of the predictor, if there is one.
     """
 
-    best: Subnet
-    measured: tuple[Subnet, ...]
-    front: tuple[Subnet, ...] = ()
-    ranking: Ranking | None = None
+    best: ScoredSubnet
+    measured: tuple[ScoredSubnet, ...]
+    front: tuple[ScoredSubnet, ...] = ()
+    ranking: RankCorrelation | None = None
 
     @property
     def choices(self) -> Choices:
@@ -62,35 +61,32 @@ class Found:
         return self.best.costs
 
 
-def found(
+def make_result(
     space: Space,
     measured: Mapping[Tokens, float],
     table: CostTable | None,
     pareto: str | None,
-    ranking: Ranking | None = None,
-) -> Found:
-    """The best of what was measured, with its costs, and the front against one of them.
+    ranking: RankCorrelation | None = None,
+) -> SearchResult:
+    """Return the best of what was measured, with its costs, and the front against one of them.
 
     Raises:
         ElasticError: no score is finite.
     """
-    metrics = () if table is None else table.metrics
     subnets = [
-        Subnet(space.decode(tokens), score, {name: table.cost(name, tokens) for name in metrics} if table else {})
-        for tokens, score in measured.items()
+        ScoredSubnet(space.decode(tokens), score, costs_by_metric(table, tokens)) for tokens, score in measured.items()
     ]
     usable = [subnet for subnet in subnets if math.isfinite(subnet.score)]
     if not usable:
         raise ElasticError(f"none of {len(subnets)} sub-networks has a finite score: is the supernet trained?")
     best = max(usable, key=lambda subnet: subnet.score)
-    return Found(best, tuple(subnets), () if pareto is None else _front(usable, pareto), ranking)
+    front: tuple[ScoredSubnet, ...] = ()
+    if pareto is not None:
+        at = pareto_front([subnet.costs[pareto] for subnet in usable], [subnet.score for subnet in usable])
+        front = tuple(usable[i] for i in at)
+    return SearchResult(best, tuple(subnets), front, ranking)
 
 
-def _front(subnets: Sequence[Subnet], metric: str) -> tuple[Subnet, ...]:
-    """Those that are better than all that cost no more."""
-    costs, scores = np.array([s.costs[metric] for s in subnets]), np.array([s.score for s in subnets])
-    front: list[Subnet] = []
-    for at in np.lexsort((-scores, costs)).tolist():
-        if not front or scores[at] > front[-1].score:
-            front.append(subnets[at])
-    return tuple(front)
+def costs_by_metric(table: CostTable | None, tokens: Tokens) -> dict[str, float]:
+    """Return the costs of a sub-network in all metrics of a table."""
+    return {} if table is None else {metric: table.cost(metric, tokens) for metric in table.metrics}

@@ -1,28 +1,31 @@
-"""Networks whose own forward takes a depth: the choice of it, and the network called without it."""
+"""A supernet as search, export and cost tables need it: a model, its space, and how a sub-network of it is run.
+
+Where the model's own forward takes a depth, the choice of it is added here, and the model is called without it.
+"""
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from mutators.choices.mutables import EXTRACTION
 from mutators.choices.value_choice import ValueChoice
+from mutators.choices.visitor import Extractable, Extraction
 from mutators.elastic.layers.errors import ElasticError
-
-if TYPE_CHECKING:
-    from mutators.elastic.training.ofa import OFA
+from search_spaces.schema import Space
 
 
 @contextmanager
 def given_depth(model: nn.Module, depths: Sequence[float] | None) -> Iterator[ValueChoice | None]:
-    """The choice of a depth that the model's own forward looks after; it becomes the model's child ``depth``.
+    """Give a model, as its child ``depth``, the choice of the depth that its own forward takes as an argument.
 
-    If what is done with it fails, the model is as it was.
+    If the body of the ``with`` statement fails, the choice is taken away again.
+
+    Yields: the choice; None where ``depths`` is None.
 
     Raises:
         ElasticError: forward takes no depth, or the model has something else of this name.
@@ -68,7 +71,7 @@ class AtDepth(nn.Module):
         return self.net(*inputs, **others, depth=self.depth)
 
 
-class Deep(nn.Module):
+class Deep(nn.Module, Extractable):
     """A supernet whose forward takes a depth, called without; extracted, it is :class:`AtDepth`."""
 
     WRAPS = "net"  # keys are the supernet's own
@@ -83,18 +86,27 @@ class Deep(nn.Module):
         """As the supernet's, but for the depth."""
         return self.net(*inputs, **others, depth=self._depth[0].value)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
-        net = copy.deepcopy(self.net, memo)
+    def extracted(self, extraction: Extraction) -> AtDepth:
+        """Return the plain network, called with the depth that is chosen."""
         (depth,) = self._depth
-        made: nn.Module
-        if EXTRACTION in memo:
-            made = AtDepth(net, depth.values[memo[EXTRACTION][id(depth)][0]])
-        else:
-            made = Deep(net, copy.deepcopy(depth, memo))
-        memo[id(self)] = made
-        return made
+        return AtDepth(extraction.copy(self.net), depth.values[depth.index_in(extraction.plan)])
 
 
-def runnable(ofa: OFA) -> nn.Module:
-    """The supernet, such that it is called with its inputs alone."""
-    return ofa.model if ofa.depth_choice is None else Deep(ofa.model, ofa.depth_choice)
+@dataclass(frozen=True)
+class Supernet:
+    """An elastic model and what it takes to run a part of it.
+
+    Attributes:
+        model: with elastic choices, trained or not.
+        space: of these choices.
+        depth: the choice of the depth that the model's own forward takes as an argument; None: it takes none.
+    """
+
+    model: nn.Module
+    space: Space
+    depth: ValueChoice | None = None
+
+    @property
+    def runnable(self) -> nn.Module:
+        """The model as a module that is called with its inputs alone."""
+        return self.model if self.depth is None else Deep(self.model, self.depth)

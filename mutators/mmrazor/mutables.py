@@ -1,4 +1,4 @@
-"""What a placeholder becomes: MMRazor 0.3's ``OneShotOP``, ``DifferentiableOP`` and ``DifferentiableEdge``.
+"""MMRazor 0.3's ``OneShotOP``, ``DifferentiableOP`` and ``DifferentiableEdge``, which placeholders become.
 
 Differs: they are this package's own choices under a ``space_id``, so every mutator, tuner and ``extract`` works with
 them; what a forward does is up to the bound mutator or the applied choice, and a choice that nobody made is an error,
@@ -7,7 +7,6 @@ where MMRazor's ``OneShotOP`` sums all candidates.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -15,10 +14,14 @@ from torch import nn
 
 from mutators.choices.candidates import Candidates, named_candidates
 from mutators.choices.errors import ChoiceError
-from mutators.choices.mutables import InputChoice, LayerChoice, Mutable
+from mutators.choices.input_choice import InputChoice
+from mutators.choices.layer_choice import LayerChoice
+from mutators.choices.notation import indices_of
 from mutators.choices.selection import combine, ordered_inputs
-from mutators.mmrazor.mutable_cfg import indices_of, read_subnet
-from search_spaces.domains import InputDomain, LayerDomain
+from mutators.choices.torch_private import get_children
+from mutators.choices.visitor import Extraction, replace_choices
+from mutators.mmrazor.mutable_cfg import read_subnet
+from search_spaces.domains import InputDomain
 
 
 class OneShotOP(LayerChoice):
@@ -42,7 +45,7 @@ class OneShotOP(LayerChoice):
 
     @property
     def choices(self) -> list[str]:  # type: ignore[override]  # what LayerChoice has under this name is deprecated
-        """The candidates' names, in order."""
+        """Return the candidates' names, in order."""
         return self.names
 
     def export(self, chosen: str | Sequence[str]) -> nn.Module:
@@ -53,11 +56,11 @@ class OneShotOP(LayerChoice):
 
         Differs: MMRazor drops the other candidates and accepts any name.
         """
-        return _export(self, self.domain, chosen)
+        return _export(self, chosen)
 
 
 class DifferentiableOP(OneShotOP):
-    """As :class:`OneShotOP`, by the name that mappings for differentiable search use.
+    """One of several layers, by the name that mappings for differentiable search use.
 
     Differs: holds no architecture parameters and needs none at forward; :class:`~mutators.DartsMutator` has them.
     """
@@ -95,17 +98,17 @@ class DifferentiableEdge(InputChoice):
 
     @property
     def choices(self) -> list[str]:
-        """The edges' names, in order."""
-        return list(self.candidates._modules)
+        """Return the edges' names, in order."""
+        return list(get_children(self.candidates))
 
     @property
     def num_chosen(self) -> int | tuple[int, int] | None:
-        """How many edges are chosen."""
+        """Return how many edges are to be chosen."""
         return self.n_chosen
 
     @property
     def domain(self) -> InputDomain:
-        """A subset of :attr:`choices`."""
+        """Return what can be chosen: a subset of :attr:`choices`."""
         return InputDomain(tuple(self.choices), self.n_chosen)
 
     def export(self, chosen: str | Sequence[str]) -> nn.Module:
@@ -114,7 +117,7 @@ class DifferentiableEdge(InputChoice):
         Raises:
             ChoiceError: a name is not on offer, or there are too few or too many.
         """
-        return _export(self, self.domain, chosen)
+        return _export(self, chosen)
 
     def forward(self, optional_inputs: Any) -> Any:
         """Run the chosen edges and reduce.
@@ -136,39 +139,48 @@ class DifferentiableEdge(InputChoice):
             raise self._not_chosen()
         return combine([outputs[i] for i in self._active], self.reduction)
 
-    def _plain(self, indices: tuple[int, ...], memo: dict[int, Any]) -> nn.Module:
+    def make_plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
         names = self.choices
-        edges = {names[i]: copy.deepcopy(self.candidates._modules[names[i]], memo) for i in indices}
-        network = ChosenEdges(names, cast(dict[str, nn.Module], edges), self.reduction)
+        edges = {names[i]: extraction.copy(get_children(self.candidates)[names[i]]) for i in indices}
+        network = ChosenEdges(names, cast(dict[str, nn.Module], edges), self.reduction, self.n_chosen)
         network.__dict__["training"] = self.training  # not train(): that would reach into the edges
         return network
 
 
 class ChosenEdges(Candidates):
-    """What a :class:`DifferentiableEdge` becomes in an extracted network: its chosen edges, by name.
+    """The chosen edges, by name: a :class:`DifferentiableEdge` in an extracted network.
 
     Args:
         names: of all inputs, in order.
         edges: the modules of some of them.
         reduction: see :func:`mutators.choices.selection.combine`.
+        num_chosen: as the ``DifferentiableEdge`` had it.
     """
 
-    def __init__(self, names: Sequence[str], edges: dict[str, nn.Module], reduction: str) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        edges: dict[str, nn.Module],
+        reduction: str,
+        num_chosen: int | tuple[int, int] | None = None,
+    ) -> None:
         super().__init__({})
         self.inputs, self.reduction = tuple(names), reduction
+        self.choices, self.n_candidates, self.num_chosen = list(names), len(names), num_chosen
+        self.chosen = tuple(index for index, name in enumerate(names) if name in edges)
         self._modules.update(edges)
 
     def forward(self, optional_inputs: Any) -> Any:
         """Run and reduce. ``optional_inputs``: as for the :class:`DifferentiableEdge`."""
         outputs = _Outputs(self, ordered_inputs(optional_inputs, self.inputs, "ChosenEdges"), self.inputs)
-        return combine([outputs[i] for i, name in enumerate(self.inputs) if name in self._modules], self.reduction)
+        return combine([outputs[i] for i in self.chosen], self.reduction)
 
 
 class _Outputs(Sequence[Any]):
     """The edges' outputs, each computed when it is asked for."""
 
     def __init__(self, edges: nn.Module, inputs: Sequence[Any], names: Sequence[str] | None = None) -> None:
-        self.edges, self.inputs = edges._modules, inputs
+        self.edges, self.inputs = get_children(edges), inputs
         self.names = list(self.edges) if names is None else names
 
     def __len__(self) -> int:
@@ -179,8 +191,8 @@ class _Outputs(Sequence[Any]):
         return None if given is None or edge is None else edge(given)
 
 
-def _export(choice: Mutable, domain: LayerDomain | InputDomain, chosen: str | Sequence[str]) -> nn.Module:
+def _export(choice: OneShotOP | DifferentiableEdge, chosen: str | Sequence[str]) -> nn.Module:
     name = choice.given_key or type(choice).__name__
-    indices = indices_of(read_subnet({name: domain}, {name: {"chosen": chosen}})[name])
-    cast(LayerChoice, choice).choose(indices)
-    return choice._plain(indices, {id(module): module for module in choice.modules()})  # a memo of all: copies nothing
+    indices = indices_of(read_subnet({name: choice.domain}, {name: {"chosen": chosen}})[name])
+    choice.choose(indices)
+    return replace_choices(choice, {id(choice): indices})

@@ -1,0 +1,142 @@
+"""Show on stderr how far a long task is. The one progress display of training, search and measurement."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Self, TextIO
+
+_OFTEN = 0.2  # seconds between two lines on a terminal, at least
+_SHARE = 0.02  # of the time so far, between two lines in a log, at least: that of a day's training stays short
+
+
+class Progress:
+    """Show done, total, time left, rate and a note: one line, rewritten on a terminal; sparse lines anywhere else.
+
+    Use it as a context: then the time goes on during steps that take minutes, and the last line tells the end. An
+    update costs less than a microsecond while no line is due.
+
+    Args:
+        total: steps of the whole task; None: unknown.
+        unit: name of the steps in the plural, such as "trials".
+        task: name of the task, such as "measuring"; it begins the line.
+        done: steps that were done before, in a task that is resumed: the time left is not computed from them.
+        show: False writes nothing.
+        quiet: seconds before the first line: shorter tasks write nothing.
+        every: seconds between two lines in a log, at least.
+        stream: where to write; default: stderr.
+        clock: returns seconds.
+
+    Attributes:
+        note: what stands at the end of the line, such as the best so far; a function is called when a line is due.
+    """
+
+    def __init__(
+        self,
+        total: int | None,
+        unit: str = "steps",
+        task: str = "",
+        *,
+        done: int = 0,
+        show: bool = True,
+        quiet: float = 0.0,
+        every: float = 5.0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total, self.done = total, done
+        self.note: str | Callable[[], str] = ""
+        self._unit, self._task, self._before = unit, task, done
+        self._every, self._stream, self._clock = every, stream or sys.stderr, clock
+        self._terminal = show and self._stream.isatty()
+        self._started = clock()
+        self._due = self._started + quiet if show else float("inf")
+        self._note, self._line = "", ""  # the last ones that were written
+        self._writing, self._over = threading.Lock(), threading.Event()
+
+    def step(self) -> None:
+        """Count one step."""
+        self.at(self.done + 1)
+
+    def at(self, done: int, total: int | None = None) -> None:
+        """Set the number of steps done so far, and the total if it is given; write a line if one is due."""
+        self.done = done
+        self.total = total or self.total
+        if self._clock() >= self._due:
+            self._write()
+
+    def __enter__(self) -> Self:
+        if self._due < float("inf"):
+            threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the last line, if it is not there yet, unless the task was too short for any."""
+        if self._line or self._clock() >= self._due:
+            self._write()
+        self._over.set()
+        if self._terminal and self._line:
+            self._put("\n")
+
+    def _watch(self) -> None:
+        """Write lines while no step is done."""
+        while not self._over.wait(self._every):
+            if self._clock() >= self._due:
+                self._write(renew_note=False)  # which may read what the task is changing just now
+
+    def _write(self, renew_note: bool = True) -> None:
+        if renew_note:
+            self._note = self.note() if callable(self.note) else self.note
+        with self._writing:
+            now = self._clock()
+            seconds = now - self._started
+            self._due = now + (_OFTEN if self._terminal else max(self._every, _SHARE * seconds))
+            line = progress_line(self.done, self.total, self._unit, seconds, self.done - self._before, self._note)
+            line = f"{self._task} {line}".lstrip()
+            if self._terminal:
+                line = line[: shutil.get_terminal_size().columns - 1]
+            if line != self._line and not self._over.is_set():
+                self._put(f"\r{line}\x1b[K" if self._terminal else f"{line}\n")
+                self._line = line
+
+    def _put(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the terminal is gone: no reason to end a training
+            self._stream.write(text)
+            self._stream.flush()
+
+
+def progress_line(done: int, total: int | None, unit: str, seconds: float, fresh: int, note: str = "") -> str:
+    """Return one line: a bar, steps done, time left, rate, note.
+
+    Args:
+        done: steps so far.
+        total: steps of the whole task; None: unknown.
+        unit: name of the steps in the plural.
+        seconds: since the task began or was resumed.
+        fresh: steps in that time.
+        note: what stands at the end of the line.
+
+    >>> progress_line(30, 100, "trials", 60.0, 20, "best 0.93")
+    '[###-------] 30/100 trials  ETA 3:30  3.0 s each  best 0.93'
+    >>> progress_line(30, None, "trials", 15.0, 30)
+    '30 trials  2.0/s'
+    """
+    parts = [f"{done}{f'/{total}' if total else ''} {unit}"]
+    if total:
+        filled = min(10, 10 * done // total)
+        parts[0] = f"[{'#' * filled}{'-' * (10 - filled)}] {parts[0]}"
+    if fresh > 0 and seconds > 0:
+        if total and done < total:
+            parts.append(f"ETA {_clock_time(seconds / fresh * (total - done))}")
+        rate = fresh / seconds
+        parts.append(f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
+    return "  ".join([*parts, note] if note else parts)
+
+
+def _clock_time(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
