@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nas_tuners.search.algorithms import ALGORITHMS
 from search_spaces.lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -21,12 +22,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         ".hosts.nni.tuner": ("SearchTuner",),
         ".runs.loop": ("run_search",),
         ".runs.run": ("Run",),
-        ".tuners": (
-            "AnnealingTuner",
-            "EvolutionTuner",
-            "ProgressiveShrinkingTuner",
-            "RandomTuner",
-        ),
+        ".tuners": [algorithm.tuner for algorithm in ALGORITHMS.values()],
     },
     moved={
         "SANAS": "nas_tuners.sanas.SANAS",

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from nas_tuners.search.algorithms import ALGORITHMS
+
 _Add = Callable[..., argparse.ArgumentParser]
 
 
@@ -64,9 +66,7 @@ def _add_searches(add: _Add) -> None:
     p = add("search", help="search a space with a function of your own, without NNI")
     p.add_argument("space", type=Path, metavar="SPACE", help="a space file, such as nas ss-gen writes")
     p.add_argument("--evaluate", required=True, metavar="MODULE:FUNCTION", help="takes choices, returns a metric")
-    p.add_argument(
-        "--algorithm", default="evolution", metavar="NAME", help="random, annealing, evolution (default) or shrinking"
-    )
+    p.add_argument("--algorithm", default="evolution", metavar="NAME", help=f"{', '.join(ALGORITHMS)} (evolution)")
     p.add_argument("--trials", type=int, default=100, metavar="N", help="results in total, failures included (100)")
     p.add_argument("--minimize", action="store_true", help="the lowest metric is the best")
     p.add_argument("--score-key", default="default", metavar="NAME", help="what counts of several metrics (default)")

@@ -33,3 +33,7 @@ class CostError(ProblemsError):
 
 class NetError(ProblemsError):
     """A net that does not exist, or cannot be built like this."""
+
+
+class ConstraintError(ProblemsError):
+    """A constraint is malformed, has no cost table, or cannot be met."""

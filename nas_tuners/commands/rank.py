@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from nas_tuners.commands import CommandError
-from nas_tuners.commands.arguments import constraints_of
 from nas_tuners.commands.locate import NAME
 from nas_tuners.commands.search import Job, begun, conduct, resumed, search_of
 from nas_tuners.commands.show import one_line
@@ -23,6 +22,7 @@ from nas_tuners.runs.run import Run
 from nas_tuners.search.random import RandomSearch
 from nas_tuners.search.records import Trial, as_metrics
 from search_spaces import Choices, Space
+from search_spaces.cost.limits import constraints_of
 
 _RESAMPLES = 2000
 _COVERAGE = 0.95

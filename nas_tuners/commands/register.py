@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-TUNERS = {
-    "NasRandom": "nas_tuners.RandomTuner",
-    "NasAnnealing": "nas_tuners.AnnealingTuner",
-    "NasEvolution": "nas_tuners.EvolutionTuner",
-    "NasProgressiveShrinking": "nas_tuners.ProgressiveShrinkingTuner",
-}
+from nas_tuners.search.algorithms import ALGORITHMS
+
+TUNERS = {algorithm.registered: f"nas_tuners.{algorithm.tuner}" for algorithm in ALGORITHMS.values()}
+"""By registered name, the class."""
 
 
 def register() -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from nas_tuners.commands import CommandError
-from nas_tuners.commands.arguments import algorithm_of, constraints_of, numbers_of
+from nas_tuners.commands.arguments import algorithm_of, numbers_of
 from nas_tuners.commands.locate import NAME
 from nas_tuners.commands.progress import Progress
 from nas_tuners.commands.show import costs_of, one_line, unfinished
@@ -21,6 +21,7 @@ from nas_tuners.runs.loop import run_search
 from nas_tuners.runs.run import Run
 from nas_tuners.search.base import Search
 from search_spaces import Space
+from search_spaces.cost.limits import constraints_of
 
 
 @dataclass(frozen=True)

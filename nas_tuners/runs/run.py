@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_tuners.runs.journal import Event, Journal, JournalError, begun, read
+from nas_tuners.search.arguments import check_search
 from nas_tuners.search.base import Search, SearchError
 from nas_tuners.search.records import InPhase, Proposal, Trial, as_metrics
 from search_spaces import Space, SpaceError, Tokens
@@ -44,6 +45,7 @@ class Run:
         Raises:
             JournalError: there is a journal already, or it cannot be written.
         """
+        check_search(search)
         search.setup(space, optimize_mode)
         if path is None:
             return Run(search, optimize_mode)
@@ -58,6 +60,7 @@ class Run:
         Raises:
             JournalError: the journal cannot be read, is held by another process, or does not fit.
         """
+        check_search(search)
         journal = Journal(path)
         try:
             run = replay(search, journal.events, path)
@@ -248,7 +251,7 @@ def moved(search: Search, space: Space, optimize_mode: str) -> Search:
     for trial in search.trials.values():
         tokens = None if trial.state == "dropped" else _translated(trial, space)
         if tokens is None or (new.known(tokens) and not trial.provisional):
-            new.adopt_dropped(trial)
+            new.trials.adopt_dropped(trial)
         else:
             new.suggest(tokens, trial.phase)
     for trial in sorted(search.trials.values(), key=lambda t: t.resolved):

@@ -11,17 +11,18 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from nas_tuners.search.base import Search, Table
-from nas_tuners.search.constraints import ConstraintError, Constraints
+from nas_tuners.search.base import Search
 from search_spaces import Choices, Space, Tokens
-from search_spaces.checks import is_number
+from search_spaces.checks import above
+from search_spaces.cost.limits import Constraints, Table
+from search_spaces.errors import ConstraintError
 
 _RING_LIMIT = 4096  # a larger neighbourhood is never enumerated: it is not exhausted either
 _MISSES = 8  # known architectures in a row, before the step grows longer
 
 
 class Annealing(Search):
-    """Steps away from the incumbent; takes a worse step with probability exp(-drop / temperature).
+    """Simulated annealing: steps away from the incumbent, to something worse with probability exp(-drop / temperature).
 
     Args:
         init_temperature: in units of the metric: at 0.02, losing two points of accuracy is accepted with probability
@@ -49,16 +50,13 @@ class Annealing(Search):
         super().__init__(seed, constraints, cost_table, score_key)
         if init_temperature is None:
             init_temperature = 10.0 if init_choices is None else 1.0
-        if not (is_number(init_temperature) and init_temperature > 0):
-            raise ValueError(f"Annealing: init_temperature is {init_temperature!r}, wanted a number above 0.")
-        if not (is_number(reduce_rate) and 0 < reduce_rate <= 1):
-            raise ValueError(f"Annealing: reduce_rate is {reduce_rate!r}, wanted a number in (0, 1].")
+        self._complain(above("init_temperature", init_temperature, 0) + above("reduce_rate", reduce_rate, 0, 1))
         self.init_temperature, self.reduce_rate = float(init_temperature), float(reduce_rate)
         self._init_choices = init_choices
         self._start: Tokens | None = None
         self._incumbent: tuple[Tokens, float] | None = None
         self._results = 0
-        self._at(None)
+        self._step_from(None)
 
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
         """Take the space to search, and check ``init_choices`` against it and against the constraints."""
@@ -67,7 +65,7 @@ class Annealing(Search):
         super().setup(space, optimize_mode)
         if self._start is not None and not self.feasible(self._start):
             raise ConstraintError(f"init_choices do not keep {', '.join(map(str, self.constraints))}.")
-        self._at(self._start)
+        self._step_from(self._start)
 
     def fresh(self) -> Self:
         """Return a search with the same arguments that has seen nothing; the first choices were the old space's."""
@@ -76,15 +74,15 @@ class Annealing(Search):
 
     @property
     def temperature(self) -> float:
-        """Now in force: ``init_temperature * reduce_rate ** results``."""
+        """The temperature after the results so far: ``init_temperature * reduce_rate ** results``."""
         return float(self.init_temperature * self.reduce_rate**self._results)
 
     def _propose(self, n: int) -> Iterable[Sequence[int]]:
         if self._start is not None and not self.known(self._start):
-            return [self._start, *self._steps(self._start, n)]
+            return [self._start, *(self._step(self._start) for _ in range(n))]
         if self._centre is None:
             return self._sample(n)
-        return self._steps(self._centre, n)
+        return [self._step(self._centre) for _ in range(n)]
 
     def _learn(self, tokens: Tokens, score: float) -> None:
         slack = self.temperature * math.log(1.0 - self.rng.random())  # <= 0: Metropolis without a division
@@ -93,47 +91,43 @@ class Annealing(Search):
             return
         if self._incumbent is None or score - self._incumbent[1] >= slack:
             self._incumbent = (tokens, score)
-            self._at(tokens)
+            self._step_from(tokens)
 
-    def _at(self, centre: Tokens | None) -> None:
+    def _step_from(self, centre: Tokens | None) -> None:
         """Step from ``centre`` from now on, at first to its direct neighbours."""
         self._centre = centre
         self._ring: list[Tokens] | None = None
         self._radius = 1
         self._missed = 0
 
-    def _steps(self, centre: Tokens, n: int) -> list[Tokens]:
-        return [self._step(centre) for _ in range(n)]
-
     def _step(self, centre: Tokens) -> Tokens:
         tokens = self.space.neighbour(centre, self.rng, self._radius)
         if self._radius == 1:
-            return tokens if self._open(tokens) else self._unknown_neighbour(centre) or tokens
-        self._missed = 0 if self._open(tokens) else self._missed + 1
+            return tokens if self._is_open(tokens) else self._unknown_neighbour(centre) or tokens
+        self._missed = 0 if self._is_open(tokens) else self._missed + 1
         if self._missed == _MISSES and self._radius < len(self.space):
             self._radius, self._missed = self._radius + 1, 0
         return tokens
 
-    def _open(self, tokens: Tokens) -> bool:
+    def _is_open(self, tokens: Tokens) -> bool:
         return not self.known(tokens) and self.feasible(tokens)
 
     def _unknown_neighbour(self, centre: Tokens) -> Tokens | None:
-        """One of the neighbours that are left; without any, lengthen the step."""
+        """Return one of the neighbours that are left; without any, lengthen the step."""
         if self._ring is None:
             if sum(self.space.radices) > _RING_LIMIT:
                 return None
-            ring = [t for t in _neighbourhood(self.space, centre) if self._open(t)]
+            ring = [t for t in _neighbourhood(self.space, centre) if self._is_open(t)]
             self._ring = [ring[i] for i in self.rng.permutation(len(ring)).tolist()]
         while self._ring:
-            tokens = self._ring.pop()
-            if not self.known(tokens):
+            if not self.known(tokens := self._ring.pop()):
                 return tokens
         self._radius = 2
         return None
 
 
 def _neighbourhood(space: Space, tokens: Tokens) -> Iterable[Tokens]:
-    """Every architecture that differs in one key."""
+    """Yield every architecture that differs in one key."""
     for at, radix in enumerate(space.radices):
         for other in range(radix):
             if other != tokens[at]:

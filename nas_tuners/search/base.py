@@ -1,30 +1,31 @@
-"""Ask and tell, once for all algorithms: what is pending, what failed and what is best."""
+"""Ask and tell, once for all algorithms: nothing twice, nothing infeasible, failures, the best, the end."""
 
 from __future__ import annotations
 
-import inspect
+import logging
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from os import PathLike, fspath
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from nas_tuners.search.constraints import ConstraintError, Constraints, check_limits, limits_of, table_of
-from nas_tuners.search.draws import Draws, SearchError
-from nas_tuners.search.records import Best, InPhase, Proposal, Trial, as_metrics
+import numpy as np
+import numpy.typing as npt
+
+from nas_tuners.search.arguments import Recorded
+from nas_tuners.search.constraints import Feasible
+from nas_tuners.search.records import Best, InPhase, Proposal, SearchError, Trial, Trials, as_metrics
+from nas_tuners.search.remaining import OutsideError, Remaining
 from search_spaces import Space, Tokens
-from search_spaces.checks import is_int
-from search_spaces.cost.table import CostTable
+from search_spaces.checks import one_of, whole
+from search_spaces.cost.limits import Constraints, Table, check_limits, limits_of, table_of
+from search_spaces.errors import ConstraintError
 
 __all__ = ["Search", "SearchError", "Table"]
 
-Table = CostTable | Mapping[str, Any] | str | PathLike[str] | None
-"""A cost table, as a constructor takes it: itself, its JSON, or its path."""
+_log = logging.getLogger(__name__)
 
 
-class Search(Draws):
+class Search(metaclass=Recorded):
     """A search over a finite space: ``setup``, then any mix of ``ask``, ``tell`` and ``fail``, in any order.
 
     A new algorithm writes :meth:`_propose` and :meth:`_learn` and nothing else. Both are called in the same order
@@ -39,23 +40,14 @@ class Search(Draws):
         score_key: which entry counts where a trial reports several metrics.
 
     Raises:
-        ValueError: the seed is no whole number from 0 up, or ``score_key`` no text.
+        ValueError: the seed is no whole number from 0 up, ``score_key`` no text, or an argument cannot be JSON.
         ConstraintError: a constraint is malformed, or the table does not have its metric.
         CostError: the table cannot be read.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Keep the arguments, for the journal's header and for :meth:`fresh`."""
-        self = super().__new__(cls)
-        try:
-            bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{cls.__name__}: {error}. It takes {_signature(cls)}.") from None
-        bound.apply_defaults()
-        self.arguments = {name: value for name, value in list(bound.arguments.items())[1:]}
-        return self
-
-    arguments: dict[str, Any]
+    arguments: dict[str, Any]  # those that it was made with, as JSON
+    space: Space
+    budget: int | None = None  # how many architectures may be asked for; None: as many as there are
 
     def __init__(
         self,
@@ -64,49 +56,43 @@ class Search(Draws):
         cost_table: Table = None,
         score_key: str = "default",
     ) -> None:
-        if not is_int(seed) or seed < 0:
-            raise ValueError(f"{type(self).__name__}: seed is {seed!r}, wanted a whole number from 0 up.")
+        problems = whole("seed", seed, 0)
         if not isinstance(score_key, str) or not score_key:
-            raise ValueError(f"{type(self).__name__}: score_key is {score_key!r}, wanted the name of a metric.")
-        limits, table = limits_of(constraints), table_of(cost_table)
-        check_limits(limits, table)
-        super().__init__(int(seed), limits, table)
-        self._keep_arguments(cost_table)
-        self.score_key = score_key
-        self.trials: dict[int, Trial] = {}
-        self._best: Trial | None = None
+            problems.append(f"score_key is {score_key!r}, wanted the name of a metric")
+        self._complain(problems)
+        self.constraints, self.cost_table = limits_of(constraints), table_of(cost_table)
+        check_limits(self.constraints, self.cost_table)
+        self.seed, self.score_key = int(seed), score_key
+        self.rng = np.random.default_rng(self.seed)
+        self.trials = Trials()
+        self.counts = self.trials.counts
         self._sign = 1.0
-        self._resolved = 0
 
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
-        """Take the space to search.
-
-        Args:
-            space: what can be chosen.
-            optimize_mode: ``maximize`` or ``minimize``; the algorithm itself always sees scores to maximize.
+        """Take the space to search, to ``maximize`` or ``minimize`` in; ``_learn`` always sees scores to maximize.
 
         Raises:
             ValueError: ``optimize_mode`` is another word.
             ConstraintError: no architecture keeps the constraints; the nearest reachable cost is named.
             CostError: the cost table is of another space.
-            RuntimeError: the search has a space already; make a fresh one.
+            RuntimeError: the search has a space already.
         """
-        if optimize_mode not in ("maximize", "minimize"):
-            raise ValueError(f'optimize_mode is {optimize_mode!r}, wanted "maximize" or "minimize".')
+        self._complain(one_of("optimize_mode", optimize_mode, ("maximize", "minimize")))
         if hasattr(self, "space"):
             raise RuntimeError("this search has a space already: use search.fresh() for another.")
-        self._enter(space)
+        self._remaining = Remaining(self._feasible_part(space), space.radices)
+        self.space = space
         self._sign = 1.0 if optimize_mode == "maximize" else -1.0
 
     def fresh(self) -> Self:
         """Return a search with the same arguments that has seen nothing, for a changed space."""
-        return type(self)(**self.arguments)
+        made: Self = type(self)(**self.arguments)
+        return made
 
     def ask(self, n: int = 1) -> list[Proposal]:
         """Propose ``n`` architectures that were never proposed before; fewer, or none, once the search is finished.
 
-        Never waits: any number of asks may come before the first result. Before the last phase of a search that has
-        phases, architectures may repeat.
+        Any number of asks may come before the first result. Before the last phase, architectures may repeat.
 
         Raises:
             SearchError: the algorithm failed, or proposed something outside of the space.
@@ -116,9 +102,7 @@ class Search(Draws):
         return [self._admit(tokens, phase) for tokens in drawn]
 
     def suggest(self, tokens: Sequence[int], phase: InPhase | None = None) -> Proposal:
-        """Take in an architecture that somebody else proposes, as if it had been asked for in ``phase``.
-
-        Without a phase its score counts like those of the last one.
+        """Take in an architecture from elsewhere, as if it had been asked for in ``phase``, or in the last one.
 
         Raises:
             ConstraintError: it does not keep the constraints.
@@ -128,7 +112,7 @@ class Search(Draws):
         given = tuple(int(token) for token in tokens)
         if not self.feasible(given):
             raise ConstraintError(f"tokens {given} do not keep {', '.join(map(str, self.constraints))}.")
-        if given in self._known and (phase is None or phase.last):
+        if self.known(given) and (phase is None or phase.last):
             raise ValueError(f"tokens {given} were proposed before.")
         return self._admit(given, phase)
 
@@ -138,7 +122,6 @@ class Search(Draws):
         Args:
             asked: the architectures that were proposed.
             drawn: whether the algorithm drew them; it then draws once more, so that its own state moves on too.
-            phase: that they were proposed in.
 
         Returns: whether it drew the same.
 
@@ -150,16 +133,10 @@ class Search(Draws):
         except SearchError:
             same = False
         for tokens in asked:
-            if (tokens in self._known and (phase is None or phase.last)) or not self._fits(tokens):
+            if (self.known(tokens) and (phase is None or phase.last)) or not self._remaining.fits(tokens):
                 raise ValueError(f"tokens {tokens} were proposed before, or are not in the space")
             self._admit(tokens, phase)
         return same
-
-    def adopt_dropped(self, trial: Trial) -> None:
-        """Take in a trial of another space that has no place in this one, so that its uid stays its own."""
-        self.trials[trial.uid] = replace(trial, state="dropped")
-        self.counts.asked += 1
-        self.counts.dropped += 1
 
     def tell(self, uid: int, metrics: Any, job: str | None = None) -> bool:
         """Report a result. NaN and infinity count as a failure; a second result for a uid is only counted.
@@ -167,26 +144,22 @@ class Search(Draws):
         Args:
             uid: of the proposal.
             metrics: a number, or a dict with the number to optimize under ``score_key``; all of it is kept.
-            job: the host's name for whatever ran the trial.
+            job: the host's name for what ran the trial.
 
         Returns: whether it was the first result for this uid.
 
         Raises:
             MetricError: it is neither; nothing has changed then.
             SearchError: the algorithm failed to learn from it; the result itself is kept.
-            ValueError: no such uid was ever proposed.
         """
-        trial, kept = self._trial(uid), as_metrics(metrics, self.score_key)
+        trial, kept = self.trials.find(uid), as_metrics(metrics, self.score_key)
         if trial.state in ("told", "dropped"):
             self.counts.duplicate += 1
             return False
         value = float(kept[self.score_key])
-        score = self._sign * value if math.isfinite(value) else -math.inf
-        self._resolve(trial, "told" if score > -math.inf else "failed", score)
-        trial.metrics, trial.job = kept, job
-        trial.reason = None if score > -math.inf else f"the metric is {value}"
-        if score > -math.inf and not trial.provisional and (self._best is None or score > self._best.score):
-            self._best = trial
+        score, reason = (self._sign * value, None) if math.isfinite(value) else (-math.inf, f"the metric is {value}")
+        self._resolve(trial, "failed" if reason else "told", score)
+        trial.metrics, trial.job, trial.reason = kept, job, reason
         self._teach(trial, score)
         return True
 
@@ -196,14 +169,11 @@ class Search(Draws):
         Args:
             uid: of the proposal.
             reason: for the reader of the journal.
-            learn: whether the algorithm is told the worst score, or nothing.
+            learn: whether the algorithm learns the worst score, or nothing.
 
         Returns: whether the proposal was still pending.
-
-        Raises:
-            ValueError: no such uid was ever proposed.
         """
-        trial = self._trial(uid)
+        trial = self.trials.find(uid)
         if trial.state != "pending":
             return False
         self._resolve(trial, "failed", -math.inf)
@@ -214,27 +184,96 @@ class Search(Draws):
 
     @property
     def best(self) -> Best | None:
-        """The best result so far, the earliest among equals; None before the first."""
-        if self._best is None:
-            return None
-        trial = self._best
-        assert trial.metrics is not None
-        return Best(
-            trial.uid, trial.tokens, self.space.decode(trial.tokens), self._sign * trial.score + 0.0, trial.metrics
-        )
+        """Return the best result so far, the earliest among equals; None before the first."""
+        return None if self.trials.best is None else self.trials.best.to_best(self._sign)
 
     @property
     def pending(self) -> list[Proposal]:
-        """Proposals without a result, in the order of asking."""
+        """Return the proposals without a result, in the order of asking."""
         return [trial.proposal for trial in self.trials.values() if trial.state == "pending"]
+
+    @property
+    def exhausted(self) -> bool:
+        """Return whether every architecture that keeps the constraints has been proposed."""
+        return self._remaining.count <= 0
+
+    @property
+    def finished(self) -> bool:
+        """Return whether nothing more can be asked for: the space is exhausted, or the budget spent."""
+        return self._left() <= 0
+
+    @property
+    def feasible_share(self) -> float:
+        """Return the part of all architectures that keeps the constraints, from the set-up on."""
+        return self._remaining.feasible.share
+
+    @property
+    def feasible_share_exact(self) -> bool:
+        """Return whether :attr:`feasible_share` is counted, not estimated."""
+        return self._remaining.feasible.exact
+
+    def feasible(self, tokens: Tokens) -> bool:
+        """Return whether an architecture keeps the constraints."""
+        return self._remaining.feasible.holds(tokens)
+
+    def known(self, tokens: Tokens) -> bool:
+        """Return whether an architecture was proposed before."""
+        return tokens in self._remaining.known
+
+    @abstractmethod
+    def _propose(self, n: int) -> Iterable[Sequence[int]]:
+        """Return about ``n`` architectures, (n, keys), as an array where that is at hand.
+
+        The base drops those that are known or infeasible and asks again, or helps out.
+        """
 
     @abstractmethod
     def _learn(self, tokens: Tokens, score: float) -> None:
         """Take in one result; ``score`` is to be maximized, and ``-inf`` for a failure."""
 
+    def _sample(self, n: int) -> npt.NDArray[np.int64]:
+        """Draw ``n`` feasible architectures, uniformly, known ones too. Returns: (n, keys)."""
+        return self._remaining.feasible.sample(self.rng, n)
+
     def _phase(self) -> InPhase | None:
-        """The phase that is open now, for a search that has phases."""
+        """Return the phase that is open now, for a search that has phases."""
         return None
+
+    def _feasible_part(self, space: Space) -> Feasible:
+        """Count what is feasible in ``space``."""
+        feasible = Feasible(space, self.cost_table, self.constraints)
+        if self.constraints:
+            _log.info("%s: %s.", type(self).__name__, feasible)
+        return feasible
+
+    def _left(self) -> int | float:
+        """Count the architectures that can still be asked for."""
+        left = self._remaining.count
+        return left if self.budget is None else min(left, self.budget - self.counts.asked)
+
+    def _draw(self, n: int) -> list[Tokens]:
+        """Draw ``n`` unknown architectures, as far as there are so many."""
+        if not hasattr(self, "space"):
+            raise RuntimeError("this search has no space yet: call setup(space) first.")
+        wanted = int(min(n, self._left()))
+        drawn = self._remaining.draw(self.rng, wanted, self._propose_feasible)
+        if len(drawn) < wanted:
+            _log.warning("%s: no unknown architecture was found: the space counts as exhausted.", type(self).__name__)
+        return drawn
+
+    def _propose_feasible(self, n: int) -> list[Tokens]:
+        """Return what the algorithm proposes: checked, and without what is infeasible."""
+        try:
+            kept, infeasible = self._remaining.read(self._propose(n))
+        except SearchError:
+            raise
+        except OutsideError as error:
+            raise SearchError(f"{type(self).__name__}._propose gave {error}") from None
+        except Exception as error:
+            raise SearchError(f"{type(self).__name__}._propose({n}) failed: {error!r}") from error
+        if infeasible:
+            self.counts.infeasible += infeasible
+        return kept
 
     def _teach(self, trial: Trial, score: float) -> None:
         if trial.provisional:
@@ -244,38 +283,15 @@ class Search(Draws):
         except Exception as error:
             raise SearchError(f"{type(self).__name__}._learn({trial.tokens}, {score}) failed: {error!r}") from error
 
-    def _keep_arguments(self, cost_table: object) -> None:
-        """Make the arguments plain JSON, for the journal: with a table's path, or else the table itself."""
-        plain: dict[str, Any] = {"constraints": {limit.metric: limit.to_json() for limit in self.constraints} or None}
-        if isinstance(cost_table, (str, PathLike)):
-            plain["cost_table"] = str(Path(fspath(cost_table)).resolve())
-        else:
-            plain["cost_table"] = None if self.cost_table is None else self.cost_table.to_json()
-        self.arguments.update({name: value for name, value in plain.items() if name in self.arguments})
+    def _complain(self, problems: Sequence[str]) -> None:
+        if problems:
+            raise ValueError(f"{type(self).__name__}: {'; '.join(problems)}.")
 
     def _admit(self, tokens: Tokens, phase: InPhase | None) -> Proposal:
-        uid = len(self.trials)
-        trial = self.trials[uid] = Trial(uid, tokens, self.space, phase)
+        trial = self.trials.admit(tokens, self.space, phase)
         if not trial.provisional:
-            self._known.add(tokens)
-        self.counts.asked += 1
-        self.counts.pending += 1
+            self._remaining.known.add(tokens)
         return trial.proposal
 
     def _resolve(self, trial: Trial, state: str, score: float) -> None:
-        before, counts = trial.state, self.counts
-        setattr(counts, before, getattr(counts, before) - 1)
-        setattr(counts, state, getattr(counts, state) + 1)
-        self._resolved += 1
-        trial.state, trial.score, trial.resolved = state, score, self._resolved
-
-    def _trial(self, uid: int) -> Trial:
-        trial = self.trials.get(uid) if is_int(uid) else None
-        if trial is None:
-            raise ValueError(f"uid {uid!r} was never proposed here; {len(self.trials)} were, from 0 up.")
-        return trial
-
-
-def _signature(cls: type) -> str:
-    names = [str(p) for name, p in inspect.signature(cls.__init__).parameters.items() if name != "self"]  # type: ignore[misc]
-    return ", ".join(names) or "no arguments"
+        self.trials.resolve(trial, state, score)

@@ -1,22 +1,22 @@
-"""Limits on what an architecture may cost: which architectures keep them, how many do, and drawing from those alone."""
+"""The part of a space that keeps limits on its costs: count it, and draw from it alone."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from os import PathLike
-from typing import Any
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from nas_tuners.search.additive import FloatArray, IntArray, Sampler, sampler
+from nas_tuners.search.halves import FloatArray, Halves, IntArray, Sampler, split_keys
 from nas_tuners.search.splitting import Splitting
 from nas_tuners.search.trellis import Trellis, steps_of
 from search_spaces import Space, Tokens
-from search_spaces.checks import is_number
+from search_spaces.cost.limits import Constraints, Limit, limits_of, table_of
 from search_spaces.cost.table import CostTable
+from search_spaces.errors import ConstraintError
+
+__all__ = ["ConstraintError", "Constraints", "Feasible", "Limit", "limits_of", "table_of"]
 
 LIST_LIMIT = 2**18  # up to so many feasible architectures are listed, and the search ends with the last of them
 _TRIALS = 2**14  # drawn at a time, to see how many keep the other limits
@@ -25,104 +25,30 @@ _LEAST = 1e-4  # of the direct draws that have to keep the other limits too
 _LEAST_JOINT = 1e-2  # where costs are joint; fewer are found by splitting
 _ROUNDS = 32  # of drawing, half a million at most, before a sample comes out short
 
-Constraints = Mapping[str, float | Sequence[float | None]]
-"""``{"macs": 330e6}``, or ``{"macs": [290e6, 330e6]}`` with None for an open end. Limits are inclusive."""
-
 Mask = npt.NDArray[np.bool_]
 
 
-class ConstraintError(ValueError):
-    """A constraint is malformed, has no cost table, or cannot be met."""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """One metric's range, inclusive."""
-
-    metric: str
-    low: float = -math.inf
-    high: float = math.inf
-
-    def __str__(self) -> str:
-        low = f"{self.low:.10g} <= " if self.low > -math.inf else ""
-        return f"{low}{self.metric}" + (f" <= {self.high:.10g}" if self.high < math.inf else "")
-
-    def to_json(self) -> list[float | None]:
-        return [None if math.isinf(end) else end for end in (self.low, self.high)]
-
-
-def limits_of(constraints: Any) -> tuple[Limit, ...]:
-    """Return what ``constraints`` says, checked.
-
-    Raises:
-        ConstraintError: it is no mapping, an end is no number, or a range is empty.
-    """
-    if constraints is None:
-        return ()
-    if not isinstance(constraints, Mapping):
-        raise ConstraintError(f'constraints is {constraints!r}, wanted {{"macs": 330e6}} or {{"macs": [low, high]}}.')
-    return tuple(_limit(metric, value) for metric, value in constraints.items())
-
-
-def _limit(metric: Any, value: Any) -> Limit:
-    ends = list(map(_number, value if isinstance(value, (list, tuple)) else [None, value]))
-    if len(ends) != 2 or ends == [None, None] or not all(end is None or is_number(end) for end in ends):
-        wanted = "wanted the highest cost allowed, or [lowest, highest] with None for an open end"
-        raise ConstraintError(f"constraints[{metric!r}] is {value!r}, {wanted}.")
-    low, high = -math.inf if ends[0] is None else float(ends[0]), math.inf if ends[1] is None else float(ends[1])
-    if low > high:
-        raise ConstraintError(f"constraints[{metric!r}] is {value!r}, an empty range: wanted [lowest, highest].")
-    return Limit(str(metric), low, high)
-
-
-def _number(end: Any) -> Any:
-    """A number that stands as text: YAML, which NNI's configurations are in, takes 330e6 for one."""
-    try:
-        return float(end) if isinstance(end, str) else end
-    except ValueError:
-        return end
-
-
-def table_of(cost_table: CostTable | Mapping[str, Any] | str | PathLike[str] | None) -> CostTable | None:
-    """Return the table itself, read from its file or built from its JSON.
-
-    Raises:
-        CostError: it cannot be read, or is not valid.
-        ConstraintError: it is something else altogether.
-    """
-    if cost_table is None or isinstance(cost_table, CostTable):
-        return cost_table
-    if isinstance(cost_table, Mapping):
-        return CostTable.from_json(cost_table)
-    if not isinstance(cost_table, (str, PathLike)):
-        raise ConstraintError(f"cost_table is {cost_table!r}, wanted the path of a cost table, or a CostTable.")
-    return CostTable.load(cost_table)
-
-
-def check_limits(limits: Sequence[Limit], table: CostTable | None) -> None:
-    """Raise ConstraintError where a limit is on something that no table tells the cost of."""
-    if limits and table is None:
-        named = ", ".join(map(str, limits))
-        raise ConstraintError(f"the constraint {named} needs cost_table=, the file that nas cost writes.")
-    unknown = [limit.metric for limit in limits if table is not None and limit.metric not in table.metrics]
-    if unknown and table is not None:
-        raise ConstraintError(f"the cost table has no metric {unknown}, wanted some of {list(table.metrics)}.")
-
-
 class Feasible:
-    """The part of a space that keeps every limit.
+    """The architectures of a space that keep every limit; without limits, all of them.
 
-    With one limit a draw is uniform and direct. With several, it is direct on the tightest of them and by rejection
-    on the others; where at most 2^18 keep the tightest, those that keep all are listed, and drawing is direct again.
+    With one limit a draw is uniform and direct: :class:`~nas_tuners.search.halves.Halves` for sums over the keys in a
+    space of up to 2^40, else :class:`~nas_tuners.search.trellis.Trellis`, as long as few keys meet in a term. With
+    several limits, a draw is direct on the tightest and by rejection on the others. Where at most 2^18 architectures
+    keep the tightest, those that keep all limits are listed, and drawn from the list.
 
-    Joint terms of a table do not change that as long as few keys meet (:mod:`~nas_tuners.search.trellis`). Where many
-    do, draws are by rejection, and below one in a hundred by :class:`~nas_tuners.search.splitting.Splitting`: then they
-    are only nearly uniform, the share is an estimate, and an impossible limit names the nearest cost that was found.
+    Where many keys meet, draws are by rejection, and below one in a hundred by
+    :class:`~nas_tuners.search.splitting.Splitting`: then they are only nearly uniform, the share is an estimate, and
+    an impossible limit names the nearest cost that was found.
 
     Args:
         space: what can be chosen.
-        table: of the same space; its keys may stand in another order.
-        limits: at least one.
+        table: of the same space, its keys in any order; needed where there are limits.
+        limits: on metrics of the table.
+
+    Attributes:
+        share: of all architectures, those that keep the limits.
+        exact: whether the share is counted; otherwise it is estimated from draws.
+        count: how many there are, or at most, where ``exact`` is False.
 
     Raises:
         CostError: the table is of another space.
@@ -130,141 +56,138 @@ class Feasible:
             one narrow range in a space of more than 2^40, are kept by so little that it can hardly be drawn.
     """
 
-    def __init__(self, space: Space, table: CostTable, limits: Sequence[Limit]) -> None:
-        self.limits, self._space, self._table = tuple(limits), space, table.arranged(space)
-        self._slack = {limit.metric: self._slack_of(limit.metric) for limit in limits}
+    def __init__(self, space: Space, table: CostTable | None = None, limits: Sequence[Limit] = ()) -> None:
+        self.limits, self._space = tuple(limits), space
+        self._sampler: Sampler = _Anything(space)
+        self._listed: IntArray | None = None
+        self._widened: list[Limit] = []
+        self.share, self.exact, self.count = 1.0, True, space.size
+        if table is None or not limits:
+            return
+        self._table = table.arranged(space)
+        self._widened = [limit.widen(self._slack(limit.metric)) for limit in limits]  # rounding errors are forgiven
         self._bounds = {limit.metric: self._table.bounds(limit.metric) for limit in limits}
-        samplers = {limit: self._sampler(limit) for limit in limits}
-        tightest = min(limits, key=lambda limit: samplers[limit].share)
-        self._sampler_, self._listed = samplers[tightest], None  # type: tuple[Sampler, IntArray | None]
-        if self._sampler_.count <= LIST_LIMIT // self._sampler_.effort:
-            rows = self._sampler_.every()
-            kept = rows[self.mask(rows)]
-            self._complain_if_none(kept, rows, "no architecture keeps")
-            self._listed, self.count, self.share, self.exact = kept, len(kept), len(kept) / space.size, True
-        elif self._sampler_.exact and len(limits) == 1:
-            self.count, self.share, self.exact = self._sampler_.count, self._sampler_.share, True
+        self._sampler = min(map(self._sampler_of, self._widened), key=lambda sampler: sampler.share)
+        if self._sampler.count <= LIST_LIMIT // self._sampler.effort:
+            rows = self._sampler.every()
+            self._listed = rows[self.mask(rows)]
+            if not len(self._listed):
+                raise self._impossible("no architecture keeps", rows)
+            self.count, self.share = len(self._listed), len(self._listed) / space.size
+        elif self._sampler.exact and len(limits) == 1:
+            self.count, self.share = self._sampler.count, self._sampler.share
         else:
-            accepted = self._accepted()
-            self.share, self.exact, self.count = self._sampler_.share * accepted, False, space.size
-
-    share: float
-    """Of all architectures, those that keep the limits."""
-    exact: bool
-    """Whether :attr:`share` is counted; otherwise it is estimated from draws."""
-    count: int
-    """How many there are, or at most, where ``exact`` is False."""
+            self.exact, self.share = False, self._accept_share() * self._sampler.share
 
     def holds(self, tokens: Tokens) -> bool:
-        """Whether one architecture keeps every limit."""
-        for limit in self.limits:
-            cost, slack = self._table.cost(limit.metric, tokens), self._slack[limit.metric]
-            if not limit.low - slack <= cost <= limit.high + slack:
-                return False
-        return True
+        """Return whether one architecture keeps every limit."""
+        return not self.limits or all(
+            limit.low <= self._table.cost(limit.metric, tokens) <= limit.high for limit in self._widened
+        )
 
     def mask(self, rows: IntArray) -> Mask:
-        """Which architectures keep every limit. Returns: (n,)."""
+        """Return which architectures keep every limit. Returns: (n,)."""
         kept = np.ones(len(rows), dtype=np.bool_)
-        for limit in self.limits:
-            costs, slack = self._table.costs(limit.metric, rows), self._slack[limit.metric]
-            kept &= (costs >= limit.low - slack) & (costs <= limit.high + slack)
+        for limit in self._widened:
+            kept &= limit.holds(self._table.costs(limit.metric, rows))
         return kept
 
     def sample(self, rng: np.random.Generator, n: int) -> IntArray:
         """Draw ``n`` architectures that keep the limits; fewer only where hardly any do. Returns: (n, keys)."""
+        if not self.limits:
+            return self._space.sample_tokens(rng, n)
         if self._listed is not None:
             return self._listed[rng.integers(len(self._listed), size=n)]
-        found, missing, batch = [], n, n if self.exact else n + 8
+        parts, missing, batch = [], n, n if self.exact else n + 8
         for _ in range(_ROUNDS):
-            rows = self._sampler_.draw(rng, batch)
-            kept = rows[self.mask(rows)][:missing]
-            found.append(kept)
-            missing -= len(kept)
+            rows = self._sampler.draw(rng, batch)
+            parts.append(rows[self.mask(rows)][:missing])
+            missing -= len(parts[-1])
             if not missing:
                 break
-            batch = min(2 * batch + 8, _TRIALS // self._sampler_.effort)
-        return np.concatenate(found)
+            batch = min(2 * batch + 8, _TRIALS // self._sampler.effort)
+        return np.concatenate(parts)
 
-    def every(self) -> IntArray | None:
-        """All architectures that keep the limits, where they could be listed. Returns: (count, keys)."""
-        return self._listed
+    @property
+    def listable(self) -> bool:
+        """Return whether :meth:`every` can be asked for."""
+        return not self.limits or self._listed is not None
+
+    def every(self) -> Iterable[Tokens]:
+        """Yield all architectures that keep the limits, where they could be listed."""
+        if self._listed is None:
+            return itertools.product(*map(range, self._space.radices))
+        return map(tuple, self._listed.tolist())
 
     def __str__(self) -> str:
-        limits = ", ".join(map(str, self.limits))
         how = f"exactly {self.count} architectures" if self.exact else "estimated"
-        return f"{self.share:.4g} of the space keeps {limits} ({how})"
+        return f"{self.share:.4g} of the space keeps {', '.join(map(str, self.limits))} ({how})"
 
-    def _slack_of(self, metric: str) -> float:
-        """Rounding errors are forgiven where costs are no whole numbers: one part in 10^12."""
+    def _slack(self, metric: str) -> float:
+        """Return 0 for costs that are whole numbers, else one part in 10^12 of their sum."""
         if self._table.whole(metric):
             return 0.0
         costs = (array for _, array in self._table.terms(metric))
         return 1e-12 * (abs(self._table.fixed[metric]) + sum(float(np.abs(array).max()) for array in costs))
 
-    def _sampler(self, limit: Limit) -> Sampler:
-        fixed, slack = float(self._table.fixed[limit.metric]), self._slack[limit.metric]
-        whole, bounds = self._table.whole(limit.metric), self._bounds[limit.metric]
-        for wrong, nearest in (
-            (limit.high + slack < bounds.low, bounds.low),
-            (limit.low - slack > bounds.high, bounds.high),
-        ):
+    def _sampler_of(self, limit: Limit) -> Sampler:
+        """Return the best sampler for one limit alone."""
+        table, metric, bounds = self._table, limit.metric, self._bounds[limit.metric]
+        for wrong, nearest in ((limit.high < bounds.low, bounds.low), (limit.low > bounds.high, bounds.high)):
             if wrong and bounds.exact:
-                raise _impossible(limit, nearest)
-        low, high = limit.low - fixed - slack, limit.high - fixed + slack
-        if limit.metric not in self._table.joint:
-            found = sampler(self._table.columns(limit.metric), low, high, whole)
+                raise self._unreachable(metric, nearest)
+        fixed, joint = float(table.fixed[metric]), metric in table.joint
+        of_sum = Limit(metric, limit.low - fixed, limit.high - fixed)
+        left = None if joint else split_keys(self._space.radices)
+        if left is not None:
+            sampler: Halves | Trellis = Halves(table.columns(metric), of_sum, left)
+        elif joint and self._space.size <= LIST_LIMIT:
+            return _Anything(self._space)
         else:
-            listable = self._space.size <= LIST_LIMIT
-            steps = None if listable else steps_of(self._space.radices, self._table.terms(limit.metric))
+            steps = steps_of(self._space.radices, table.terms(metric))
             if steps is None:
                 return _Anything(self._space)
-            found = Trellis(steps, low, high, whole)
-        if not found.share > 0:
-            sure = found.exact or limit.metric not in self._table.joint
-            raise _impossible(limit, fixed + found.nearest(), "reachable" if sure else "found")
-        return found
+            sampler = Trellis(steps, of_sum, table.whole(metric))
+        if not sampler.share > 0:
+            raise self._unreachable(metric, fixed + sampler.nearest(), "reachable" if sampler.exact else "found")
+        return sampler
 
-    def _accepted(self) -> float:
-        """The share of direct draws that keep every limit, from as many draws as it takes to see a hundred."""
+    def _accept_share(self) -> float:
+        """Return the share of direct draws that keep every limit, from as many draws as it takes to see a hundred."""
         rng, tried, kept = np.random.default_rng(0), 0, 0
-        batch, most = _TRIALS // self._sampler_.effort, _MOST_TRIALS // self._sampler_.effort
+        batch, most = _TRIALS // self._sampler.effort, _MOST_TRIALS // self._sampler.effort
         while kept < 100 and tried < most:
-            rows = self._sampler_.draw(rng, batch)
+            rows = self._sampler.draw(rng, batch)
             kept, tried = kept + int(self.mask(rows).sum()), tried + batch
         if kept < _LEAST_JOINT * tried and any(limit.metric in self._table.joint for limit in self.limits):
-            found = Splitting(self._space.radices, self._excess)
-            if found.share > 0:
-                self._sampler_ = found
+            splitting = Splitting(self._space.radices, self._excess)
+            if splitting.share > 0:
+                self._sampler = splitting
                 return 1.0
-            rows = np.concatenate([rows, found.best[None]])
-        self._complain_if_none(rows[:kept], rows, "none was found that keeps")
+            rows = np.concatenate([rows, splitting.best[None]])
+        if not kept:
+            raise self._impossible("none was found that keeps", rows)
         if kept < _LEAST * tried:
             limits = " and ".join(map(str, self.limits))
             raise ConstraintError(f"{limits}: {kept} of {tried} draws keep that, too few to search. Widen the limits.")
         return kept / tried
 
     def _excess(self, rows: IntArray) -> FloatArray:
-        """How far architectures are from keeping the limits; 0 where they do. Returns: (n,)."""
+        """Return how far architectures are from keeping the limits; 0 where they do. Returns: (n,)."""
         excess = np.zeros(len(rows))
-        for limit in self.limits:
-            costs, slack = self._table.costs(limit.metric, rows), self._slack[limit.metric]
-            over = np.maximum(np.maximum(limit.low - slack - costs, costs - limit.high - slack), 0)
+        for limit in self._widened:
             bounds = self._bounds[limit.metric]
-            excess += over / max(bounds.high - bounds.low, 1e-300)
+            excess += limit.distance(self._table.costs(limit.metric, rows)) / max(bounds.high - bounds.low, 1e-300)
         return excess
 
-    def _complain_if_none(self, kept: IntArray, rows: IntArray, how: str) -> None:
-        if len(kept):
-            return
-        by_limit = {limit: self._table.costs(limit.metric, rows) for limit in self.limits}
-        excess = np.zeros(len(rows))
-        for limit, costs in by_limit.items():
-            over = np.maximum(np.maximum(limit.low - costs, costs - limit.high), 0)
-            excess += over / max(float(np.abs(costs).mean()), 1e-300)
-        best = int(excess.argmin())
-        nearest = ", ".join(f"{limit.metric} {costs[best]:.10g}" for limit, costs in by_limit.items())
-        raise ConstraintError(f"{how} {' and '.join(map(str, self.limits))}; the nearest has {nearest}.")
+    def _impossible(self, how: str, rows: IntArray) -> ConstraintError:
+        best = rows[int(self._excess(rows).argmin())].tolist()
+        costs = ", ".join(f"{limit.metric} {self._table.cost(limit.metric, best):.10g}" for limit in self.limits)
+        return ConstraintError(f"{how} {' and '.join(map(str, self.limits))}; the nearest has {costs}.")
+
+    def _unreachable(self, metric: str, nearest: float, how: str = "reachable") -> ConstraintError:
+        limit = next(limit for limit in self.limits if limit.metric == metric)
+        return ConstraintError(f"no architecture keeps {limit}; the nearest {how} {metric} is {nearest:.10g}.")
 
 
 class _Anything:
@@ -276,11 +199,9 @@ class _Anything:
         self.count, self._space = space.size, space
 
     def draw(self, rng: np.random.Generator, n: int) -> IntArray:
+        """Draw ``n``, uniformly and independently. Returns: (n, keys)."""
         return self._space.sample_tokens(rng, n)
 
     def every(self) -> IntArray:
+        """Return all of them. Returns: (count, keys)."""
         return np.indices(self._space.radices).reshape(len(self._space), -1).T
-
-
-def _impossible(limit: Limit, nearest: float, how: str = "reachable") -> ConstraintError:
-    return ConstraintError(f"no architecture keeps {limit}; the nearest {how} {limit.metric} is {nearest:.10g}.")

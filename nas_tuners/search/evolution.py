@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas_tuners.search.base import Search, Table
-from nas_tuners.search.constraints import Constraints
+from nas_tuners.search.base import Search
 from search_spaces import Space, Tokens
-from search_spaces.checks import is_int, is_number
+from search_spaces.checks import between, is_int, one_of, whole
+from search_spaces.cost.limits import Constraints, Table
 
 _SIZES = ("candidate_pool_size", "candidate_top_k", "num_mutation", "num_crossover")
 _DEFAULTS: dict[str, Any] = {"candidate_pool_size": 16, "candidate_top_k": 5, "mutate_prob": 0.05, "max_epoch": None}
@@ -35,7 +35,9 @@ _Ranked = tuple[float, int, Tokens]  # score negated, order of arrival, architec
 
 
 class Evolution(Search):
-    """Mutates and crosses the best architectures so far. Arguments are named as in MMRazor's EvolutionSearcher.
+    """Evolution: mutates and crosses the best architectures so far; steady, in generations, or aging.
+
+    Arguments are named as in MMRazor's EvolutionSearcher.
 
     Args:
         candidate_pool_size: architectures drawn at random to begin with; of one epoch; in an aging population.
@@ -72,8 +74,9 @@ class Evolution(Search):
     ) -> None:
         super().__init__(seed, constraints, cost_table, score_key)
         given = (candidate_pool_size, candidate_top_k, num_mutation, num_crossover, mutate_prob, max_epoch)
-        numbers = _numbers(dict(zip((*_SIZES, "mutate_prob", "max_epoch"), given, strict=True)), preset)
-        _check(numbers, mode, regularized)
+        self._complain([] if preset is None else one_of("preset", preset, _PRESETS))
+        numbers = _fill_in(dict(zip((*_SIZES, "mutate_prob", "max_epoch"), given, strict=True)), preset)
+        self._complain(_problems(numbers, mode, regularized))
         self.candidate_pool_size, self.candidate_top_k = numbers["candidate_pool_size"], numbers["candidate_top_k"]
         self.num_mutation, self.num_crossover = numbers["num_mutation"], numbers["num_crossover"]
         self.mutate_prob, self.max_epoch = float(numbers["mutate_prob"]), numbers["max_epoch"]
@@ -94,14 +97,14 @@ class Evolution(Search):
         self._free = np.flatnonzero(self._radices > 1)
 
     def _propose(self, n: int) -> Rows:
-        slot = self.counts.asked + self._found
+        slot = self.counts.asked + self._remaining.found
         if slot < self.candidate_pool_size:
             return self._sample(min(n, self.candidate_pool_size - slot))
-        self._worn = self._worn + 1 if self._repeated > _KNOWN else 0
+        self._worn = self._worn + 1 if self._remaining.repeated > _KNOWN else 0
         if self._worn == _WORN_OUT:
             self._reach, self._worn = min(self._reach + 1, len(self.space)), 0
         if self.mode == "generation":
-            return self._of_generation(n)
+            return self._propose_generation(n)
         pool = list(self._population) if self.regularized else self._elite
         kinds = self.rng.random(max(n, _SPARE)) * self.candidate_pool_size
         return self._children(pool, kinds)
@@ -117,11 +120,11 @@ class Evolution(Search):
             del self._elite[self.candidate_top_k :]
             self._reach = 0
 
-    def _of_generation(self, n: int) -> Rows:
+    def _propose_generation(self, n: int) -> Rows:
         resolved = self.counts.told + self.counts.failed
         if resolved - self._had_results >= self.candidate_pool_size:
             self._parents, self._began, self._had_results = list(self._elite), self.counts.asked, resolved
-        slot = self.counts.asked + self._found - self._began
+        slot = self.counts.asked + self._remaining.found - self._began
         left = self.candidate_pool_size - slot
         if left <= 0 or not self._parents:
             return self._children(self._elite, np.zeros(max(n, _SPARE)))
@@ -129,7 +132,7 @@ class Evolution(Search):
         return self._children(self._parents, np.tile(kinds, -(-_SPARE // len(kinds))))
 
     def _children(self, pool: list[_Ranked], kinds: npt.NDArray[Any]) -> Rows:
-        """One child a kind: below ``num_mutation`` a mutant, then ``num_crossover`` crossovers, beyond a fresh draw."""
+        """Make a child a kind: a mutant below ``num_mutation``, then ``num_crossover`` crossovers, then draws."""
         if not pool:
             return self._sample(len(kinds))
         rows, scores = np.array([entry[2] for entry in pool]), np.array([entry[0] for entry in pool])
@@ -141,35 +144,35 @@ class Evolution(Search):
             others = rows[self._pick(scores, len(at))]
             children[at] = np.where(self.rng.random(others.shape, dtype=np.float32) < 0.5, others, children[at])
             if self._reach:
-                children[at] = self._mutated(children[at], self._reach, 0.0)
+                children[at] = self._mutate(children[at], self._reach, 0.0)
         at = np.flatnonzero(mutants)
         if len(at):
-            children[at] = self._mutated(children[at], 1 + self._reach, self.mutate_prob)
+            children[at] = self._mutate(children[at], 1 + self._reach, self.mutate_prob)
         at = np.flatnonzero(fresh)
         if len(at):
             drawn = self._sample(len(at))
             children[at[: len(drawn)]] = drawn
-        return self._repaired(children)
+        return self._repair(children)
 
-    def _repaired(self, children: Rows) -> Rows:
-        """Change one key more of what is infeasible, a few times over: at a limit most good steps are exchanges."""
-        repaired = children.copy()
+    def _repair(self, children: Rows) -> Rows:
+        """Change one key more of each infeasible child, up to a few times: at a limit most good steps are exchanges."""
+        tried = children.copy()
         for _ in range(_REPAIRS):
-            wrong = np.flatnonzero(~self._mask(repaired))
+            wrong = np.flatnonzero(~self._remaining.feasible.mask(tried))
             if not len(wrong):
                 break
-            repaired[wrong] = self._mutated(children[wrong], 1, 0.0)
-        return repaired
+            tried[wrong] = self._mutate(children[wrong], 1, 0.0)
+        return tried
 
     def _pick(self, scores: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.int64]:
-        """``n`` parents: any of the elite, or the winners of tournaments."""
+        """Pick ``n`` parents: any of the elite, or the winners of tournaments."""
         if not self.regularized:
             return np.asarray(self.rng.integers(len(scores), size=n))
         entered = self.rng.integers(len(scores), size=(n, self.candidate_top_k))
         winners = scores[entered].argmin(axis=1)
         return np.asarray(entered[np.arange(n), winners])
 
-    def _mutated(self, rows: Rows, times: int, chance: float) -> Rows:
+    def _mutate(self, rows: Rows, times: int, chance: float) -> Rows:
         """Give each row another value in some of its keys: in up to ``times`` sure ones, and in any by ``chance``."""
         if not len(self._free):
             return rows
@@ -185,9 +188,8 @@ class Evolution(Search):
         return rows
 
 
-def _numbers(given: dict[str, Any], preset: str | None) -> dict[str, Any]:
-    if preset is not None and preset not in _PRESETS:
-        raise ValueError(f"Evolution: preset is {preset!r}, wanted one of {sorted(_PRESETS)}, or None.")
+def _fill_in(given: dict[str, Any], preset: str | None) -> dict[str, Any]:
+    """Return the numbers that are given, with the rest from a preset or the defaults."""
     numbers = (_PRESETS[preset] if preset else _DEFAULTS) | {k: v for k, v in given.items() if v is not None}
     pool = numbers["candidate_pool_size"]
     if is_int(pool):
@@ -200,25 +202,16 @@ def _rest(pool: int, others: object) -> int:
     return max(pool - others, 0) if is_int(others) else 0
 
 
-def _check(numbers: dict[str, Any], mode: str, regularized: bool) -> None:
-    least = dict(zip(_SIZES, (1, 1, 0, 0), strict=True)) | {"max_epoch": 1}
-    wrong = [
-        f"{name} is {numbers[name]!r}, wanted a whole number from {low} up"
-        for name, low in least.items()
-        if not ((is_int(numbers[name]) and numbers[name] >= low) or (name, numbers[name]) == ("max_epoch", None))
-    ]
-    if not (is_number(numbers["mutate_prob"]) and 0 <= numbers["mutate_prob"] <= 1):
-        wrong.append(f"mutate_prob is {numbers['mutate_prob']!r}, wanted a number from 0 to 1")
-    if mode not in ("steady", "generation"):
-        wrong.append(f'mode is {mode!r}, wanted "steady" or "generation"')
+def _problems(numbers: dict[str, Any], mode: str, regularized: bool) -> list[str]:
+    problems = [p for name, low in zip(_SIZES, (1, 1, 0, 0), strict=True) for p in whole(name, numbers[name], low)]
+    problems += whole("max_epoch", numbers["max_epoch"], 1, optional=True)
+    problems += between("mutate_prob", numbers["mutate_prob"], 0, 1)
+    problems += one_of("mode", mode, ("steady", "generation"))
     if not isinstance(regularized, bool):
-        wrong.append(f"regularized is {regularized!r}, wanted true or false")
+        problems.append(f"regularized is {regularized!r}, wanted true or false")
     elif regularized and mode == "generation":
-        wrong.append('regularized evolution has no generations: wanted mode "steady"')
-    if not wrong and numbers["num_mutation"] + numbers["num_crossover"] > numbers["candidate_pool_size"]:
-        wrong.append(
-            f"num_mutation {numbers['num_mutation']} + num_crossover {numbers['num_crossover']} is more than "
-            f"candidate_pool_size {numbers['candidate_pool_size']}"
-        )
-    if wrong:
-        raise ValueError("Evolution: " + "; ".join(wrong) + ".")
+        problems.append('regularized evolution has no generations: wanted mode "steady"')
+    pool, mutation, crossover = (numbers[name] for name in ("candidate_pool_size", "num_mutation", "num_crossover"))
+    if not problems and mutation + crossover > pool:
+        problems.append(f"num_mutation {mutation} + num_crossover {crossover} is more than candidate_pool_size {pool}")
+    return problems

@@ -9,7 +9,7 @@ from search_spaces import Tokens
 
 
 class RandomSearch(Search):
-    """Draws uniformly among the architectures not drawn yet, until there are none.
+    """Random search without replacement: draws uniformly among the architectures that are left.
 
     Args:
         seed: of this search alone.
@@ -20,4 +20,4 @@ class RandomSearch(Search):
         return self._sample(n)
 
     def _learn(self, tokens: Tokens, score: float) -> None:
-        """Every draw is independent of the results."""
+        """Do nothing: every draw is independent of the results."""

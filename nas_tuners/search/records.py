@@ -1,24 +1,29 @@
-"""What a search keeps: its trials, their metrics and their counts."""
+"""Trials, their metrics and their counts: all that a search remembers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from search_spaces import Choices, Space, Tokens
+from search_spaces.checks import is_int
+
+
+class SearchError(RuntimeError):
+    """An algorithm failed, or proposed something outside of its space."""
 
 
 class MetricError(ValueError):
-    """What a trial reported is no number, and no dict with a number under ``default``."""
+    """A trial reported neither a number nor a dict with a number under ``default``."""
 
 
 @dataclass(frozen=True, slots=True)
 class InPhase:
-    """Where a proposal was asked for, in a search that goes by phases: in which, from 0, of how many."""
+    """The phase that a proposal was asked for in: its index, from 0, of how many."""
 
     index: int
     of: int
@@ -26,7 +31,7 @@ class InPhase:
 
     @property
     def last(self) -> bool:
-        """Whether scores count: those of earlier phases are not comparable."""
+        """Return whether this is the last phase: scores of earlier ones are not comparable, and do not count."""
         return self.index >= self.of - 1
 
     def __str__(self) -> str:
@@ -35,7 +40,7 @@ class InPhase:
 
 @dataclass(slots=True)
 class Trial:
-    """What is known of one proposal. ``score``: higher is better, ``-inf`` for a failure, whatever is optimized."""
+    """A proposal and its result. ``score``: higher is better, ``-inf`` for a failure, whatever is optimized."""
 
     uid: int
     tokens: Tokens
@@ -46,17 +51,22 @@ class Trial:
     metrics: Mapping[str, Any] | None = None
     reason: str | None = None
     job: str | None = None  # the host's name for whatever ran it
-    resolved: int = -1  # the how-manieth result this was
+    resolved: int = -1  # the place of its result among all results, from 1
 
     @property
     def provisional(self) -> bool:
-        """Whether it is of a phase before the last: never the best, nothing to learn from, and free to be repeated."""
+        """Return whether it is of a phase before the last: never the best, nothing to learn from, free to repeat."""
         return self.phase is not None and not self.phase.last
 
     @property
     def proposal(self) -> Proposal:
-        """The same, to be evaluated."""
+        """Return the proposal alone, to be evaluated."""
         return Proposal(self.uid, self.tokens, self.space, self.phase)
+
+    def to_best(self, sign: float) -> Best:
+        """Return the trial as the best of its search, with the score as it was reported: ``sign`` times ours."""
+        reported = sign * self.score + 0.0  # no negative zeros
+        return Best(self.uid, self.tokens, self.space.decode(self.tokens), reported, self.metrics or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +80,18 @@ class Proposal:
 
     @property
     def choices(self) -> Choices:
+        """Return the choices, as a trial gets them."""
         return self.space.decode(self.tokens)
 
     @property
     def parameters(self) -> Choices:
-        """What evaluates it gets: the choices, and its ``_phase`` where the search has phases."""
+        """Return the choices, and ``_phase`` where the search has phases: all that a trial gets."""
         return {**self.choices, **({} if self.phase is None else {"_phase": asdict(self.phase)})}
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best architecture so far. ``score`` is the reported metric itself, also where that is minimized."""
+    """The best architecture so far. ``score`` is the metric as reported, also where that is minimized."""
 
     uid: int
     tokens: Tokens
@@ -91,7 +102,7 @@ class Best:
 
 @dataclass(slots=True)
 class Counts:
-    """``asked`` = ``told`` + ``failed`` + ``pending`` + ``dropped``.
+    """Numbers of proposals: ``asked`` = ``told`` + ``failed`` + ``pending`` + ``dropped``.
 
     ``duplicate``: results for a uid that had one; ``infeasible``: what the algorithm drew beyond the constraints.
     """
@@ -103,6 +114,51 @@ class Counts:
     pending: int = 0
     dropped: int = 0
     infeasible: int = 0
+
+
+class Trials(dict[int, Trial]):
+    """All trials of a search by uid, with their counts and the best of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counts()
+        self.best: Trial | None = None  # the earliest among equals
+        self._resolved = 0
+
+    def find(self, uid: int) -> Trial:
+        """Return a trial.
+
+        Raises:
+            ValueError: no such uid was ever proposed.
+        """
+        trial = self.get(uid) if is_int(uid) else None
+        if trial is None:
+            raise ValueError(f"uid {uid!r} was never proposed here; {len(self)} were, from 0 up.")
+        return trial
+
+    def admit(self, tokens: Tokens, space: Space, phase: InPhase | None) -> Trial:
+        """Begin a trial, under the next uid."""
+        uid = len(self)
+        trial = self[uid] = Trial(uid, tokens, space, phase)
+        self.counts.asked += 1
+        self.counts.pending += 1
+        return trial
+
+    def adopt_dropped(self, trial: Trial) -> None:
+        """Take in a trial of another space under its own uid, which is the next."""
+        self[trial.uid] = replace(trial, state="dropped")
+        self.counts.asked += 1
+        self.counts.dropped += 1
+
+    def resolve(self, trial: Trial, state: str, score: float) -> None:
+        """Give a trial its result, and keep it if it is the best."""
+        before, counts = trial.state, self.counts
+        setattr(counts, before, getattr(counts, before) - 1)
+        setattr(counts, state, getattr(counts, state) + 1)
+        self._resolved += 1
+        trial.state, trial.score, trial.resolved = state, score, self._resolved
+        if score > -math.inf and not trial.provisional and (self.best is None or score > self.best.score):
+            self.best = trial
 
 
 def as_metrics(metrics: Any, score_key: str = "default") -> dict[str, Any]:

@@ -14,27 +14,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
-from nas_tuners.search.annealing import Annealing
-from nas_tuners.search.base import Search, Table
-from nas_tuners.search.constraints import Constraints
-from nas_tuners.search.evolution import Evolution
-from nas_tuners.search.random import RandomSearch
+from nas_tuners.search.algorithms import ALGORITHMS, SHARED
+from nas_tuners.search.base import Search
+from nas_tuners.search.constraints import Feasible
 from nas_tuners.search.records import InPhase, Trial
 from search_spaces import Space, Tokens
-from search_spaces.checks import is_int
+from search_spaces.checks import one_of, whole
+from search_spaces.cost.limits import Constraints, Table
 from search_spaces.errors import PhaseError
 from search_spaces.phases.phase import Phase, check_tasks, phases_from_json
 from search_spaces.phases.schedule import Schedule
 from search_spaces.phases.shrinking import progressive
 
 _log = logging.getLogger(__name__)
-_INNER: dict[str, type[Search]] = {"evolution": Evolution, "annealing": Annealing, "random": RandomSearch}
-_SHARED = ("seed", "constraints", "cost_table", "score_key")
 _BUDGET = 10  # results a phase, where nothing is said
 
 
 class Shrinking(Search):
-    """Draws in one phase after the other, then hands over to ``inner`` on the whole space.
+    """Progressive shrinking: draws in one phase after the other, then hands over to ``inner`` on the whole space.
 
     Every trial that has ended counts towards the budget of the phase that it was asked for in, and of no other: a
     result or a failure, once. So a phase whose trials all fail ends too. Constraints are for ``inner`` alone: to train
@@ -45,7 +42,7 @@ class Shrinking(Search):
             and depth, as far as the space has them; a space with none of them is searched by ``inner`` at once.
         phase_budgets: results that each phase lasts: one number for all, or by task and phase. None: 10.
         phases: instead of both, the phases as data; see :class:`~search_spaces.phases.Phase`. Each needs a budget.
-        inner: ``evolution``, ``annealing`` or ``random``.
+        inner: another algorithm, such as ``evolution``, ``annealing`` or ``random``.
         inner_arguments: of that search.
         seed: of this search and the inner one.
         constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
@@ -74,31 +71,31 @@ class Shrinking(Search):
         if problems:
             raise PhaseError("Shrinking: elastic_order is wrong:", problems)
         _check_budgets(phase_budgets)
-        self._given = None if phases is None else _lasting(phases_from_json(phases))
+        self._given = None if phases is None else phases_from_json(phases)
+        _check_lasting(self._given or ())
         self._order, self._budgets = elastic_order, _BUDGET if phase_budgets is None else phase_budgets
         shared = {"seed": self.seed, "constraints": constraints, "cost_table": self.cost_table}
-        self.inner = _made(inner, {} if inner_arguments is None else inner_arguments, shared)
-        self.arguments["phases"] = None if self._given is None else [phase.to_json() for phase in self._given]
+        self.inner = _make_inner(inner, {} if inner_arguments is None else inner_arguments, shared)
         self._open = 0
         self._ended: Counter[str] = Counter()  # trials, by the name of their phase
         self._uids: dict[Tokens, int] = {}  # of the inner search
 
     def fresh(self) -> Self:
         """Return a search with the same arguments that has seen nothing."""
-        arguments = {key: value for key, value in self.inner.fresh().arguments.items() if key not in _SHARED}
+        arguments = {key: value for key, value in self.inner.fresh().arguments.items() if key not in SHARED}
         return type(self)(**{**self.arguments, "inner_arguments": arguments})
 
-    def _enter(self, space: Space) -> None:
-        """Take the space, and share with the inner search what is feasible there."""
+    def _feasible_part(self, space: Space) -> Feasible:
+        """Plan the phases, and share with the inner search what is feasible."""
         phases = progressive(space, self._order, budgets=self._budgets) if self._given is None else self._given
         self.schedule = Schedule(space, phases)
         if not phases:
             _log.warning("no key of this space is elastic: there is nothing to shrink, and the search begins at once.")
         self.inner.setup(space)
-        self._feasible, self._count, self.space = self.inner._feasible, self.inner._count, space
+        return self.inner._remaining.feasible
 
     def _phase(self) -> InPhase | None:
-        """The phase that is open; None where there is none but the search."""
+        """Return the phase that is open; None where there is none but the search."""
         phases = self.schedule.phases
         while self._open < len(phases) and self._ended[phases[self._open].name] >= (phases[self._open].budget or 0):
             self._open += 1
@@ -124,7 +121,7 @@ class Shrinking(Search):
         return [proposal.tokens for proposal in proposals]
 
     def _learn(self, tokens: Tokens, score: float) -> None:
-        if tokens not in self._uids:  # somebody else has proposed it
+        if tokens not in self._uids:  # suggested from elsewhere
             self._uids[tokens] = self.inner.suggest(tokens).uid
         self.inner.tell(self._uids[tokens], score)
 
@@ -132,42 +129,39 @@ class Shrinking(Search):
         if trial.state == "pending" and trial.phase is not None:
             self._ended[trial.phase.name] += 1
         if state == "failed" and not trial.provisional and trial.tokens in self._uids:
-            self.inner.fail(self._uids[trial.tokens], learn=False)  # should it learn from that, it will be told so
+            self.inner.fail(self._uids[trial.tokens], learn=False)  # _learn tells it, where it is to learn from that
         super()._resolve(trial, state, score)
 
 
-def _lasting(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
-    wrong = [f"phase {phase.name!r} has no budget: it would never end" for phase in phases if not phase.budget]
-    wrong += ["'search' is the name of the last phase, which comes by itself"] * ("search" in {p.name for p in phases})
-    if wrong:
-        raise PhaseError("Shrinking: these phases cannot be searched by:", wrong)
-    return phases
+def _check_lasting(phases: tuple[Phase, ...]) -> None:
+    problems = [f"phase {phase.name!r} has no budget: it would never end" for phase in phases if not phase.budget]
+    problems += ["'search' is the name of the last phase, which comes by itself"] * any(
+        p.name == "search" for p in phases
+    )
+    if problems:
+        raise PhaseError("Shrinking: these phases cannot be searched by:", problems)
 
 
 def _check_budgets(budgets: Any) -> None:
-    """How many lists there have to be, the space says."""
-    if budgets is None or _lasts(budgets):
-        return
-    lists = isinstance(budgets, (list, tuple)) and all(isinstance(own, (list, tuple)) and own for own in budgets)
-    if not lists or not all(_lasts(n) for own in budgets for n in own):
-        raise PhaseError(
-            f"Shrinking: phase_budgets is {budgets!r}, wanted a whole number from 1 up, or a list of them a task."
-        )
+    """Check the numbers; how many lists there have to be, the space says."""
+    if isinstance(budgets, (list, tuple)) and all(isinstance(own, (list, tuple)) and own for own in budgets):
+        problems = [problem for own in budgets for number in own for problem in whole("phase_budgets", number, 1)]
+    else:
+        problems = whole("phase_budgets", budgets, 1, optional=True)
+    if problems:
+        wanted = "a whole number from 1 up, or a list of them a task"
+        raise PhaseError(f"Shrinking: phase_budgets is {budgets!r}, wanted {wanted}.")
 
 
-def _lasts(budget: Any) -> bool:
-    return is_int(budget) and budget >= 1
-
-
-def _made(name: str, arguments: Mapping[str, Any], shared: Mapping[str, Any]) -> Search:
-    if not isinstance(name, str) or name not in _INNER:
-        raise ValueError(f"Shrinking: inner is {name!r}, wanted one of {', '.join(_INNER)}.")
+def _make_inner(name: str, arguments: Mapping[str, Any], shared: Mapping[str, Any]) -> Search:
+    problems = one_of("inner", name, ALGORITHMS.keys() - {"shrinking"})
     if not isinstance(arguments, Mapping):
-        raise ValueError(f"Shrinking: inner_arguments is {arguments!r}, wanted an object {{name: value}}.")
-    own = sorted(arguments.keys() & set(_SHARED))
-    if own:
-        raise ValueError(f"Shrinking: inner_arguments has {', '.join(own)}: give that to the shrinking itself.")
+        problems.append(f"inner_arguments is {arguments!r}, wanted an object {{name: value}}")
+    elif own := [name for name in SHARED if name in arguments]:
+        problems.append(f"inner_arguments has {', '.join(own)}: give that to the shrinking itself")
+    if problems:
+        raise ValueError(f"Shrinking: {'; '.join(problems)}.")
     try:
-        return _INNER[name](**arguments, **shared)
+        return ALGORITHMS[name].search(**arguments, **shared)
     except (TypeError, ValueError) as error:
         raise ValueError(f"Shrinking: inner_arguments do not fit: {error}") from None

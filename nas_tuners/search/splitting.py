@@ -1,4 +1,4 @@
-"""Finding the few architectures that keep limits, whatever their costs are made of: subset simulation.
+"""Find the few architectures that keep limits, whatever their costs are made of: subset simulation.
 
 Au and Beck, "Estimation of small failure probabilities in high dimensions by subset simulation", Probabilistic
 Engineering Mechanics 2001: a population of architectures goes down from level to level of violation. At each level the
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nas_tuners.search.additive import FloatArray, IntArray
+from nas_tuners.search.halves import FloatArray, IntArray
 
 _POPULATION = 2**12  # or fewer, where each has hundreds of keys
 _LEAST_POPULATION = 2**8
@@ -105,7 +105,7 @@ class Splitting:
 
 
 def _lower(excess: npt.NDArray[np.float64]) -> float:
-    """The next level: what a part of the population is below, and not all of it if that can be."""
+    """Return the next level: a part of the population is at or below it, and not all of it if that can be."""
     level = float(np.quantile(excess, _KEPT, method="lower"))
     if level == excess.max() and level > excess.min():
         return float(excess[excess < level].max())

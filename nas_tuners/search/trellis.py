@@ -1,23 +1,26 @@
-"""Drawing directly where cost is a sum of terms that share keys: a trellis of a few keys a step (Forney, 1973).
+"""Draw directly where cost is a sum of terms of few keys each: a trellis of a few keys a step (Forney, 1973).
 
-A state is how the keys stand that later terms still read; few, where each key meets only its neighbours. A draw walks
-through the trellis: an option's chance is the share of completions that stay in the range, counted over bins of cost
-as :class:`~nas_tuners.search.additive.Grid` does. Costs are counted from the cheapest completion, and bins reach no
-further than the range: so the tighter the limit, the finer the bins.
+A state says which options the keys have that later terms still read: a single state where every term is of one key,
+few where each key shares terms with its neighbours only. A draw walks through the trellis: an option's chance is the
+share of completions that stay in the range, counted over bins of cost by dynamic programming. That is exact where the
+costs are multiples of a step that is not too fine; else a slightly wider range is drawn from, and the caller has to
+drop what lies outside. Costs are counted from the cheapest completion, and bins reach no further than the range: so
+the tighter the limit, the finer the bins.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
-from nas_tuners.search.additive import FloatArray, IntArray, nearest_of
+from nas_tuners.search.halves import FloatArray, IntArray
 from search_spaces.cost.bounds import add_terms, find_meeting_keys
+from search_spaces.cost.limits import Limit
 from search_spaces.cost.sums import Term, spread
 
 _MOST_MOVES = 2**17  # from a state to the next, of all steps together
@@ -41,11 +44,11 @@ class Step:
 def steps_of(radices: Sequence[int], terms: Sequence[Term]) -> list[Step] | None:
     """Return the steps through all keys; None where too many keys meet for any order that was tried."""
     meeting = {key: {key} for key in range(len(radices))} | find_meeting_keys(terms)
-    for order in (range(len(radices)), _narrowest(radices, meeting)):
-        groups = _groups(radices, order, meeting)
+    for sort in (_in_order, _narrowest_first):
+        groups = _groups(sort(radices, meeting), meeting)
         moves = sum(math.prod(radices[key] for key in (*before, *keys)) for before, keys, _ in groups)
         if moves <= _MOST_MOVES and all(len(before) + len(keys) <= 32 for before, keys, _ in groups):
-            return _filled(radices, terms, groups)
+            return _fill(radices, terms, groups)
     return None
 
 
@@ -53,8 +56,8 @@ Group = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Keys that the state is made of, keys to choose, keys that the next state is made of."""
 
 
-def _groups(radices: Sequence[int], order: Sequence[int], meeting: dict[int, set[int]]) -> list[Group]:
-    """A key that lets none be forgotten is chosen with the next: that takes no more additions, and fewer states."""
+def _groups(order: Sequence[int], meeting: dict[int, set[int]]) -> list[Group]:
+    """Group keys into steps; one that lets no key be forgotten joins the next: as many additions, fewer states."""
     place = {key: at for at, key in enumerate(order)}
     last = {key: max(map(place.__getitem__, others)) for key, others in meeting.items()}
     groups: list[Group] = []
@@ -69,8 +72,12 @@ def _groups(radices: Sequence[int], order: Sequence[int], meeting: dict[int, set
     return groups
 
 
-def _narrowest(radices: Sequence[int], meeting: dict[int, set[int]]) -> list[int]:
-    """Always the key that leaves the fewest states."""
+def _in_order(radices: Sequence[int], meeting: dict[int, set[int]]) -> Sequence[int]:
+    return range(len(radices))
+
+
+def _narrowest_first(radices: Sequence[int], meeting: dict[int, set[int]]) -> Sequence[int]:
+    """Order the keys so that each in turn leaves the fewest states."""
     order: list[int] = []
     placed: set[int] = set()
     front: set[int] = set()
@@ -89,7 +96,7 @@ def _narrowest(radices: Sequence[int], meeting: dict[int, set[int]]) -> list[int
     return order
 
 
-def _filled(radices: Sequence[int], terms: Sequence[Term], groups: Sequence[Group]) -> list[Step]:
+def _fill(radices: Sequence[int], terms: Sequence[Term], groups: Sequence[Group]) -> list[Step]:
     steps, left = [], list(terms)
     for before, keys, after in groups:
         here = (*before, *keys)
@@ -105,37 +112,46 @@ def _filled(radices: Sequence[int], terms: Sequence[Term], groups: Sequence[Grou
 
 
 class Trellis:
-    """Which architectures have a cost in ``[low, high]``, or a few more than those where it is not ``exact``."""
+    """Draws architectures that have a cost in a range, or a few more than those where it is not ``exact``.
 
-    def __init__(self, steps: Sequence[Step], low: float, high: float, whole: bool, cut: bool = True) -> None:
-        self._given = (steps, low, high, whole)
-        self._sign, self._steps = 1.0, steps
-        to_go = _to_go([step.costs for step in steps], steps)
+    Args:
+        steps: through all keys, as :func:`steps_of` gives them.
+        limit: on the sum of the costs.
+        whole: whether all costs are whole numbers.
+        cut: whether bins reach no further than the range; otherwise to the highest cost.
+    """
+
+    def __init__(self, steps: Sequence[Step], limit: Limit, whole: bool, cut: bool = True) -> None:
+        self._given, self._steps = (steps, limit, whole), steps
+        to_go, low, high = _to_go([step.costs for step in steps], steps), limit.low, limit.high
         dearest = _to_go([-step.costs for step in steps], steps)
         base, top = float(to_go[0][0]), -float(dearest[0][0])
-        if high - base > top - low:  # count from the end that the range is nearer to: no digits are lost
-            self._sign, to_go, low, high, base, top = -1.0, dearest, -high, -low, -top, -base
-        self._low, self._high, self._base, self._top = low, high, base, top
+        self._sign = -1.0 if high - base > top - low else 1.0
+        if self._sign < 0:  # count from the end that the range is nearer to: no digits are lost
+            to_go, low, high, base, top = dearest, -high, -low, -top, -base
+        self._base, self._top = base, top
         above = [
             np.maximum(self._sign * step.costs + rest[step.after] - here[:, None], 0.0)
             for step, here, rest in zip(steps, to_go, to_go[1:], strict=False)
         ]
-        self._step, self.exact = _width(above, max(min(top, high) - base if cut else top - base, 0.0), whole)
-        self._slack = slack = (
-            0.0 if self.exact else min(len(steps) / 2, 3 * math.sqrt(len(steps)))
-        )  # beyond: one in 10^7
-        most = math.floor(((min(top, high) if cut else top) - base) / self._step + slack) + 1
-        self._size = max(most, 1)
+        reach = min(top, high) if cut else top
+        self._step, self.exact = _width(above, max(reach - base, 0.0), whole)
+        # rounding to bins adds up to more than this once in 10^7 draws
+        self._slack = 0.0 if self.exact else min(len(steps) / 2, 3 * math.sqrt(len(steps)))
+        self._size = max(math.floor((reach - base) / self._step + self._slack) + 1, 1)
         self._bins = [np.minimum(np.rint(costs / self._step), self._size).astype(np.int64) for costs in above]
-        ends = np.array([(low - base) / self._step - slack, (high - base) / self._step + slack + 1])
-        self._from, self._until = (int(min(max(end, 0.0), self._size)) for end in (np.ceil(ends[0]), np.floor(ends[1])))
+        self._from = self._bin(math.ceil, (low - base) / self._step - self._slack)
+        self._until = self._bin(math.floor, (high - base) / self._step + self._slack + 1)
         self._below = self._shares()
         self.share = float(self._below[0][0, self._until] - self._below[0][0, self._from])
         self.count = round(Fraction(self.share) * math.prod(math.prod(step.shape) for step in steps))
         self.effort = max(1, sum(costs.shape[1] for costs in above) // 512)
 
+    def _bin(self, rounded: Callable[[float], int], end: float) -> int:
+        return rounded(min(max(end, 0.0), float(self._size)))
+
     def _shares(self) -> list[FloatArray]:
-        """For each step and state: of all ways to go on, the share that sums to less than each bin."""
+        """Return for each step and state: of all ways to go on, the share that sums to less than each bin."""
         wanted = np.zeros((1, self._size))
         wanted[0, 0] = 1.0
         rows = [wanted]
@@ -153,10 +169,10 @@ class Trellis:
 
     def draw(self, rng: np.random.Generator, n: int) -> IntArray:
         """Draw ``n``, uniformly and independently. Returns: (n, keys)."""
-        return self._drawn(rng, n)[0]
+        return self._draw_with_costs(rng, n)[0]
 
-    def _drawn(self, rng: np.random.Generator, n: int) -> tuple[IntArray, FloatArray]:
-        """Architectures, and what they cost."""
+    def _draw_with_costs(self, rng: np.random.Generator, n: int) -> tuple[IntArray, FloatArray]:
+        """Draw architectures. Returns: (n, keys), and what they cost."""
         rows = np.empty((n, sum(len(step.keys) for step in self._steps)), dtype=np.int64)
         state, used, costs = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n)
         for at, (step, bins) in enumerate(zip(self._steps, self._bins, strict=True)):
@@ -171,7 +187,7 @@ class Trellis:
         return rows, costs
 
     def every(self) -> IntArray:
-        """All of them, in any order. Returns: (count, keys)."""
+        """Return all of them, in any order. Returns: (count, keys)."""
         keys = sum(len(step.keys) for step in self._steps)
         rows, state = np.zeros((1, keys), dtype=np.int64), np.zeros(1, dtype=np.int64)
         used = state
@@ -187,24 +203,24 @@ class Trellis:
         return rows
 
     def nearest(self) -> float:
-        """The reachable cost nearest to the range, where ``share`` is 0; not ``exact``: the nearest found."""
-        steps, low, high, whole = self._given
-        whole_range = Trellis(steps, low, high, whole, cut=False)
-        reached = np.flatnonzero(np.diff(whole_range._below[0][0])) * whole_range._step + whole_range._base
-        cost = whole_range._sign * nearest_of(reached, whole_range._low, whole_range._high)
-        if whole_range.exact:
+        """Return the reachable cost nearest to the range, where ``share`` is 0; not ``exact``: the nearest found."""
+        steps, limit, whole = self._given
+        uncut = Trellis(steps, limit, whole, cut=False)
+        bins = np.flatnonzero(np.diff(uncut._below[0][0])).astype(np.float64)
+        reached = uncut._sign * (bins * uncut._step + uncut._base)
+        cost = limit.nearest(reached)
+        if uncut.exact:
             return cost
-        reach = (whole_range._slack + 1) * whole_range._step
-        around = Trellis(steps, cost - reach, cost + reach, whole)
-        drawn = around._drawn(np.random.default_rng(0), _NEAR_DRAWS)[1]
-        return nearest_of(np.append(drawn, [self._sign * self._base, self._sign * self._top]), low, high)
+        around = Limit(limit.metric, cost, cost).widen((uncut._slack + 1) * uncut._step)
+        drawn = Trellis(steps, around, whole)._draw_with_costs(np.random.default_rng(0), _NEAR_DRAWS)[1]
+        return limit.nearest(np.append(drawn, [self._sign * self._base, self._sign * self._top]))
 
     def _write(self, rows: IntArray, step: Step, picked: IntArray) -> None:
         for key, tokens in zip(step.keys, np.unravel_index(picked, step.shape), strict=True):
             rows[:, key] = tokens
 
     def _chances(self, at: int, state: IntArray, used: IntArray) -> Iterator[tuple[slice, FloatArray]]:
-        """A stretch of rows at a time, (rows, options): the share of completions in the range."""
+        """Yield for a stretch of rows at a time, (rows, options): the share of completions in the range."""
         step, bins, below = self._steps[at], self._bins[at], self._below[at + 1]
         rows = max(1, _CHUNK_CELLS // bins.shape[1])
         for start in range(0, len(state), rows):
@@ -217,7 +233,7 @@ class Trellis:
 
 
 def _to_go(costs: Sequence[FloatArray], steps: Sequence[Step]) -> list[FloatArray]:
-    """For each step and state: the least that the rest costs."""
+    """Return for each step and state: the least that the rest costs."""
     rest = [np.zeros(1)]
     for cost, step in zip(reversed(costs), reversed(steps), strict=True):
         rest.append((cost + rest[-1][step.after]).min(axis=1))
@@ -225,7 +241,7 @@ def _to_go(costs: Sequence[FloatArray], steps: Sequence[Step]) -> list[FloatArra
 
 
 def _width(above: Sequence[npt.NDArray[np.float64]], reach: float, whole: bool) -> tuple[float, bool]:
-    """The width of a bin, and whether every cost is a multiple of it."""
+    """Return the width of a bin, and whether every cost is a multiple of it."""
     moves, states = sum(costs.size for costs in above), sum(len(costs) for costs in above) + 1
     bins = int(max(2**6, min(_MOST_BINS, _MOST_CELLS // states, _MOST_ADDITIONS // max(moves, 1))))
     if whole:

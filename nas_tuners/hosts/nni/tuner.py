@@ -23,6 +23,7 @@ from nas_tuners.hosts.nni.handouts import Handouts, uid_in
 from nas_tuners.hosts.nni.manager import Manager, ManagerError
 from nas_tuners.runs.journal import JournalError, begun
 from nas_tuners.runs.run import Run
+from nas_tuners.search.arguments import check_search
 from nas_tuners.search.base import Search, SearchError
 from nas_tuners.search.constraints import ConstraintError
 from nas_tuners.search.records import MetricError, Proposal
@@ -52,6 +53,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         self, search: Search, optimize_mode: str = "maximize", on_failure: str = "worst", retries: int = 2
     ) -> None:
         super().__init__()
+        check_search(search)
         if optimize_mode not in ("maximize", "minimize"):
             raise ValueError(f'optimize_mode is {optimize_mode!r}, wanted "maximize" or "minimize".')
         if on_failure not in ("worst", "retry", "skip"):

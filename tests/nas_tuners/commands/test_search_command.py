@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from nas_tuners.commands.arguments import ALGORITHMS, constraints_of
 from nas_tuners.commands.progress import Progress
 from nas_tuners.runs.journal import read
 from nas_tuners.runs.loop import run_search
 from nas_tuners.runs.run import Run, load
 from nas_tuners.search import RandomSearch
+from nas_tuners.search.algorithms import ALGORITHMS
 from search_spaces import Space
+from search_spaces.cost.limits import constraints_of
 from search_spaces.cost.table import CostTable
 from tests.nas_tuners import functions
 from tests.nas_tuners.nas import Nas
@@ -46,7 +47,7 @@ def test_every_algorithm_finds_keeps_and_says_what_is_best(nas: Nas, folder: Pat
     assert run.search.best is not None
     assert f"best {run.search.best.score:.6g} (uid {run.search.best.uid}) of 30 trials" in said
     assert "nas show run; nas export run -o run/best" in said
-    assert header["search"]["name"] == ALGORITHMS[algorithm]
+    assert header["search"]["name"] == ALGORITHMS[algorithm].search.__name__
     assert header["search"]["arguments"]["seed"] == 3
     assert header["command"]["functions"] == {"evaluate": f"{HERE}:good"}
     assert f"{run.search.best.score:.6g}" in nas("show", "run", cwd=folder)

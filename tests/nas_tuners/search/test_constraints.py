@@ -23,13 +23,16 @@ from nas_tuners.search import (
     RandomSearch,
     Search,
     Shrinking,
-    additive,
     constraints,
+    halves,
+    trellis,
 )
-from nas_tuners.search.additive import Grid, Halves
-from nas_tuners.search.constraints import Feasible, limits_of
+from nas_tuners.search.constraints import Feasible
+from nas_tuners.search.halves import Halves
+from nas_tuners.search.trellis import Trellis, steps_of
 from search_spaces import Space
 from search_spaces.cost import CostTable
+from search_spaces.cost.limits import Limit, limits_of
 from search_spaces.errors import CostError
 
 SEARCHES = [RandomSearch, Annealing, Evolution, Shrinking]
@@ -111,8 +114,8 @@ def test_an_impossible_limit_names_the_nearest_cost(limit: Any) -> None:
 
 def test_a_gap_between_reachable_costs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     gap = table_of([[0, 100]] * 24, fixed=7)
-    for half_limit in (additive.HALF_LIMIT, 1):
-        monkeypatch.setattr(additive, "HALF_LIMIT", half_limit)
+    for half_limit in (halves.HALF_LIMIT, 1):
+        monkeypatch.setattr(halves, "HALF_LIMIT", half_limit)
         with pytest.raises(ConstraintError, match="nearest reachable macs is 1207"):
             RandomSearch(constraints={"macs": [1210, 1300]}, cost_table=gap).setup(gap.space)
 
@@ -140,11 +143,10 @@ costs = st.lists(
 def test_both_samplers_find_the_feasible_and_no_other(rows: list[list[float]], low: float, width: float) -> None:
     table = table_of(rows)
     wanted = set(every(table, low, low + width))
-    columns, half = table.columns("macs"), len(rows) // 2
-    for sampler in (
-        Halves(columns, low, low + width, range(half)),
-        Grid(columns, low, low + width, table.whole("macs")),
-    ):
+    columns, half, limit = table.columns("macs"), len(rows) // 2, Limit("macs", low, low + width)
+    steps = steps_of(table.space.radices, table.terms("macs"))
+    assert steps is not None
+    for sampler in (Halves(columns, limit, range(half)), Trellis(steps, limit, table.whole("macs"))):
         if not sampler.share > 0:
             assert not wanted
             continue
@@ -156,16 +158,16 @@ def test_both_samplers_find_the_feasible_and_no_other(rows: list[list[float]], l
             assert sampler.count == len(found)
 
 
-@pytest.mark.parametrize("how", ["listed", "halves", "grid", "coarse grid"])
+@pytest.mark.parametrize("how", ["listed", "halves", "trellis", "coarse trellis"])
 def test_draws_are_uniform_over_the_feasible(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = table_of([[3, 1, 4.5 if how == "coarse grid" else 4], [1, 5, 9], [2, 6, 5], [3, 5, 8, 9]])
+    table = table_of([[3, 1, 4.5 if how == "coarse trellis" else 4], [1, 5, 9], [2, 6, 5], [3, 5, 8, 9]])
     wanted = every(table, 13, 20)
     if how != "listed":
         monkeypatch.setattr(constraints, "LIST_LIMIT", 0)
-    if "grid" in how:
-        monkeypatch.setattr(additive, "HALF_LIMIT", 1)
-    if how == "coarse grid":
-        monkeypatch.setattr(additive, "_GRID_STEPS", 1)
+    if "trellis" in how:
+        monkeypatch.setattr(halves, "HALF_LIMIT", 1)
+    if how == "coarse trellis":
+        monkeypatch.setattr(trellis, "_MOST_BINS", 64)
     feasible = Feasible(table.space, table, limits_of({"macs": [13, 20]}))
     n = 200 * len(wanted)
     seen = Counter(map(tuple, feasible.sample(np.random.default_rng(5), n).tolist()))
@@ -173,12 +175,14 @@ def test_draws_are_uniform_over_the_feasible(how: str, monkeypatch: pytest.Monke
     chi_square = sum((seen[tokens] - 200) ** 2 / 200 for tokens in wanted)
     freedom = len(wanted) - 1
     assert chi_square < freedom + 4 * math.sqrt(2 * freedom)
-    assert feasible.share == pytest.approx(len(wanted) / table.space.size, rel=0.2 if how == "coarse grid" else 1e-12)
+    assert feasible.share == pytest.approx(
+        len(wanted) / table.space.size, rel=0.2 if how == "coarse trellis" else 1e-12
+    )
 
 
-@pytest.mark.parametrize("half_limit", [additive.HALF_LIMIT, 1])
+@pytest.mark.parametrize("half_limit", [halves.HALF_LIMIT, 1])
 def test_a_limit_met_by_one_in_a_million_costs_no_more(half_limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(additive, "HALF_LIMIT", half_limit)
+    monkeypatch.setattr(halves, "HALF_LIMIT", half_limit)
     sums = WIDE.costs("macs", WIDE.space.sample_tokens(np.random.default_rng(0), 2**16))
     limit = float(sums.mean() - 4.75 * sums.std())
     search = Evolution(constraints={"macs": limit}, cost_table=WIDE)

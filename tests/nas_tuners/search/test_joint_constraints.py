@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections import Counter
@@ -25,12 +26,15 @@ from nas_tuners.search import (
     splitting,
     trellis,
 )
-from nas_tuners.search.additive import Halves
-from nas_tuners.search.constraints import Feasible, limits_of
+from nas_tuners.search.constraints import Feasible
+from nas_tuners.search.halves import Halves
 from nas_tuners.search.splitting import Splitting
 from nas_tuners.search.trellis import Trellis, steps_of
 from search_spaces import Space
 from search_spaces.cost import CostTable
+from search_spaces.cost.limits import Limit, limits_of
+from tests.nas_tuners.search.test_conformance import digest, history, pickled
+from tests.nas_tuners.search.test_constraints import BINARY, WIDE
 
 Terms = list[tuple[tuple[int, ...], np.ndarray[Any, Any]]]
 SEARCHES = [RandomSearch, Annealing, Evolution]
@@ -86,7 +90,7 @@ def test_a_trellis_finds_the_feasible_and_no_other(table: CostTable, low: float,
     low, high = (low, high) if table.whole("macs") else (low - 1e-9, high + 1e-9)
     steps = steps_of(table.space.radices, table.terms("macs"))
     assert steps is not None
-    made = Trellis(steps, low, high, table.whole("macs"))
+    made = Trellis(steps, Limit("macs", low, high), table.whole("macs"))
     if not made.share > 0:
         assert not wanted
         distance = np.maximum(np.maximum(low - costs, costs - high), 0)
@@ -203,7 +207,7 @@ def test_where_too_many_keys_meet_the_few_are_found(spread: float) -> None:
     search.setup(table.space)
     asked = [p.tokens for _ in range(3) for p in search.ask(1000)]
     assert len(set(asked)) == 3000 and (table.costs("macs", asked) <= limit).all()
-    assert not search.feasible_share_exact and "estimated" in str(search._feasible)
+    assert not search.feasible_share_exact and "estimated" in str(search._remaining.feasible)
     if spread > -3:
         assert search.feasible_share == pytest.approx((sums <= limit).mean(), rel=0.4)
     else:
@@ -260,12 +264,45 @@ def test_several_limits_and_a_table_that_is_joint_in_one_of_them() -> None:
         search = Evolution(constraints={"macs": macs, "params": params}, cost_table=both)
         search.setup(table.space)
         asked = [p.tokens for p in search.ask(500)]
-        assert search._feasible is not None and isinstance(search._feasible._sampler_, drawn_by)
+        assert isinstance(search._remaining.feasible._sampler, drawn_by)
         assert len(set(asked)) == 500
         assert (both.costs("macs", asked) <= macs).all() and (both.costs("params", asked) <= params).all()
         wide = table.space.sample_tokens(np.random.default_rng(3), 2**19)
         share = ((both.costs("macs", wide) <= macs) & (both.costs("params", wide) <= params)).mean()
         assert search.feasible_share == pytest.approx(share, rel=rel)
+
+
+GOLDEN = {
+    ("listed", "RandomSearch"): "7cc76963ae9b",
+    ("listed", "Annealing"): "39bad7669819",
+    ("listed", "Evolution"): "0aedf65fbaf8",
+    ("halves", "RandomSearch"): "217f8b00e22d",
+    ("halves", "Annealing"): "48d542aa6a19",
+    ("halves", "Evolution"): "02e038cb822d",
+    ("trellis", "RandomSearch"): "88d69c920389",
+    ("trellis", "Annealing"): "9b35857247a5",
+    ("trellis", "Evolution"): "8f9a46761deb",
+    ("splitting", "RandomSearch"): "3dfa558e0d8a",
+    ("splitting", "Annealing"): "7f42664256db",
+    ("splitting", "Evolution"): "3bdc99858de9",
+}
+
+
+@pytest.mark.parametrize("cls", SEARCHES)
+@pytest.mark.parametrize("how", ["listed", "halves", "trellis", "splitting"])
+def test_a_seed_gives_the_sequence_that_it_always_gave_and_so_does_a_copy(how: str, cls: Any) -> None:
+    """Whatever draws, a journal of an earlier version goes on as it would have then."""
+    table, limit = {
+        "listed": lambda: (BINARY, 400),
+        "halves": lambda: (WIDE, 58_630_000),
+        "trellis": lambda: (chain(20), 60_000_000),
+        "splitting": lambda: (dense(), 5_000_000),
+    }[how]()
+    search = cls(seed=3, constraints={"macs": limit}, cost_table=table)
+    search.setup(table.space)
+    assert digest(history(search, 60)) == GOLDEN[how, cls.__name__]
+    copied, pickled_ = copy.deepcopy(search), pickled(search)
+    assert history(copied, 20) == history(pickled_, 20) == history(search, 20)
 
 
 @pytest.mark.parametrize("cls", SEARCHES)

@@ -118,7 +118,7 @@ def distance(a: Sequence[int], b: Sequence[int]) -> int:
         ({"init_temperature": 0}, "init_temperature is 0, wanted a number above 0"),
         ({"init_temperature": "hot"}, "init_temperature is 'hot'"),
         ({"init_temperature": float("nan")}, "init_temperature is nan"),
-        ({"reduce_rate": 0}, r"reduce_rate is 0, wanted a number in \(0, 1\]"),
+        ({"reduce_rate": 0}, "reduce_rate is 0, wanted a number above 0 and at most 1"),
         ({"reduce_rate": 1.1}, "reduce_rate is 1.1"),
     ],
 )

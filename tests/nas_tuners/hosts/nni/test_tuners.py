@@ -1,4 +1,4 @@
-"""What every tuner promises NNI. A new one is one line in ``TUNERS``."""
+"""Every tuner of the table keeps its promises to NNI."""
 
 from __future__ import annotations
 
@@ -16,20 +16,18 @@ import nni
 import pytest
 
 import nas_tuners
-from nas_tuners import AnnealingTuner, EvolutionTuner, ProgressiveShrinkingTuner, RandomTuner, SearchTuner
+from nas_tuners import SearchTuner
 from nas_tuners.commands.register import TUNERS as REGISTERED
 from nas_tuners.commands.show import summary
 from nas_tuners.runs.journal import JournalError
 from nas_tuners.runs.run import load
 from nas_tuners.search import RandomSearch, SearchError
+from nas_tuners.search.algorithms import ALGORITHMS
 from search_spaces import Space, SpaceError
 from tests.spaces import SPACES, layer
 
 TUNERS: dict[str, Callable[..., SearchTuner]] = {
-    "random": RandomTuner,
-    "annealing": AnnealingTuner,
-    "evolution": EvolutionTuner,
-    "shrinking": ProgressiveShrinkingTuner,
+    name: getattr(nas_tuners, algorithm.tuner) for name, algorithm in ALGORITHMS.items()
 }
 
 WIDE = SPACES["20 x 4"]

@@ -1,0 +1,77 @@
+"""The one table of search algorithms. Tuners, ``nas search``, ``nas register``, ``nas check`` and README read it.
+
+To add one: a file with a class derived from :class:`~nas_tuners.search.Search`, and a line in ``ALGORITHMS``. Its
+options, their defaults and their checks are those of the class's ``__init__``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas_tuners.search.base import Search
+
+SHARED = ("seed", "constraints", "cost_table", "score_key")
+"""Options that every search has."""
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm, imported when it is first used.
+
+    Args:
+        home: ``module:Class`` of the search.
+        tuner: the name of its tuner in :mod:`nas_tuners`.
+    """
+
+    home: str
+    tuner: str
+
+    @property
+    def search(self) -> type[Search]:
+        """Import the class of the search."""
+        module, _, name = self.home.partition(":")
+        found: type[Search] = getattr(import_module(module), name)
+        return found
+
+    @property
+    def registered(self) -> str:
+        """Return the name of its tuner with NNI, after ``nas register``."""
+        return f"Nas{self.tuner.removesuffix('Tuner')}"
+
+    @property
+    def options(self) -> Mapping[str, inspect.Parameter]:
+        """Return all options of the search, with their defaults, in the order of its constructor."""
+        parameters = inspect.signature(self.search.__init__).parameters  # of the class they would be the metaclass's
+        return {name: parameter for name, parameter in parameters.items() if name != "self"}
+
+    @property
+    def own_options(self) -> Mapping[str, Any]:
+        """Return the options that are not :data:`SHARED`, with their defaults."""
+        return {name: parameter.default for name, parameter in self.options.items() if name not in SHARED}
+
+
+ALGORITHMS = {
+    "random": Algorithm("nas_tuners.search.random:RandomSearch", "RandomTuner"),
+    "annealing": Algorithm("nas_tuners.search.annealing:Annealing", "AnnealingTuner"),
+    "evolution": Algorithm("nas_tuners.search.evolution:Evolution", "EvolutionTuner"),
+    "shrinking": Algorithm("nas_tuners.search.shrinking:Shrinking", "ProgressiveShrinkingTuner"),
+}
+"""By the name for ``nas search --algorithm``."""
+
+
+def table_rows() -> list[str]:
+    """Return the rows of README's table: class, registered name, what it does, its own options with their defaults."""
+    rows = []
+    for algorithm in ALGORITHMS.values():
+        summary = (inspect.getdoc(algorithm.search) or "").partition("\n")[0].rstrip(".")
+        options = ", ".join(
+            f"`{name}`" + ("" if default is None else f" ({default})")
+            for name, default in algorithm.own_options.items()
+        )
+        rows.append(f"| `nas_tuners.{algorithm.tuner}` | `{algorithm.registered}` | {summary} | {options} |")
+    return rows
