@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from nas_tuners.commands.register import TUNERS
+from nas_tuners.search.algorithms import table_rows
 from search_spaces import Space
 from tests import script
 from tests.examples.guides import CHECKS
@@ -47,7 +47,15 @@ TOO_BUSY = (
     "did not connect in 10 seconds|Create experiment failed"  # NNI's patience on a busy machine; no page's matter
 )
 # What a page asks its reader to write, and what its commands write.
-MADE = {"trial.py", "my_tuner.py", "config.yml", "choices.yml", "sparse/", "NAME.py"}
+MADE = {
+    "trial.py",
+    "my_tuner.py",
+    "config.yml",
+    "choices.yml",
+    "sparse/",
+    "NAME.py",
+    "nas_tuners.ClassTuner",
+}  # NAME: what a contributor adds
 
 
 class Block(NamedTuple):
@@ -146,7 +154,7 @@ def test_a_bash_block_runs_in_a_clone(block: Block, tmp_path: Path) -> None:
     """With the waiting shortened. What ``make`` would do is only printed: this test is a part of it."""
     if not FASHION_MNIST.is_dir() and (block.page.parent.name in ("spos", "ofa", "gmp") or "--data" in block.text):
         pytest.skip("Fashion-MNIST is missing: apt-get install dataset-fashion-mnist")
-    for attempt in range(3):
+    for attempt in range(5):
         clone = make_clone(tmp_path / str(attempt))
         said, failed = run_bash(block, clone)
         if not failed or not re.search(TOO_BUSY, said):
@@ -239,22 +247,21 @@ def test_the_tables_of_public_names_are_what_the_packages_export() -> None:
     assert exporting == listed.keys()
 
 
-def test_the_table_of_tuners_is_what_is_registered() -> None:
-    assert {row[1].strip("`"): row[0].strip("`") for row in rows(README, "Tuners")} == TUNERS
+def test_the_table_of_tuners_is_that_of_the_algorithms() -> None:
+    assert [line for line in section(README, "Tuners").splitlines() if line.startswith("| `")] == table_rows()
 
 
-@pytest.mark.parametrize("page", [README, ROOT / "nas_tuners" / "README.md"], ids=["README", "nas_tuners"])
-def test_the_documented_arguments_are_the_real_ones(page: Path) -> None:
-    """Every argument of a tuner is named in the tables, and the defaults that they give are its defaults."""
-    for class_name, *_, arguments in rows(page, "Tuners"):
+def test_the_documented_arguments_are_the_real_ones() -> None:
+    """Every argument of a tuner is named in the reference, and the defaults that it gives are its defaults."""
+    text = section(ROOT / "nas_tuners" / "README.md", "Tuners")
+    shared = next(line for line in text.splitlines() if line.startswith("| every tuner"))
+    for class_name, arguments in rows(ROOT / "nas_tuners" / "README.md", "Tuners"):
         module, _, name = class_name.strip("`").rpartition(".")
         parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-        for argument, default in re.findall(r"`(\w+)` \((\d[\d.]*)[,);]", arguments):
-            assert parameters[argument].default in (None, float(default)), argument
-        for argument, default in re.findall(r"`(\w+)` \(`(\w+)`[,);]", arguments):
-            assert str(parameters[argument].default).lower() in ("none", default), argument
-        named = set(re.findall(r"`(\w+)`", section(page, "Tuners")))
+        named = set(re.findall(r"`(\w+)`", shared + arguments))
         assert parameters.keys() <= named, parameters.keys() - named
+        for argument, default in re.findall(r"`(\w+)` \(`?([\w.]+)`?[,)]", shared + arguments):
+            assert str(parameters[argument].default).lower() == default, argument
 
 
 def test_every_command_is_in_the_tables_and_every_option_on_its_page() -> None:
@@ -281,14 +288,14 @@ def test_what_a_page_names_exists(page: Path) -> None:
     for path in re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|yml|toml|txt))`", text):
         assert is_there(path, page) or any(made in path for made in MADE), path
     for path in re.findall(r"(?<![\w/])(?:examples|tests)/[\w/]+\.\w+", text):  # in commands
-        assert (ROOT / path).is_file(), path
+        assert (ROOT / path).is_file() or any(made in path for made in MADE), path
     for module in re.findall(r"-m (tests(?:\.\w+)+)", text):
         assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
     for dotted in re.findall(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?:\(.*?\))?`", text):
         with warnings.catch_warnings():
             if page.name == "CHANGELOG.md":  # it names what has moved
                 warnings.simplefilter("ignore", DeprecationWarning)
-            assert resolves(dotted), dotted
+            assert resolves(dotted) or dotted in MADE, dotted
 
 
 def is_there(path: str, page: Path) -> bool:
