@@ -1,18 +1,26 @@
 # Everything sets itself up in .venv. PYTHON may name another interpreter, 3.11 or later.
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
+PYTEST := $(BIN)/python -m pytest -q
+# Of 13,000 files few are ever imported: Python compiles those.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 export PATH := $(BIN):$(PATH)
 # One thread a process: tests and trials run side by side.
 export OMP_NUM_THREADS ?= 1
+# What a night has time for: `make nightly` empties it.
+SAMPLED = and not nightly
 
-.PHONY: demo test check lint fast slow clean
+.PHONY: demo test check nightly lint fast slow clean
 
 demo: .venv/ready           ## the main job on real images; ARGS="--data DIR" for Fashion-MNIST
 	$(BIN)/python examples/quickstart/demo.py $(ARGS)
 
-test: lint fast slow        ## everything
+test: lint fast slow        ## everything but the whole sweeps; a quarter of an hour on two cores
 
 check: lint fast            ## what takes less than three minutes
+
+nightly:                    ## everything, whole sweeps instead of samples
+	$(MAKE) test SAMPLED=
 
 lint: .venv/ready
 	$(BIN)/ruff check
@@ -20,16 +28,18 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 fast: .venv/ready           ## unit tests, properties, doctests
-	$(BIN)/python -m pytest -q -m "not slow" -n auto
+	$(PYTEST) -n 2 -m "not slow"
 
-slow: .venv/ready           ## real NNI experiments, kills, examples
-	$(BIN)/python -m pytest -q -m slow --durations=10
+# Experiments mostly wait: they run in one process, what computes in the other (tests/conftest.py).
+slow: .venv/ready           ## real NNI experiments, kills, examples; at last, one by one, what is timed
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --durations=10 -m "slow and not alone $(SAMPLED)"
+	$(PYTEST) -m "alone $(SAMPLED)"
 
 .venv/ready: setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools wheel
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	$(PIP) setuptools wheel
+	$(PIP) --no-build-isolation --editable ".[dev]"
 	touch $@
 
 clean:

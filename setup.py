@@ -24,6 +24,7 @@ setup(
     install_requires=[
         "torch>=2.13",
         "numpy",
+        "scipy",
         "json5",
         "nni==3.0",  # and with it psutil, PyYAML, scikit-learn and tqdm, which we use as well
         "setuptools<81",  # nnictl imports pkg_resources, which later releases no longer have

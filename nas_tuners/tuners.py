@@ -12,7 +12,7 @@ from nas_tuners.search.algorithms import ALGORITHMS, Algorithm
 from search_spaces.cost.limits import Table
 
 
-def __getattr__(name: str) -> type[SearchTuner]:
+def __getattr__(name: str) -> Any:  # a class derived from SearchTuner, with arguments that no type checker can know
     algorithm = next((algorithm for algorithm in ALGORITHMS.values() if algorithm.tuner == name), None)
     if algorithm is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -36,7 +36,7 @@ def make_tuner(algorithm: Algorithm) -> type[SearchTuner]:
         SearchTuner.__init__(self, search(**given), **tuning)
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
-    about = f"{(inspect.getdoc(search) or '').partition(chr(10))[0]}\n\nSee {search.__name__} and SearchTuner."
+    about = f"{algorithm.summary}\n\nSee {search.__name__} and SearchTuner."
     return type(algorithm.tuner, (SearchTuner,), {"__init__": __init__, "__doc__": about, "__module__": __name__})
 
 

@@ -21,22 +21,9 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        ".errors": (
-            "NetError",
-            "SpaceError",
-        ),
-        ".nets.registry": (
-            "build",
-            "choices_of",
-            "names",
-            "space_of",
-            "tokens_of",
-        ),
-        ".schema": (
-            "Choices",
-            "Space",
-            "Tokens",
-        ),
+        ".errors": ("NetError", "SpaceError"),
+        ".nets.registry": ("build", "choices_of", "names", "space_of", "tokens_of"),
+        ".schema": ("Choices", "Space", "Tokens"),
     },
     moved={
         "MIT_PHASES": "search_spaces.phases.MIT_PHASES",

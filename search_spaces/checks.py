@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Collection
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def is_number(value: object) -> TypeGuard[float]:
         return False
 
 
-def whole(name: str, value: Any, least: int, *, optional: bool = False) -> list[str]:
+def whole(name: str, value: object, least: int, *, optional: bool = False) -> list[str]:
     """Check a whole number from ``least`` up; with ``optional`` None passes as well.
 
     >>> whole("epochs", 0, 1)
@@ -36,7 +36,7 @@ def whole(name: str, value: Any, least: int, *, optional: bool = False) -> list[
     return [f"{name} is {value!r}, wanted a whole number from {least} up{' or None' * optional}"]
 
 
-def between(name: str, value: Any, low: float, high: float = math.inf) -> list[str]:
+def between(name: str, value: object, low: float, high: float = math.inf) -> list[str]:
     """Check a finite number from ``low`` to ``high``, both included.
 
     >>> between("mutate_prob", 2, 0, 1)
@@ -47,7 +47,7 @@ def between(name: str, value: Any, low: float, high: float = math.inf) -> list[s
     return [f"{name} is {value!r}, wanted a number from {low} {'up' if high == math.inf else f'to {high}'}"]
 
 
-def above(name: str, value: Any, low: float, high: float = math.inf) -> list[str]:
+def above(name: str, value: object, low: float, high: float = math.inf) -> list[str]:
     """Check a finite number greater than ``low``, and at most ``high``.
 
     >>> above("reduce_rate", 0, 0, 1)
@@ -58,7 +58,7 @@ def above(name: str, value: Any, low: float, high: float = math.inf) -> list[str
     return [f"{name} is {value!r}, wanted a number above {low}{'' if high == math.inf else f' and at most {high}'}"]
 
 
-def share(name: str, value: Any) -> list[str]:
+def share(name: str, value: object) -> list[str]:
     """Check a number of at least 0 and less than 1.
 
     >>> share("momentum", 1)
@@ -69,7 +69,7 @@ def share(name: str, value: Any) -> list[str]:
     return [f"{name} is {value!r}, wanted a number of at least 0 and less than 1"]
 
 
-def one_of(name: str, value: Any, known: Collection[str]) -> list[str]:
+def one_of(name: str, value: object, known: Collection[str]) -> list[str]:
     """Check a name against those that are known.
 
     >>> one_of("mode", "stedy", ["steady", "generation"])

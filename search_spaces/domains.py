@@ -131,7 +131,7 @@ class _Plain(ABC):
     """Base of NNI's own types: the choice is the bare value, as NNI gives it to a trial."""
 
     @abstractmethod
-    def find(self, value: Any) -> int | None:
+    def find(self, value: object) -> int | None:
         """Return the token of a bare value, or None."""
 
     @abstractmethod
@@ -170,7 +170,7 @@ class ChoiceDomain(_Plain):
     def choice(self, token: int) -> Choice:
         return self.options[token]
 
-    def find(self, value: Any) -> int | None:
+    def find(self, value: object) -> int | None:
         return next((token for token, option in enumerate(self.options) if is_same(option, value)), None)
 
     def wanted(self) -> str:
@@ -195,7 +195,7 @@ class RandintDomain(_Plain):
     def choice(self, token: int) -> Choice:
         return self.low + token
 
-    def find(self, value: Any) -> int | None:
+    def find(self, value: object) -> int | None:
         if is_number(value) and value == int(value) and self.low <= value < self.high:
             return int(value) - self.low
         return None
@@ -227,7 +227,7 @@ class QuniformDomain(_Plain):
     def choice(self, token: int) -> Choice:
         return float(min(max((self._first + token) * self.q, self.low), self.high))
 
-    def find(self, value: Any) -> int | None:
+    def find(self, value: object) -> int | None:
         if not is_number(value) or not self.low - self.q <= value <= self.high + self.q:
             return None
         guess = round(value / self.q) - self._first
@@ -246,7 +246,7 @@ class QuniformDomain(_Plain):
 Domain = LayerDomain | InputDomain | ChoiceDomain | RandintDomain | QuniformDomain
 
 
-def is_same(a: Any, b: Any) -> bool:
+def is_same(a: object, b: object) -> bool:
     """Return whether two JSON values are equal, where a bool is not a number."""
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         return len(a) == len(b) and all(is_same(x, y) for x, y in zip(a, b, strict=True))
@@ -265,7 +265,7 @@ def _check_pair(choice: Choice, wanted: str) -> list[str]:
     return [] if "_idx" in choice else [f"got {choice!r} without _idx, wanted {wanted}"]
 
 
-def _check_index(index: Any, name: Any, names: tuple[str, ...], checked: bool) -> list[str]:
+def _check_index(index: object, name: object, names: tuple[str, ...], checked: bool) -> list[str]:
     """Check one index, and the name beside it if there is one."""
     if not is_int(index):
         return [f"_idx is {index!r}, wanted an integer"]

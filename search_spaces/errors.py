@@ -36,4 +36,4 @@ class NetError(ProblemsError):
 
 
 class ConstraintError(ProblemsError):
-    """A constraint is malformed, has no cost table, or cannot be met."""
+    """A constraint that is malformed, has no cost table, or cannot be met."""

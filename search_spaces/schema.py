@@ -49,7 +49,7 @@ class Space:
         self._free = np.flatnonzero(self._bounds > 1)
 
     @classmethod
-    def from_json(cls, obj: Any) -> Space:
+    def from_json(cls, obj: object) -> Space:
         """Build a space from the content of a space file.
 
         Raises:
@@ -89,7 +89,7 @@ class Space:
         canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def problems(self, choices: Any) -> list[str]:
+    def problems(self, choices: object) -> list[str]:
         """Return everything that is wrong with ``choices``; keys that begin with ``_`` are ignored."""
         if not isinstance(choices, Mapping):
             return [f"got {choices!r}, wanted an object {{key: choice}}"]

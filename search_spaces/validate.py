@@ -78,7 +78,7 @@ def parse(text: str) -> Any:
             raise Malformed(reason.replace("<string>:", "line ", 1)) from None
 
 
-def check_space(obj: Any) -> tuple[dict[str, Domain], list[Problem]]:
+def check_space(obj: object) -> tuple[dict[str, Domain], list[Problem]]:
     """Return the domains of a space, by key, and a list of everything that is wrong with it.
 
     Args:
@@ -104,7 +104,7 @@ def check_space(obj: Any) -> tuple[dict[str, Domain], list[Problem]]:
     return domains, found
 
 
-def _check_entry(at: str, entry: Any) -> Domain | list[Problem]:
+def _check_entry(at: str, entry: object) -> Domain | list[Problem]:
     if not isinstance(entry, dict):
         return [Problem(at, _shorten(entry), 'an object {"_type": ..., "_value": ...}')]
     extra = [str(name) for name in entry if name not in ("_type", "_value")]
@@ -212,7 +212,7 @@ _VALUE_WANTED = {
 }
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_is_json(item) for item in value)
     if isinstance(value, dict):
@@ -220,10 +220,10 @@ def _is_json(value: Any) -> bool:
     return value is None or isinstance(value, (str, bool)) or is_number(value)
 
 
-def _place(key: Any) -> str:
+def _place(key: object) -> str:
     return f"key {_shorten(key)}"
 
 
-def _shorten(value: Any) -> str:
+def _shorten(value: object) -> str:
     text = repr(dict(value)) if isinstance(value, dict) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

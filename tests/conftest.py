@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,11 @@ from tests.sampling import SEED
 # A shell lets what it starts in the background ignore Ctrl-C, and whatever that starts inherits it: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+EXPERIMENTS = "tests/experiments/"
+"""Begin first and stay in one process: NNI gives up on a tuner that does not start within ten seconds."""
+COMMANDS = ("tests/examples/", "tests/test_pages.py")
+"""Come last and share nothing, so that both processes take some until the end."""
+
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -18,6 +24,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("alone") or item.get_closest_marker("nightly"):
             item.add_marker("slow")
+    items.sort(key=lambda item: item.nodeid.startswith(COMMANDS) - item.nodeid.startswith(EXPERIMENTS))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Divide slow tests among processes: experiments together, commands one by one, all else by file."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByRoom(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return EXPERIMENTS if file.startswith(EXPERIMENTS) else nodeid if file.startswith(COMMANDS) else file
+
+    return ByRoom(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

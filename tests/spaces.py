@@ -1,4 +1,4 @@
-"""Spaces for the conformance suites: a new one is one line in ``SPACES``. And strategies that draw any space."""
+"""Spaces for the conformance suites, a new one is one line in ``SPACES``; and strategies that draw any space."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ from nas_tuners.search.algorithms import table_rows
 from search_spaces import Space
 from tests import script
 from tests.examples.guides import CHECKS
-from tests.experiments.nni_experiment import BIN, free_port
+from tests.experiments.nni_experiment import BIN
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("search_spaces", "mutators", "nas_tuners")
@@ -265,9 +266,9 @@ def test_the_documented_arguments_are_the_real_ones() -> None:
 
 
 def test_every_command_is_in_the_tables_and_every_option_on_its_page() -> None:
-    from nas_tuners.cli import _parser
+    from nas_tuners.cli import _make_parser
 
-    (commands,) = (action.choices for action in _parser()._actions if action.choices)
+    (commands,) = (action.choices for action in _make_parser()._actions if action.choices)
     assert isinstance(commands, dict)
     start = set(re.findall(r"`nas ([\w-]+)`", section(README, "From a clone to a network")))
     assert start == set(commands)

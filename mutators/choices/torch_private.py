@@ -9,7 +9,7 @@ module consists of them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -120,8 +120,7 @@ def copy_layer(layer: M) -> M:
 
 def has_gradient_hooks(tensor: torch.Tensor) -> bool:
     """Return whether a tensor has hooks of its gradient. There is no public way to ask."""
-    hooks: tuple[Mapping[int, Any] | None, ...] = (tensor._backward_hooks, tensor._post_accumulate_grad_hooks)
-    return any(hooks)
+    return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
 
 
 def get_compiled(module: nn.Module) -> nn.Module | None:

@@ -25,7 +25,7 @@ class Steps:
 
     Args:
         total: expected number of steps.
-        on_step: called after each step; None: nobody is.
+        on_step: called after each step; None: no function.
     """
 
     def __init__(self, total: int, on_step: OnStep | None) -> None:

@@ -56,7 +56,7 @@ def cost_table(
         checks: number of random sub-networks, equal ones counted once.
         seed: of these, and of those that latency is measured on.
         ignore: see :func:`mutators.costs.count_macs`.
-        repeats: how often each part is timed in each of its forms.
+        repeats: number of times each part is timed in each of its forms.
         threads: of torch, for latency; None leaves them as they are.
         progress: called after each network that was run.
 

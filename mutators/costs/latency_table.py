@@ -60,9 +60,9 @@ def measure_latency(
         model: with choices and without a mutator; is copied, and stays as it is.
         input_shape: without the batch, such as (3, 224, 224), for batch 1; or an example.
         table: of the same space; None: the result has this metric alone.
-        rounds: how often each option is timed; a round takes one network for each option of the widest choice.
+        rounds: number of times each option is timed; a round takes one network for each option of the widest choice.
         held_out: number of architectures for the comparison; at least 2.
-        repeats: how often each of these is timed, of which the median counts.
+        repeats: number of times each of these is timed; the median is taken.
         threads: of torch; None leaves them as they are.
         seed: of the architectures and of the order.
         progress: called after each measurement.

@@ -1,4 +1,4 @@
-"""Once for all: networks of which any part runs by itself (Cai et al., ICLR 2020, arXiv:1908.09791)."""
+"""Train a supernet once, and take any sub-network of it (once for all, Cai et al., ICLR 2020, arXiv:1908.09791)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from search_spaces.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mutators.choices.errors import ElasticError as ElasticError
     from mutators.elastic.conversion.convert import convert as convert
     from mutators.elastic.conversion.importing import load_weights as load_weights
     from mutators.elastic.conversion.report import conversion_of as conversion_of
     from mutators.elastic.export.onnx_file import export_onnx as export_onnx
-    from mutators.elastic.layers.errors import ElasticError as ElasticError
     from mutators.elastic.training.distill_config import DistillConfig as DistillConfig
     from mutators.elastic.training.importance import gradient_importance as gradient_importance
     from mutators.elastic.training.ofa import OFA as OFA
@@ -26,7 +26,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         ".conversion.importing": ("load_weights",),
         ".conversion.report": ("conversion_of",),
         ".export.onnx_file": ("export_onnx",),
-        ".layers.errors": ("ElasticError",),
+        "mutators.choices.errors": ("ElasticError",),
         ".training.distill_config": ("DistillConfig",),
         ".training.importance": ("gradient_importance",),
         ".training.ofa": ("OFA",),

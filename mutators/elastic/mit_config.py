@@ -1,7 +1,7 @@
-"""Configurations as MIT's Once-for-All writes them: ``{"ks": [...], "e": [...], "d": [...], "w": [...]}``.
+"""Convert configurations of MIT's Once-for-All, ``{"ks": [...], "e": [...], "d": [...], "w": [...]}``, to choices.
 
-Each part lists the values of the choices of one kind, in the order in which they stand in the model. Which kind a
-choice is, the last name of its key says. Works for any model whose choices are called so.
+Each part lists the values of the choices of one kind, in the model's order. The last name of a choice's key is its
+kind. Works for any model whose choices have these names.
 
 Differs: MIT does not check its configurations; an unknown ratio runs, and fails at the export or not at all. There
 ``w`` holds indices; here too, and a float is the multiplier itself.
@@ -19,16 +19,16 @@ import torch
 from torch import nn
 
 from mutators.choices.applying import apply_choices
+from mutators.choices.errors import ElasticError
 from mutators.choices.extracting import extract
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extractable, Extraction
 from mutators.choices.walk import Site, walk
-from mutators.elastic.layers.errors import ElasticError
 from search_spaces.checks import is_int
 from search_spaces.schema import Choices
 
 Config = Mapping[str, Any]
-"""By part, one value for all of its choices, or a list of one each."""
+"""By part, one value for all of its choices, or a list of one value each."""
 
 PARTS = {"ks": "kernel_size", "e": "expand_ratio", "d": "depth", "w": "width"}
 """The last names of the keys that belong to each part."""
@@ -37,7 +37,7 @@ INDEXED = ("w",)
 """Parts whose values MIT writes as indices."""
 
 
-def choices_of(model: nn.Module, config: Config | None = None, parts: Mapping[str, str] = PARTS) -> Choices:
+def config_to_choices(model: nn.Module, config: Config | None = None, parts: Mapping[str, str] = PARTS) -> Choices:
     """Return a configuration as choices.
 
     Args:
@@ -53,7 +53,7 @@ def choices_of(model: nn.Module, config: Config | None = None, parts: Mapping[st
     """
     if not isinstance(config, (Mapping, NoneType)):
         raise ElasticError(f"the configuration is {config!r}, wanted a mapping such as {{'ks': 7, 'e': [6, ...]}}.")
-    sites = _decided(model)
+    sites = _find_choices(model)
     by_part = _by_part(sites, parts)
     indices: dict[str, int] = {}
     problems: list[str] = []
@@ -75,34 +75,34 @@ def choices_of(model: nn.Module, config: Config | None = None, parts: Mapping[st
                 indices[key] = index
     if problems:
         raise ElasticError(f"the configuration does not fit this {type(model).__name__}:", problems)
-    chosen = {site.key: _applied(site) for site in sites}
-    chosen |= {key: (index,) for key, index in indices.items()}
+    chosen = {site.key: site.mutable.applied for site in sites} | {key: (index,) for key, index in indices.items()}
     return {site.key: _choice(site, chosen[site.key]) for site in sites if chosen[site.key] is not None}
 
 
-def config_of(
+def choices_to_config(
     model: nn.Module, choices: Choices | None = None, parts: Mapping[str, str] = PARTS
 ) -> dict[str, list[float]]:
-    """Return choices as a configuration, the inverse of :func:`choices_of`; None: those that are applied now.
+    """Return choices as a configuration, the inverse of :func:`config_to_choices`; None: those that are applied now.
 
     Choices of no part are left out, and so are parts without choices. It is plain data, fit for JSON.
 
     Raises:
         ElasticError: a choice is missing or not on offer; all are named.
     """
-    by_part = _by_part(_decided(model), parts)
+    by_part = _by_part(_find_choices(model), parts)
     wanted = {key: choice for mutables in by_part.values() for key, choice in mutables.items()}
-    given = {key: _choice_of(choice) for key, choice in wanted.items()} if choices is None else choices
-    problems = [f"missing {key!r}" for key in wanted if key not in given]
+    if choices is None:
+        choices = {key: choice.domain.choice(choice.applied[0]) for key, choice in wanted.items()}
+    problems = [f"missing {key!r}" for key in wanted if key not in choices]
     problems += [
         f"{key!r}: {problem}"
         for key, choice in wanted.items()
-        if key in given
-        for problem in choice.domain.problems(given[key])
+        if key in choices
+        for problem in choice.domain.problems(choices[key])
     ]
     if problems:
         raise ElasticError(f"the choices do not fit this {type(model).__name__}:", problems)
-    tokens = {key: choice.domain.token(given[key]) for key, choice in wanted.items()}
+    tokens = {key: choice.domain.token(choices[key]) for key, choice in wanted.items()}
     return {
         part: [tokens[key] if part in INDEXED else choice.values[tokens[key]] for key, choice in mutables.items()]
         for part, mutables in by_part.items()
@@ -110,32 +110,32 @@ def config_of(
 
 
 class ElasticNetwork(nn.Sequential, Extractable):
-    """Layers one after another, some of them elastic, that MIT's configurations set. Extracted, a plain Sequential."""
+    """A sequence of layers, some of them elastic, set by MIT's configurations. Extracted, it is a plain Sequential."""
 
     def set_config(self, config: Config) -> None:
         """Set choices, in place; what is missing stays. All is checked before anything is set.
 
         Raises:
-            ElasticError: see :func:`choices_of`.
+            ElasticError: see :func:`config_to_choices`.
             ChoiceError: a mutator is bound.
         """
-        apply_choices(self, choices_of(self, config))
+        apply_choices(self, config_to_choices(self, config))
 
     def extract(self, config: Config | None = None) -> nn.Module:
         """Return the plain network of a configuration; what is missing is as it is set now. Nothing is set.
 
         Raises:
-            ElasticError: see :func:`choices_of`.
+            ElasticError: see :func:`config_to_choices`.
         """
-        return extract(self, choices_of(self, config))
+        return extract(self, config_to_choices(self, config))
 
     def choices_of(self, config: Config | None = None) -> Choices:
-        """See :func:`choices_of`."""
-        return choices_of(self, config)
+        """Return a configuration as choices; see :func:`config_to_choices`."""
+        return config_to_choices(self, config)
 
     def config_of(self, choices: Choices | None = None) -> dict[str, list[float]]:
-        """See :func:`config_of`."""
-        return config_of(self, choices)
+        """Return choices as a configuration; see :func:`choices_to_config`."""
+        return choices_to_config(self, choices)
 
     def extracted(self, extraction: Extraction) -> nn.Sequential:
         """Return a Sequential of the plain layers."""
@@ -144,8 +144,8 @@ class ElasticNetwork(nn.Sequential, Extractable):
         return plain
 
 
-def _decided(model: nn.Module) -> list[Site]:
-    """Where something can be chosen, each key once."""
+def _find_choices(model: nn.Module) -> list[Site]:
+    """Return the sites of a model's choices, each key once."""
     return list({site.key: site for site in walk(model) if site.domain is not None}.values())
 
 
@@ -162,7 +162,7 @@ def _by_part(sites: Sequence[Site], parts: Mapping[str, str]) -> dict[str, dict[
 
 
 def _index(choice: ValueChoice, value: Any, indexed: bool) -> int | None:
-    """Of a value that is on offer; None if it is not."""
+    """Return the index of a value; None if it is not on offer."""
     if indexed and is_int(value):
         return int(value) if 0 <= value < len(choice.values) else None
     return None if choice.problem(value) else choice.values.index(value)
@@ -173,10 +173,6 @@ def _offer(choice: ValueChoice, part: str) -> str:
     return f"an index of {values}" if part in INDEXED else f"one of {values}"
 
 
-def _applied(site: Site) -> tuple[int, ...] | None:
-    return site.mutable.applied
-
-
 def _choice(site: Site, indices: Any) -> Any:
     domain = site.domain
     assert domain is not None
@@ -184,7 +180,3 @@ def _choice(site: Site, indices: Any) -> Any:
         return domain.choice(indices[0])
     is_layer = domain.type == "layer_choice"
     return {"_idx": indices[0] if is_layer else list(indices)}
-
-
-def _choice_of(choice: ValueChoice) -> Any:
-    return choice.domain.choice(choice.applied[0])

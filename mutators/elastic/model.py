@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extractable, Extraction
-from mutators.elastic.layers.errors import ElasticError
 from search_spaces.schema import Space
 
 
@@ -67,7 +67,7 @@ class AtDepth(nn.Module):
         self.training = net.training
 
     def forward(self, *inputs: Any, **others: Any) -> Any:
-        """As the network's, but for the depth."""
+        """Run the network at the depth."""
         return self.net(*inputs, **others, depth=self.depth)
 
 
@@ -83,7 +83,7 @@ class Deep(nn.Module, Extractable):
         self.training = net.training
 
     def forward(self, *inputs: Any, **others: Any) -> Any:
-        """As the supernet's, but for the depth."""
+        """Run the supernet at the depth that is chosen."""
         return self.net(*inputs, **others, depth=self._depth[0].value)
 
     def extracted(self, extraction: Extraction) -> AtDepth:

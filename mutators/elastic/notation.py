@@ -1,4 +1,4 @@
-"""The ways to write down a sub-network, and from each of them to choices.
+"""Convert each notation of a sub-network to choices.
 
 - choices, as tuners give them: ``{"conv1.kernel_size": {"_idx": 1}}``
 - numbers by key: ``{"conv1.kernel_size": 5}``
@@ -16,9 +16,9 @@ from typing import Any
 
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.walk import decisions, walk
-from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.mit_config import PARTS, choices_of
+from mutators.elastic.mit_config import PARTS, config_to_choices
 from search_spaces.checks import is_number
 from search_spaces.domains import Choice, InputDomain, LayerDomain
 from search_spaces.phases.schedule import order_by_size
@@ -27,7 +27,7 @@ Config = Mapping[str, Any]
 
 
 def to_choices(model: nn.Module, config: Config) -> dict[str, Choice]:
-    """Return the choices that a configuration in any of the notations stands for.
+    """Return the choices of a configuration in any of the notations.
 
     Raises:
         ElasticError: it is of another network: a key or a value is not on offer; all of them are named.
@@ -39,7 +39,7 @@ def to_choices(model: nn.Module, config: Config) -> dict[str, Choice]:
     by_layer = any(isinstance(value, Mapping) for value in config.values())  # of a layer that is called "e", say
     if config and config.keys() <= PARTS.keys() - domains.keys() and not by_layer:
         ends = {PARTS[part] for part in config}
-        given = choices_of(model, config)
+        given = config_to_choices(model, config)
         return {key: given[key] if key.rpartition(".")[2] in ends else choice for key, choice in choices.items()}
     problems: list[str] = []
     for key, value in _flat(config, domains).items():
@@ -48,7 +48,7 @@ def to_choices(model: nn.Module, config: Config) -> dict[str, Choice]:
             hint = f", did you mean {near[0]!r}?" if near else f"; there are {', '.join(list(domains)[:5])} ..."
             problems.append(f"{key!r} is no key of this network{hint}")
             continue
-        wrong, choice = _choice(domains[key], value)
+        wrong, choice = _parse_value(domains[key], value)
         problems += [f"{key!r}: {problem}" for problem in wrong]
         choices[key] = choice
     if problems:
@@ -57,7 +57,7 @@ def to_choices(model: nn.Module, config: Config) -> dict[str, Choice]:
 
 
 def _flat(config: Config, domains: Mapping[str, Any]) -> dict[str, Any]:
-    """By key, with PaddleSlim's nesting undone. Keys that begin with _ are the tuner's."""
+    """Return values by key, without PaddleSlim's nesting and without keys that begin with _, which are the tuner's."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if str(key).startswith("_"):
@@ -69,8 +69,8 @@ def _flat(config: Config, domains: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _choice(domain: LayerDomain | InputDomain, value: Any) -> tuple[list[str], Choice]:
-    """What is wrong with a value, and the choice that it means."""
+def _parse_value(domain: LayerDomain | InputDomain, value: Any) -> tuple[list[str], Choice]:
+    """Return what is wrong with a value, and the choice that it means."""
     if isinstance(value, Mapping):
         return domain.problems(value), value
     if isinstance(domain, LayerDomain):

@@ -17,6 +17,7 @@ from torch import nn
 from mutators.base import Mutator
 from mutators.choices.errors import OneShotError
 from mutators.choices.switch import Switch
+from mutators.elastic.layers.layer import Elastic
 from mutators.elastic.layers.parts import Parts
 from mutators.inputs import device_of
 from mutators.oneshot import distributed
@@ -78,7 +79,8 @@ class Training:
     ) -> None:
         self.model, self.loader, self.config, self.batch_loss = model, loader, config, batch_loss
         self.mutator, self.pruner, self.device = mutator, pruner, device_of(model)
-        self.parts = Parts(model if by_parts else None)
+        has_elastic = any(isinstance(module, Elastic) for module in model.modules())
+        self.parts = Parts(model if by_parts and has_elastic else None)
         self.amp = config.amp and self.device.type == "cuda"
         self.update = Update(
             optimizer or make_optimizer(model, config), config.clip_norm, self.amp, narrow=optimizer is None

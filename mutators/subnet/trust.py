@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from types import FunctionType
 from typing import Any
 
 from torch import nn
+
+from search_spaces.resolve import resolve
 
 Factory = Callable[..., nn.Module]
 
@@ -54,21 +55,13 @@ def find_factory(name: str) -> Factory:
     Raises:
         FactoryError: there is none, or it is not a class of modules or a function annotated to return one.
     """
-    module, colon, attribute = name.partition(":")
-    if not colon or not attribute.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        raise FactoryError(f'the factory is named {name!r}, wanted "module:function".')
-    try:
-        found = getattr(import_module(module), attribute)
-    except ImportError as error:
-        raise FactoryError(f"the factory {name} cannot be imported: {error}.") from error
-    except AttributeError:
-        raise FactoryError(f"the factory {name} does not exist: {module} has no {attribute}.") from None
+    found = resolve(name, FactoryError)
     if not _returns_module(found, name):
         raise FactoryError(
             f"{name} is not called, since nothing says that it builds a model: annotate the function to return an "
             "nn.Module (def build(...) -> nn.Module), or give a class of modules."
         )
-    return typing.cast(Factory, found)
+    return found
 
 
 def call_factory(name: str, arguments: Mapping[str, Any]) -> nn.Module:

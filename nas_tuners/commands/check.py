@@ -1,11 +1,11 @@
-"""``nas check``: everything that is wrong with a space file or an experiment's configuration, before it is started."""
+"""``nas check``: list everything that is wrong with a space file or an experiment's configuration, before it starts."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
 import sys
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +13,42 @@ import yaml
 
 from nas_tuners.commands import CommandError
 from nas_tuners.commands.register import TUNERS
+from nas_tuners.show.text import describe_space
 from search_spaces import Space, SpaceError
+from search_spaces.checks import one_of
+from search_spaces.resolve import resolve
 
-# NNI's own tuners that cannot search layer_choice and input_choice; NNI finds out when the trials fail.
-_NOT_FOR_NAS = {
-    "random",
-    "tpe",
-    "evolution",
-    "anneal",
-    "gridsearch",
-    "smac",
-    "batch",
-    "hyperband",
-    "bohb",
-    "gp",
-    "metis",
-}
+# NNI's own tuners that cannot search layer_choice and input_choice; NNI notices when the trials fail.
+_NOT_FOR_NAS = set(
+    ["random", "tpe", "evolution", "anneal", "gridsearch", "smac", "batch", "hyperband", "bohb", "gp", "metis"]
+)
 
 
-def check(path: Path) -> str:
-    """Check a file. Returns: a line that says what it is.
+def execute(options: Namespace) -> int:
+    """Check a file, and print what it describes.
 
     Raises:
         CommandError: something is wrong; all problems are listed.
         SpaceError: the same, of a space file.
     """
-    if path.suffix.lower() not in (".yml", ".yaml"):
-        return told(Space.load(path))
+    path = options.file
+    is_config = path.suffix.lower() in (".yml", ".yaml")
+    said = _check_config(path) if is_config else describe_space(Space.load(path))
+    print(f"{path} is fine: {said}")
+    return 0
+
+
+def _check_config(path: Path) -> str:
     config = _read_yaml(path)
-    problems, space = _check_config(path, config)
+    space, problems = _check_space(path, config)
+    problems += _check_tuner(path, config.get("tuner"), space)
+    problems = problems or _check_with_nni(path)
     if problems:
         raise CommandError(f"{path} cannot be run ({len(problems)} wrong):" + "".join(f"\n  {p}" for p in problems))
     assert space is not None
     limit = config.get("maxTrialNumber")
-    if isinstance(limit, int) and space.size < limit:
-        return f"{told(space)}; the experiment ends after {space.size} trials, not {limit}"
-    return told(space)
-
-
-def told(space: Space) -> str:
-    """The number of keys, the exact size, and the digest."""
-    digits = space.size.bit_length() * 0.30103
-    size = f"{space.size}" if digits < 4000 else f"about 10^{digits:.0f}"  # Python's own limit of text
-    about = f" (about {space.size:.1e})" if 7 < digits < 300 else ""
-    return f"{len(space)} choices, {size} architectures{about}, digest {space.digest}"
+    ends = isinstance(limit, int) and space.size < limit
+    return describe_space(space) + (f"; the experiment ends after {space.size} trials, not {limit}" if ends else "")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -71,12 +63,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"{path} is not an experiment's configuration: wanted a mapping with trialCommand, tuner ..."
         )
     return config
-
-
-def _check_config(path: Path, config: dict[str, Any]) -> tuple[list[str], Space | None]:
-    space, problems = _check_space(path, config)
-    problems += _check_tuner(path, config.get("tuner"), space)
-    return problems or _check_with_nni(path), space
 
 
 def _check_space(path: Path, config: dict[str, Any]) -> tuple[Space | None, list[str]]:
@@ -106,66 +92,67 @@ def _check_tuner(path: Path, tuner: Any, space: Space | None) -> list[str]:
     folder = path.parent / str(tuner.get("codeDirectory", "."))
     sys.path.append(str(folder.resolve()))  # as NNI does
     try:
-        cls = _tuner_class(folder, tuner)
-        return [] if cls is None else _check_arguments(cls, arguments, space)
+        tuner_class = _find_tuner(folder, tuner)
+        return [] if tuner_class is None else _check_arguments(tuner_class, arguments, space)
     except CommandError as error:
         return [str(error)]
     finally:
         sys.path.pop()
 
 
-def _check_arguments(cls: Any, arguments: dict[str, Any], space: Space | None) -> list[str]:
-    known = inspect.signature(cls).parameters
-    unknown = [name for name in arguments if name not in known and not _takes_any(known)]
-    if unknown:
-        return [f"tuner.classArgs.{name} is unknown{_meant(name, list(known))}" for name in unknown]
+def _check_arguments(tuner_class: Callable[..., Any], arguments: dict[str, Any], space: Space | None) -> list[str]:
+    known = inspect.signature(tuner_class).parameters
+    if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in known.values()):
+        problems = [problem for name in arguments for problem in one_of("a name in tuner.classArgs", name, known)]
+        if problems:
+            return problems
     try:
-        made = cls(**arguments)
+        tuner = tuner_class(**arguments)
         if space is not None:
-            made.update_search_space(space.to_json())
+            tuner.update_search_space(space.to_json())
     except Exception as error:  # whatever a tuner raises here would stall the experiment later
         return [f"tuner.classArgs: {error}"]
     return []
 
 
-def _tuner_class(folder: Path, tuner: dict[str, Any]) -> Any:
-    """The tuner's class, or None where it is one of NNI's own."""
+def _find_tuner(folder: Path, tuner: dict[str, Any]) -> Callable[..., Any] | None:
+    """Return the tuner's class; None for one of NNI's own."""
     name, class_name = tuner.get("name"), tuner.get("className")
     if (name is None) == (class_name is None):
         raise CommandError("tuner: wanted exactly one of className and name")
     if name is not None:
         if str(name).lower() in _NOT_FOR_NAS:
             raise CommandError(f"tuner.name: NNI's {name} cannot search architectures; ours are {', '.join(TUNERS)}")
-        class_name = _registered(str(name))
+        class_name = _find_registered(str(name))
         if class_name is None:
             return None
     elif "codeDirectory" not in tuner:
         raise CommandError("tuner.codeDirectory is missing: NNI wants it beside className; write: codeDirectory: .")
     if not folder.is_dir():
-        raise CommandError(f"tuner.codeDirectory: {folder} is no folder")
-    module, _, attribute = str(class_name).rpartition(".")
-    if not module:
+        raise CommandError(f"tuner.codeDirectory: {folder} is not a folder")
+    if "." not in str(class_name):
         raise CommandError(f"tuner.className is {class_name!r}, wanted module.Class, such as nas_tuners.AnnealingTuner")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except Exception as error:
-        raise CommandError(f"tuner.className: cannot import {class_name}: {error}") from None
+        return resolve(str(class_name), separator=".")
+    except ValueError as error:
+        raise CommandError(f"tuner.className: {error}") from None
 
 
-def _registered(name: str) -> str | None:
-    """The class behind a registered name; None for one of NNI's own."""
+def _find_registered(name: str) -> str | None:
+    """Return the class behind a registered name; None for one of NNI's own."""
     from nni.tools.package_utils import get_algo_meta
 
     meta = get_algo_meta(name)
-    if meta is None:
-        ours = {ours.lower(): ours for ours in TUNERS}
-        hint = ": run nas register first" if name.lower() in ours else _meant(name, list(TUNERS))
-        raise CommandError(f"tuner.name {name!r} is not known to NNI in this environment{hint}")
-    return None if meta.is_builtin else str(meta.class_name)
+    if meta is not None:
+        return None if meta.is_builtin else str(meta.class_name)
+    if name.lower() in map(str.lower, TUNERS):
+        raise CommandError(f"tuner.name {name!r} is not known to NNI in this environment: run nas register first")
+    (problem,) = one_of("tuner.name", name, TUNERS)
+    raise CommandError(problem)
 
 
 def _check_with_nni(path: Path) -> list[str]:
-    """What NNI itself says of the rest of the file."""
+    """Return what NNI itself says of the rest of the file."""
     from nni.experiment.config import ExperimentConfig
 
     try:
@@ -173,12 +160,3 @@ def _check_with_nni(path: Path) -> list[str]:
     except Exception as error:
         return [f"NNI: {' '.join(str(error).split()) or type(error).__name__}"]
     return []
-
-
-def _takes_any(parameters: Any) -> bool:
-    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-
-
-def _meant(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f": did you mean {near[0]}?" if near else f": there are {', '.join(known)}"

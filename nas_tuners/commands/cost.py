@@ -1,49 +1,51 @@
-"""``nas cost``: what each option of a model's choices costs, counted."""
+"""``nas cost``: count what each option of a model's choices costs."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from argparse import Namespace
 
-from nas_tuners.commands.model import built, progress, shape
+from mutators.costs import measure_cost
+from nas_tuners.commands import CommandError, build_model
+from search_spaces.cost import CostTable
+from search_spaces.progress import Progress
 
-if TYPE_CHECKING:
-    from search_spaces.cost import CostTable
+QUIET = 5.0  # seconds before progress is shown
 
 
-def cost(factory: str, input_shape: str, output: Path) -> list[str]:
-    """Write a table of ``macs`` and ``params`` to ``output``.
-
-    Args:
-        factory: ``MODULE:FUNCTION`` that builds the model with its choices.
-        input_shape: without the batch, such as ``3,224,224``.
-        output: a file that tuners take as their cost_table.
-
-    Returns: lines that say what is in it.
-
-    Raises:
-        CommandError, FactoryError: the model cannot be built.
-        CostError: it cannot be counted.
-    """
-    from mutators.costs import measure_cost
-
-    table = measure_cost(built(factory), shape(input_shape), progress=progress("counting"))
-    table.save(output)
+def execute(options: Namespace) -> int:
+    """Write a table of ``macs`` and ``params``, and print its range."""
+    model, shape = build_model(options.model), parse_shape(options.input)
+    with Progress(None, "networks", "counting", quiet=QUIET) as progress:
+        table = measure_cost(model, shape, progress=progress.at)
+    table.save(options.output)
     check = table.about["check"]
-    lines = [f"{output}: {len(table.space)} choices, {sum(table.space.radices)} options"]
+    print(f"{options.output}: {len(table.space)} choices, {sum(table.space.radices)} options")
     for metric in table.metrics:
         error = check["max_relative_error"][metric]
         match = "exact" if check["exact"][metric] else f"off by up to {100 * error:.3g} %"
-        lines.append(f"{described(table, metric)}; {match} on {check['architectures']} random architectures")
-    return lines
+        print(f"{describe_metric(table, metric)}; {match} on {check['architectures']} random architectures")
+    return 0
 
 
-def described(table: CostTable, metric: str) -> str:
-    """The range of a metric, and its fixed part."""
-    found, fixed = table.bounds(metric), table.fixed[metric]
-    within = "" if found.exact else "within "
-    return f"{metric}: {within}{_number(found.low)} to {_number(found.high)}, of which {_number(fixed)} fixed"
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Return the shape that a text such as ``3,224,224`` means.
+
+    Raises:
+        CommandError: it is not a shape.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise CommandError(f"--input is {text!r}, wanted a shape without the batch, such as 3,224,224.")
+    return tuple(map(int, parts))
 
 
-def _number(value: float) -> str:
+def describe_metric(table: CostTable, metric: str) -> str:
+    """Return the range of a metric, and the part of it that no choice changes."""
+    bounds, fixed = table.bounds(metric), table.fixed[metric]
+    within = "" if bounds.exact else "within "
+    ends = f"{_format_cost(bounds.low)} to {_format_cost(bounds.high)}"
+    return f"{metric}: {within}{ends}, of which {_format_cost(fixed)} fixed"
+
+
+def _format_cost(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from argparse import Namespace
+
 from nas_tuners.search.algorithms import ALGORITHMS
 
 TUNERS = {algorithm.registered: f"nas_tuners.{algorithm.tuner}" for algorithm in ALGORITHMS.values()}
@@ -15,3 +18,9 @@ def register() -> list[str]:
     for name, class_name in TUNERS.items():
         register_algo_meta(AlgoMeta.load({"algoType": "tuner", "builtinName": name, "className": class_name}))
     return list(TUNERS)
+
+
+def execute(_: Namespace) -> int:
+    """Register the tuners, and print their names."""
+    print(f"registered for {sys.prefix}: {', '.join(register())}")
+    return 0

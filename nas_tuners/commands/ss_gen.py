@@ -5,36 +5,31 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from argparse import Namespace
 from pathlib import Path
 
 from nas_tuners.commands import CommandError
+from nas_tuners.show.text import describe_space
 from search_spaces import Space
 from search_spaces.files import write_atomically
 
 
-def ss_gen(command: Sequence[str], directory: Path, output: Path) -> Space:
-    """Run ``command`` in ``directory`` and write the space that it emits to ``output``.
+def execute(options: Namespace) -> int:
+    """Run a command in a folder, write the space that it emits, and print its size.
 
-    Differs from ``nnictl ss_gen``: no shell; a trial that fails or emits nothing is an error, an invalid space too,
-    and whatever ``output`` held before is gone then.
-
-    Raises:
-        CommandError: the command fails or emits nothing.
-        SpaceError: what it emits is not a valid search space.
+    Differs from ``nnictl ss_gen``: no shell; a trial that fails or emits nothing is an error, and so is an invalid
+    space; then there is no output file, even if there was one before.
     """
-    output = output.absolute()
+    output, shown = options.output.absolute(), " ".join(options.command)
     output.unlink(missing_ok=True)
-    if not directory.is_dir():
-        raise CommandError(f"{directory} is no folder: give the trial's with -d.")
-    shown = " ".join(command)
+    if not options.directory.is_dir():
+        raise CommandError(f"{options.directory} is not a folder: give the trial's with -d.")
     with tempfile.TemporaryDirectory() as scratch:
         emitted = Path(scratch) / "search_space.json"
         env = {name: value for name, value in os.environ.items() if name != "NNI_PLATFORM"}
+        env["NNI_GEN_SEARCH_SPACE"] = str(emitted)
         try:
-            done = subprocess.run(
-                command, cwd=directory, env={**env, "NNI_GEN_SEARCH_SPACE": str(emitted)}, check=False
-            )
+            done = subprocess.run(options.command, cwd=options.directory, env=env, check=False)
         except OSError as error:
             raise CommandError(f"cannot run {shown}: {error.strerror}.") from None
         if done.returncode:
@@ -45,4 +40,5 @@ def ss_gen(command: Sequence[str], directory: Path, output: Path) -> Space:
             )
         space = Space.load(emitted)
         write_atomically(output, emitted.read_bytes())
-    return space
+    print(f"{options.output}: {describe_space(space)}")
+    return 0

@@ -10,10 +10,10 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+JOURNAL = "journal.jsonl"  # in the folder of its run
 FORMAT = 1
 Event = dict[str, Any]
 
@@ -46,7 +46,7 @@ class Journal:
         self.events, self._size = read(self.path)
         os.ftruncate(self._fd, self._size)
         if not self.events:
-            self._begin(header)
+            self._write_header(header)
         self.header = self.events[0]
 
     def _lock(self) -> None:
@@ -59,12 +59,12 @@ class Journal:
                 "experiment. Wait for the one; end the other (nas resume does that)."
             ) from None
 
-    def _begin(self, header: Event | None) -> None:
+    def _write_header(self, header: Event | None) -> None:
         if header is None:
             self.close()
-            raise JournalError(f"{self.path} is empty: nothing to resume.")
-        self.append({"event": "header", "format": FORMAT, **header})
+            raise JournalError(f"{self.path} is empty: there is nothing to resume.")
         self.events = [{"event": "header", "format": FORMAT, **header}]
+        self.append(self.events[0])
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)  # else a crash may lose the file itself
@@ -79,9 +79,8 @@ class Journal:
         """
         if self._fd < 0:
             raise JournalError(f"{self.path} is closed.")
-        line = (json.dumps(_plain(event), ensure_ascii=False, allow_nan=False) + "\n").encode(
-            "utf-8", "backslashreplace"
-        )
+        text = json.dumps(_to_json(event), ensure_ascii=False, allow_nan=False)
+        line = f"{text}\n".encode("utf-8", "backslashreplace")
         try:
             written = 0
             while written < len(line):
@@ -93,7 +92,7 @@ class Journal:
         self._size += len(line)
 
     def close(self) -> None:
-        """Let go of the file. Appending ends here."""
+        """Release the file; nothing can be appended from here on."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -105,8 +104,8 @@ class Journal:
         self.close()
 
 
-def begun(path: Path) -> bool:
-    """Whether there is a journal: one that was killed within its first line has not begun."""
+def has_begun(path: Path) -> bool:
+    """Return whether there is a journal; one that was killed within its first line has not begun."""
     return path.exists() and b"\n" in path.read_bytes()
 
 
@@ -114,7 +113,7 @@ def read(path: str | os.PathLike[str]) -> tuple[list[Event], int]:
     """Return the events of a journal, the header first, and how many bytes of the file they take.
 
     Raises:
-        JournalError: the file cannot be read, or a line of it cannot; it is named.
+        JournalError: the file or a line of it cannot be read; the line is named.
     """
     try:
         data = Path(path).read_bytes()
@@ -123,17 +122,13 @@ def read(path: str | os.PathLike[str]) -> tuple[list[Event], int]:
     size = data.rfind(b"\n") + 1
     if size < len(data):
         warnings.warn(f"{path}: the last line was cut short and is dropped.", RuntimeWarning, stacklevel=2)
-    events = [_event(path, number, line) for number, line in _lines(data[:size])]
+    events = [_parse_event(path, number, line) for number, line in enumerate(data[:size].splitlines(), start=1)]
     if events and (events[0].get("event") != "header" or events[0].get("format") != FORMAT):
-        raise JournalError(f"{path}, line 1: wanted the header of a journal of format {FORMAT}: it is none of ours.")
+        raise JournalError(f"{path}, line 1: wanted the header of a journal of format {FORMAT}. It is not one of ours.")
     return events, size
 
 
-def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
-    return enumerate(data.splitlines(), start=1)
-
-
-def _event(path: str | os.PathLike[str], number: int, line: bytes) -> Event:
+def _parse_event(path: str | os.PathLike[str], number: int, line: bytes) -> Event:
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
@@ -143,16 +138,16 @@ def _event(path: str | os.PathLike[str], number: int, line: bytes) -> Event:
     return event
 
 
-def _plain(value: Any) -> Any:
-    """``value`` as strict JSON: NaN and infinity become text, NumPy's numbers ours, what else is no JSON its repr."""
+def _to_json(value: Any) -> Any:
+    """Return strict JSON: NaN and infinity as text, NumPy's numbers as Python's, any other object as its repr."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_to_json(item) for item in value]
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(value)
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return _to_json(value.tolist())
     return repr(value)

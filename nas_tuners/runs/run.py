@@ -1,4 +1,4 @@
-"""A search bound to its journal: every event is on the disk before it counts, and replay gives the same object."""
+"""Keep a search in its journal: every event is on the disk before it counts, and replay gives the same search."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nas_tuners.runs.journal import Event, Journal, JournalError, begun, read
+from nas_tuners.runs.journal import Event, Journal, JournalError, has_begun, read
 from nas_tuners.search.arguments import check_search
 from nas_tuners.search.base import Search, SearchError
 from nas_tuners.search.records import InPhase, Proposal, Trial, as_metrics
@@ -19,10 +19,10 @@ _log = logging.getLogger(__name__)
 
 
 class Run:
-    """A search with a memory. Use :meth:`start`, :meth:`resume` or :func:`open_or_start`.
+    """A search with a memory. Use :meth:`start` or :meth:`resume`; :func:`load` to look at one.
 
     Args:
-        search: set up with ``space`` already.
+        search: one that was set up with its space.
         optimize_mode: ``maximize`` or ``minimize``.
         journal: where the events go; None keeps them in memory only.
     """
@@ -40,7 +40,7 @@ class Run:
         path: str | Path | None = None,
         **more: Any,
     ) -> Run:
-        """Begin a search on ``space``; ``more`` goes into the journal's header.
+        """Start a search on ``space``; ``more`` goes into the header of the journal.
 
         Raises:
             JournalError: there is a journal already, or it cannot be written.
@@ -49,13 +49,13 @@ class Run:
         search.setup(space, optimize_mode)
         if path is None:
             return Run(search, optimize_mode)
-        if begun(Path(path)):
+        if has_begun(Path(path)):
             raise JournalError(f"{path} exists: resume it, or give another folder.")
-        return Run(search, optimize_mode, Journal(path, header(search, optimize_mode) | more))
+        return Run(search, optimize_mode, Journal(path, make_header(search, optimize_mode) | more))
 
     @staticmethod
     def resume(search: Search, path: str | Path) -> Run:
-        """Rebuild ``search``, which has seen nothing yet, from its journal, and go on in that.
+        """Rebuild a fresh ``search`` from its journal, and go on in that.
 
         Raises:
             JournalError: the journal cannot be read, is held by another process, or does not fit.
@@ -72,15 +72,21 @@ class Run:
 
     @property
     def space(self) -> Space:
+        """Return the space that is searched."""
         return self.search.space
 
     @property
+    def path(self) -> Path | None:
+        """Return the journal's path; None for a run that is kept in memory only."""
+        return None if self._journal is None else self._journal.path
+
+    @property
     def phase(self) -> InPhase | None:
-        """That of the last ask; None before the first, and in a search without phases."""
+        """Return the phase of the last ask; None before the first, and in a search without phases."""
         return next((t.phase for t in reversed(self.search.trials.values()) if t.phase is not None), None)
 
     def ask(self, n: int = 1) -> list[Proposal]:
-        """As :meth:`Search.ask`, and on the disk when it returns."""
+        """Ask the search; the proposals are on the disk when this returns. See :meth:`Search.ask`."""
         self._check()
         proposals = self.search.ask(n)
         if proposals:
@@ -91,14 +97,14 @@ class Run:
         return proposals
 
     def suggest(self, tokens: Sequence[int]) -> Proposal:
-        """As :meth:`Search.suggest`, and on the disk when it returns."""
+        """Suggest an architecture to the search; it is on the disk when this returns. See :meth:`Search.suggest`."""
         self._check()
         proposal = self.search.suggest(tokens)
         self._write({"event": "suggest", "uid": proposal.uid, "tokens": [list(proposal.tokens)]})
         return proposal
 
     def tell(self, uid: int, metrics: Any, job: str | None = None) -> bool:
-        """As :meth:`Search.tell`; the result is on the disk before the search learns from it."""
+        """Report a result; it is on the disk before the search learns from it. See :meth:`Search.tell`."""
         self._check()
         kept = as_metrics(metrics, self.search.score_key)
         if uid not in self.search.trials:
@@ -110,7 +116,7 @@ class Run:
         return self.search.tell(uid, kept, job)
 
     def fail(self, uid: int, reason: str, learn: bool = True) -> bool:
-        """As :meth:`Search.fail`; the failure is on the disk before the search learns from it."""
+        """Report a failure; it is on the disk before the search learns from it. See :meth:`Search.fail`."""
         self._check()
         if uid in self.search.trials and self.search.trials[uid].state != "pending":
             return False
@@ -118,30 +124,30 @@ class Run:
         return self.search.fail(uid, reason, learn)
 
     def note(self, text: str, **more: Any) -> None:
-        """Write down something that changes nothing."""
+        """Write a note into the journal; it changes nothing."""
         self._check()
         self._write({"event": "note", "text": text, **more})
 
     def change_space(self, space: Space) -> int:
-        """Go on in another space with all that still fits it. Returns: how many trials did not.
+        """Go on in another space with all trials that fit it. Returns: how many do not.
 
         Raises:
             CostError: the search has constraints, and its cost table is of the old space; nothing has changed then.
         """
         self._check()
-        search = moved(self.search, space, self.optimize_mode)
+        search = move_search(self.search, space, self.optimize_mode)
         self._write({"event": "space", "space": space.to_json(), "digest": space.digest})
         self.search = search
         return self.search.counts.dropped
 
     def close(self) -> None:
-        """Let go of the journal."""
+        """Close the journal."""
         if self._journal is not None:
             self._journal.close()
 
     def _check(self) -> None:
         if self._broken:
-            raise JournalError("an event could not be written to the journal: this run is at its end; resume it.")
+            raise JournalError("an event could not be written to the journal: this run has ended; resume it.")
 
     def _write(self, event: Event) -> None:
         if self._journal is not None:
@@ -153,7 +159,7 @@ class Run:
 
 
 class Ledger(Search):
-    """The bookkeeping alone, to read a journal whose algorithm is not at hand."""
+    """A search without an algorithm, which keeps the trials of a journal to look at."""
 
     def readmit(self, asked: Sequence[Tokens], drawn: bool, phase: InPhase | None = None) -> bool:
         return super().readmit(asked, drawn=False, phase=phase)
@@ -162,20 +168,20 @@ class Ledger(Search):
         return []
 
     def _learn(self, tokens: Tokens, score: float) -> None:
-        """Nothing is proposed, so nothing has to be learnt."""
+        """Learn nothing, since nothing is proposed."""
 
 
 def load(path: str | Path) -> tuple[Run, Event]:
-    """Read a journal, also while it is being written. Returns: a run to look at, and the header."""
+    """Read a journal, even while it is written. Returns: a run to look at, and the header."""
     events, _ = read(path)
     if not events:
         raise JournalError(f"{path} is empty.")
-    ledger = Ledger(score_key=_arguments(events[0]).get("score_key", "default"))
+    ledger = Ledger(score_key=arguments_in(events[0]).get("score_key", "default"))
     return replay(ledger, events, path), events[0]
 
 
-def header(search: Search, optimize_mode: str) -> Event:
-    """The first event of a journal: all that a resume needs."""
+def make_header(search: Search, optimize_mode: str) -> Event:
+    """Return the first event of a journal, with all that a resume needs."""
     cls, table = type(search), search.cost_table
     return {
         "digest": search.space.digest,
@@ -187,7 +193,7 @@ def header(search: Search, optimize_mode: str) -> Event:
 
 
 def replay(search: Search, events: Sequence[Event], path: str | Path) -> Run:
-    """Bring ``search`` to where the events leave it."""
+    """Repeat the events of a journal on a fresh ``search``."""
     first = events[0]
     _check_costs(search, first, path)
     try:
@@ -206,23 +212,24 @@ def replay(search: Search, events: Sequence[Event], path: str | Path) -> Run:
 
 
 def _check_costs(search: Search, first: Event, path: str | Path) -> None:
-    """Other limits or other costs would make other proposals, and allow what was not allowed."""
+    """Check that limits and costs are those of the journal: others would lead to other proposals."""
     if isinstance(search, Ledger):
         return
-    then = _arguments(first).get("constraints") or {}
+    then = arguments_in(first).get("constraints") or {}
     now = {limit.metric: limit.to_json() for limit in search.constraints}
     if then != now:
         raise JournalError(f"{path} is of a search with the constraints {then}, wanted those and not {now}.")
     digest, table = first.get("search", {}).get("cost_digest"), search.cost_table
     if now and table is not None and digest != table.digest:
         raise JournalError(
-            f"{path} is of a search with another cost table: its digest is {str(digest)[:12]}, that of the table now "
+            f"{path} is of a search with another cost table: its digest was {str(digest)[:12]}, it is now "
             f"{table.digest[:12]}. Put the old file back, or start a new search."
         )
 
 
-def _arguments(first: Event) -> dict[str, Any]:
-    arguments = first.get("search", {}).get("arguments", {})
+def arguments_in(header: Event) -> dict[str, Any]:
+    """Return the arguments of the search that a journal's header tells of."""
+    arguments = header.get("search", {}).get("arguments", {})
     return arguments if isinstance(arguments, dict) else {}
 
 
@@ -238,18 +245,18 @@ def _apply(run: Run, event: Event) -> None:
     elif kind == "fail":
         search.fail(event["uid"], event["reason"], event["learn"])
     elif kind == "space":
-        run.search = moved(search, Space.from_json(event["space"]), run.optimize_mode)
+        run.search = move_search(search, Space.from_json(event["space"]), run.optimize_mode)
     elif kind != "note":
         raise ValueError(f"unknown event {kind!r}")
 
 
-def moved(search: Search, space: Space, optimize_mode: str) -> Search:
-    """Return a fresh search on ``space`` that knows what ``search`` knew, as far as that still fits."""
+def move_search(search: Search, space: Space, optimize_mode: str) -> Search:
+    """Return a fresh search on ``space`` with those trials of ``search`` that fit it."""
     new = search.fresh()
     new.setup(space, optimize_mode)
     new.counts.duplicate, new.counts.infeasible = search.counts.duplicate, search.counts.infeasible
     for trial in search.trials.values():
-        tokens = None if trial.state == "dropped" else _translated(trial, space)
+        tokens = None if trial.state == "dropped" else _translate(trial, space)
         if tokens is None or (new.known(tokens) and not trial.provisional):
             new.trials.adopt_dropped(trial)
         else:
@@ -262,7 +269,7 @@ def moved(search: Search, space: Space, optimize_mode: str) -> Search:
     return new
 
 
-def _translated(trial: Trial, space: Space) -> Tokens | None:
+def _translate(trial: Trial, space: Space) -> Tokens | None:
     choices = trial.space.decode(trial.tokens)
     if choices.keys() != space.domains.keys():
         return None
@@ -271,7 +278,7 @@ def _translated(trial: Trial, space: Space) -> Tokens | None:
 
 
 def _token(domain: Domain, choice: Choice) -> int | None:
-    """The token of an option by its name, since indices shift when candidates come or go."""
+    """Return the token of an option by its name, since indices shift when candidates come or go."""
     if isinstance(domain, LayerDomain) and isinstance(choice, dict) and domain.names.count(choice["_value"]) == 1:
         choice = {"_idx": domain.names.index(choice["_value"])}
     elif isinstance(domain, InputDomain) and isinstance(choice, dict) and isinstance(choice["_value"], list):

@@ -1,4 +1,4 @@
-"""Processes that evaluate side by side. One that is killed takes nothing with it but its own trial.
+"""Evaluate in several processes. If one is killed, only its own trial is lost.
 
 Each worker is a pool of one process: a pool of many does not say which of its trials was killed, and ends them all.
 """
@@ -15,22 +15,23 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
-from nas_tuners.runs.evaluation import Evaluate, Imported, Outcome, evaluated, reason_of
+from nas_tuners.runs.evaluation import Evaluate, NamedFunction, Outcome, evaluate_choices
 from nas_tuners.search.records import Proposal
+from search_spaces.resolve import reason_of
 
 _DIED = "its worker process died: it was killed, ran out of memory, or crashed"
 
 
 class WorkerError(RuntimeError):
-    """A process for evaluations cannot be started, or cannot be given the function."""
+    """A worker process cannot be started, or cannot import the function."""
 
 
 class Workers:
-    """Use it as a context: on the way out its processes end, at once if there was an exception.
+    """Processes that evaluate. Use it as a context: they end with it, at once if there was an exception.
 
     Args:
-        evaluate: is sent to the processes by its name; it has to be at the top of a module.
-        count: of processes.
+        evaluate: is sent to the processes by its name, so it has to stand at the top of a module.
+        count: number of processes.
 
     Raises:
         WorkerError: a process cannot start, or cannot import ``evaluate``.
@@ -44,28 +45,28 @@ class Workers:
         self._dead = 0
         self._busy: dict[Future[Outcome], tuple[ProcessPoolExecutor, Proposal]] = {}
         try:
-            self._free = self._begun(count)
+            self._free = self._start(count)
         except BaseException:
             self._end(at_once=True)
             raise
 
     @property
     def free(self) -> int:
-        """How many have nothing to do."""
+        """Return how many processes have nothing to do."""
         return len(self._free)
 
     @property
     def busy(self) -> int:
-        """How many evaluate."""
+        """Return how many processes evaluate."""
         return len(self._busy)
 
     def submit(self, proposal: Proposal) -> None:
-        """Have a free worker evaluate."""
+        """Give a proposal to a free process."""
         worker = self._free.pop()
-        self._busy[worker.submit(evaluated, self._evaluate, proposal.parameters)] = worker, proposal
+        self._busy[worker.submit(evaluate_choices, self._evaluate, proposal.parameters)] = worker, proposal
 
     def wait(self, timeout: float) -> list[tuple[Proposal, Outcome]]:
-        """Return what is done, as soon as something is, or nothing after ``timeout`` seconds."""
+        """Return the results there are, as soon as there is one; none after ``timeout`` seconds."""
         done, _ = wait(self._busy, timeout, FIRST_COMPLETED)
         results = []
         for future in sorted(done, key=lambda f: self._busy[f][1].uid):
@@ -83,15 +84,15 @@ class Workers:
         return results
 
     def replenish(self) -> None:
-        """Start a process for each one that was killed.
+        """Start a new process for each that was killed.
 
         Raises:
             WorkerError: they cannot be started.
         """
         dead, self._dead = self._dead, 0
-        self._free += self._begun(dead)
+        self._free += self._start(dead)
 
-    def _begun(self, count: int) -> list[ProcessPoolExecutor]:
+    def _start(self, count: int) -> list[ProcessPoolExecutor]:
         """Start processes, and wait until all of them have imported the function."""
         workers = [
             ProcessPoolExecutor(1, mp_context=self._context, initializer=_initialize, initargs=(self._alive,))
@@ -130,7 +131,7 @@ class Workers:
 
 
 def _initialize(alive: Connection) -> None:
-    """In a worker: end with the search, however that ends. Ctrl-C is for the search, which ends its workers."""
+    """Make this worker process end with the search, however that ends. Ctrl-C is left to the search."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
@@ -142,5 +143,5 @@ def _initialize(alive: Connection) -> None:
 
 
 def _prepare(evaluate: Evaluate) -> None:
-    if isinstance(evaluate, Imported):
+    if isinstance(evaluate, NamedFunction):
         evaluate.find()

@@ -1,41 +1,47 @@
-"""What SANAS searches: one or several named nets of ``search_spaces``, whose tokens stand one after the other."""
+"""Join one or several named nets of ``search_spaces`` to one space, in which their tokens follow each other."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import search_spaces
 from search_spaces import Space, Tokens, paddleslim
 from search_spaces.cost.table import CostTable
+from search_spaces.errors import ProblemsError
 
 if TYPE_CHECKING:
     from torch import nn
 
 _WANTED = 'wanted "Name", ("Name", {...}), or a list of those'
-_NETWORK_ONLY = ("num_classes", "paddle_compatible")  # what does not concern the choices
+_NETWORK_ONLY = ("num_classes", "paddle_compatible")  # arguments that do not change the space
 
 
-class SANASError(ValueError):
-    """An argument of SANAS cannot be what it is; the message says what to write instead."""
+class SANASError(ProblemsError):
+    """An argument of SANAS is wrong; the message says what to write instead."""
 
 
 @dataclass(frozen=True)
 class Net:
-    """One entry of ``configs``: a name, and what the net is built with."""
+    """One entry of ``configs``: the name of a net, and the arguments that it is built with."""
 
     name: str
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def space_config(self) -> dict[str, Any]:
+        """Return the arguments that define the space."""
         return {name: value for name, value in self.config.items() if name not in _NETWORK_ONLY}
 
     def input_shape(self, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
-        """(C, H, W) of its images."""
+        """Return (C, H, W) of its images.
+
+        Raises:
+            SANASError: it is not known.
+        """
         if given is not None:
             return given
         size = self.config.get("input_size")
@@ -48,18 +54,18 @@ class Net:
 
 
 class Nets:
-    """Several nets with one space over all of their choices.
+    """Several nets with one space of all their choices.
 
     Args:
         configs: ``"Name"``, ``("Name", {...})``, or a list of those.
 
     Raises:
         SANASError: it is something else.
-        NetError: there is no net of this name, or not with this configuration.
+        NetError: there is no net of this name, or not with these arguments.
     """
 
     def __init__(self, configs: Any) -> None:
-        self._nets = _nets_of(configs)
+        self._nets = _parse_configs(configs)
         self._spaces = [search_spaces.space_of(net.name, **net.space_config) for net in self._nets]
         many = len(self._nets) > 1
         self._prefixes = [f"net{i}." if many else "" for i in range(len(self._nets))]
@@ -67,7 +73,7 @@ class Nets:
         self.space = Space({prefix + key: domain for prefix, s in named for key, domain in s.domains.items()})
 
     def initial_tokens(self) -> Tokens:
-        """The initial tokens of every net."""
+        """Return the initial tokens of all nets, in order."""
         return tuple(t for net in self._nets for t in paddleslim.initial_tokens(net.name, **net.space_config))
 
     def build(self, tokens: Sequence[int]) -> list[nn.Module]:
@@ -83,10 +89,10 @@ class Nets:
         return [search_spaces.build(net.name, tokens=part, **net.config) for net, part in pairs]
 
     def cost_table(self, input_shape: tuple[int, int, int] | None) -> CostTable:
-        """Return what all networks cost together.
+        """Return the costs of all networks together.
 
         Raises:
-            SANASError: it is not known how large the images of one are.
+            SANASError: the size of the images is not known.
         """
         tables = [paddleslim.cost_table_of(net.name, net.input_shape(input_shape), **net.config) for net in self._nets]
         return tables[0] if len(tables) == 1 else self._sum(tables)
@@ -105,10 +111,10 @@ class Nets:
         )
 
     def to_json(self) -> list[list[Any]]:
-        """The same as JSON would have it.
+        """Return the configurations as JSON.
 
         Raises:
-            SANASError: a configuration holds something that is no JSON.
+            SANASError: one holds something that cannot be written as JSON.
         """
         try:
             plain: list[list[Any]] = json.loads(json.dumps([[net.name, dict(net.config)] for net in self._nets]))
@@ -117,14 +123,14 @@ class Nets:
         return plain
 
 
-def _nets_of(configs: Any) -> list[Net]:
+def _parse_configs(configs: Any) -> list[Net]:
     entries = configs if isinstance(configs, list) else [configs]
     if not entries:
         raise SANASError(f"configs is empty, {_WANTED}.")
-    return [_net(entry) for entry in entries]
+    return [_parse_entry(entry) for entry in entries]
 
 
-def _net(entry: Any) -> Net:
+def _parse_entry(entry: Any) -> Net:
     parts = entry if isinstance(entry, tuple) and len(entry) in (1, 2) else (entry,)
     name, config = (*parts, {})[:2]
     if not isinstance(name, str) or not isinstance(config, Mapping):
@@ -132,8 +138,8 @@ def _net(entry: Any) -> Net:
     return Net(name, dict(config))
 
 
-def differences(saved: Space, wanted: Space) -> Iterable[str]:
-    """In what two spaces differ, one line each."""
+def compare_spaces(saved: Space, wanted: Space) -> Iterator[str]:
+    """List the differences between a saved space and the one that is wanted, a line for each."""
     yield from (f"key {key!r} is in the checkpoint only" for key in saved.keys if key not in wanted.domains)
     yield from (f"key {key!r} is not in the checkpoint" for key in wanted.keys if key not in saved.domains)
     for key, domain in saved.domains.items():

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from nas_tuners.runs.journal import begun
+from nas_tuners.runs.journal import JOURNAL, has_begun
 from nas_tuners.runs.run import Run
+from nas_tuners.sanas.checkpoint import resume_run, start_run
 from nas_tuners.sanas.nets import Nets, SANASError
-from nas_tuners.sanas.start import NAME, resumed, started
 from nas_tuners.search.base import Table
 from nas_tuners.search.constraints import Constraints, limits_of
 from nas_tuners.search.records import Trial
-from search_spaces.checks import is_int
+from search_spaces.checks import whole
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,25 +45,25 @@ class SANAS:
         best = sanas.tokens2arch(sanas.current_info()["best_tokens"])[0]
 
     Args:
-        configs: ``"Name"``, ``("Name", {...})`` with the arguments of ``search_spaces.build``, or a list of those;
-            several have one list of tokens together, and keys that begin with ``net0.``, ``net1.``, ...
-        server_addr: only ``("", port)`` or ``(None, port)``, which does nothing; there is no server.
+        configs: ``"Name"``, ``("Name", {...})`` with the arguments of ``search_spaces.build``, or a list of those.
+            Several nets share one list of tokens, and their keys begin with ``net0.``, ``net1.``, ...
+        server_addr: only ``("", port)`` or ``(None, port)``, which has no effect, since there is no server.
         init_temperature: in units of the score; None: 10.0, or 1.0 with ``init_tokens``.
-        reduce_rate: what each reward multiplies the temperature by, in (0, 1].
+        reduce_rate: each reward multiplies the temperature by it; in (0, 1].
         init_tokens: evaluated first. None: the net's own, or where these do not keep the constraints, random ones.
-        search_steps: how many rewards make a search, those before a resume included.
+        search_steps: rewards until the search is finished, those before a resume included.
         save_checkpoint: folder for ``journal.jsonl``, which holds every step as soon as it is done; ``nas show`` and
-            ``nas export`` read it. None saves nothing. It must not hold a search, but for the one to load.
+            ``nas export`` read it. None saves nothing. It must not hold another search than the one to load.
         load_checkpoint: folder of the search to go on with: its temperature, numbers, generator, results, and the
-            architecture that had no reward yet come back. If it is another than ``save_checkpoint``, that gets a copy.
-        is_server: only True, which does nothing.
+            architecture without a reward come back. If ``save_checkpoint`` is another folder, it gets a copy.
+        is_server: only True, which has no effect.
         seed: of this search alone; no global generator is touched.
         constraints: such as ``{"macs": 150e6}``; see :class:`~nas_tuners.search.Search`.
-        cost_table: what the tokens cost. None: the exact costs of the nets, for images of ``input_shape``.
+        cost_table: costs of the tokens; None: the exact ones of the nets, for images of ``input_shape``.
         input_shape: (C, H, W); None: (3, S, S) with the ``input_size`` S of each configuration.
 
     Raises:
-        SANASError: an argument is malformed, or differs from what the checkpoint says.
+        SANASError: an argument is malformed, or differs from the checkpoint's.
         NetError: there is no such net, or not with this configuration.
         SpaceError: ``init_tokens`` are not in the space.
         ConstraintError: nothing keeps the constraints, or ``init_tokens`` do not.
@@ -88,8 +88,8 @@ class SANAS:
         input_shape: tuple[int, int, int] | None = None,
     ) -> None:
         _check_alone(server_addr, is_server)
-        if not is_int(search_steps) or search_steps < 1:
-            raise SANASError(f"search_steps is {search_steps!r}, wanted a whole number from 1 up.")
+        if problems := whole("search_steps", search_steps, 1):
+            raise SANASError(problems[0] + ".")
         self.search_steps = search_steps
         self._nets = Nets(configs)
         numbers = {
@@ -99,12 +99,13 @@ class SANAS:
             "seed": seed,
             "constraints": {limit.metric: limit.to_json() for limit in limits_of(constraints)} or None,
         }
-        save, load = (None if at is None else Path(at) / NAME for at in (save_checkpoint, load_checkpoint))
-        if load is None or (load.exists() and not begun(load)):  # killed before its first line: nothing had happened
-            self.run = started(self._nets, numbers, cost_table, input_shape, save)
+        save, load = (None if at is None else Path(at) / JOURNAL for at in (save_checkpoint, load_checkpoint))
+        was_killed_at_once = load is not None and load.exists() and not has_begun(load)
+        if load is None or was_killed_at_once:
+            self.run = start_run(self._nets, numbers, cost_table, input_shape, save)
         else:
-            self.run = resumed(self._nets, numbers, cost_table, load, save)
-        self._again = bool(self.run.search.pending)
+            self.run = resume_run(self._nets, numbers, cost_table, load, save)
+        self._repeats = bool(self.run.search.pending)  # the next is the one that had no reward when it was killed
         self._waiting = False  # for a reward
 
     run: Run
@@ -122,9 +123,9 @@ class SANAS:
         if self._waiting:
             self.run.fail(self._current.uid, SKIPPED, learn=False)
             self._waiting = False
-        if self.finished or not (self._again or self.run.ask()):
+        if self.finished or not (self._repeats or self.run.ask()):
             raise SearchFinished(self._how_it_ended())
-        self._again, self._waiting = False, True
+        self._repeats, self._waiting = False, True
         return self.tokens2arch(self._current.tokens)
 
     def reward(self, score: Any) -> bool:
@@ -133,7 +134,7 @@ class SANAS:
         Returns: whether it counts as a score. NaN and infinity count as a failure, and never become best.
 
         Raises:
-            MetricError: it is no number; nothing has changed then.
+            MetricError: it is not a number; nothing has changed.
             RuntimeError: there are no networks without a reward.
         """
         if not self._waiting:
@@ -144,7 +145,7 @@ class SANAS:
         return trial.state == "told"
 
     def tokens2arch(self, tokens: Sequence[int]) -> list[nn.Module]:
-        """Return the networks that a list of tokens stands for, with new weights.
+        """Build the networks of a list of tokens, with new weights.
 
         Raises:
             SpaceError: there are too few tokens or too many, or one is out of its range.
@@ -152,7 +153,7 @@ class SANAS:
         return self._nets.build(tokens)
 
     def current_info(self) -> dict[str, Any]:
-        """``best_tokens``, ``best_reward``, and the ``current_tokens`` that were handed out last; None if none were."""
+        """Return ``best_tokens``, ``best_reward``, and the ``current_tokens`` of the last networks; None if none."""
         best = self.run.search.best
         return {
             "best_tokens": None if best is None else list(best.tokens),
@@ -162,22 +163,22 @@ class SANAS:
 
     @property
     def steps(self) -> int:
-        """Rewards so far, failures too."""
+        """Return the number of rewards so far, failures included."""
         trials = self.run.search.trials.values()
         return sum(trial.state in ("told", "failed") and trial.reason != SKIPPED for trial in trials)
 
     @property
     def finished(self) -> bool:
-        """Whether :meth:`next_archs` would raise."""
-        return self.steps >= self.search_steps or (not self._again and self.run.search.finished)
+        """Return whether :meth:`next_archs` would raise."""
+        return self.steps >= self.search_steps or (not self._repeats and self.run.search.finished)
 
     def __iter__(self) -> Iterator[list[nn.Module]]:
-        """Hand out networks until the search is finished."""
+        """Return the next networks until the search is finished."""
         while not self.finished:
             yield self.next_archs()
 
     def close(self) -> None:
-        """Let go of the checkpoint, so that another SANAS of this process can load it."""
+        """Close the checkpoint, so that another SANAS of this process can load it."""
         self.run.close()
 
     def __enter__(self) -> Self:
@@ -188,7 +189,7 @@ class SANAS:
 
     @property
     def _current(self) -> Trial:
-        """The last one handed out: at most this one is without a reward."""
+        """Return the trial of the last networks; it alone may be without a reward."""
         trials = self.run.search.trials
         return trials[len(trials) - 1]
 
@@ -199,7 +200,7 @@ class SANAS:
 
 
 def _check_alone(server_addr: Any, is_server: Any) -> None:
-    """Refuse what would need a server of our own."""
+    """Check that no other machine is asked for, since there is no server."""
     if not isinstance(server_addr, (tuple, list)) or len(server_addr) != 2:
         raise SANASError(f'server_addr is {server_addr!r}, wanted ("", port).')
     if server_addr[0] or is_server is not True:

@@ -44,6 +44,11 @@ class Algorithm:
         return f"Nas{self.tuner.removesuffix('Tuner')}"
 
     @property
+    def summary(self) -> str:
+        """Return what it does, in the first line of the docstring of the search."""
+        return (inspect.getdoc(self.search) or "").partition("\n")[0]
+
+    @property
     def options(self) -> Mapping[str, inspect.Parameter]:
         """Return all options of the search, with their defaults, in the order of its constructor."""
         parameters = inspect.signature(self.search.__init__).parameters  # of the class they would be the metaclass's
@@ -68,10 +73,10 @@ def table_rows() -> list[str]:
     """Return the rows of README's table: class, registered name, what it does, its own options with their defaults."""
     rows = []
     for algorithm in ALGORITHMS.values():
-        summary = (inspect.getdoc(algorithm.search) or "").partition("\n")[0].rstrip(".")
         options = ", ".join(
             f"`{name}`" + ("" if default is None else f" ({default})")
             for name, default in algorithm.own_options.items()
         )
-        rows.append(f"| `nas_tuners.{algorithm.tuner}` | `{algorithm.registered}` | {summary} | {options} |")
+        names = f"`nas_tuners.{algorithm.tuner}` | `{algorithm.registered}`"
+        rows.append(f"| {names} | {algorithm.summary.rstrip('.')} | {options} |")
     return rows

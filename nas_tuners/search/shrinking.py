@@ -37,6 +37,9 @@ class Shrinking(Search):
     result or a failure, once. So a phase whose trials all fail ends too. Constraints are for ``inner`` alone: to train
     the largest sub-network is part of the method, whatever it costs.
 
+    A trial gets its choices and ``_phase``: ``{"index": 0, "of": 7, "name": "kernel_size 0"}``; the last phase of all
+    is ``search``, in which it should evaluate the shared network, not train it.
+
     Args:
         elastic_order: tasks in their order; see :func:`~search_spaces.phases.progressive`. None: kernel_size, width
             and depth, as far as the space has them; a space with none of them is searched by ``inner`` at once.

@@ -1,4 +1,4 @@
-"""What the pictures of a run show, as numbers."""
+"""Compute the numbers that the pictures of a run show."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from nas_tuners.runs.journal import Event
-from nas_tuners.runs.run import Run
+from nas_tuners.runs.run import Run, arguments_in
 from nas_tuners.search.records import Trial
+from nas_tuners.show.text import name_option
 from search_spaces.checks import is_number
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import CostError
@@ -24,7 +25,7 @@ _MOST_OPTIONS = 8  # with a colour of their own
 
 @dataclass(frozen=True)
 class Costs:
-    """One cost of every trial that was told, and the limits on it, in the metric's own unit."""
+    """One cost of every trial with a result, and the limits on it, in the metric's own unit."""
 
     name: str
     values: list[float]
@@ -32,13 +33,13 @@ class Costs:
 
     @property
     def scale(self) -> float:
-        """What the axis counts in: 1, thousands, millions or billions. Milliseconds stay what they are."""
+        """Return the unit of the axis: 1, a thousand, a million or a billion. Milliseconds stay milliseconds."""
         top = max(map(abs, self.values), default=0.0)
         return 1.0 if self.name.endswith("_ms") else max((s for s in (1.0, 1e3, 1e6, 1e9) if s <= top / 2), default=1.0)
 
     @property
     def label(self) -> str:
-        """Name and unit, for the axis."""
+        """Return name and unit, for the axis."""
         words = _UNITS.get(self.name, self.name)
         unit = {1e3: "thousands", 1e6: "millions", 1e9: "billions"}.get(self.scale, "")
         unit = "ms" if self.name.endswith("_ms") else unit
@@ -47,7 +48,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Shares:
-    """How often each option of a key was tried. ``table``: a row an option, a column a quarter; columns sum to 1."""
+    """Shares of a key's options among the trials. ``table``: a row an option, a column a quarter; columns sum to 1."""
 
     key: str
     names: list[str]
@@ -55,52 +56,48 @@ class Shares:
 
     @property
     def change(self) -> float:
-        """How much the last quarter differs from the first: 0 to 2."""
+        """Return how much the last quarter differs from the first: 0 to 2."""
         return sum(abs(row[-1] - row[0]) for row in self.table)
 
 
-def costs_of(run: Run, header: Event, told: Sequence[Trial]) -> dict[str, Costs]:
-    """Every cost that is known of all ``told``, the usual ones first: reported, or summed from the run's cost table."""
-    limits = {limit: _ends(ends) for limit, ends in _arguments(header, "constraints").items()}
-    found = {name: [float(cost) for cost in values] for name, values in _reported(run, told).items()}
-    table = _table(run, header)
+def collect_costs(run: Run, header: Event, told: Sequence[Trial]) -> dict[str, Costs]:
+    """Return every cost that all trials reported or that the run's cost table has, the usual ones first."""
+    limits = {metric: _ends_of(limit) for metric, limit in (arguments_in(header).get("constraints") or {}).items()}
+    costs = _reported_costs(run, told)
+    table = _load_table(run, header)
     if table is not None:
         for name in table.metrics:
-            found.setdefault(name, [table.cost(name, trial.tokens) for trial in told])
-    order = sorted(found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
-    return {name: Costs(name, found[name], limits.get(name, [])) for name in order}
+            costs.setdefault(name, [table.cost(name, trial.tokens) for trial in told])
+    order = sorted(costs, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
+    return {name: Costs(name, costs[name], limits.get(name, [])) for name in order}
 
 
-def _reported(run: Run, told: Sequence[Trial]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {}
+def _reported_costs(run: Run, told: Sequence[Trial]) -> dict[str, list[float]]:
+    columns: dict[str, list[float]] = {}
     for name in (told[0].metrics or {}) if told else ():
-        values = [(trial.metrics or {}).get(name) for trial in told]
-        if name not in ("default", run.search.score_key) and all(map(is_number, values)):
+        values = [float(value) for trial in told if is_number(value := (trial.metrics or {}).get(name))]
+        if len(values) == len(told) and name not in ("default", run.search.score_key):
             columns[name] = values
     return columns
 
 
-def _table(run: Run, header: Event) -> CostTable | None:
-    """The cost table of the run's header, if it can be read and is still the same."""
-    source = header.get("search", {}).get("arguments", {}).get("cost_table")
+def _load_table(run: Run, header: Event) -> CostTable | None:
+    """Return the cost table of the run's header, if it can be read and is still the same."""
+    source = arguments_in(header).get("cost_table")
     try:
-        table = CostTable.from_json(source) if isinstance(source, Mapping) else CostTable.load(source)
+        table = CostTable.from_json(source) if isinstance(source, Mapping) else CostTable.load(str(source))
         same = header["search"].get("cost_digest") in (None, table.digest)
         return table.arranged(run.space) if same else None
-    except (CostError, TypeError):
+    except CostError:
         return None
 
 
-def _arguments(header: Event, name: str) -> dict[str, Any]:
-    return dict(header.get("search", {}).get("arguments", {}).get(name) or {})
-
-
-def _ends(ends: Any) -> list[float]:
+def _ends_of(ends: Any) -> list[float]:
     return [float(end) for end in (ends if isinstance(ends, list) else [ends]) if is_number(end)]
 
 
 def running_best(values: Sequence[float], sign: float) -> list[float]:
-    """The best so far after each value; ``sign`` is 1 to maximize and -1 to minimize.
+    """Return the best so far after each value; ``sign`` is 1 to maximize and -1 to minimize.
 
     >>> running_best([3, 5, 4], 1), running_best([3, 5, 1], -1)
     ([3, 5, 5], [3, 3, 1])
@@ -109,7 +106,7 @@ def running_best(values: Sequence[float], sign: float) -> list[float]:
 
 
 def expected_best(values: Sequence[float], sign: float) -> list[float]:
-    """The mean of the best of k of ``values``, drawn without replacement, for k from 1 to all of them.
+    """Return the mean of the best of k of ``values``, drawn without replacement, for k from 1 to all of them.
 
     >>> [round(mean, 3) for mean in expected_best([1, 2, 3], 1)]
     [2.0, 2.667, 3.0]
@@ -128,10 +125,10 @@ def expected_best(values: Sequence[float], sign: float) -> list[float]:
     return means
 
 
-def view(values: Sequence[float], sign: float) -> tuple[float, float]:
-    """The part of the axis that is worth showing: all, but for a tail of results far worse than most.
+def visible_range(values: Sequence[float], sign: float) -> tuple[float, float]:
+    """Return the part of the axis to show: all values, except for a tail of results far worse than most.
 
-    >>> view([0.1, *[0.9] * 10, *[0.95] * 10], 1)[0] > 0.5
+    >>> visible_range([0.1, *[0.9] * 10, *[0.95] * 10], 1)[0] > 0.5
     True
     """
     ordered = sorted(sign * value for value in values)
@@ -145,8 +142,8 @@ def view(values: Sequence[float], sign: float) -> tuple[float, float]:
     return min(ends), max(ends)
 
 
-def shares_of(space: Space, told: Sequence[Trial]) -> list[Shares]:
-    """What was tried of every key in each quarter of ``told``, for the keys with a choice."""
+def count_shares(space: Space, told: Sequence[Trial]) -> list[Shares]:
+    """Return the shares of options in each quarter of ``told``, for every key with more than one."""
     ends = [round(len(told) * quarter / QUARTERS) for quarter in range(QUARTERS + 1)]
     parts = [told[a:b] for a, b in pairwise(ends) if b > a]
     keys = [key for key, radix in enumerate(space.radices) if radix > 1]
@@ -160,18 +157,8 @@ def _shares(space: Space, key: int, parts: list[list[int]]) -> Shares:
     if radix > _MOST_OPTIONS:
         tokens = sorted(token for token, _ in sum(counts, Counter()).most_common(_MOST_OPTIONS - 1))
     table = [[count[token] / len(part) for count, part in zip(counts, parts, strict=True)] for token in tokens]
-    names = [option_name(space.domains[name].choice(token)) for token in tokens]
+    names = [name_option(space.domains[name].choice(token)) for token in tokens]
     if len(tokens) < radix:
         names.append("other")
         table.append([max(0.0, 1 - sum(column)) for column in zip(*table, strict=True)])
     return Shares(name, names, table)
-
-
-def option_name(choice: Any) -> str:
-    """What a choice is called: its name, its number where it has none, a list of either for several inputs."""
-    if not (isinstance(choice, dict) and "_idx" in choice):
-        return f"{choice:.6g}" if isinstance(choice, float) else str(choice)
-    values, indices = choice["_value"], choice["_idx"]
-    if isinstance(values, list):
-        return "[" + ",".join(value or str(i) for value, i in zip(values, indices, strict=True)) + "]"
-    return str(values or indices)

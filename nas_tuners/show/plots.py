@@ -1,12 +1,12 @@
-"""Pictures of a run: its best so far, its metric against a cost, and what it came to choose.
+"""Draw a run: its best so far, its metric against a cost, and the options that it tried.
 
 matplotlib is only imported when something is drawn: ``pip install "nas-tuners[plots]"``.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
+from io import BytesIO
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,16 @@ from nas_tuners.runs.front import pareto_front
 from nas_tuners.runs.journal import Event
 from nas_tuners.runs.run import Run
 from nas_tuners.search.records import Trial
-from nas_tuners.show.plotdata import Costs, Shares, costs_of, expected_best, running_best, shares_of, view
+from nas_tuners.show.plotdata import (
+    Costs,
+    Shares,
+    collect_costs,
+    count_shares,
+    expected_best,
+    running_best,
+    visible_range,
+)
+from search_spaces.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,20 +41,20 @@ class PlotError(ValueError):
     """A picture cannot be drawn; the message says why, and what to do."""
 
 
-def plot(run: Run, header: Event, path: str | os.PathLike[str], cost: str | None = None) -> Path:
-    """Draw a run to a file; it is the old one or the new one, never a part.
+def plot(run: Run, header: Event, path: str | PathLike[str], cost: str | None = None) -> Path:
+    """Draw a run to a file, which is written whole or not at all.
 
     Args:
         run: as :func:`nas_tuners.runs.run.load` reads it.
         header: of its journal.
         path: with the suffix .png, .svg or .pdf.
-        cost: what to draw the metric against: a number that the trials told, or a metric of the run's cost table.
-            None: the first of macs, params, latency_ms that is known, or whatever else is; nothing, where none is.
+        cost: what to draw the metric against: a number that the trials reported, or a metric of the run's cost table.
+            None: the first of macs, params, latency_ms and the others that is known; no such panel if none is.
 
     Returns: the file.
 
     Raises:
-        PlotError: the suffix is another, matplotlib is missing, there is no result yet, or ``cost`` is not known.
+        PlotError: the suffix is unknown, matplotlib is missing, there is no result yet, or ``cost`` is unknown.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -54,22 +63,24 @@ def plot(run: Run, header: Event, path: str | os.PathLike[str], cost: str | None
     if not told:
         raise PlotError("the run has no result yet: nothing to draw.")
     counted = [trial for trial in told if not trial.provisional]
-    known = costs_of(run, header, counted)
+    known = collect_costs(run, header, counted)
     if cost is not None and cost not in known:
         there_are = f"known are {', '.join(known)}" if known else "no cost is known of these trials"
         raise PlotError(f"cannot draw against {cost!r}: {there_are}.")
-    chosen = known.get(cost or next(iter(known), ""))
-    _write(_figure(run, header, told, chosen), path)
+    shown = known.get(cost or next(iter(known), ""))
+    drawn = BytesIO()
+    _make_figure(run, header, told, shown).savefig(drawn, dpi=150, format=path.suffix.lower().removeprefix("."))
+    write_atomically(path, drawn.getvalue())
     return path
 
 
-def _figure(run: Run, header: Event, told: list[Trial], costs: Costs | None) -> Figure:
+def _make_figure(run: Run, header: Event, told: list[Trial], costs: Costs | None) -> Figure:
     try:
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError:
         raise PlotError('drawing needs matplotlib: pip install "nas-tuners[plots]"') from None
-    shown = _most_changed(shares_of(run.space, told))
+    shown = _most_changed(count_shares(run.space, told))
     rows = -(-len(shown) // _COLUMNS)
     heights = [_TOP, 0.9 + rows * _ROW] if rows else [_TOP]
     figure = Figure(figsize=(_WIDTH, sum(heights)), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
@@ -94,14 +105,14 @@ def _title(run: Run, header: Event) -> str:
 
 
 def _draw_progress(axes: Axes, run: Run, header: Event, told: list[Trial]) -> None:
-    """Every result, the best so far, failures at the foot; for a random search also what its luck was."""
+    """Draw every result, the best so far, failures at the foot; for a random search also the expected best."""
     from matplotlib.ticker import MaxNLocator
 
     sign = _sign(run)
     done = sorted((t for t in run.search.trials.values() if t.resolved > 0), key=lambda t: t.resolved)
     at = {trial.uid: place for place, trial in enumerate(done, 1)}
     values = [sign * trial.score for trial in told]
-    low, high = view(values, sign)
+    low, high = visible_range(values, sign)
     places = [at[trial.uid] for trial in told]
     early = [(at[t.uid], sign * t.score) for t in told if t.provisional]
     counted = [(at[t.uid], sign * t.score) for t in told if not t.provisional]
@@ -124,7 +135,7 @@ def _draw_progress(axes: Axes, run: Run, header: Event, told: list[Trial]) -> No
     axes.set(xlabel="trials with a result or a failure, in order of time", ylabel=_metric(run), ylim=(low, high))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title("Best so far", fontsize=10, loc="left", pad=22)
-    _finish(axes)
+    _style(axes)
 
 
 def _mark(axes: Axes, places: list[int], height: float, marker: str, label: str) -> None:
@@ -135,7 +146,7 @@ def _mark(axes: Axes, places: list[int], height: float, marker: str, label: str)
 
 
 def _draw_costs(axes: Axes, run: Run, told: list[Trial], costs: Costs) -> None:
-    """Every result by its cost, coloured by time; the Pareto front; the limits of the search."""
+    """Draw every result by its cost, coloured by time; the Pareto front; the limits of the search."""
     sign = _sign(run)
     values, x = [sign * trial.score for trial in told], [cost / costs.scale for cost in costs.values]
     dots = axes.scatter(x, values, s=16, c=range(1, len(x) + 1), cmap="viridis_r", alpha=0.85, linewidths=0, zorder=2)
@@ -148,13 +159,13 @@ def _draw_costs(axes: Axes, run: Run, told: list[Trial], costs: Costs) -> None:
     axes.scatter([x[best]], [values[best]], s=130, marker="*", color=_BEST, edgecolors="white", label="best", zorder=4)
     for end in costs.limits:
         axes.axvline(end / costs.scale, color=_INK, lw=1, ls=":", label="limit")
-    axes.set(xlabel=costs.label, ylabel=_metric(run), ylim=view(values, sign))
+    axes.set(xlabel=costs.label, ylabel=_metric(run), ylim=visible_range(values, sign))
     axes.set_title(f"Metric against {costs.name}", fontsize=10, loc="left", pad=22)
-    _finish(axes)
+    _style(axes)
 
 
 def _draw_shares(area: SubFigure, run: Run, shown: list[Shares], rows: int) -> None:
-    """One small panel a key: in each quarter of the run, the share of each option."""
+    """Draw a small panel for each key: in each quarter of the run, the share of each option."""
     alike = all(shares.names == shown[0].names for shares in shown)
     panels = area.subplots(rows, _COLUMNS, squeeze=False, sharey=True).ravel()
     for axes, shares in zip(panels, shown, strict=False):
@@ -187,7 +198,7 @@ def _draw_key(axes: Axes, shares: Shares, named: bool) -> None:
 
 
 def _most_changed(shown: list[Shares]) -> list[Shares]:
-    """As many as there is room for, in the order of the file."""
+    """Return the keys that changed most, as many as there is room for, in the order of the space."""
     kept = sorted(range(len(shown)), key=lambda i: -shown[i].change)[:_MOST_KEYS]
     return [shown[i] for i in sorted(kept)]
 
@@ -201,7 +212,7 @@ def _metric(run: Run) -> str:
     return f"{'metric' if key == 'default' else key} ({'lower' if _sign(run) < 0 else 'higher'} is better)"
 
 
-def _finish(axes: Axes) -> None:
+def _style(axes: Axes) -> None:
     axes.grid(color="#e6e8eb", lw=0.6, zorder=0)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8, colors=_INK)
@@ -215,22 +226,9 @@ def _finish(axes: Axes) -> None:
 
 
 def short(text: str, most: int) -> str:
-    """Return ``text`` in at most so many characters: what it begins and ends with.
+    """Return ``text`` in at most ``most`` characters, cut in the middle.
 
     >>> short("backbone.layer1.block3.conv", 15)
     'backbon…k3.conv'
     """
     return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
-
-
-def _write(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    try:
-        figure.savefig(name, dpi=150, format=path.suffix.lower().removeprefix("."))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -46,7 +46,7 @@ class Limit:
         match = _TEXT.fullmatch("".join(text.split()))
         if match is None or not (match[1] or match[5]):
             wanted = 'wanted such as "macs<=330e6", "macs>=290e6" or "290e6<=macs<=330e6" (limits are inclusive)'
-            raise ConstraintError(f"--constraint is {text!r}, {wanted}.")
+            raise ConstraintError(f"the constraint is {text!r}, {wanted}.")
         low, high = -math.inf, math.inf
         for end, is_low in ((match[1], match[2] == "<="), (match[5], match[4] == ">=")):
             if end and is_low:
@@ -128,7 +128,7 @@ def constraints_of(texts: Sequence[str]) -> dict[str, list[float | None]] | None
         old = limits.get(new.metric, new)
         limit = limits[new.metric] = Limit(new.metric, max(new.low, old.low), min(new.high, old.high))
         if limit.low > limit.high:
-            raise ConstraintError(f"--constraint {text!r} leaves nothing: the range of {limit.metric} is empty.")
+            raise ConstraintError(f"the constraint {text!r} leaves nothing: the range of {limit.metric} is empty.")
     return {metric: limit.to_json() for metric, limit in limits.items()} or None
 
 

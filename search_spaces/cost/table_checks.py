@@ -23,7 +23,7 @@ MAX_KEYS = 20
 """The most keys of a joint term: with two options each they have 2^20 costs already."""
 
 
-def check_file(data: Any) -> list[str]:
+def check_file(data: object) -> list[str]:
     """Check the form of a table's file, before its space and its numbers are read."""
     if not isinstance(data, dict) or data.get("format") not in (FORMAT, JOINT_FORMAT):
         return [f"wanted an object with format ({FORMAT} or {JOINT_FORMAT}: a table of format 1 has no joint terms), "
@@ -34,7 +34,7 @@ def check_file(data: Any) -> list[str]:
     return found
 
 
-def check_costs(space: Space, fixed: Any, options: Any, joint: Any) -> list[str]:
+def check_costs(space: Space, fixed: object, options: object, joint: object) -> list[str]:
     """Check that these are the costs of a table of ``space``; ``joint`` may be None."""
     if not isinstance(fixed, Mapping) or not fixed:
         return [f"fixed is {fixed!r}, wanted an object {{metric: cost}} with at least one metric"]
@@ -63,7 +63,7 @@ def check_costs(space: Space, fixed: Any, options: Any, joint: Any) -> list[str]
     return found
 
 
-def _check_options(at: str, space: Space, keys: Any, partly: bool) -> list[str]:
+def _check_options(at: str, space: Space, keys: object, partly: bool) -> list[str]:
     if not isinstance(keys, Mapping):
         return [f"{at} is {keys!r}, wanted an object {{key: costs}}"]
     found = [f"{at} has no key {key!r}" for key in space.keys if key not in keys and not partly]
@@ -81,7 +81,7 @@ def _check_options(at: str, space: Space, keys: Any, partly: bool) -> list[str]:
     return found
 
 
-def _check_joint(at: str, space: Space, terms: Any) -> list[str]:
+def _check_joint(at: str, space: Space, terms: object) -> list[str]:
     if not isinstance(terms, (list, tuple)):
         return [f"{at} is {terms!r}, wanted a list of [keys, costs]"]
     found = []
@@ -94,7 +94,7 @@ def _check_joint(at: str, space: Space, terms: Any) -> list[str]:
     return found
 
 
-def _check_term(where: str, space: Space, keys: Any, costs: Any) -> list[str]:
+def _check_term(where: str, space: Space, keys: object, costs: object) -> list[str]:
     wanted = f"wanted 2 to {MAX_KEYS} different keys of the space"
     if not isinstance(keys, (list, tuple)) or not all(isinstance(key, str) for key in keys):
         return [f"{where} has keys {_shorten(keys)}, {wanted}"]

@@ -23,7 +23,7 @@ from mutators import LayerChoice
 from mutators.mmrazor import DifferentiableEdge
 from search_spaces.checks import is_int, whole
 from search_spaces.domains import InputDomain
-from search_spaces.nets.layers.blocks import check_arguments
+from search_spaces.nets.layers.blocks import check_build
 from search_spaces.nets.layers.darts_operations import OPERATIONS, FactorizedReduce, relu_conv_bn
 from search_spaces.reference import Reference
 from search_spaces.schema import Tokens
@@ -142,7 +142,7 @@ def build(
     problems = whole("channels", channels, 2) + whole("layers", layers, 3)
     problems += ["channels is odd, wanted an even number"] if is_int(channels) and channels % 2 else []
     counts = {"num_classes": num_classes, "nodes": nodes, "in_channels": in_channels}
-    check_arguments("darts", counts, problems=problems)
+    check_build("darts", counts, problems=problems)
     return Darts(plan_cells(layers, channels), num_classes, nodes, in_channels, affine)
 
 
@@ -151,24 +151,16 @@ Genotype = Mapping[str, Sequence[tuple[str, int]]]
 
 DARTS_V2: Genotype = {
     "normal": [
-        ("sep_conv_3x3", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 1),
-        ("skip_connect", 0),
-        ("skip_connect", 0),
-        ("dil_conv_3x3", 2),
+        *(("sep_conv_3x3", 0), ("sep_conv_3x3", 1)),
+        *(("sep_conv_3x3", 0), ("sep_conv_3x3", 1)),
+        *(("sep_conv_3x3", 1), ("skip_connect", 0)),
+        *(("skip_connect", 0), ("dil_conv_3x3", 2)),
     ],
     "reduce": [
-        ("max_pool_3x3", 0),
-        ("max_pool_3x3", 1),
-        ("skip_connect", 2),
-        ("max_pool_3x3", 1),
-        ("max_pool_3x3", 0),
-        ("skip_connect", 2),
-        ("skip_connect", 2),
-        ("max_pool_3x3", 1),
+        *(("max_pool_3x3", 0), ("max_pool_3x3", 1)),
+        *(("skip_connect", 2), ("max_pool_3x3", 1)),
+        *(("max_pool_3x3", 0), ("skip_connect", 2)),
+        *(("skip_connect", 2), ("max_pool_3x3", 1)),
     ],
 }
 """The cells that the paper found on CIFAR-10 by second order: 2.76 % test error, 3.3 M parameters."""

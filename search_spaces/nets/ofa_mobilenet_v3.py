@@ -17,7 +17,7 @@ from torch import nn
 
 from mutators.elastic.layers import ElasticDepth
 from mutators.elastic.mit_config import ElasticNetwork
-from search_spaces.nets.layers.blocks import check_arguments
+from search_spaces.nets.layers.blocks import check_build
 from search_spaces.nets.layers.ofa_blocks import InvertedResidual, initialise
 from search_spaces.reference import Reference
 
@@ -95,7 +95,7 @@ def build(
         NetError: arguments do not fit; all that is wrong is listed.
     """
     counts = {"num_classes": num_classes, "in_channels": in_channels, "stages": len(stages)}
-    check_arguments("ofa_mobilenet_v3", counts, dropout)
+    check_build("ofa_mobilenet_v3", counts, dropout)
     return OFAMobileNetV3(num_classes, in_channels, dropout, stages)
 
 

@@ -20,7 +20,7 @@ from torch import nn
 from mutators import ValueChoice
 from mutators.elastic.layers import Channels, ElasticDepth, ElasticLinear, Width
 from mutators.elastic.mit_config import ElasticNetwork
-from search_spaces.nets.layers.blocks import check_arguments
+from search_spaces.nets.layers.blocks import check_build
 from search_spaces.nets.layers.ofa_blocks import (
     Bottleneck,
     ResidualLayer,
@@ -114,7 +114,7 @@ def build(
         NetError: arguments do not fit; all that is wrong is listed.
     """
     counts = {"num_classes": num_classes, "in_channels": in_channels, "stages": len(stages)}
-    check_arguments("ofa_resnet50", counts, dropout)
+    check_build("ofa_resnet50", counts, dropout)
     return OFAResNet50(num_classes, in_channels, dropout, widths, stages)
 
 

@@ -91,7 +91,7 @@ def space_of(name: str, **config: Any) -> Space:
         NetError: the name or an argument is unknown, or arguments do not fit.
     """
     if is_of_tokens(name):
-        return codec.token_space(name, **config)
+        return codec.make_space(name, **config)
     from mutators import search_space_of  # costs torch
 
     return Space.from_json(search_space_of(build(name, **config)))

@@ -29,7 +29,7 @@ from mutators import LayerChoice
 from search_spaces.checks import one_of
 from search_spaces.nets.layers.blocks import (
     TwoBranches,
-    check_arguments,
+    check_build,
     conv_bn,
     depthwise_bn,
     split_even_odd,
@@ -142,7 +142,7 @@ def build(
     """
     problems = one_of("variant", variant, VARIANTS) + _check_stages(strides, stages)
     counts = {"num_classes": num_classes, "in_channels": in_channels}
-    check_arguments("shufflenet_v2", counts, 0.0 if dropout is None else dropout, problems)
+    check_build("shufflenet_v2", counts, 0.0 if dropout is None else dropout, problems)
     chosen = VARIANTS[variant]
     rate = chosen.dropout if dropout is None else dropout
     return ShuffleNetV2(chosen, num_classes, in_channels, strides, affine, rate, stages)

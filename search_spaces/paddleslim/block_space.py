@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from search_spaces.checks import is_int, whole
 from search_spaces.paddleslim.layers import Layers
 from search_spaces.paddleslim.quantities import Number
-from search_spaces.paddleslim.space import Network, Token, Values, stage_tokens, stage_values, to_space
+from search_spaces.paddleslim.space import Network, Token, Values, make_tokens, select_stage, to_space
 from search_spaces.reference import Reference
 from search_spaces.schema import Tokens
 
@@ -125,7 +124,7 @@ def _spread_halvings(count: int, halvings: int) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _check_mask(mask: Any) -> list[str]:
+def _check_mask(mask: object) -> list[str]:
     if isinstance(mask, (list, tuple)) and mask and all(is_int(entry) and entry in (0, 1) for entry in mask):
         return []
     return [f"block_mask is {mask!r}, wanted a list of 1 (halves the size) and 0 (keeps it), one a block"]
@@ -167,12 +166,12 @@ class BlockSpace:
         channels: Number = config.in_channels
         for i, (stride, reads) in enumerate(config.plan(paddle)):
             position = Position(i, channels, stride, config.block_mask is not None, paddle)
-            layers, channels = self.make(stage_values(values, _name(reads)), position)
+            layers, channels = self.make(select_stage(values, _name(reads)), position)
             stages.append((_name(i), layers))
         return Network(tuple(stages), channels)
 
     def _of(self, count: int) -> tuple[Token, ...]:
-        return tuple(token for i in range(count) for token in stage_tokens(_name(i), **self.options))
+        return tuple(token for i in range(count) for token in make_tokens(_name(i), **self.options))
 
 
 def _name(index: int) -> str:

@@ -109,7 +109,7 @@ def _tokens(name: str, config: Mapping[str, Any]) -> tuple[Token, ...]:
     return net.tokens(made)
 
 
-def token_space(name: str, **config: Any) -> Space:
+def make_space(name: str, **config: Any) -> Space:
     """Return the search space of a net of tokens; arguments as of :func:`search_spaces.space_of`."""
     return to_space(_tokens(name, config))
 
@@ -127,7 +127,7 @@ def initial_tokens(name: str, **config: Any) -> Tokens:
 def encode(name: str, choices: Choices, **config: Any) -> Tokens:
     """Return the tokens of an architecture; arguments and errors as of :func:`search_spaces.tokens_of`."""
     if config:
-        return token_space(name, **config).encode(choices)
+        return make_space(name, **config).encode(choices)
     keys = [str(key) for key in choices] if isinstance(choices, Mapping) else []
     return to_space(find_space(name).tokens_like(keys)).encode(choices)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from search_spaces.paddleslim.layers import Activation, Cell, Cells, Conv, Edge, Layers, Pool, Reduce
 from search_spaces.paddleslim.quantities import Number
-from search_spaces.paddleslim.space import Network, Values, WholeSpace, stage_tokens
+from search_spaces.paddleslim.space import Network, Values, WholeSpace, make_tokens
 from search_spaces.reference import Reference
 
 CHANNELS = (4, 8, 12, 16, 20, 36, 54, 72, 90, 108, 144, 180, 216, 252)
@@ -84,7 +84,7 @@ def _depthwise(channels: Number, kernel: int, stride: int, dilation: int) -> Lay
     return Activation(), spatial, Conv(channels, channels)
 
 
-_TOKENS = tuple(token for i in range(CELLS) for token in stage_tokens(f"cell{i + 1}", channels=CHANNELS))
+_TOKENS = tuple(token for i in range(CELLS) for token in make_tokens(f"cell{i + 1}", channels=CHANNELS))
 _REFERENCES = (Reference("darts widths", {"num_classes": 10}, INITIAL, macs=589_101_696, params=3_767_302),)
 """Derived: PaddleSlim publishes 3.767 MB for it."""
 SPACES = {"DartsSpace": WholeSpace(_TOKENS, INITIAL, _network, (3, 32, 32), _REFERENCES)}

@@ -18,7 +18,7 @@ import numpy as np
 from search_spaces.paddleslim.block_space import BlockSpace, Position
 from search_spaces.paddleslim.layers import Conv, GlobalPool, Layers, Repeat
 from search_spaces.paddleslim.quantities import Number, elementwise
-from search_spaces.paddleslim.space import KERNELS, Network, Token, Values, WholeSpace, stage_tokens, stage_values
+from search_spaces.paddleslim.space import KERNELS, Network, Token, Values, WholeSpace, make_tokens, select_stage
 from search_spaces.reference import Reference
 
 HEAD = (3, 4, 8, 12, 16, 24, 32)
@@ -64,7 +64,7 @@ def _network(values: Values, in_channels: int, paddle: bool) -> Network:
     channels = values["head.channels"]
     stages: list[tuple[str, Layers]] = [("stem", (Conv(in_channels, channels, (3, 3), stride=2, act=act),))]
     for i, stride in enumerate(STRIDES, 1):
-        options = stage_values(values, f"stage{i}")
+        options = select_stage(values, f"stage{i}")
         layers = separable(channels, options, stride, act)
         channels = options["channels"]
         if i == REPEATED:
@@ -76,8 +76,8 @@ def _network(values: Values, in_channels: int, paddle: bool) -> Network:
 
 def _stage(i: int) -> tuple[Token, ...]:
     depthwise, pointwise = WIDTHS[i - 1]
-    repeat = stage_tokens(f"stage{i}", repeat=REPEATS) if i == REPEATED else ()
-    return repeat + stage_tokens(f"stage{i}", depthwise_channels=depthwise, channels=pointwise, kernel_size=KERNELS)
+    repeat = make_tokens(f"stage{i}", repeat=REPEATS) if i == REPEATED else ()
+    return repeat + make_tokens(f"stage{i}", depthwise_channels=depthwise, channels=pointwise, kernel_size=KERNELS)
 
 
 _TOKENS = (Token("head.channels", HEAD), *(token for i in range(1, len(STRIDES) + 1) for token in _stage(i)))

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from search_spaces.paddleslim.block_space import BlockSpace, Position
 from search_spaces.paddleslim.layers import Conv, GlobalPool, Layers, Repeat, Residual
 from search_spaces.paddleslim.quantities import Number
-from search_spaces.paddleslim.space import KERNELS, Network, Token, Values, WholeSpace, stage_tokens, stage_values
+from search_spaces.paddleslim.space import KERNELS, Network, Token, Values, WholeSpace, make_tokens, select_stage
 from search_spaces.reference import Reference
 
 HEAD = (3, 4, 8, 12, 16, 24, 32)
@@ -74,7 +74,7 @@ def _network(values: Values, in_channels: int, paddle: bool) -> Network:
         ("head", inverted_residual(STEM_CHANNELS, STEM_CHANNELS, channels, 3)),
     ]
     for i, stride in enumerate(STRIDES, 1):
-        options = stage_values(values, f"stage{i}")
+        options = select_stage(values, f"stage{i}")
         stages.append((f"stage{i}", inverted_stage(channels, channels * options["expansion"], stride, options)))
         channels = options["channels"]
     stages += [("last", (Conv(channels, LAST_CHANNELS, act="relu6"), GlobalPool()))]
@@ -86,7 +86,7 @@ _TOKENS = (
     *(
         token
         for i, widths in enumerate(WIDTHS, 1)
-        for token in stage_tokens(
+        for token in make_tokens(
             f"stage{i}", expansion=EXPANSIONS, channels=widths, repeat=REPEATS, kernel_size=KERNELS
         )
     ),

@@ -6,7 +6,6 @@ Differs from PaddleSlim: weights are drawn as He et al. do (ICCV 2015, arXiv:150
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from torch.nn import functional
 
 from search_spaces.nets.layers.darts_operations import FactorizedReduce
 from search_spaces.paddleslim import layers as spec
+from search_spaces.paddleslim.quantities import Number
 from search_spaces.paddleslim.space import Architecture
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
@@ -175,7 +175,7 @@ class CellBlock(nn.Module):
         return torch.cat(states[2:], dim=1)
 
 
-def _int(number: Any) -> int:
+def _int(number: Number) -> int:
     """Return a number of one architecture; a quantity of all of them cannot be built."""
     assert isinstance(number, int)
     return number

@@ -63,7 +63,7 @@ class Quantity:
         return total
 
 
-def elementwise(function: Callable[[Any, Any], Any], a: Number, b: Number) -> Any:
+def elementwise(function: Callable[[Any, Any], Any], a: Number, b: Number) -> Number:
     """Apply a function that is neither a sum nor a product, such as ``np.maximum``, to two numbers."""
     if isinstance(a, int) and isinstance(b, int):
         return int(function(a, b))

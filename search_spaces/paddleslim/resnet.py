@@ -26,7 +26,7 @@ import numpy as np
 from search_spaces.paddleslim.block_space import BlockSpace, Position
 from search_spaces.paddleslim.layers import Conv, Layer, Layers, Repeat, Residual
 from search_spaces.paddleslim.quantities import Number, elementwise
-from search_spaces.paddleslim.space import KERNELS, Network, Values, WholeSpace, stage_tokens, stage_values
+from search_spaces.paddleslim.space import KERNELS, Network, Values, WholeSpace, make_tokens, select_stage
 from search_spaces.reference import Reference
 
 WIDENING = 4
@@ -60,7 +60,7 @@ def _network(values: Values, in_channels: int, paddle: bool) -> Network:
     channels = values["stage1.channels"]
     stages: list[tuple[str, Layers]] = [("stem", (Conv(in_channels, channels, (5, 5), stride=2, act="relu"),))]
     for i, stride in enumerate(STRIDES, 1):
-        width, repeat = (stage_values(values, f"stage{i}")[key] for key in ("channels", "repeat"))
+        width, repeat = (select_stage(values, f"stage{i}")[key] for key in ("channels", "repeat"))
         first = _bottleneck(channels, width, stride, True, act)
         channels = width * WIDENING
         other = _bottleneck(channels, width, 1, False, act)
@@ -71,7 +71,7 @@ def _network(values: Values, in_channels: int, paddle: bool) -> Network:
 _TOKENS = tuple(
     token
     for i, (widths, repeats) in enumerate(STAGES, 1)
-    for token in stage_tokens(f"stage{i}", channels=widths, repeat=repeats)
+    for token in make_tokens(f"stage{i}", channels=widths, repeat=repeats)
 )
 _REFERENCES = (Reference("resnet50 with a 5x5 stem", {}, INITIAL, macs=15_938_748_416, params=25_552_424),)
 """ResNet-50 has 25,557,032 parameters, of which its 7x7 stem has 4,608 more."""

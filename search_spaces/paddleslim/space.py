@@ -149,12 +149,12 @@ class WholeSpace:
         return self.make(values, config.in_channels, paddle)
 
 
-def stage_tokens(stage: str, **options: Sequence[int | str]) -> tuple[Token, ...]:
+def make_tokens(stage: str, **options: Sequence[int | str]) -> tuple[Token, ...]:
     """Return the tokens of one stage, with keys such as ``stage1.channels``."""
     return tuple(Token(f"{stage}.{key}", tuple(of)) for key, of in options.items())
 
 
-def stage_values(values: Values, stage: str) -> dict[str, Any]:
+def select_stage(values: Values, stage: str) -> dict[str, Any]:
     """Return the options of one stage, by key without its name."""
     return {key.partition(".")[2]: value for key, value in values.items() if key.partition(".")[0] == stage}
 
@@ -164,7 +164,7 @@ def to_space(tokens: Sequence[Token]) -> Space:
     return Space({token.key: LayerDomain(tuple(map(str, token.options))) for token in tokens})
 
 
-def check_tokens(tokens: Sequence[Token], architecture: Any) -> list[str]:
+def check_tokens(tokens: Sequence[Token], architecture: object) -> list[str]:
     """Check an architecture's list of tokens."""
     if not isinstance(architecture, (list, tuple, np.ndarray)) or len(architecture) != len(tokens):
         got = f"{len(architecture)} tokens" if isinstance(architecture, (list, tuple, np.ndarray)) else architecture

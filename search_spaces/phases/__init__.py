@@ -17,9 +17,6 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "..errors": ("PhaseError",),
         ".phase": ("Phase",),
-        ".shrinking": (
-            "MIT_PHASES",
-            "progressive",
-        ),
+        ".shrinking": ("MIT_PHASES", "progressive"),
     },
 )

@@ -12,7 +12,7 @@ from search_spaces.errors import PhaseError
 from search_spaces.schema import Space
 
 OpenOptions = int | Literal["all"] | tuple[str, ...]
-"""What a phase opens of a key: its n largest options, all of them, or those named."""
+"""The options of a key that a phase opens: its n largest, all of them, or those named."""
 
 TASKS: dict[str, tuple[str, ...]] = {
     "kernel_size": ("kernel_size",),
@@ -83,7 +83,7 @@ class Phase:
         return next((options for pattern, options in self.open if fits(key, pattern)), None)
 
 
-def phases_from_json(entries: Any) -> tuple[Phase, ...]:
+def phases_from_json(entries: object) -> tuple[Phase, ...]:
     """Build phases from a list of phases, or of their JSON.
 
     Raises:
@@ -108,15 +108,15 @@ def fits(key: str, pattern: str) -> bool:
     return any(fnmatchcase(key, name) or fnmatchcase(key.rpartition(".")[2], name) for name in names)
 
 
-def present_tasks(space: Space) -> dict[str, list[str]]:
+def find_tasks(space: Space) -> dict[str, list[str]]:
     """Return, for each task, those of its parts that end a key of ``space``."""
     ends = {key.rpartition(".")[2] for key in space.keys}
     return {task: [part for part in parts if part in ends] for task, parts in TASKS.items()}
 
 
-def elastic_parts(space: Space) -> list[str]:
+def find_elastic_parts(space: Space) -> list[str]:
     """Return the parts that end a key of ``space``, of all tasks."""
-    present = present_tasks(space)
+    present = find_tasks(space)
     return [part for task in DEFAULT_ORDER for part in present[task]]
 
 
@@ -130,14 +130,14 @@ def shorten_keys(keys: Sequence[str]) -> str:
     return ", ".join(map(repr, keys[:5])) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
 
 
-def check_tasks(tasks: Any, space: Space | None = None) -> list[str]:
+def check_tasks(tasks: object, space: Space | None = None) -> list[str]:
     """Check a list of tasks, and that ``space`` has them if one is given."""
     if not isinstance(tasks, (list, tuple)) or not tasks:
         return [f"got {tasks!r}, wanted a list of tasks, of {', '.join(TASKS)}"]
     known = [task for task in tasks if isinstance(task, str) and task in TASKS]
     found = [f"task {task!r} is unknown, wanted one of {', '.join(TASKS)}" for task in tasks if task not in known]
     if space is not None:
-        present = present_tasks(space)
+        present = find_tasks(space)
         absent = [task for task in known if not present[task]]
         found += [
             f"task {task!r} has no key in this space, whose keys are {shorten_keys(space.keys)}" for task in absent
@@ -147,7 +147,7 @@ def check_tasks(tasks: Any, space: Space | None = None) -> list[str]:
     return found + [f"{part} is in more than one task of {list(tasks)}" for part in twice]
 
 
-def _check_json(obj: Any) -> list[str]:
+def _check_json(obj: object) -> list[str]:
     if not isinstance(obj, Mapping):
         return [f"got {obj!r}, wanted an object with name, open and budget"]
     found = [f"{key!r} is unknown, wanted name, open, budget or task" for key in obj if key not in _FIELDS]
@@ -165,7 +165,7 @@ def _check_json(obj: Any) -> list[str]:
 _FIELDS = ("name", "open", "budget", "task")
 
 
-def _is_options(value: Any) -> bool:
+def _is_options(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return bool(value) and all(isinstance(name, str) for name in value) and len(set(value)) == len(value)
     return value == "all" if isinstance(value, str) else is_int(value) and value > 0

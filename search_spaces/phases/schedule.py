@@ -24,10 +24,10 @@ from search_spaces.phases.phase import (
     OpenOptions,
     Phase,
     check_tasks,
-    elastic_parts,
+    find_elastic_parts,
+    find_tasks,
     match_keys,
     phases_from_json,
-    present_tasks,
     shorten_keys,
 )
 from search_spaces.schema import Space, Tokens
@@ -159,14 +159,14 @@ class Schedule:
         Raises:
             PhaseError: a task is unknown or has no key in this space, or ``phase`` is no whole number from 0 up.
         """
-        tasks, present = [task] if isinstance(task, str) else task, present_tasks(self.space)
+        tasks, present = [task] if isinstance(task, str) else task, find_tasks(self.space)
         problems = check_tasks(tasks, self.space)
         problems += whole("phase", phase, 0, optional=True)
         if problems:
             raise PhaseError("the task cannot be set:", problems)
         opened: dict[str, OpenOptions] = {part: "all" for name in tasks[:-1] for part in present[name]}
         opened |= dict.fromkeys(present[tasks[-1]], "all" if phase is None else int(phase) + 2)
-        opened |= {part: 1 for part in elastic_parts(self.space) if part not in opened}
+        opened |= {part: 1 for part in find_elastic_parts(self.space) if part not in opened}
         return Schedule(self.space, [Phase(" ".join(tasks), tuple(opened.items()))]).regions[0]
 
     def _check_phases(self) -> list[str]:
@@ -238,7 +238,7 @@ def order_by_size(domain: Domain) -> tuple[int, ...] | None:
     return tuple(sorted(range(len(known)), key=lambda token: -known[token]))
 
 
-def _to_fraction(option: Any) -> Fraction | None:
+def _to_fraction(option: object) -> Fraction | None:
     if is_number(option):
         return Fraction(option)
     try:

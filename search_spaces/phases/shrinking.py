@@ -20,9 +20,9 @@ from search_spaces.phases.phase import (
     OpenOptions,
     Phase,
     check_tasks,
-    elastic_parts,
+    find_elastic_parts,
+    find_tasks,
     match_keys,
-    present_tasks,
 )
 from search_spaces.schema import Space
 
@@ -54,14 +54,14 @@ def progressive(
     Raises:
         PhaseError: tasks are unknown, overlap or have no keys, or the numbers are not as described; all are listed.
     """
-    present = present_tasks(space)
+    present = find_tasks(space)
     problems = [] if elastic_order is None else check_tasks(elastic_order, space)
     order = [task for task in DEFAULT_ORDER if present[task]] if elastic_order is None else elastic_order
     needed = [] if problems else [max(_count_options(space, part) for part in present[task]) - 1 for task in order]
     lengths, wrong = _find_lengths(order, needed, n_epochs, budgets)
     if problems + wrong:
         raise PhaseError("not a valid schedule:", problems + wrong)
-    pinned = [part for part in elastic_parts(space) if not any(part in present[task] for task in order)]
+    pinned = [part for part in find_elastic_parts(space) if not any(part in present[task] for task in order)]
     phases: list[Phase] = []
     for i, (task, own) in enumerate(zip(order, lengths, strict=True)):
         for p, length in enumerate(own):

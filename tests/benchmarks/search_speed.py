@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nas_tuners.runs.run import header, load
+from nas_tuners.runs.run import load, make_header
 from nas_tuners.search import Annealing, ConstraintError, Evolution, RandomSearch, Search
 from search_spaces import Space
 from search_spaces.cost import CostTable
@@ -57,7 +57,7 @@ def replay_seconds(search: Search) -> float:
     """Seconds to read the journal of a search that has ended."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal.jsonl"
-        events = [{"event": "header", "format": 1, **header(search, "maximize")}]
+        events = [{"event": "header", "format": 1, **make_header(search, "maximize")}]
         for trial in search.trials.values():
             events.append({"event": "ask", "uid": trial.uid, "tokens": [trial.tokens]})
             events.append({"event": "tell", "uid": trial.uid, "metrics": trial.metrics, "job": None})

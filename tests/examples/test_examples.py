@@ -46,7 +46,7 @@ def test_spos_under_nni_killed_and_resumed(tmp_path: Path) -> None:
         before = {trial["uid"]: trial["metrics"] for trial in experiment.show()["trials"] if trial["state"] == "told"}
         experiment.kill_manager()
         experiment.kill_dispatcher()
-        experiment.call("nas", "resume", experiment.id)
+        experiment.resume()
         experiment.wait_until_done(300)
         shown = experiment.show()
     after = {trial["uid"]: trial["metrics"] for trial in shown["trials"] if trial["state"] == "told"}

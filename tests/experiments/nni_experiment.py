@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +18,9 @@ from typing import Any, Self
 import psutil
 import yaml
 
-from nas_tuners.hosts.nni.manager import Manager, ManagerError, experiments
+from nas_tuners.hosts.nni.experiments import list_experiments
+from nas_tuners.hosts.nni.manager import Manager, ManagerError
+from tests.ports import free_port
 
 BIN = Path(sys.executable).parent
 SPACE = {f"k{i}": {"_type": "layer_choice", "_value": ["a", "b", "c"]} for i in range(4)}
@@ -36,19 +38,6 @@ def expected(choices: dict[str, Any]) -> float:
     keys = [key for key in sorted(choices) if key[0] == "k"]
     # `_uid` sorts before every key, so the trial counts from 1 where it is there.
     return float(sum((i + 2) * choices[key]["_idx"] for i, key in enumerate(keys)))
-
-
-def free_port() -> int:
-    """A port with a free one after it."""
-    while True:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            try:
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 class Experiment:
@@ -90,24 +79,42 @@ class Experiment:
         return {**os.environ, "HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
 
     def __enter__(self) -> Self:
-        for _ in range(3):  # on a busy machine nnictl gives up after four seconds, and NNI on a tuner after ten
-            text = self.call("nnictl", "create", "-c", "config.yml", "-p", str(self.port))
-            found = re.search(r"nnictl stop (\w+)", re.sub(r"\x1b\[[0-9;]*m", "", text))
-            if found:
+        for _ in range(8):
+            said = self.call("nnictl", "create", "-c", "config.yml", "-p", str(self.port))
+            if found := re.search(r"nnictl stop (\w+)", re.sub(r"\x1b\[[0-9;]*m", "", said)):
                 self.id = found.group(1)
-                if self._connected():
+                if self._has_tuner(1):
                     return self
-            self._end_all()
-        raise AssertionError(f"nnictl create failed: {text}")
-
-    def _connected(self) -> bool:
-        self.wait(lambda: self.status() not in ("INITIALIZED", "UNREACHABLE"), 30)
-        return not any("did not connect" in error for error in self.manager.status()[1])
+            end_processes(self.home)  # nnictl gives up on its manager after four seconds
+        self.__exit__()
+        raise AssertionError(f"nnictl create failed: {said}")
 
     def __exit__(self, *_: object) -> None:
-        self.call("nnictl", "stop", "--all")
-        self._end_all()
+        end_processes(self.home)
         shutil.rmtree(self.home, ignore_errors=True)
+
+    def resume(self) -> str:
+        """Run ``nas resume``. Returns: what it printed."""
+        starts = self._starts() + 1
+        for _ in range(3):
+            said = self.call("nas", "resume", self.id)
+            if self._has_tuner(starts) or not self._was_too_slow():
+                break
+        return said
+
+    def _starts(self) -> int:
+        return self.log().count("Initial search space")
+
+    def _has_tuner(self, starts: int) -> bool:
+        """Wait until a tuner has been told the space so often, or until NNI gave up on it."""
+        deadline = time.monotonic() + 60
+        while self._starts() < starts and self.status() != "ERROR" and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return self._starts() >= starts
+
+    def _was_too_slow(self) -> bool:
+        """Return True if NNI gave up on a tuner that took ten seconds to import; no test is about busy machines."""
+        return self.status() == "ERROR" and any("did not connect" in error for error in self.manager.status()[1])
 
     def call(self, *words: str) -> str:
         """Run a command of this environment in the experiment's code folder. Returns: all that it printed."""
@@ -138,11 +145,13 @@ class Experiment:
     def show(self) -> dict[str, Any]:
         """What ``nas show --json`` prints."""
         text = self.call("nas", "show", "--json", self.id)
+        assert "{" in text, f"{text}\n{self.log()[-3000:]}"
         return json.loads(text[text.index("{") :])  # type: ignore[no-any-return]
 
-    def log(self) -> str:
-        """The dispatcher's log."""
-        return (self.folder / "log" / "dispatcher.log").read_text()
+    def log(self, name: str = "dispatcher") -> str:
+        """Return the log of the tuner's process, or of the "nnimanager"."""
+        path = self.folder / "log" / f"{name}.log"
+        return path.read_text() if path.exists() else ""
 
     def told(self) -> int:
         """How many results the journal holds now."""
@@ -155,6 +164,7 @@ class Experiment:
             if time.monotonic() > deadline:
                 raise AssertionError(
                     f"not within {seconds} s; {self.status()}, told {self.told()}\n{self.log()[-3000:]}"
+                    f"\n{self.log('nnimanager')[-3000:]}"
                 )
             time.sleep(0.2)
 
@@ -178,10 +188,7 @@ class Experiment:
             process.wait(10)
 
     def _entry(self) -> dict[str, Any]:
-        return experiments(self.home).get(self.id, {})
-
-    def _end_all(self) -> None:
-        end_processes(self.home)
+        return list_experiments(self.home).get(self.id, {})
 
 
 def processes_of(home: Path, *words: str) -> list[psutil.Process]:
@@ -198,10 +205,9 @@ def processes_of(home: Path, *words: str) -> list[psutil.Process]:
 
 
 def end_processes(home: Path) -> None:
-    """Kill everything that runs with this home folder."""
-    for process in processes_of(home):
-        try:
-            process.kill()
-            process.wait(10)
-        except psutil.Error:
-            continue  # it ended meanwhile
+    """Kill everything that runs with this home folder, and what it starts meanwhile."""
+    while processes := processes_of(home):
+        for process in processes:
+            with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                process.kill()
+        psutil.wait_procs(processes, 10)

@@ -13,7 +13,8 @@ from typing import Self
 
 import psutil
 
-from tests.experiments.nni_experiment import BIN, end_processes, free_port
+from tests.experiments.nni_experiment import BIN, end_processes
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"

@@ -1,4 +1,4 @@
-"""One thread a test: torch's threads wait for each other busily, which is slow where processors are shared."""
+"""Give each test one thread: torch's threads wait for each other busily, which is slow where processors are shared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens and choices are two spellings of one architecture."""
+"""Test spaces: tokens and choices are two spellings of one architecture."""
 
 from __future__ import annotations
 

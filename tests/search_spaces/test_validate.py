@@ -1,4 +1,4 @@
-"""Everything that is wrong with a space file is said at once, with its place."""
+"""Test that everything that is wrong with a space file is said at once, with its place."""
 
 from __future__ import annotations
 

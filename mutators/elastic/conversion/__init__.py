@@ -1,1 +1,1 @@
-"""From a plain model to a supernet."""
+"""Convert a plain model into a supernet."""

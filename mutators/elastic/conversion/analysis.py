@@ -1,7 +1,7 @@
-"""Runs a model once and takes down what happens to its channels.
+"""Run a model once and record what happens to its channels.
 
-The graph comes from ``torch.fx``, which sees all of a forward that does not depend on its input; what it cannot trace
-is recorded while it runs on the example, so that only the branches which that takes are known.
+The graph comes from ``torch.fx``, which sees all of a forward that does not depend on its input; a forward that it
+cannot trace is recorded while it runs on the example, so that only the branches taken there are known.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 
 from mutators.choices.torch_private import BatchNorm, get_buffers, get_children, get_parameters, has_hooks
-from mutators.elastic.conversion.calls import Arguments, Named, fix_all, tensors_in
+from mutators.elastic.conversion.calls import Arguments, Call, Named, fix_all, tensors_in
 from mutators.elastic.conversion.example import Example, describe_error, kept_state
-from mutators.elastic.conversion.layers import Use, kind_of
+from mutators.elastic.conversion.layers import LayerUse, kind_of
 from mutators.elastic.conversion.rules import apply_rule
 from mutators.elastic.conversion.ties import Dim, Ties
 
 
 class Analysis:
-    """What a model's layers and blocks did with their channels.
+    """A record of what the layers and blocks of a model do with their channels.
 
     Args:
         model: run in both modes, with its batch norms always in evaluation, and otherwise left as it is.
@@ -36,18 +36,18 @@ class Analysis:
         ties: the layouts of all tensors.
         uses: by ``id`` of the layer: those that can be elastic and did run.
         passed: by ``id`` of a module: (input, output) for each time that it ran.
-        recorded: why the graph is not torch.fx's; None: it is.
+        recorded: why the graph does not come from torch.fx; None: it does.
         unseen: why the model could not be run in training mode; None: it could.
     """
 
     def __init__(self, model: nn.Module, example: Example) -> None:
         self.ties = Ties()
-        self.uses: dict[int, Use] = {}
+        self.uses: dict[int, LayerUse] = {}
         self.passed: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
         self.recorded: str | None = None
         self.unseen: str | None = None
-        self._owners = owners_of(model)
-        self._plain = {id(m): why_plain(m, self._owners) for m in model.modules()}  # before we add hooks ourselves
+        self._owners = find_owners(model)
+        self._plain = {id(m): find_obstacle(m, self._owners) for m in model.modules()}  # before hooks are added here
         self._paths = {id(module): path for path, module in model.named_modules()}
         self._kept: list[Any] = [example]  # so that no id is used again
         with kept_state(model):
@@ -63,7 +63,7 @@ class Analysis:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be known of the way it was done."""
+        """Remarks on how the model was analysed."""
         notes = []
         if self.recorded:
             notes.append(f"Recorded on the example, so other branches are unknown; torch.fx: {self.recorded}.")
@@ -81,43 +81,43 @@ class Analysis:
             example = example.copy()
         except Exception as error:  # whatever a forward does with a symbol that it takes for a tensor
             self.recorded = describe_error(error)
-            out = _recorded(self, model, leaves, example)
+            out = _run_recorded(self, model, leaves, example)
         else:
             out = runner.run(*example.args)
             for module, given, made in tracer.blocks:
-                self.block(module, runner.env[given], runner.env[made])
+                self.record_block(module, runner.env[given], runner.env[made])
             if example.args:
-                self.block(model, example.args[0], out)
+                self.record_block(model, example.args[0], out)
         self._kept.append(out)
         fix_all(self.ties, tensors_in(out), "it is the model's output")
 
-    def function(self, name: str, args: Arguments, kwargs: Named, out: Any) -> Any:
-        """A function was called. Returns: its result; the sizes of a tensor know whose they are."""
+    def record_function(self, name: str, args: Arguments, kwargs: Named, out: Any) -> Any:
+        """Record the call of a function. Returns: its result, where sizes of a tensor know their layouts."""
         for tensor in tensors_in((args, kwargs)):
             for module, parameter in self._owners.get(id(tensor), ()):
-                use = self.uses.setdefault(id(module), Use(self._paths[id(module)], module))
+                use = self.uses.setdefault(id(module), LayerUse(self._paths[id(module)], module))
                 use.stays = use.stays or f"{name} uses its {parameter} directly"
         self._kept.append((args, out))
         if name in ("shape", "size") and isinstance(args[0], torch.Tensor):
             layouts = self.ties.read(args[0])
             sizes = [Dim.of(n, layouts[dim]) if dim in layouts else n for dim, n in enumerate(args[0].shape)]
             return torch.Size(sizes) if isinstance(out, torch.Size) else sizes[kwargs.get("dim", args[-1])]
-        apply_rule(self.ties, name, args, kwargs, out)
+        apply_rule(Call(self.ties, name, args, kwargs, out))
         return out
 
-    def layer(self, module: nn.Module, args: Arguments, kwargs: Named, out: Any) -> None:
-        """A leaf was called."""
+    def record_layer(self, module: nn.Module, args: Arguments, kwargs: Named, out: Any) -> None:
+        """Record the call of a layer."""
         kind, path, inputs = kind_of(module), self._paths[id(module)], tensors_in((args, kwargs))
         self._kept.append((args, kwargs, out))
         if kind is None:
             fix_all(self.ties, inputs, f"it goes into {path}, a {type(module).__name__}, which cannot be elastic")
             return
-        use = self.uses.setdefault(id(module), Use(path, module))
+        use = self.uses.setdefault(id(module), LayerUse(path, module))
         use.stays = use.stays or self._plain[id(module)]
-        kind.run(self.ties, use, inputs, tensors_in(out)[0])
+        kind.record(self.ties, use, inputs, tensors_in(out)[0])
 
-    def block(self, module: nn.Module, given: Any, made: Any) -> None:
-        """A module that is no leaf was called."""
+    def record_block(self, module: nn.Module, given: Any, made: Any) -> None:
+        """Record the call of a module that contains layers."""
         if isinstance(module, nn.Transformer):
             fix_all(self.ties, tensors_in((given, made)), f"{self._paths[id(module)]}, a Transformer, checks its width")
         if isinstance(given, torch.Tensor) and isinstance(made, torch.Tensor):
@@ -128,8 +128,8 @@ class Analysis:
 Owners = Mapping[int, list[tuple[nn.Module, str]]]
 
 
-def owners_of(model: nn.Module) -> Owners:
-    """By ``id`` of a parameter: the layers that have it, and under which name."""
+def find_owners(model: nn.Module) -> Owners:
+    """Return by ``id`` of a parameter the layers that have it, with the name that it has there."""
     owners: dict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
     for module in model.modules():
         if kind_of(module) is not None:
@@ -138,13 +138,13 @@ def owners_of(model: nn.Module) -> Owners:
     return owners
 
 
-def why_plain(module: nn.Module, owners: Owners) -> str | None:
-    """Why a layer cannot be replaced; None: it can."""
+def find_obstacle(module: nn.Module, owners: Owners) -> str | None:
+    """Return why a layer cannot be replaced; None: it can."""
     if has_hooks(module):
         return "it has hooks"
     if hasattr(module, "parametrizations"):
         return "its weight is computed (parametrizations)"
-    if kind_of(module) is not None and (own := _besides(module)):
+    if kind_of(module) is not None and (own := _find_others(module)):
         return f"it has {', '.join(own)} besides what a layer of its kind has"
     for name, parameter in get_parameters(module).items():
         if parameter is not None and len({id(owner) for owner, _ in owners[id(parameter)]}) > 1:
@@ -157,11 +157,11 @@ _STANDARD = (
     *("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias", "bias_k", "bias_v"),
     "out_proj",
 )
-"""What torch's layers have, of those that can be elastic."""
+"""Parameters, buffers and modules of torch's layers that can be elastic."""
 
 
-def _besides(module: nn.Module) -> list[str]:
-    """Parameters, buffers and modules that an elastic layer would not have."""
+def _find_others(module: nn.Module) -> list[str]:
+    """Return the names of parameters, buffers and modules that an elastic layer would not have."""
     return [
         name for name in (*get_parameters(module), *get_buffers(module), *get_children(module)) if name not in _STANDARD
     ]
@@ -183,14 +183,14 @@ def _in_training(model: nn.Module) -> nn.Module:
 
 
 def _takes_all_of(model: nn.Module, example: Example) -> bool:
-    """Whether the example gives each argument by position, so that no default decides a branch."""
+    """Return whether the example gives each argument by position, so that no default decides a branch."""
     parameters = inspect.signature(model.forward).parameters.values()
     plain = all(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
     return plain and len(parameters) == len(example.args)
 
 
 class _Tracer(fx.Tracer):
-    """Symbolic tracing that stops at the layers, and keeps what went in and out of the blocks around them."""
+    """A tracer that stops at the layers, and keeps the inputs and outputs of the blocks around them."""
 
     def __init__(self, leaves: set[int]) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Runner(fx.Interpreter):
-    """Runs a traced graph and tells the analysis."""
+    """An interpreter of a traced graph that records every call in the analysis."""
 
     def __init__(self, analysis: Analysis, module: fx.GraphModule) -> None:
         super().__init__(module, garbage_collect_values=False)
@@ -220,20 +220,20 @@ class _Runner(fx.Interpreter):
                 return super().call_function(target, args, kwargs)
         out = super().call_function(target, args, kwargs)
         name = args[1] if target is getattr else _name(target)
-        return self._analysis.function(name, args[:1] if target is getattr else args, kwargs, out)
+        return self._analysis.record_function(name, args[:1] if target is getattr else args, kwargs, out)
 
     def call_method(self, target: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         out = super().call_method(target, args, kwargs)
-        return self._analysis.function(str(target).strip("_"), args, kwargs, out)
+        return self._analysis.record_function(str(target).strip("_"), args, kwargs, out)
 
     def call_module(self, target: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         out = super().call_module(target, args, kwargs)
-        self._analysis.layer(self.fetch_attr(target), args, kwargs, out)
+        self._analysis.record_layer(self.fetch_attr(target), args, kwargs, out)
         return out
 
 
 class _Recorder(TorchFunctionMode):
-    """Tells the analysis of each function that is called outside of the layers."""
+    """A mode that records in the analysis each function that is called outside of the layers."""
 
     def __init__(self, analysis: Analysis) -> None:
         super().__init__()
@@ -242,18 +242,18 @@ class _Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Arguments = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        return out if self.inside else self._analysis.function(_name(func), args, kwargs or {}, out)
+        return out if self.inside else self._analysis.record_function(_name(func), args, kwargs or {}, out)
 
 
 def _name(function: Any) -> str:
-    """As rules call it: without underscores, and for a property the property's."""
+    """Return a function's name as rules have it: without underscores, and that of a property's getter."""
     name = getattr(function, "__name__", type(function).__name__)
     if name == "__get__":
         return str(function.__self__.__name__)
     return str(name).strip("_")
 
 
-def _recorded(analysis: Analysis, model: nn.Module, leaves: set[int], example: Example) -> Any:
+def _run_recorded(analysis: Analysis, model: nn.Module, leaves: set[int], example: Example) -> Any:
     with ExitStack() as stack:
         recorder = _Recorder(analysis)
 
@@ -262,11 +262,11 @@ def _recorded(analysis: Analysis, model: nn.Module, leaves: set[int], example: E
 
         def leave(module: nn.Module, args: Arguments, kwargs: Named, out: Any) -> None:
             if recorder.inside <= (id(module) in leaves):
-                recorder.inside += 1  # what the analysis itself calls is no part of the forward
+                recorder.inside += 1  # calls of the analysis itself are not the forward's
                 if id(module) in leaves:
-                    analysis.layer(module, args, kwargs, out)
+                    analysis.record_layer(module, args, kwargs, out)
                 elif args:
-                    analysis.block(module, args[0], out)
+                    analysis.record_block(module, args[0], out)
                 recorder.inside -= 1
             recorder.inside -= id(module) in leaves
 

@@ -1,55 +1,97 @@
-"""What all rules for function calls have in common."""
+"""Describe one function call of a forward pass to the rules that say what it does to channels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from mutators.choices.torch_private import tree_leaves
-from mutators.elastic.conversion.ties import Layout, Node, Ties
+from mutators.elastic.conversion.ties import Layout, Layouts, Node, Ties
 
 Arguments = tuple[Any, ...]
 Named = Mapping[str, Any]
-Rule = Callable[[Ties, str, Arguments, Named, Any], None]
-"""(ties, the function's name, its arguments, those by name, its result)."""
 
 
-def tensors_in(tree: Any) -> list[torch.Tensor]:
-    """All tensors in nested containers."""
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+@dataclass(frozen=True)
+class Call:
+    """A call of a function or method, and the layouts of the tensors in it.
+
+    Attributes:
+        ties: the layouts of all tensors.
+        name: of the function, without the underscores of operators and in-place variants.
+        args, kwargs: its arguments.
+        out: its result.
+    """
+
+    ties: Ties
+    name: str
+    args: Arguments
+    kwargs: Named
+    out: Any
+
+    @cached_property
+    def tensors(self) -> list[torch.Tensor]:
+        """All tensors among the arguments."""
+        return tensors_in((self.args, self.kwargs))
+
+    @property
+    def x(self) -> torch.Tensor:
+        """The first tensor."""
+        return self.tensors[0]
+
+    @property
+    def layouts(self) -> Layouts:
+        """The layouts of the first tensor."""
+        return self.ties.read(self.x)
+
+    def argument(self, at: int, name: str, default: Any) -> Any:
+        """Return an argument that was given by position or by name."""
+        return self.kwargs.get(name, self.args[at] if len(self.args) > at else default)
+
+    def write(self, layouts: Layouts) -> None:
+        """Set the layouts of the result."""
+        self.ties.write(self.out, layouts)
+
+    def fix_others(self, kept: Iterable[int], why: str) -> None:
+        """Fix the widths of the first tensor in all dimensions but those kept."""
+        for dim, layout in self.layouts.items():
+            if dim not in kept:
+                self.ties.fix(layout, why)
 
 
-def unknown(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    """Nothing is known: all that goes in stays as it is."""
-    fix_all(ties, tensors_in((args, kwargs)), f"it goes into {name}, of which the analysis does not know what it does")
-    for tensor in tensors_in(out):  # also where it is an operand that was changed in place
-        ties.write(tensor, {})
+Rule = Callable[[Call], None]
+
+
+def fix_unknown(call: Call) -> None:
+    """Fix all widths that go into a function without a rule."""
+    fix_all(call.ties, call.tensors, f"it goes into {call.name}, which the analysis does not know")
+    for tensor in tensors_in(call.out):  # also where it is an operand that was changed in place
+        call.ties.write(tensor, {})
 
 
 def fix_all(ties: Ties, tensors: Iterable[torch.Tensor], why: str) -> None:
-    """Keep every width of these tensors."""
+    """Fix every width of these tensors."""
     for tensor in tensors:
         for layout in ties.read(tensor).values():
             ties.fix(layout, why)
 
 
-def fix_others(ties: Ties, x: torch.Tensor, kept: Iterable[int], why: str) -> None:
-    for dim, layout in ties.read(x).items():
-        if dim not in kept:
-            ties.fix(layout, why)
+def tensors_in(tree: Any) -> list[torch.Tensor]:
+    """Return all tensors in nested containers."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-def argument(args: Arguments, kwargs: Named, at: int, name: str, default: Any) -> Any:
-    return kwargs.get(name, args[at] if len(args) > at else default)
-
-
-def dims_of(dims: Any, ndim: int) -> set[int] | None:
+def resolve_dims(dims: Any, ndim: int) -> set[int] | None:
+    """Return dimensions as numbers from 0 up; None: none were given."""
     if dims is None:
         return None
     return {dim % ndim for dim in ([dims] if isinstance(dims, int) else dims)}
 
 
-def constant(size: int) -> Layout:
+def fixed_layout(size: int) -> Layout:
+    """Return the layout of channels whose number never changes."""
     return ((Node(size, "its size is fixed"), 1),)

@@ -1,8 +1,8 @@
-"""Any model into a supernet of which it is the largest sub-network.
+"""Convert any model into a supernet of which it is the largest sub-network.
 
 After PaddleSlim's OFA (``convert_super``). Differs: weights are taken over, so the largest sub-network computes what
-the model did; kernels keep their own size on offer, widths and stages their own number; concatenations, reshapes and
-attention are analysed, and a width that is not understood stays as it is, with the reason; ``same_search_space`` ties
+the model did; the options of a kernel, a width or a stage include its own size; concatenations, reshapes and attention
+are analysed, and a width that the analysis does not know stays as it is, with the reason; ``same_search_space`` ties
 widths besides those that the analysis ties, not instead of them.
 """
 
@@ -16,24 +16,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.mutable import Mutable
 from mutators.choices.torch_private import get_children
 from mutators.choices.value_choice import ValueChoice
-from mutators.elastic.conversion.analysis import Analysis, owners_of, why_plain
+from mutators.elastic.conversion.analysis import Analysis, find_obstacle, find_owners
 from mutators.elastic.conversion.calls import tensors_in
 from mutators.elastic.conversion.example import Example, example_of, kept_state
-from mutators.elastic.conversion.layers import Use, kind_of
+from mutators.elastic.conversion.layers import LayerUse, kind_of
 from mutators.elastic.conversion.making import Maker
-from mutators.elastic.conversion.options import Depth, Options, checked_options
+from mutators.elastic.conversion.options import Depth, Options, parse_options
 from mutators.elastic.conversion.report import Conversion
-from mutators.elastic.conversion.stages import Stage, stages_of
+from mutators.elastic.conversion.stages import DepthStage, find_stages
 from mutators.elastic.conversion.ties import Node
-from mutators.elastic.conversion.widths import Widths, decided
+from mutators.elastic.conversion.widths import Widths, decide_widths
 from mutators.elastic.layers.depth import ElasticDepth
-from mutators.elastic.layers.errors import ElasticError
 
 TOLERANCE = 1e-4
-"""By how much the largest sub-network may differ from the model on the example, for outputs up to 1."""
+"""The largest difference allowed between largest sub-network and model on the example, for outputs up to 1."""
 
 
 def convert(
@@ -54,20 +54,20 @@ def convert(
     Its forward is the model's own: layers are replaced under their paths, and what is elastic is a choice there, as in
     ``search_space_of(net) == {"conv1.kernel_size": ..., "conv1.expand_ratio": ..., "layer1.depth": ...}``. Widths that
     additions, concatenations or depthwise convolutions tie are one choice, of the layer that is defined first. The
-    model's outputs keep their sizes. ``print(conversion_of(net))`` tells what became elastic, and why not more.
+    model's outputs keep their sizes. ``print(conversion_of(net))`` shows what became elastic, and why not more.
 
     Args:
         model: any; without choices of its own.
-        kernel_size: odd numbers, for all convolutions that are not 1 x 1; zeros round it enlarge a smaller kernel.
+        kernel_size: odd numbers, for all convolutions that are not 1 x 1; a smaller kernel is padded with zeros.
         expand_ratio: shares of the model's own width; ``int(ratio * width)`` channels, one at least. Those above 1 add
-            channels that begin silent; a single one above 1 has every width that can grow at that size only, as a
-            single kernel_size has the kernels. Of ratios that come to the same number of channels, the nearest stays.
+            channels that begin silent; a single one above 1 sets every width that can grow to that size, as a single
+            kernel_size sets the kernels. Of ratios that come to the same number of channels, the nearest is kept.
         channel: instead: numbers of channels by the layer's path, or as PaddleSlim has them: a list for each
-            convolution, linear layer and embedding, in the order of definition, of which the last and those of
-            depthwise layers count not.
+            convolution, linear layer and embedding, in the order of definition; those of the last layer and of
+            depthwise layers are ignored.
         depth: numbers of blocks (ints) or shares of them (floats), for all ``nn.Sequential`` stages whose last blocks
             keep the shape; or by the stage's path.
-        skip_layers: layers, or what contains them, that keep kernel and width, and so do all that are tied to them.
+        skip_layers: layers, or modules around them, that keep kernel and width, as do all layers tied to them.
         same_search_space: groups of layers whose widths are to be the same, besides those that have to be.
         ofa_layers: candidates of single layers: ``{path: {"kernel_size": ..., "expand_ratio": ...}}``; also "channel",
             and "heads" of an attention.
@@ -76,31 +76,31 @@ def convert(
         input_shape: instead: the shape of the input, with the batch.
 
     Raises:
-        ElasticError: a name is unknown, or what is asked for is not possible; all that is wrong is named. Or, on the
-            example, the largest sub-network does not compute what the model does, or the smallest does not run.
+        ElasticError: a name is unknown, or a candidate is not possible; all problems are listed. Or, on the example,
+            the largest sub-network does not compute what the model does, or the smallest does not run.
 
     Returns: in the mode of ``model``, with the largest of everything applied: what it computes is what ``model`` does.
     """
     if any(isinstance(module, Mutable) for module in model.modules()):
         raise ElasticError("the model has choices already: convert it first, and then put other choices into it.")
-    options = checked_options(
+    options = parse_options(
         model, kernel_size, expand_ratio, channel, depth, skip_layers, same_search_space, ofa_layers
     )
     net = copy.deepcopy(model)
     found = example_of(net, example, input_shape)
     problems: list[str] = []
-    uses, stages, widths, notes = _planned(net, found, options, problems)
+    uses, stages, widths, notes = _plan(net, found, options, problems)
     maker = Maker(widths, options)
-    made = {id(use.module): maker.made(use, problems) for use in uses}
+    made = {id(use.module): maker.make(use, problems) for use in uses}
     if problems:
         raise ElasticError("the model cannot be converted like this:", problems)
     rows = maker.rows(net, uses, stages)
     before = None if found is None else _outputs(net, found)
-    net = _replaced(net, {key: module for key, module in made.items() if module is not None})
+    net = _replace(net, {key: module for key, module in made.items() if module is not None})
     for stage in stages:
         deep = ElasticDepth({k: v for k, v in get_children(stage.module).items() if v is not None}, stage.depths)
         deep.training = stage.module.training
-        net = _replaced(net, {id(stage.module): deep})
+        net = _replace(net, {id(stage.module): deep})
     _keep_off_fast_path(net)
     net._conversion = Conversion(rows, notes)  # type: ignore[assignment]
     if found is not None:
@@ -109,38 +109,38 @@ def convert(
     return net
 
 
-def _planned(
+def _plan(
     net: nn.Module, example: Example | None, options: Options, problems: list[str]
-) -> tuple[list[Use], list[Stage], Widths, tuple[str, ...]]:
-    """The layers in definition order, the stages, the widths, and notes on how they were found."""
+) -> tuple[list[LayerUse], list[DepthStage], Widths, tuple[str, ...]]:
+    """Return the layers in definition order, the stages, the widths, and remarks on the analysis."""
     if example is None:
         if options.wants_more_than_kernels:
             raise ElasticError("no input was found that the model runs on: give example= or input_shape=.")
         note = "No input was found that the model runs on, so only kernels are elastic: give example=."
-        return _not_run(net), [], Widths.none(), (note,)
+        return _find_convolutions(net), [], Widths.none(), (note,)
     analysis = Analysis(net, example)
     index = {id(module): i for i, module in enumerate(net.modules())}
     uses = sorted(analysis.uses.values(), key=lambda use: index[id(use.module)])
     _check_named(uses, options, problems)
     _tie_by_hand(analysis, options, problems)
-    stages = stages_of(net, analysis, options, problems)
-    return uses, stages, decided(analysis.ties, uses, options, problems), tuple(analysis.notes)
+    stages = find_stages(net, analysis, options, problems)
+    return uses, stages, decide_widths(analysis.ties, uses, options, problems), tuple(analysis.notes)
 
 
-def _not_run(net: nn.Module) -> list[Use]:
-    """The convolutions of a model that did not run: their kernels can be elastic still."""
-    owners = owners_of(net)
+def _find_convolutions(net: nn.Module) -> list[LayerUse]:
+    """Return the convolutions of a model that did not run: their kernels can still be elastic."""
+    owners = find_owners(net)
     uses = []
     for path, module in net.named_modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and kind_of(module) is not None:
             ins, outs = (((Node(n, "the model did not run"), 1),) for n in (module.in_channels, module.out_channels))
             depthwise = 1 < module.groups == module.in_channels == module.out_channels
-            uses.append(Use(path, module, ins, ins if depthwise else outs, stays=why_plain(module, owners)))
+            uses.append(LayerUse(path, module, ins, ins if depthwise else outs, stays=find_obstacle(module, owners)))
     return uses
 
 
-def _check_named(uses: Iterable[Use], options: Options, problems: list[str]) -> None:
-    """What is asked of single layers is not left undone."""
+def _check_named(uses: Iterable[LayerUse], options: Options, problems: list[str]) -> None:
+    """Check that layers with candidates of their own can be elastic."""
     by_path = {use.path: use for use in uses}
     for path in sorted({*options.layers, *(name for names in options.same for name in names)}):
         why = by_path[path].stays if path in by_path else "forward did not run it"
@@ -165,7 +165,7 @@ def _tie_by_hand(analysis: Analysis, options: Options, problems: list[str]) -> N
                 )
 
 
-def _replaced(net: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
+def _replace(net: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
     """Put modules in the places of others, wherever these stand."""
     for module in list(net.modules()):
         for name, child in get_children(module).items():
@@ -175,7 +175,7 @@ def _replaced(net: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
 
 
 def _keep_off_fast_path(net: nn.Module) -> None:
-    """In evaluation torch's encoders would compute all by themselves, out of the full weights of their parts."""
+    """Keep torch's encoders from computing everything in one call, with the full weights of their parts."""
     for module in net.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0
@@ -220,9 +220,9 @@ def _check_largest(net: nn.Module, example: Example, before: Sequence[torch.Tens
 
 
 def _outputs(net: nn.Module, example: Example) -> list[torch.Tensor]:
-    """All tensors that the network gives in evaluation, by the same way as in training.
+    """Return all tensors that the network gives in evaluation, computed as in training.
 
-    The other way, which torch's transformers take where they can, gives zeros at padded places.
+    The fast path, which torch's transformers take where they can, gives zeros at padded positions.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.modes import kept_modes
 from mutators.choices.torch_private import tree_map_only
-from mutators.elastic.layers.errors import ElasticError
 from mutators.inputs import first_line, guess_inputs, random_input
 
 

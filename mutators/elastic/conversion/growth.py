@@ -1,4 +1,4 @@
-"""Plain layers with more channels: the new ones are silent, since nothing reads them yet."""
+"""Grow plain layers by channels that are silent, since nothing reads them yet."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mutators.choices.torch_private import copy_layer, get_buffers, get_paramete
 from mutators.elastic.layers.width import Channels
 
 Place = tuple[torch.Tensor, int]
-"""Where the features that there were are among the new ones, and how many there are now."""
+"""The positions of the old features among the new ones, and the new number of features."""
 
 
-def place(channels: Channels | None, before: Mapping[int, int]) -> Place:
-    """Where old features go.
+def find_place(channels: Channels | None, before: Mapping[int, int]) -> Place:
+    """Return where the old features go in a new layout.
 
     Args:
         channels: the new layout.
-        before: by ``id`` of a width: how many channels it had; those left out have grown by none.
+        before: by ``id`` of a width that has grown: the number of channels that it had.
     """
     found: list[torch.Tensor] = []
     start = 0
@@ -30,12 +30,12 @@ def place(channels: Channels | None, before: Mapping[int, int]) -> Place:
     return torch.cat(found) if found else torch.arange(0), start
 
 
-def grown_layer(layer: nn.Module, ins: Place, outs: Place, generator: torch.Generator) -> nn.Module:
-    """A layer of the new sizes that computes what ``layer`` does while the new inputs are anything at all.
+def grow_layer(layer: nn.Module, ins: Place, outs: Place, generator: torch.Generator) -> nn.Module:
+    """Return a layer of the new sizes that computes what ``layer`` does, whatever the new inputs are.
 
     Args:
-        layer: any but attention and layer norm, to which new channels are not silent; it stays as it is.
-        generator: of the weights of new channels, which are drawn as torch draws them.
+        layer: any but attention and layer norm, where new channels would change the result; it stays as it is.
+        generator: for the weights of new channels, which are drawn as torch initialises them.
     """
     new = copy_layer(layer)
     norm = not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding))
@@ -60,12 +60,12 @@ def grown_layer(layer: nn.Module, ins: Place, outs: Place, generator: torch.Gene
         if tensor is None or tensor.ndim == 0:
             continue
         if name == "weight" and not norm:
-            larger = _drawn(tensor, axes, generator)
+            larger = _draw(tensor, axes, generator)
             if not isinstance(layer, nn.Embedding) and len(axes) == 2:
                 _silence(larger, axes, ins)
         else:
-            larger = _larger(tensor, (outs,), float(norm and name in ("weight", "running_var")))
-        larger = _placed(tensor, larger, axes if name == "weight" else (outs,))
+            larger = _fill(tensor, (outs,), float(norm and name in ("weight", "running_var")))
+        larger = _copy_into(tensor, larger, axes if name == "weight" else (outs,))
         if name in get_parameters(new):
             get_parameters(new)[name] = nn.Parameter(larger, tensor.requires_grad)
         else:
@@ -73,27 +73,27 @@ def grown_layer(layer: nn.Module, ins: Place, outs: Place, generator: torch.Gene
     return new
 
 
-def _larger(tensor: torch.Tensor, axes: tuple[Place | None, ...], value: float) -> torch.Tensor:
+def _fill(tensor: torch.Tensor, axes: tuple[Place | None, ...], value: float) -> torch.Tensor:
     shape = [n if axis is None else axis[1] for n, axis in zip(tensor.shape, axes, strict=False)]
     return torch.full((*shape, *tensor.shape[len(axes) :]), value, dtype=tensor.dtype, device=tensor.device)
 
 
-def _drawn(tensor: torch.Tensor, axes: tuple[Place | None, ...], generator: torch.Generator) -> torch.Tensor:
-    """Uniform in +-1 / sqrt(fan in), as torch begins convolutions and linear layers."""
-    shape = _larger(tensor, axes, 0.0)
+def _draw(tensor: torch.Tensor, axes: tuple[Place | None, ...], generator: torch.Generator) -> torch.Tensor:
+    """Return weights uniform in +-1 / sqrt(fan in), as torch initialises convolutions and linear layers."""
+    shape = _fill(tensor, axes, 0.0)
     bound = 1 / math.sqrt(max(1, shape[0].numel()))
     return ((torch.rand(shape.shape, generator=generator) * 2 - 1) * bound).to(shape)
 
 
 def _silence(weight: torch.Tensor, axes: tuple[Place | None, ...], ins: Place) -> None:
-    """Zero what reads new inputs."""
+    """Set the weights that read new inputs to zero."""
     old = set(ins[0].tolist())
     new = torch.tensor([i for i in range(ins[1]) if i not in old], dtype=torch.long, device=weight.device)
     weight[(slice(None),) * next(i for i, axis in enumerate(axes) if axis is ins) + (new,)] = 0
 
 
 @torch.no_grad()
-def _placed(old: torch.Tensor, new: torch.Tensor, axes: tuple[Place | None, ...]) -> torch.Tensor:
+def _copy_into(old: torch.Tensor, new: torch.Tensor, axes: tuple[Place | None, ...]) -> torch.Tensor:
     index = [torch.arange(n) if axis is None else axis[0] for n, axis in zip(old.shape, axes, strict=False)]
     new[torch.meshgrid(*(i.to(new.device) for i in index), indexing="ij")] = old.detach()
     return new

@@ -1,4 +1,4 @@
-"""Weights of other systems' supernets."""
+"""Load the weights of other systems' supernets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
 
 _MATRIX = "_matrix"
 
@@ -46,7 +46,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Any], transposed_matrices: 
 
 
 def _like(own: Any, value: Any) -> Any:
-    """A value as a tensor where a tensor is wanted; None: it is none. Other state, such as an epoch, as it is."""
+    """Return a value as a tensor where a tensor is wanted, None where it is none. Other state stays as it is."""
     if not isinstance(own, torch.Tensor) or isinstance(value, torch.Tensor):
         return value
     return torch.from_numpy(np.array(value)) if isinstance(value, (np.ndarray, np.generic)) else None

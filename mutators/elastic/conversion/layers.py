@@ -1,6 +1,6 @@
-"""The layers that become elastic: what each does to the channels, and how each is made.
+"""Tell by a layer's type what it does to channels, and make it elastic.
 
-A table by type, so that a new layer is one more line.
+A new layer is one more line in the table ``KINDS``.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from mutators.elastic.layers.width import Channels, Width
 
 
 @dataclass
-class Use:
+class LayerUse:
     """A layer that a forward pass ran.
 
     Attributes:
         path: of the layer.
         module: the plain layer.
         ins, outs: the layouts of input and output; None before it has run.
-        own: the width that is decided by this layer, unless it is tied to an earlier one; norms have none.
-        stays: why it is not replaced at all; None: it may be.
+        own: the width that this layer decides, unless it is tied to an earlier one; norms have none.
+        stays: why it is not replaced; None: it may be.
     """
 
     path: str
@@ -44,47 +44,47 @@ class Use:
 
     @property
     def decides(self) -> Layout:
-        """The width that is this layer's, also if it is its input's."""
+        """The layout of the layer's own width, or that of its output where it has none."""
         return (self.outs or ()) if self.own is None else ((self.own, 1),)
 
     @property
     def width(self) -> int:
-        """Its size in the model."""
+        """The size of the layer's width in the model."""
         return size_of(self.decides)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How to treat a type of layers.
+    """The treatment of a type of layers.
 
     Attributes:
-        run: takes down that the layer ran: (ties, use, inputs, output).
-        make: the elastic layer: (plain layer, channels of input and of output, kernel sizes or None, its own width).
+        record: records that the layer ran: (ties, use, inputs, output).
+        make: makes the elastic layer: (plain layer, channels of input, of output, kernel sizes or None, own width).
         weight: whether it is a weight layer, which decides a width of its own.
     """
 
-    run: Callable[[Ties, Use, list[torch.Tensor], torch.Tensor], None]
+    record: Callable[[Ties, LayerUse, list[torch.Tensor], torch.Tensor], None]
     make: Callable[[Any, Channels | None, Channels | None, tuple[int, ...] | None, Width | None], nn.Module]
     weight: bool = True
 
 
 def kind_of(module: nn.Module) -> Kind | None:
-    """What a layer is, by its type or one that it only adds attributes to; None: nothing that can be elastic."""
+    """Return the kind of a layer, also of a subclass that only adds attributes; None: it cannot be elastic."""
     kind, base = type(module), _base_of(type(module))
     if hasattr(module, "parametrizations") and kind.__base__ is not None:
         kind = kind.__base__  # torch makes a class of its own for each; the analysis has the better reason
     return None if base is None or _own_names(kind, base) else KINDS[base]
 
 
-def why_no_kind(module: nn.Module) -> str:
-    """Why something with parameters is nothing that can be elastic."""
+def explain_no_kind(module: nn.Module) -> str:
+    """Return why a module with parameters has no kind."""
     base = _base_of(type(module))
     if base is not None:
         return f"it is a {base.__name__} with its own {', '.join(_own_names(type(module), base))}"
     if type(module).__module__.startswith("torch.nn"):
         return f"there is no elastic {type(module).__name__}"
     own = [name for name, parameter in get_parameters(module).items() if parameter is not None]
-    return f"nothing is known of how it uses its {', '.join(own)}, wanted one of torch's layers that can be elastic"
+    return f"the use of its {', '.join(own)} is unknown, wanted one of torch's layers that can be elastic"
 
 
 def _base_of(kind: type[nn.Module]) -> type[nn.Module] | None:
@@ -92,7 +92,7 @@ def _base_of(kind: type[nn.Module]) -> type[nn.Module] | None:
 
 
 def _own_names(kind: type, base: type) -> tuple[str, ...]:
-    """What a subclass has besides the way in which it is built and shown: an elastic layer would not have it."""
+    """Return what a subclass adds that an elastic layer would not have."""
     between = kind.__mro__[: kind.__mro__.index(base)]
     names = dict.fromkeys(name for cls in between for name in vars(cls) if name not in _BUILDING)
     return tuple(name for name in names if name in _CALLING or not name.startswith("__"))
@@ -103,15 +103,15 @@ _CALLING = ("__call__", "__getattr__", "__getattribute__")
 
 
 def kernel_of(module: nn.Module) -> tuple[int, int] | None:
-    """The kernel size of a layer that has one."""
+    """Return the kernel size of a layer that has one."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         height, width = module.kernel_size
         return height, width
     return None
 
 
-def _joined(ties: Ties, use: Use, x: torch.Tensor, dim: int) -> Layout:
-    """The layout of the input, the same at every call."""
+def _join(ties: Ties, use: LayerUse, x: torch.Tensor, dim: int) -> Layout:
+    """Return the layout of the input, tied over all calls of the layer."""
     layout = ties.read(x).get(dim) or ((Node(x.shape[dim], "its input has a fixed size"), 1),)
     if use.ins is None:
         use.ins = layout
@@ -120,60 +120,60 @@ def _joined(ties: Ties, use: Use, x: torch.Tensor, dim: int) -> Layout:
     return use.ins
 
 
-def _produced(use: Use, size: int) -> Layout:
+def _produce(use: LayerUse, size: int) -> Layout:
     if use.outs is None:
         use.own = Node(size)
         use.outs = ((use.own, 1),)
     return use.outs
 
 
-def _convolution(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+def _convolution(ties: Ties, use: LayerUse, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
     (x, *_), conv = inputs, use.module
     assert isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d))
     dim = x.ndim - 3
-    ins = _joined(ties, use, x, dim)
+    ins = _join(ties, use, x, dim)
     for at, layout in ties.read(x).items():
         if at > dim:
             ties.fix(layout, f"{use.path} is a convolution over it")
     if conv.groups > 1 and conv.groups == conv.in_channels == conv.out_channels:
         use.outs = ins
     elif conv.groups > 1:
-        outs = _produced(use, conv.out_channels)
+        outs = _produce(use, conv.out_channels)
         for layout in (ins, outs):
             if len(ties.parts(layout)) > 1:
                 ties.fix(layout, f"{use.path} divides channels that are put together into groups")
             ties.divide(layout, conv.groups, f"{use.path} with {conv.groups} groups")
             ties.stiffen(layout, f"{use.path} has groups, whose borders would move")
     kept = {at: layout for at, layout in ties.read(x).items() if at < dim}
-    ties.write(out, {**kept, dim: _produced(use, conv.out_channels)})
+    ties.write(out, {**kept, dim: _produce(use, conv.out_channels)})
 
 
-def _linear(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+def _linear(ties: Ties, use: LayerUse, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
     x = inputs[0]
-    _joined(ties, use, x, x.ndim - 1)
+    _join(ties, use, x, x.ndim - 1)
     assert isinstance(use.module, nn.Linear)
-    ties.write(out, {**ties.read(x), x.ndim - 1: _produced(use, use.module.out_features)})
+    ties.write(out, {**ties.read(x), x.ndim - 1: _produce(use, use.module.out_features)})
 
 
-def _embedding(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+def _embedding(ties: Ties, use: LayerUse, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
     assert isinstance(use.module, nn.Embedding)
     if use.module.max_norm is not None:
         use.stays = "it has max_norm"
     use.ins = ()
-    ties.write(out, {out.ndim - 1: _produced(use, use.module.embedding_dim)})
+    ties.write(out, {out.ndim - 1: _produce(use, use.module.embedding_dim)})
 
 
-def _norm(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
-    """Batch and instance norms: each channel for itself."""
+def _norm(ties: Ties, use: LayerUse, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+    """Record a batch or instance norm, which treats each channel by itself."""
     x = inputs[0]
     single = isinstance(use.module, nn.InstanceNorm2d) and x.ndim == 3  # an image without a batch
-    use.outs = _joined(ties, use, x, 0 if single else 1)
+    use.outs = _join(ties, use, x, 0 if single else 1)
     if isinstance(use.module, nn.InstanceNorm2d) and use.module.track_running_stats:
         use.stays = "it tracks statistics"
     ties.write(out, dict(ties.read(x)))
 
 
-def _group_norm(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+def _group_norm(ties: Ties, use: LayerUse, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
     _norm(ties, use, inputs, out)
     assert isinstance(use.module, nn.GroupNorm)
     assert use.outs is not None
@@ -181,23 +181,23 @@ def _group_norm(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Ten
     ties.divide(use.outs, size, f"{use.path} with {size} channels a group")
 
 
-def _layer_norm(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+def _layer_norm(ties: Ties, use: LayerUse, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
     x = inputs[0]
     assert isinstance(use.module, nn.LayerNorm)
     if len(use.module.normalized_shape) > 1:
         use.stays = f"it is over {len(use.module.normalized_shape)} dimensions"
         for layout in ties.read(x).values():
             ties.fix(layout, f"{use.path} is a norm over more than one dimension")
-    use.outs = _joined(ties, use, x, x.ndim - 1)
+    use.outs = _join(ties, use, x, x.ndim - 1)
     ties.stiffen(use.outs, f"{use.path} is a norm over all channels, so that new ones would change the result")
     ties.write(out, dict(ties.read(x)))
 
 
-def _attention(ties: Ties, use: Use, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
-    """The embedding goes in and out at one width; the heads are the layer's own."""
+def _attention(ties: Ties, use: LayerUse, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
+    """Record an attention: input and output have one width; the heads are the layer's own."""
     attention = use.module
     assert isinstance(attention, nn.MultiheadAttention)
-    layouts = [_joined(ties, use, x, x.ndim - 1) for x in inputs[:3]]
+    layouts = [_join(ties, use, x, x.ndim - 1) for x in inputs[:3]]
     own = use.own or Node(attention.num_heads)
     use.own, use.outs = own, layouts[0]
     ties.stiffen(((own, 1),), f"{use.path} is an attention")
@@ -222,4 +222,4 @@ KINDS: dict[type[nn.Module], Kind] = {
     nn.GroupNorm: Kind(_group_norm, lambda m, i, _o, _k, _w: ElasticGroupNorm.of(m, i), weight=False),
     nn.LayerNorm: Kind(_layer_norm, lambda m, i, _o, _k, _w: ElasticLayerNorm.of(m, i), weight=False),
 }
-"""By type of the plain layer."""
+"""Kinds by type of the plain layer."""

@@ -1,4 +1,4 @@
-"""Makes the elastic layers of a conversion, and tells of each what it became."""
+"""Make the elastic layers of a conversion, and report what each layer became."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.torch_private import get_parameters
-from mutators.elastic.conversion.growth import grown_layer, place
-from mutators.elastic.conversion.layers import Use, kernel_of, kind_of, why_no_kind
+from mutators.elastic.conversion.growth import find_place, grow_layer
+from mutators.elastic.conversion.layers import LayerUse, explain_no_kind, kernel_of, kind_of
 from mutators.elastic.conversion.options import Options
 from mutators.elastic.conversion.report import Row
-from mutators.elastic.conversion.stages import Stage
+from mutators.elastic.conversion.stages import DepthStage
 from mutators.elastic.conversion.ties import Layout
 from mutators.elastic.conversion.widths import Widths
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.width import Channels
 
 
 class Maker:
-    """Makes layers of decided widths."""
+    """A maker of elastic layers, once the widths are decided."""
 
     def __init__(self, widths: Widths, options: Options) -> None:
         self._widths, self._options = widths, options
@@ -28,8 +28,8 @@ class Maker:
         self._kernels: dict[str, tuple[int, ...]] = {}
         self._why: dict[str, str] = {}
 
-    def made(self, use: Use, problems: list[str]) -> nn.Module | None:
-        """The elastic layer, with its choices; None: it stays."""
+    def make(self, use: LayerUse, problems: list[str]) -> nn.Module | None:
+        """Return the elastic layer, with its choices; None: the layer stays."""
         kernels = None if use.stays else self._kernel_sizes(use)
         elastic = any(map(self._widths.is_elastic, (use.ins, use.outs, use.decides)))
         if use.stays or not (elastic or kernels):
@@ -39,7 +39,7 @@ class Maker:
             outs = ins
         if any(map(self._widths.has_grown, (use.ins, use.outs))):
             before = self._widths.before
-            module = grown_layer(module, place(ins, before), place(outs, before), self._generator)
+            module = grow_layer(module, find_place(ins, before), find_place(outs, before), self._generator)
         layer = self._layer(use, module, ins, outs, kernels, problems) if kernels else None
         if layer is None and elastic:
             layer = self._layer(use, module, ins, outs, None, problems)
@@ -50,7 +50,7 @@ class Maker:
 
     def _layer(
         self,
-        use: Use,
+        use: LayerUse,
         module: nn.Module,
         ins: Channels | None,
         outs: Channels | None,
@@ -75,8 +75,8 @@ class Maker:
     def _channels(self, layout: Layout | None) -> Channels | None:
         return None if layout is None else self._widths.channels(layout)
 
-    def _kernel_sizes(self, use: Use) -> tuple[int, ...] | None:
-        """The kernels on offer, the layer's own among them where it is the largest."""
+    def _kernel_sizes(self, use: LayerUse) -> tuple[int, ...] | None:
+        """Return the kernels to choose from, with the layer's own where it is the largest; None: there is no choice."""
         wanted, size = self._options.kernels(use.path), kernel_of(use.module)
         asked = "kernel_size" in self._options.layers.get(use.path, {})
         if wanted is None or size is None or (max(size) == 1 and not asked):
@@ -84,8 +84,8 @@ class Maker:
         sizes = tuple(sorted({*map(int, wanted), *([max(size)] if max(size) > max(wanted) else [])}))
         return None if sizes == (max(size),) else sizes
 
-    def rows(self, net: nn.Module, uses: Sequence[Use], stages: Sequence[Stage]) -> tuple[Row, ...]:
-        """A row for each layer, each stage, and all else with parameters of its own, in definition order."""
+    def rows(self, net: nn.Module, uses: Sequence[LayerUse], stages: Sequence[DepthStage]) -> tuple[Row, ...]:
+        """Return a row for each layer, each stage, and all else with parameters of its own, in definition order."""
         by_id, deep = {id(use.module): use for use in uses}, {id(stage.module): stage for stage in stages}
         rows: list[Row] = []
         inner: set[int] = set()
@@ -101,10 +101,10 @@ class Maker:
                 unseen = Row(path, name, {}, {"all": "forward did not run it"})
                 rows.append(unseen if use is None else self._row(use, name))
             elif any(p is not None for p in get_parameters(module).values()) and id(module) not in inner:
-                rows.append(Row(path, name, {}, {"all": why_no_kind(module)}))
+                rows.append(Row(path, name, {}, {"all": explain_no_kind(module)}))
         return tuple(rows)
 
-    def _row(self, use: Use, name: str) -> Row:
+    def _row(self, use: LayerUse, name: str) -> Row:
         if use.stays:
             return Row(use.path, name, {}, {"all": use.stays})
         elastic: dict[str, str] = {}

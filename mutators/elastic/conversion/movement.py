@@ -3,193 +3,162 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 
-from mutators.elastic.conversion.calls import (
-    Arguments,
-    Named,
-    Rule,
-    argument,
-    constant,
-    dims_of,
-    fix_others,
-    tensors_in,
-    unknown,
-)
-from mutators.elastic.conversion.shapes import reshaped
-from mutators.elastic.conversion.ties import Dim, Layouts, Ties
+from mutators.elastic.conversion.calls import Call, Rule, fix_unknown, fixed_layout, resolve_dims
+from mutators.elastic.conversion.shapes import reshape_layouts
+from mutators.elastic.conversion.ties import Dim, Layouts
 
 
-def _moved(ties: Ties, x: torch.Tensor, out: torch.Tensor, order: Sequence[int]) -> None:
-    layouts = ties.read(x)
-    ties.write(out, {new: layouts[old % x.ndim] for new, old in enumerate(order) if old % x.ndim in layouts})
+def _permute(call: Call) -> None:
+    _reorder(call, _sizes(call, "dims"))
 
 
-def _permute(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    x = tensors_in((args, kwargs))[0]
-    _moved(ties, x, out, _sizes(args, kwargs, "dims"))
+def _transpose(call: Call) -> None:
+    order = list(range(call.x.ndim))
+    if call.name in ("t", "T"):
+        order.reverse()
+    else:
+        a = call.argument(1, "dim0", -2) if call.name != "mT" else -2
+        b = call.argument(2, "dim1", -1) if call.name != "mT" else -1
+        order[a], order[b] = order[b], order[a]
+    _reorder(call, order)
 
 
-def _sizes(args: Arguments, kwargs: Named, name: str) -> list[int]:
-    """Sizes that may come one by one, as a tuple or by name."""
-    given = kwargs.get(name, args[1:])
+def _reorder(call: Call, order: Sequence[int]) -> None:
+    layouts, ndim = call.layouts, call.x.ndim
+    call.write({new: layouts[old % ndim] for new, old in enumerate(order) if old % ndim in layouts})
+
+
+def _sizes(call: Call, name: str) -> list[int]:
+    """Return sizes that may come one by one, as a tuple or by name."""
+    given = call.kwargs.get(name, call.args[1:])
     if len(given) == 1 and not isinstance(given[0], int):
         given = given[0]
     return list(given)
 
 
-def _transpose(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    x = tensors_in((args, kwargs))[0]
-    order = list(range(x.ndim))
-    if name in ("t", "T"):
-        order.reverse()
-    else:
-        a = argument(args, kwargs, 1, "dim0", -2) if name != "mT" else -2
-        b = argument(args, kwargs, 2, "dim1", -1) if name != "mT" else -1
-        order[a], order[b] = order[b], order[a]
-    _moved(ties, x, out, order)
+def _flatten(call: Call) -> None:
+    """Reshape to the sizes of the result; also where only dimensions of size 1 come or go."""
+    call.write(reshape_layouts(call.ties, call.x, call.out, None, call.name))
 
 
-def _flatten(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    x = tensors_in((args, kwargs))[0]
-    ties.write(out, reshaped(ties, x, out, None, name))
+def _view(call: Call) -> None:
+    if len(call.args) > 1 and isinstance(call.args[1], torch.dtype):
+        return fix_unknown(call)
+    wanted = _sizes(call, "shape" if "shape" in call.kwargs else "size")
+    return call.write(reshape_layouts(call.ties, call.x, call.out, wanted, call.name))
 
 
-def _view(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    x = args[0]
-    if len(args) > 1 and isinstance(args[1], torch.dtype):
-        return unknown(ties, name, args, kwargs, out)
-    wanted = _sizes(args, kwargs, "shape" if "shape" in kwargs else "size")
-    return ties.write(out, reshaped(ties, x, out, wanted, name))
+def _unflatten(call: Call) -> None:
+    dim = call.argument(1, "dim", 0) % call.x.ndim
+    inner = list(call.argument(2, "sizes", ()))
+    wanted = [-1] * dim + inner + [-1] * (call.x.ndim - dim - 1)
+    call.write(reshape_layouts(call.ties, call.x, call.out, wanted, call.name))
 
 
-def _unflatten(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    x = args[0]
-    dim = argument(args, kwargs, 1, "dim", 0) % x.ndim
-    inner = list(argument(args, kwargs, 2, "sizes", ()))
-    wanted = [-1] * dim + inner + [-1] * (x.ndim - dim - 1)
-    ties.write(out, reshaped(ties, x, out, wanted, name))
-
-
-def _squeeze(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    """Dimensions of size 1 come or go; they have no layouts, unless a number of channels is 1."""
-    ties.write(out, reshaped(ties, args[0], out, None, name))
-
-
-def _expand(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    x = args[0]
-    wanted = list(out.shape) if name == "expand_as" else _sizes(args, kwargs, "size")
-    new = out.ndim - x.ndim
+def _expand(call: Call) -> None:
+    wanted = list(call.out.shape) if call.name == "expand_as" else _sizes(call, "size")
+    new = call.out.ndim - call.x.ndim
     kept: Layouts = {}
-    for dim, layout in ties.read(x).items():
+    for dim, layout in call.layouts.items():
         size = wanted[dim + new]
         if isinstance(size, Dim) and size.exact:
-            ties.tie(size.layout, layout, name)
+            call.ties.tie(size.layout, layout, call.name)
         elif size != -1:
-            ties.fix(layout, f"{name} has its size as a number, wanted -1")
+            call.ties.fix(layout, f"{call.name} has its size as a number, wanted -1")
         kept[dim + new] = layout
-    ties.write(out, kept)
+    call.write(kept)
 
 
-def _pad(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    """Padding of the channels themselves puts constant ones beside them."""
-    x = tensors_in((args, kwargs))[0]
-    pads = list(argument(args, kwargs, 1, "pad", ()))
+def _pad(call: Call) -> None:
+    """Put constant channels beside those that are padded."""
+    pads = list(call.argument(1, "pad", ()))
     layouts: Layouts = {}
-    for dim, layout in ties.read(x).items():
-        at = 2 * (x.ndim - 1 - dim)
+    for dim, layout in call.layouts.items():
+        at = 2 * (call.x.ndim - 1 - dim)
         before, after = pads[at : at + 2] if at + 1 < len(pads) else (0, 0)
         if min(before, after) < 0:
-            ties.fix(layout, f"{name} cuts its channels")
+            call.ties.fix(layout, f"{call.name} cuts its channels")
         else:
-            head, tail = (constant(n) if n else () for n in (before, after))
+            head, tail = (fixed_layout(n) if n else () for n in (before, after))
             layouts[dim] = (*head, *layout, *tail)
-    ties.write(out, layouts)
+    call.write(layouts)
 
 
-def _chunk(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    """Equal parts of one width: each of them is a width, the same for all."""
-    x = args[0]
-    dim = argument(args, kwargs, 2, "dim", 0) % x.ndim
-    layouts = dict(ties.read(x))
+def _chunk(call: Call) -> None:
+    """Divide a width into equal parts, which are one width."""
+    dim = call.argument(2, "dim", 0) % call.x.ndim
+    layouts = dict(call.layouts)
     cut = layouts.pop(dim, None)
     if cut is not None:
-        equal = name == "chunk" and len({part.shape for part in out}) == 1
-        piece = ties.pieces(cut, len(out), name) if equal else None
+        equal = call.name == "chunk" and len({part.shape for part in call.out}) == 1
+        piece = call.ties.pieces(cut, len(call.out), call.name) if equal else None
         if piece is not None:
             layouts[dim] = piece
         else:
-            ties.fix(cut, f"{name} cuts its channels")
-    for part in out:
-        ties.write(part, dict(layouts))
+            call.ties.fix(cut, f"{call.name} cuts its channels")
+    for part in call.out:
+        call.ties.write(part, dict(layouts))
 
 
-def _rearranged(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    """Rolled or flipped along some dimensions."""
-    x = args[0]
-    dims = dims_of(argument(args, kwargs, 2 if name == "roll" else 1, "dims", None), x.ndim)
-    kept = [dim for dim in range(x.ndim) if dims is not None and dim not in dims]
-    fix_others(ties, x, kept, f"{name} changes the order of its channels")
-    ties.write(out, dict(ties.read(x)))
+def _rearrange(call: Call) -> None:
+    """Roll or flip along some dimensions."""
+    dims = resolve_dims(call.argument(2 if call.name == "roll" else 1, "dims", None), call.x.ndim)
+    kept = [dim for dim in range(call.x.ndim) if dims is not None and dim not in dims]
+    call.fix_others(kept, f"{call.name} changes the order of its channels")
+    call.write(dict(call.layouts))
 
 
-def _unbind(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    x = args[0]
-    dim = argument(args, kwargs, 1, "dim", 0) % x.ndim
-    layouts = {at - (at > dim): layout for at, layout in ties.read(x).items() if at != dim}
-    fix_others(ties, x, [at for at in ties.read(x) if at != dim], f"{name} takes its channels one by one")
-    for part in out:
-        ties.write(part, dict(layouts))
+def _unbind(call: Call) -> None:
+    dim = call.argument(1, "dim", 0) % call.x.ndim
+    layouts = {at - (at > dim): layout for at, layout in call.layouts.items() if at != dim}
+    call.fix_others([at for at in call.layouts if at != dim], f"{call.name} takes its channels one by one")
+    for part in call.out:
+        call.ties.write(part, dict(layouts))
 
 
-def _getitem(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    x, index = args
+def _getitem(call: Call) -> None:
+    x, index = call.args
     if not isinstance(x, torch.Tensor):
         return None
     index = index if isinstance(index, tuple) else (index,)
     if not all(i is None or i is Ellipsis or isinstance(i, (int, slice)) for i in index):
-        return unknown(ties, "indexing", args, kwargs, out)
+        return fix_unknown(replace(call, name="indexing"))
     used = sum(i is not None and i is not Ellipsis for i in index)
     if Ellipsis not in index:
         index = (*index, Ellipsis)
-    layouts: Layouts = {}
+    before, layouts = call.layouts, Layouts()
     old = new = 0
     for i in index:
         span = x.ndim - used if i is Ellipsis else 1
         if i is None:
             new += 1
             continue
-        if isinstance(i, int):
-            _drop(ties, x, old)
-        elif i is Ellipsis or i == slice(None):
-            layouts |= {new + k: ties.read(x)[old + k] for k in range(span) if old + k in ties.read(x)}
+        if i is Ellipsis or i == slice(None):
+            layouts |= {new + k: before[old + k] for k in range(span) if old + k in before}
             new += span
         else:
-            _drop(ties, x, old)
-            new += 1
+            if old in before:
+                call.ties.fix(before[old], "indexing takes some of its channels")
+            new += isinstance(i, slice)
         old += span
-    return ties.write(out, layouts)
-
-
-def _drop(ties: Ties, x: torch.Tensor, dim: int) -> None:
-    if dim in ties.read(x):
-        ties.fix(ties.read(x)[dim], "indexing takes some of its channels")
+    return call.write(layouts)
 
 
 MOVEMENT: dict[str, Rule] = {
     **dict.fromkeys(("transpose", "swapaxes", "swapdims", "t", "T", "mT"), _transpose),
     **dict.fromkeys(("view", "reshape"), _view),
-    **dict.fromkeys(("flatten", "ravel"), _flatten),
-    **dict.fromkeys(("squeeze", "unsqueeze"), _squeeze),
+    **dict.fromkeys(("flatten", "ravel", "squeeze", "unsqueeze"), _flatten),
     **dict.fromkeys(("expand", "expand_as"), _expand),
     **dict.fromkeys(("chunk", "split"), _chunk),
-    **dict.fromkeys(("roll", "flip"), _rearranged),
+    **dict.fromkeys(("roll", "flip"), _rearrange),
     "getitem": _getitem,
     "pad": _pad,
     "permute": _permute,
     "unbind": _unbind,
     "unflatten": _unflatten,
 }
-"""By name."""
+"""Rules by the function's name."""

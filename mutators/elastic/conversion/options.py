@@ -1,4 +1,4 @@
-"""What a conversion is asked for, checked against the model before anything is changed."""
+"""Check the arguments of a conversion against the model, before anything is changed."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from typing import Any
 
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.elastic.conversion.layers import kind_of
-from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.kernel import checked_kernels
+from mutators.elastic.layers.kernel import check_kernels
 from search_spaces.checks import is_int, is_number
 
 Numbers = tuple[float, ...]
 Depth = Sequence[float] | Mapping[str, Sequence[float]] | None
 NAMES = ("kernel_size", "expand_ratio", "channel", "heads")
-"""What ``ofa_layers`` may say of a layer."""
-
+"""Names that ``ofa_layers`` may have for a layer."""
 
 LIMIT = 10**6
-"""No ratio and no number of channels is this large."""
+"""Ratios and numbers of channels are smaller than this."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Candidates, by the layer where that differs.
+    """The candidates of a conversion, for all layers and for single ones.
 
     Attributes:
-        kernel_size, expand_ratio, depth: for all; None: such choices are made only where a layer asks for them.
-        channel: numbers of channels by layer, as PaddleSlim lists them; for a width that stays, they count not.
+        kernel_size, expand_ratio, depth: for all layers; None: only where ``layers`` has them.
+        channel: numbers of channels by layer, as PaddleSlim lists them; ignored for a width that stays.
         skip: layers that keep their kernel and width.
         same: groups of layers whose widths are to be the same.
         layers: by path, then by name, as ``ofa_layers``.
@@ -45,31 +44,31 @@ class Options:
     layers: Mapping[str, Mapping[str, Numbers]] = field(default_factory=dict)
 
     def kernels(self, path: str) -> Numbers | None:
-        """The kernel sizes for a layer."""
+        """Return the kernel sizes for a layer; None: its kernel stays."""
         return None if path in self.skip else self.layers.get(path, {}).get("kernel_size", self.kernel_size)
 
     @property
     def wants_more_than_kernels(self) -> bool:
-        """Whether widths or depths are asked for."""
+        """Whether there are candidates for widths or depths."""
         by_layer = any(set(named) - {"kernel_size"} for named in self.layers.values())
         return bool(self.expand_ratio or self.channel or self.depth or by_layer)
 
     def width(self, path: str) -> tuple[str, Numbers] | None:
-        """The name and the candidates of the width that a layer was given itself."""
+        """Return the name and the candidates of the width of a single layer; None: it has none of its own."""
         for name in ("expand_ratio", "channel", "heads"):
             if name in self.layers.get(path, {}):
                 return name, self.layers[path][name]
         return ("channel", self.channel[path]) if path in self.channel else None
 
 
-def distinct(
+def keep_distinct(
     values: Sequence[float], wanted: Callable[[float], float], count: Callable[[float], int]
 ) -> dict[int, float]:
-    """What each candidate comes to; of several that come to the same, the one that is nearest to it.
+    """Return candidates by the size that they come to; of several with one size, the nearest to it.
 
     Args:
-        wanted: what a candidate stands for, not rounded.
-        count: what it comes to, in whole channels, groups or blocks.
+        wanted: the size that a candidate stands for, not rounded.
+        count: the size that it comes to, in whole channels, groups or blocks.
     """
     found: dict[int, float] = {}
     for value in values:
@@ -79,13 +78,13 @@ def distinct(
     return found
 
 
-def left_out(values: Sequence[float], found: Mapping[int, float], what: str) -> str | None:
-    """For the report: the candidates that :func:`distinct` did not keep."""
+def describe_dropped(values: Sequence[float], found: Mapping[int, float], what: str) -> str | None:
+    """Return for the report which candidates :func:`keep_distinct` dropped; None: none."""
     others = [str(value) for value in values if value not in found.values()]
     return f"{', '.join(others)} left out: as many {what} as another, which is nearer" if others else None
 
 
-def checked_options(
+def parse_options(
     model: nn.Module,
     kernel_size: Any,
     expand_ratio: Any,
@@ -95,38 +94,38 @@ def checked_options(
     same_search_space: Iterable[Sequence[str]] | None,
     ofa_layers: Mapping[str, Mapping[str, Any]] | None,
 ) -> Options:
-    """Return what :func:`convert` is asked for.
+    """Return the arguments of :func:`convert` as options.
 
     Raises:
-        ElasticError: it is not possible for this model; all problems are named.
+        ElasticError: they are not possible for this model; all problems are named.
     """
-    if problems := _ill_formed(channel, skip_layers, same_search_space, ofa_layers):
+    if problems := _check_forms(channel, skip_layers, same_search_space, ofa_layers):
         raise ElasticError("the model cannot be converted like this:", problems)
     paths = {path for path, module in model.named_modules() if kind_of(module) is not None}
     stages = {path for path, module in model.named_modules() if isinstance(module, nn.Sequential)}
     if expand_ratio is not None and channel is not None:
-        problems.append("expand_ratio and channel are both given: they say the same in two ways, so leave one out")
-    skip = _skipped(model, [skip_layers] if isinstance(skip_layers, str) else skip_layers, problems)
+        problems.append("expand_ratio and channel are both given: both set the widths, so leave one out")
+    skip = _find_skipped(model, [skip_layers] if isinstance(skip_layers, str) else skip_layers, problems)
     same = tuple(tuple(names) for names in same_search_space or ())
     named = {path: dict(values) for path, values in (ofa_layers or {}).items()}
     if isinstance(channel, Mapping):
         for path, values in channel.items():
             named.setdefault(path, {})["channel"] = values
         channel = None
-    layers = {path: _named_numbers(path, values, problems) for path, values in named.items()}
+    layers = {path: _parse_named(path, values, problems) for path, values in named.items()}
     for name, given, known in (
         ("same_search_space", [path for names in same for path in names], paths),
         ("ofa_layers or channel", layers, paths),
         ("depth", depth if isinstance(depth, Mapping) else (), stages),
     ):
-        problems += _unknown(name, given, known)
+        problems += _check_names(name, given, known)
     options = Options(
-        _numbers("kernel_size", kernel_size, problems),
-        _numbers("expand_ratio", expand_ratio, problems),
+        _parse_numbers("kernel_size", kernel_size, problems),
+        _parse_numbers("expand_ratio", expand_ratio, problems),
         _by_layer(model, channel, problems),
-        {path: _numbers(f"depth of {path}", given, problems) or () for path, given in depth.items()}
+        {path: _parse_numbers(f"depth of {path}", given, problems) or () for path, given in depth.items()}
         if isinstance(depth, Mapping)
-        else _numbers("depth", depth, problems),
+        else _parse_numbers("depth", depth, problems),
         skip,
         same,
         layers,
@@ -136,8 +135,8 @@ def checked_options(
     return options
 
 
-def _ill_formed(channel: Any, skip: Any, same: Any, layers: Any) -> list[str]:
-    """What is not even of the form that is wanted."""
+def _check_forms(channel: Any, skip: Any, same: Any, layers: Any) -> list[str]:
+    """Check the types of the arguments."""
     found = []
     if channel is not None and not (isinstance(channel, Mapping) or _is_list(channel)):
         found.append(f"channel is {channel!r}, wanted lists of numbers, one a layer, or a mapping of them by path")
@@ -156,8 +155,8 @@ def _is_list(given: Any) -> bool:
     return isinstance(given, Collection) and not isinstance(given, (str, Mapping))
 
 
-def _numbers(name: str, given: Any, problems: list[str]) -> Numbers | None:
-    """Candidates in ascending order."""
+def _parse_numbers(name: str, given: Any, problems: list[str]) -> Numbers | None:
+    """Return candidates in ascending order."""
     if given is None:
         return None
     values = list(given) if _is_list(given) else [given]
@@ -169,22 +168,22 @@ def _numbers(name: str, given: Any, problems: list[str]) -> Numbers | None:
         return None
     if name.endswith("kernel_size"):
         try:
-            return tuple(checked_kernels([value if is_int(value) else 0 for value in values]))
+            return tuple(check_kernels([value if is_int(value) else 0 for value in values]))
         except ElasticError as error:
             problems.append(f"{name}: {error}")
     return tuple(sorted(values))
 
 
-def _named_numbers(path: str, named: Mapping[str, Any], problems: list[str]) -> dict[str, Numbers]:
-    problems += _unknown(f"ofa_layers of {path}", named, NAMES)
+def _parse_named(path: str, named: Mapping[str, Any], problems: list[str]) -> dict[str, Numbers]:
+    problems += _check_names(f"ofa_layers of {path}", named, NAMES)
     if len(set(named) & {"expand_ratio", "channel", "heads"}) > 1:
         problems.append(f"ofa_layers of {path} gives its width in two ways, {sorted(named)}: leave one out")
-    found = {name: _numbers(f"ofa_layers of {path}: {name}", given, problems) for name, given in named.items()}
+    found = {name: _parse_numbers(f"ofa_layers of {path}: {name}", given, problems) for name, given in named.items()}
     return {name: values for name, values in found.items() if values is not None}
 
 
 def _by_layer(model: nn.Module, channel: Sequence[Any] | None, problems: list[str]) -> dict[str, Numbers]:
-    """Lists of channels by path: one for each weight layer, in order, of which the last one's counts not."""
+    """Return lists of channels by path: one for each weight layer, in order; that of the last layer is ignored."""
     if channel is None:
         return {}
     inner = {id(child) for m in model.modules() if isinstance(m, nn.MultiheadAttention) for child in m.children()}
@@ -195,12 +194,12 @@ def _by_layer(model: nn.Module, channel: Sequence[Any] | None, problems: list[st
         return {}
     pairs = zip(weights[:-1], channel, strict=False)
     wanted = {path: given for (path, module), given in pairs if given and not _is_depthwise(module)}
-    found = {path: _numbers(f"{path}: channel", given, problems) for path, given in wanted.items()}
+    found = {path: _parse_numbers(f"{path}: channel", given, problems) for path, given in wanted.items()}
     return {path: values for path, values in found.items() if values is not None}
 
 
 def _is_weight_layer(module: nn.Module) -> bool:
-    """What has an entry in PaddleSlim's lists of channels: convolutions, linear layers and embeddings."""
+    """Return whether PaddleSlim's lists of channels have an entry for a layer."""
     return kind_of(module) is not None and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding))
 
 
@@ -210,10 +209,10 @@ def _is_depthwise(module: nn.Module) -> bool:
     return 1 < module.groups == module.in_channels == module.out_channels
 
 
-def _skipped(model: nn.Module, names: Iterable[str], problems: list[str]) -> frozenset[str]:
-    """Layers, and for the name of a container all that are in it."""
+def _find_skipped(model: nn.Module, names: Iterable[str], problems: list[str]) -> frozenset[str]:
+    """Return the layers of these names, and for the name of a container all layers in it."""
     known = {path: module for path, module in model.named_modules() if path}
-    problems += _unknown("skip_layers", names, known)
+    problems += _check_names("skip_layers", names, known)
     return frozenset(
         f"{name}.{path}" if path else name
         for name in names
@@ -223,8 +222,8 @@ def _skipped(model: nn.Module, names: Iterable[str], problems: list[str]) -> fro
     )
 
 
-def _unknown(where: str, names: Iterable[str], known: Iterable[str]) -> list[str]:
-    """A problem for each name that is not known, with those that are near it."""
+def _check_names(where: str, names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Check names, and give those that are near a wrong one."""
     known = sorted(known)
     found = []
     for name in names:

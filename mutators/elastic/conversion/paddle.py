@@ -1,4 +1,4 @@
-"""Conversion in PaddleSlim's spelling: ``Convert(supernet(kernel_size=..., expand_ratio=...)).convert(model)``."""
+"""Convert in PaddleSlim's spelling: ``Convert(supernet(kernel_size=..., expand_ratio=...)).convert(model)``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mutators.elastic.conversion.options import Depth
 
 @dataclass(frozen=True)
 class supernet:
-    """What a network is to become; see :func:`convert` for each argument.
+    """The candidates of a conversion; see :func:`convert` for each argument.
 
     Differs: in PaddleSlim it is a context within which layers are defined; here it only holds the arguments, and may be
     used again.
@@ -27,10 +27,10 @@ class supernet:
 
 
 class Convert:
-    """Converts networks; see :func:`convert`, which is the same in one call.
+    """A converter of networks; see :func:`convert`, which is the same in one call.
 
     Args:
-        context: what they are to become.
+        context: the candidates.
 
     Differs: weights are taken over; the network given stays as it is.
     """

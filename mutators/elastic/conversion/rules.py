@@ -1,29 +1,25 @@
-"""What the functions of a forward pass do to the channels: one rule for each kind of function, by the function's name.
+"""Apply to each function call of a forward pass the rule that says what the function does to channels.
 
-A name without a rule fixes the widths of the tensors that it takes, so that what is not understood stays as it was.
+A function without a rule fixes the widths of the tensors that it takes, so that these stay as they were.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from mutators.elastic.conversion.calls import (
-    Arguments,
-    Named,
+    Call,
     Rule,
-    argument,
-    constant,
-    dims_of,
     fix_all,
-    fix_others,
+    fix_unknown,
+    fixed_layout,
+    resolve_dims,
     tensors_in,
-    unknown,
 )
 from mutators.elastic.conversion.movement import MOVEMENT
-from mutators.elastic.conversion.ties import Layout, Layouts, Ties, tied
+from mutators.elastic.conversion.ties import Layout, Layouts, Ties, tie_all
 
 _POINTWISE = """
     abs add addcdiv addcmul alpha_dropout bernoulli bfloat16 ceil celu clamp clamp_max clamp_min clip clone contiguous
@@ -42,19 +38,14 @@ _POOLING = """
 _REDUCING = "all amax amin any argmax argmin logsumexp max mean median min norm prod std sum var"
 
 
-def apply_rule(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    """Take down what one function call did.
-
-    Args:
-        name: of the function or method, without the underscores of operators and in-place variants.
-        out: what it returned.
-    """
-    if tensors_in((args, kwargs)) and tensors_in(out):
-        RULES.get(name, unknown)(ties, name, args, kwargs, out)
+def apply_rule(call: Call) -> None:
+    """Record what one function call did to channels."""
+    if call.tensors and tensors_in(call.out):
+        RULES.get(call.name, fix_unknown)(call)
 
 
 def _broadcast(ties: Ties, operands: Sequence[torch.Tensor], shape: Sequence[int], name: str) -> Layouts:
-    """Layouts of a result of broadcasting: operands of one size are tied."""
+    """Return the layouts of a result of broadcasting; operands of one size are tied."""
     result: Layouts = {}
     for dim, size in enumerate(shape):
         layouts: list[Layout] = []
@@ -66,7 +57,7 @@ def _broadcast(ties: Ties, operands: Sequence[torch.Tensor], shape: Sequence[int
             layout = ties.read(x).get(at)
             bare = bare or layout is None
             layouts += [] if layout is None else [layout]
-        common = tied(ties, layouts, name)
+        common = tie_all(ties, layouts, name)
         if common is not None:
             if bare:
                 ties.fix(
@@ -76,82 +67,81 @@ def _broadcast(ties: Ties, operands: Sequence[torch.Tensor], shape: Sequence[int
     return result
 
 
-def _pointwise(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    ties.write(out, _broadcast(ties, tensors_in((args, kwargs)), out.shape, name))
+def _pointwise(call: Call) -> None:
+    call.write(_broadcast(call.ties, call.tensors, call.out.shape, call.name))
 
 
-def _pooling(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    (x, *_), results = tensors_in((args, kwargs)), tensors_in(out)
-    kept = {dim: layout for dim, layout in ties.read(x).items() if x.shape[dim] == results[0].shape[dim] and dim < 2}
-    fix_others(ties, x, kept, f"{name} changes its dimension")
+def _pool(call: Call) -> None:
+    results, sizes = tensors_in(call.out), call.x.shape
+    kept = {dim: layout for dim, layout in call.layouts.items() if sizes[dim] == results[0].shape[dim] and dim < 2}
+    call.fix_others(kept, f"{call.name} changes its dimension")
     for result in results:
-        ties.write(result, dict(kept))
+        call.ties.write(result, dict(kept))
 
 
-def _reducing(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    x, results = tensors_in((args, kwargs))[0], tensors_in(out)
-    if len(tensors_in((args, kwargs))) > 1:
-        return _pointwise(ties, name, args, kwargs, out)
-    dims = dims_of(argument(args, kwargs, 2 if name == "norm" else 1, "dim", kwargs.get("axis")), x.ndim)
+def _reduce(call: Call) -> None:
+    x, results = call.x, tensors_in(call.out)
+    if len(call.tensors) > 1:
+        return _pointwise(call)
+    dims = resolve_dims(call.argument(2 if call.name == "norm" else 1, "dim", call.kwargs.get("axis")), x.ndim)
     dropped = set(range(x.ndim)) if dims is None else dims
-    kept = {dim: layout for dim, layout in ties.read(x).items() if dim not in dropped}
-    fix_others(ties, x, kept, f"{name} runs over its channels")
+    kept = {dim: layout for dim, layout in call.layouts.items() if dim not in dropped}
+    call.fix_others(kept, f"{call.name} runs over its channels")
     for result in results:
         if result.ndim < x.ndim:
-            ties.write(result, {dim - sum(d < dim for d in dropped): layout for dim, layout in kept.items()})
+            call.ties.write(result, {dim - sum(d < dim for d in dropped): layout for dim, layout in kept.items()})
         else:
-            ties.write(result, dict(kept))
+            call.ties.write(result, dict(kept))
     return None
 
 
-def _normalising(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    """Softmax and the like: each result depends on all channels, so that silent ones would be heard."""
-    x = tensors_in((args, kwargs))[0]
-    dim = argument(args, kwargs, 2 if name == "normalize" else 1, "dim", 1 if name == "normalize" else None)
-    for at, layout in ties.read(x).items():
-        if dim is None or at == dim % x.ndim:
-            ties.stiffen(layout, f"{name} runs over all channels, so that new ones would change the result")
-    ties.write(out, dict(ties.read(x)))
+def _normalise(call: Call) -> None:
+    """Forbid channels to grow under softmax and the like: new silent ones would change every result."""
+    dim = call.argument(2 if call.name == "normalize" else 1, "dim", 1 if call.name == "normalize" else None)
+    for at, layout in call.layouts.items():
+        if dim is None or at == dim % call.x.ndim:
+            call.ties.stiffen(layout, f"{call.name} runs over all channels, so that new ones would change the result")
+    call.write(dict(call.layouts))
 
 
-def _concatenation(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    parts = list(argument(args, kwargs, 0, "tensors", ()))
-    dim = argument(args, kwargs, 1, "dim", kwargs.get("axis", 0)) % out.ndim
-    parts = [x for x in parts if x.ndim == out.ndim and x.shape[dim]]  # torch skips empty ones
+def _concatenate(call: Call) -> None:
+    parts = list(call.argument(0, "tensors", ()))
+    dim = call.argument(1, "dim", call.kwargs.get("axis", 0)) % call.out.ndim
+    parts = [x for x in parts if x.ndim == call.out.ndim and x.shape[dim]]  # torch skips empty ones
     others = [x.narrow(dim, 0, 1) for x in parts]  # of size 1 there, and so not tied
     for x, other in zip(parts, others, strict=True):
-        ties.write(other, {at: layout for at, layout in ties.read(x).items() if at != dim})
-    shape = [1 if at == dim else size for at, size in enumerate(out.shape)]
-    layouts = _broadcast(ties, others, shape, name)
-    segments = [ties.read(x).get(dim) or constant(x.shape[dim]) for x in parts]
-    if any(dim in ties.read(x) for x in parts):
+        call.ties.write(other, {at: layout for at, layout in call.ties.read(x).items() if at != dim})
+    shape = [1 if at == dim else size for at, size in enumerate(call.out.shape)]
+    layouts = _broadcast(call.ties, others, shape, call.name)
+    segments = [call.ties.read(x).get(dim) or fixed_layout(x.shape[dim]) for x in parts]
+    if any(dim in call.ties.read(x) for x in parts):
         layouts[dim] = tuple(segment for layout in segments for segment in layout)
-    ties.write(out, layouts)
+    call.write(layouts)
 
 
-def _stack(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    parts = list(argument(args, kwargs, 0, "tensors", ()))
-    dim = argument(args, kwargs, 1, "dim", 0) % out.ndim
-    layouts = _broadcast(ties, parts, parts[0].shape, name)
-    ties.write(out, {at + (at >= dim): layout for at, layout in layouts.items()})
+def _stack(call: Call) -> None:
+    parts = list(call.argument(0, "tensors", ()))
+    dim = call.argument(1, "dim", 0) % call.out.ndim
+    layouts = _broadcast(call.ties, parts, parts[0].shape, call.name)
+    call.write({at + (at >= dim): layout for at, layout in layouts.items()})
 
 
-def _new(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    """Something that takes only type and device from a tensor."""
-    ties.write(out, {})
+def _create(call: Call) -> None:
+    """Drop the layouts of a new tensor that takes only type and device from another."""
+    call.write({})
 
 
-def _matmul(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    a, b = tensors_in((args, kwargs))
+def _matmul(call: Call) -> None:
+    a, b = call.tensors
     if a.ndim < 2 or b.ndim < 2:
-        return unknown(ties, name, args, kwargs, out)
-    left, right = ties.read(a), ties.read(b)
-    _contract(ties, left.get(a.ndim - 1), right.get(b.ndim - 2), name)
-    layouts = _batched(ties, a, b, out, name)
-    for dim, layout in ((out.ndim - 2, left.get(a.ndim - 2)), (out.ndim - 1, right.get(b.ndim - 1))):
+        return fix_unknown(call)
+    left, right = call.ties.read(a), call.ties.read(b)
+    _contract(call.ties, left.get(a.ndim - 1), right.get(b.ndim - 2), call.name)
+    layouts = _batch_layouts(call, a, b)
+    for dim, layout in ((call.out.ndim - 2, left.get(a.ndim - 2)), (call.out.ndim - 1, right.get(b.ndim - 1))):
         if layout is not None:
             layouts[dim] = layout
-    return ties.write(out, layouts)
+    return call.write(layouts)
 
 
 def _contract(ties: Ties, one: Layout | None, other: Layout | None, name: str) -> None:
@@ -164,47 +154,47 @@ def _contract(ties: Ties, one: Layout | None, other: Layout | None, name: str) -
             ties.fix(layout, f"{name} sums it up with something whose size is fixed")
 
 
-def _batched(ties: Ties, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, name: str) -> Layouts:
-    """Layouts of the leading dimensions of a product of matrices."""
+def _batch_layouts(call: Call, a: torch.Tensor, b: torch.Tensor) -> Layouts:
+    """Return the layouts of the leading dimensions of a product of matrices."""
     first = [x.select(-1, 0).select(-1, 0) for x in (a, b)]
     for x, small in zip((a, b), first, strict=True):
-        ties.write(small, {dim: layout for dim, layout in ties.read(x).items() if dim < x.ndim - 2})
-    return _broadcast(ties, first, out.shape[:-2], name)
+        call.ties.write(small, {dim: layout for dim, layout in call.ties.read(x).items() if dim < x.ndim - 2})
+    return _broadcast(call.ties, first, call.out.shape[:-2], call.name)
 
 
-def _attention(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    q, k, v = (argument(args, kwargs, i, n, None) for i, n in enumerate(("query", "key", "value")))
-    _contract(ties, ties.read(q).get(q.ndim - 1), ties.read(k).get(k.ndim - 1), name)
-    _contract(ties, ties.read(k).get(k.ndim - 2), ties.read(v).get(v.ndim - 2), name)
-    mask = argument(args, kwargs, 3, "attn_mask", None)
+def _attend(call: Call) -> None:
+    q, k, v = (call.argument(i, n, None) for i, n in enumerate(("query", "key", "value")))
+    _contract(call.ties, call.ties.read(q).get(q.ndim - 1), call.ties.read(k).get(k.ndim - 1), call.name)
+    _contract(call.ties, call.ties.read(k).get(k.ndim - 2), call.ties.read(v).get(v.ndim - 2), call.name)
+    mask = call.argument(3, "attn_mask", None)
     if mask is not None:
-        fix_all(ties, [mask], f"it is a mask of {name}")
-    layouts = _batched(ties, q, v, out, name) | _batched(ties, q, k, out, name)
-    if out.ndim - 2 in ties.read(q):
-        layouts[out.ndim - 2] = ties.read(q)[out.ndim - 2]
-    if out.ndim - 1 in ties.read(v):
-        layouts[out.ndim - 1] = ties.read(v)[out.ndim - 1]
-    ties.write(out, layouts)
+        fix_all(call.ties, [mask], f"it is a mask of {call.name}")
+    layouts = _batch_layouts(call, q, v) | _batch_layouts(call, q, k)
+    if call.out.ndim - 2 in call.ties.read(q):
+        layouts[call.out.ndim - 2] = call.ties.read(q)[call.out.ndim - 2]
+    if call.out.ndim - 1 in call.ties.read(v):
+        layouts[call.out.ndim - 1] = call.ties.read(v)[call.out.ndim - 1]
+    call.write(layouts)
 
 
-def _prelu(ties: Ties, name: str, args: Arguments, kwargs: Named, out: Any) -> None:
-    if args[1].numel() == 1:
-        ties.write(out, dict(ties.read(args[0])))
+def _prelu(call: Call) -> None:
+    if call.args[1].numel() == 1:
+        call.write(dict(call.layouts))
     else:
-        unknown(ties, name, args, kwargs, out)
+        fix_unknown(call)
 
 
 RULES: dict[str, Rule] = {
     **MOVEMENT,
     **dict.fromkeys(_POINTWISE.split(), _pointwise),
-    **dict.fromkeys(_POOLING.split(), _pooling),
-    **dict.fromkeys(_REDUCING.split(), _reducing),
-    **dict.fromkeys(("softmax", "log_softmax", "softmin", "normalize"), _normalising),
-    **dict.fromkeys(("cat", "concat", "concatenate"), _concatenation),
+    **dict.fromkeys(_POOLING.split(), _pool),
+    **dict.fromkeys(_REDUCING.split(), _reduce),
+    **dict.fromkeys(("softmax", "log_softmax", "softmin", "normalize"), _normalise),
+    **dict.fromkeys(("cat", "concat", "concatenate"), _concatenate),
     **dict.fromkeys(("matmul", "bmm"), _matmul),
-    **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"), _new),
+    **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"), _create),
     "prelu": _prelu,
-    "scaled_dot_product_attention": _attention,
+    "scaled_dot_product_attention": _attend,
     "stack": _stack,
 }
-"""By name; see :func:`apply_rule`."""
+"""Rules by the function's name."""

@@ -1,4 +1,4 @@
-"""What ``view``, ``flatten`` and their like do to layouts: dimensions are merged and split."""
+"""Follow layouts through ``view``, ``flatten`` and the like, which merge and split dimensions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import torch
 from mutators.elastic.conversion.ties import Dim, Layout, Layouts, Node, Ties, size_of
 
 
-def reshaped(ties: Ties, x: torch.Tensor, out: torch.Tensor, wanted: Sequence[int] | None, where: str) -> Layouts:
-    """The layouts of ``out``, which has the elements of ``x`` in the same order.
+def reshape_layouts(
+    ties: Ties, x: torch.Tensor, out: torch.Tensor, wanted: Sequence[int] | None, where: str
+) -> Layouts:
+    """Return the layouts of ``out``, which has the elements of ``x`` in the same order.
 
     Args:
-        wanted: the sizes as they were asked for, -1 among them; None: whatever comes out, as for ``flatten``.
+        wanted: the sizes that the call gives, with -1 among them; None: it gives none, as for ``flatten``.
     """
     sizes = [-1] * out.ndim if wanted is None else list(wanted)
     before, after = ties.read(x), {}
@@ -27,8 +29,8 @@ def reshaped(ties: Ties, x: torch.Tensor, out: torch.Tensor, wanted: Sequence[in
                 ties.fix(layout, f"{where} merges two dimensions of channels")
             continue
         dim, layout = layouts.popitem()
-        merged = _merged(layout, [x.shape[i] for i in old], old.index(dim))
-        target = _carrier(ties, merged, sizes, new, where)
+        merged = _merge(layout, [x.shape[i] for i in old], old.index(dim))
+        target = _find_target(ties, merged, sizes, new, where)
         if target is None:
             continue
         inner = _split(ties, merged, [out.shape[i] for i in new], new.index(target), where)
@@ -38,7 +40,7 @@ def reshaped(ties: Ties, x: torch.Tensor, out: torch.Tensor, wanted: Sequence[in
 
 
 def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:
-    """Which old dimensions became which new ones; dimensions of size 1 are left out."""
+    """Return which old dimensions became which new ones; dimensions of size 1 are left out."""
     a = [i for i, n in enumerate(old) if n != 1]
     b = [i for i, n in enumerate(new) if n != 1]
     groups: list[tuple[list[int], list[int]]] = []
@@ -53,14 +55,14 @@ def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]
     return groups
 
 
-def _merged(layout: Layout, sizes: Sequence[int], at: int) -> Layout:
-    """One dimension's layout after it was merged with those before and after it, row by row."""
+def _merge(layout: Layout, sizes: Sequence[int], at: int) -> Layout:
+    """Return a dimension's layout after it was merged with those before and after it, row by row."""
     inner = math.prod(sizes[at + 1 :])
     return tuple((node, unit * inner) for node, unit in layout) * math.prod(sizes[:at])
 
 
-def _carrier(ties: Ties, merged: Layout, wanted: Sequence[int], new: list[int], where: str) -> int | None:
-    """The new dimension that follows the channels; None, and the layout fixed, if there is none."""
+def _find_target(ties: Ties, merged: Layout, wanted: Sequence[int], new: list[int], where: str) -> int | None:
+    """Return the new dimension that the channels go to; if there is none, fix the layout and return None."""
     flexible = [i for i in new if wanted[i] == -1 or isinstance(wanted[i], Dim)]
     if len(flexible) != 1:
         ties.fix(merged, f"{where} has its size as a number, wanted -1 or the size of the tensor itself")
@@ -84,7 +86,7 @@ def _carrier(ties: Ties, merged: Layout, wanted: Sequence[int], new: list[int], 
 
 
 def _split(ties: Ties, merged: Layout, sizes: Sequence[int], at: int, where: str) -> Layout | None:
-    """The layout of one of the dimensions that a merged one is split into."""
+    """Return the layout of one of the dimensions that a merged one is split into; None: it is fixed."""
     outer, inner = math.prod(sizes[:at]), math.prod(sizes[at + 1 :])
     parts = ties.pieces(merged, outer, where)
     if parts is not None:

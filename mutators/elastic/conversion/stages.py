@@ -1,4 +1,4 @@
-"""Stages of a model of which the last blocks can be left out."""
+"""Find the stages of a model whose last blocks can be left out."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import nn
 
 from mutators.elastic.conversion.analysis import Analysis
 from mutators.elastic.conversion.layers import kind_of
-from mutators.elastic.conversion.options import Numbers, Options, distinct, left_out
-from mutators.elastic.layers.depth import count_of
+from mutators.elastic.conversion.options import Numbers, Options, describe_dropped, keep_distinct
+from mutators.elastic.layers.depth import count_blocks
 from search_spaces.checks import is_int
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Blocks in a row, the depths that they can have, and which were asked for besides and mean the same."""
+class DepthStage:
+    """Blocks in a row, the depths to choose from, and a remark on candidates that were dropped."""
 
     path: str
     module: nn.Sequential
@@ -25,7 +25,7 @@ class Stage:
     dropped: str | None = None
 
 
-def stages_of(model: nn.Module, analysis: Analysis, options: Options, problems: list[str]) -> list[Stage]:
+def find_stages(model: nn.Module, analysis: Analysis, options: Options, problems: list[str]) -> list[DepthStage]:
     """Return the stages that get an elastic depth, inner ones first, and tie the widths at all their exits.
 
     Without paths, a stage is a ``Sequential`` whose last blocks have layers in them, are of one type and keep the
@@ -34,7 +34,7 @@ def stages_of(model: nn.Module, analysis: Analysis, options: Options, problems: 
     wanted = options.depth
     if wanted is None:
         return []
-    found: list[Stage] = []
+    found: list[DepthStage] = []
     reached: set[float] = set()
     for path, module in reversed(list(model.named_modules())):
         explicit = isinstance(wanted, Mapping)
@@ -44,14 +44,14 @@ def stages_of(model: nn.Module, analysis: Analysis, options: Options, problems: 
         if given is None:
             continue
         first, n = _first_exit(module, analysis, explicit), len(module)
-        inside = {depth for depth in given if first <= count_of(depth, n) <= n}
+        inside = {depth for depth in given if first <= count_blocks(depth, n) <= n}
         reached |= inside
         if explicit:
             outside = [depth for depth in given if depth not in inside]
             problems += [f"depth {depth} of {path} cannot be reached: {_why(first, n)}" for depth in outside]
-        depths, dropped = _depths(sorted(inside), n)
+        depths, dropped = _keep_depths(sorted(inside), n)
         if len(depths) > 1:
-            found.append(Stage(path, module, depths, dropped))
+            found.append(DepthStage(path, module, depths, dropped))
             _tie_exits(analysis, module, depths)
     if not isinstance(wanted, Mapping):
         problems += [
@@ -64,7 +64,7 @@ def stages_of(model: nn.Module, analysis: Analysis, options: Options, problems: 
     return found
 
 
-def _contains(path: str, stages: list[Stage]) -> bool:
+def _contains(path: str, stages: list[DepthStage]) -> bool:
     return any(stage.path.startswith(f"{path}." if path else "") for stage in stages)
 
 
@@ -75,7 +75,7 @@ def _why(first: int, n: int) -> str:
 
 
 def _first_exit(stage: nn.Sequential, analysis: Analysis, explicit: bool) -> int:
-    """After how many blocks the shape is the last one's; more than there are, where it is no stage."""
+    """Return the number of blocks after which the shape is the last one's; more than there are, where there is none."""
     blocks = list(stage)
     runs = analysis.passed.get(id(stage), [])
     shapes = [_shapes(analysis, block, len(runs)) for block in blocks]
@@ -88,7 +88,7 @@ def _first_exit(stage: nn.Sequential, analysis: Analysis, explicit: bool) -> int
 
 
 def _shapes(analysis: Analysis, block: nn.Module, runs: int) -> list[tuple[torch.Size, torch.Size]]:
-    """Of input and output at each run; nothing if it does not run as often as its stage."""
+    """Return the shapes of input and output at each run; none if the block does not run as often as its stage."""
     found = analysis.passed.get(id(block), [])
     return [(given.shape, made.shape) for given, made in found] if len(found) == runs else []
 
@@ -98,26 +98,28 @@ def _keeps(shapes: list[tuple[torch.Size, torch.Size]]) -> bool:
 
 
 def _alike(block: nn.Module, last: nn.Module) -> bool:
-    """Whether it is a block like the last one, with layers in it, and no layer itself."""
+    """Return whether a block is like the last one, with layers in it, and no layer itself."""
     layers = any(kind is not None and kind.weight for kind in map(kind_of, block.modules()))
     return type(block) is type(last) and kind_of(block) is None and layers
 
 
-def _depths(depths: Sequence[float], n: int) -> tuple[Numbers, str | None]:
-    """Each number of blocks once, and the whole stage among them; and what was left out."""
-    counts = distinct(depths, lambda depth: depth if is_int(depth) else depth * n, lambda depth: count_of(depth, n))
-    dropped = left_out(depths, counts, "blocks")
+def _keep_depths(depths: Sequence[float], n: int) -> tuple[Numbers, str | None]:
+    """Return each number of blocks once, with that of the whole stage, and a remark on candidates that were dropped."""
+    counts = keep_distinct(
+        depths, lambda depth: depth if is_int(depth) else depth * n, lambda depth: count_blocks(depth, n)
+    )
+    dropped = describe_dropped(depths, counts, "blocks")
     if counts:
         counts.setdefault(n, n if is_int(depths[0]) else 1.0)
     return tuple(counts.values()), dropped
 
 
 def _tie_exits(analysis: Analysis, stage: nn.Sequential, depths: Numbers) -> None:
-    """The widths after every possible last block are those after the stage."""
+    """Tie the widths after every possible last block to those after the stage."""
     blocks = list(stage)
     for at, (_, last) in enumerate(analysis.passed[id(stage)]):
         layouts = analysis.ties.read(last)
-        for count in (count_of(depth, len(blocks)) for depth in depths):
+        for count in (count_blocks(depth, len(blocks)) for depth in depths):
             other = analysis.ties.read(analysis.passed[id(blocks[count - 1])][at][1])
             for dim in {*layouts, *other}:
                 both = [found[dim] for found in (layouts, other) if dim in found]

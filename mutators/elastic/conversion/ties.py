@@ -1,8 +1,8 @@
-"""Which numbers of channels must be the same: widths that are not decided yet, unified as a forward pass shows them.
+"""Tie the numbers of channels that must be the same, as a forward pass shows them.
 
-Each dimension of a tensor whose size layers decide has a layout: nodes one after another, each with a unit (see
-:class:`mutators.elastic.Channels`). An addition unifies the nodes of its operands; what the analysis does not
-understand fixes them, with the reason.
+Each dimension of a tensor whose size is a number of channels has a layout: nodes one after another, each with a unit
+(see :class:`mutators.elastic.layers.Channels`). An addition ties the nodes of its operands; a function that the
+analysis does not know fixes them, with the reason.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 
 
 class Node:
-    """A number of channels, at most ``full``. Ask a :class:`Ties` for its root and what is known of it.
+    """A number of channels, at most ``full``; :class:`Ties` knows the node that stands for all that are tied to it.
 
     Attributes:
-        parts: what it consists of, where it was found to be a concatenation itself.
+        parts: the layout it consists of, where it is a concatenation itself.
         fixed: why it stays as it is; None: it may become elastic.
         rigid: why it cannot grow; None: it can.
-        multiple: of which each size has to be.
+        multiple: a number of which every size has to be a multiple.
     """
 
     def __init__(self, full: int, fixed: str | None = None) -> None:
@@ -34,7 +34,7 @@ class Node:
 
 Layout = tuple[tuple[Node, int], ...]
 Layouts = dict[int, Layout]
-"""By dimension; a dimension without one is nobody's to change."""
+"""Layouts by dimension; a dimension without one has a fixed size."""
 
 
 class Ties:
@@ -44,21 +44,21 @@ class Ties:
         self._of: dict[int, tuple[torch.Tensor, Layouts]] = {}
 
     def read(self, tensor: torch.Tensor) -> Layouts:
-        """The layouts of a tensor."""
+        """Return the layouts of a tensor."""
         return self._of[id(tensor)][1] if id(tensor) in self._of else {}
 
     def write(self, tensor: torch.Tensor, layouts: Layouts) -> None:
-        """Say what a tensor consists of; it is kept alive, so that its id stays its own."""
+        """Set the layouts of a tensor, which is kept alive so that its id is not used again."""
         self._of[id(tensor)] = (tensor, layouts)
 
     def root(self, node: Node) -> Node:
-        """The node that stands for all that are tied to this one."""
+        """Return the node that stands for all that are tied to this one."""
         while node.parent is not None:
             node = node.parent
         return node
 
     def parts(self, layout: Layout) -> Layout:
-        """A layout in terms of roots that have no parts."""
+        """Return a layout in terms of roots that have no parts."""
         found: list[tuple[Node, int]] = []
         for node, unit in layout:
             root = self.root(node)
@@ -67,7 +67,7 @@ class Ties:
         return tuple(found)
 
     def fix(self, layout: Layout, why: str) -> None:
-        """Keep all widths of a layout as they are; the first reason stays."""
+        """Fix all widths of a layout at their size; the first reason is kept."""
         for node, _ in self.parts(layout):
             node.fixed = node.fixed or why
 
@@ -77,7 +77,7 @@ class Ties:
             node.rigid = node.rigid or why
 
     def divide(self, layout: Layout, by: int, where: str) -> None:
-        """Have the features of each part of a layout in multiples of ``by``; if they are not now, all is fixed."""
+        """Make the features of each part of a layout multiples of ``by``; if they are none now, fix all."""
         parts = self.parts(layout)
         if any(node.full * unit % by for node, unit in parts):
             self.fix(parts, f"{where} divides it into groups of another size")
@@ -85,7 +85,7 @@ class Ties:
             node.multiple = math.lcm(node.multiple, by // math.gcd(by, unit))
 
     def pieces(self, layout: Layout, n: int, where: str) -> Layout | None:
-        """Divide a layout into ``n`` equal parts that stay equal. Returns: one of them; None: it cannot be."""
+        """Divide a layout into ``n`` equal parts that stay equal. Returns: one of them; None: there are none."""
         parts, size = self.parts(layout), size_of(layout) // n
         if len(parts) == 1 and n > 1:
             node, unit = parts[0]
@@ -105,7 +105,7 @@ class Ties:
         return self.parts(found[0]) if all(tied) else None
 
     def bind(self, node: Node, parts: Layout) -> None:
-        """Let a root consist of parts; what is known of it holds for them."""
+        """Make a root consist of parts, which take over its restrictions."""
         if node.multiple > 1:
             self.fix(parts, f"it is divided into {node.multiple} groups")
         if node.fixed:
@@ -115,7 +115,7 @@ class Ties:
         node.parts = parts
 
     def tie(self, one: Layout, other: Layout, where: str) -> bool:
-        """Make two layouts the same; where they cannot be, both are fixed. Returns: whether they could."""
+        """Tie two layouts; where they do not match, fix both. Returns: whether they match."""
         a, b = self.parts(one), self.parts(other)
         if [(n.full, u) for n, u in a] == [(n.full, u) for n, u in b]:
             for (left, _), (right, _) in zip(a, b, strict=True):
@@ -142,15 +142,15 @@ class Ties:
 
 
 def size_of(layout: Layout) -> int:
-    """How many features there are at most."""
+    """Return the largest number of features."""
     return sum(node.full * unit for node, unit in layout)
 
 
 class Dim(int):
-    """A size that a forward pass read off a tensor and may hand to ``view``: an int that knows whose it is.
+    """A size that a forward pass read from a tensor and may pass to ``view``: an int that knows its layout.
 
     Attributes:
-        layout: of the dimension; of a number that was computed from it, only what it depends on.
+        layout: of the dimension, or the layouts that a number computed from sizes depends on.
         exact: whether it is the dimension's size itself.
     """
 
@@ -159,7 +159,7 @@ class Dim(int):
 
     @classmethod
     def of(cls, value: int, layout: Layout, exact: bool = True) -> Dim:
-        """A number that depends on a layout."""
+        """Return a number that depends on a layout."""
         dim = cls(value)
         dim.layout, dim.exact = layout, exact
         return dim
@@ -178,8 +178,8 @@ for _name in ("__mul__", "__rmul__", "__floordiv__"):
     setattr(Dim, _name, _derived(_name))
 
 
-def tied(ties: Ties, layouts: Iterable[Layout], where: str) -> Layout | None:
-    """Tie all of them and return one; None if there is none."""
+def tie_all(ties: Ties, layouts: Iterable[Layout], where: str) -> Layout | None:
+    """Tie all layouts and return one; None if there are none."""
     first: Layout | None = None
     for layout in layouts:
         if first is None:

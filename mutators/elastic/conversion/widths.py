@@ -1,4 +1,4 @@
-"""From nodes to widths: which are elastic, between which sizes, and which layer has the choice."""
+"""Decide which widths are elastic, between which sizes, and which layer has the choice."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mutators.choices.value_choice import ValueChoice
-from mutators.elastic.conversion.layers import Use
-from mutators.elastic.conversion.options import Numbers, Options, distinct, left_out
+from mutators.elastic.conversion.layers import LayerUse
+from mutators.elastic.conversion.options import Numbers, Options, describe_dropped, keep_distinct
 from mutators.elastic.conversion.ties import Layout, Node, Ties
 from mutators.elastic.layers.width import Channels, Width
 
@@ -16,7 +16,7 @@ from mutators.elastic.layers.width import Channels, Width
 class Decision:
     """A choice of widths, and the layer that it is a child of."""
 
-    holder: Use
+    holder: LayerUse
     name: str
     choice: ValueChoice
 
@@ -29,7 +29,7 @@ class Widths:
         decisions: by ``id`` of the layer that holds it.
         keys: by ``id`` of a width: the key that decides it.
         before: by ``id`` of a width: its size in the model, where it has grown.
-        dropped: by ``id`` of the layer that holds a choice: which candidates it has not, and why.
+        dropped: by ``id`` of the layer that holds a choice: candidates that were dropped, and why.
     """
 
     ties: Ties
@@ -41,31 +41,31 @@ class Widths:
 
     @classmethod
     def none(cls) -> Widths:
-        """Of a model of which nothing is known."""
+        """Return the widths of a model that was not analysed."""
         return cls(Ties())
 
     def channels(self, layout: Layout) -> Channels:
-        """The channels of a layout; tied widths are the same object."""
+        """Return the channels of a layout; tied widths are the same object."""
         return Channels(*((self.width(node), unit) for node, unit in self.ties.parts(layout)))
 
     def width(self, node: Node) -> Width:
-        """The width of a root."""
+        """Return the width of a root."""
         return self._of.setdefault(id(node), Width(node.full))
 
     def is_elastic(self, layout: Layout | None) -> bool:
-        """Whether any choice decides a part of it, or it has grown."""
+        """Return whether a choice decides a part of a layout."""
         return any(self.width(node).choices for node, _ in self.ties.parts(layout or ()))
 
     def has_grown(self, layout: Layout | None) -> bool:
-        """Whether it has more channels than the model had."""
+        """Return whether a layout has more channels than in the model."""
         return any(id(self.width(node)) in self.before for node, _ in self.ties.parts(layout or ()))
 
-    def decide(self, node: Node, holder: Use, name: str, values: Numbers, own: int) -> None:
-        """Let a choice decide a width; a layer whose outputs have several parts decides them all by one choice."""
+    def decide(self, node: Node, holder: LayerUse, name: str, values: Numbers, own: int) -> None:
+        """Make a choice for a width; a layer whose outputs have several parts has one choice for all of them."""
         known = self.decisions.get(id(holder.module))
         why = None
         if known is None:
-            values, why = _offered(node, values, name, own)
+            values, why = _find_candidates(node, values, name, own)
         else:
             name, values = known.name, known.choice.values
         sizes = [_size(node, value, name, own) for value in values]
@@ -84,14 +84,14 @@ class Widths:
             self.before[id(width)] = node.full
 
 
-def decided(ties: Ties, uses: Sequence[Use], options: Options, problems: list[str]) -> Widths:
-    """Decide all widths that layers have of their own.
+def decide_widths(ties: Ties, uses: Sequence[LayerUse], options: Options, problems: list[str]) -> Widths:
+    """Decide the widths of all layers.
 
     Args:
         uses: in the order of definition.
     """
     widths = Widths(ties)
-    producers: dict[int, list[Use]] = {}
+    producers: dict[int, list[LayerUse]] = {}
     nodes: dict[int, Node] = {}
     for use in uses:
         for node, _ in ties.parts(use.decides):
@@ -102,7 +102,7 @@ def decided(ties: Ties, uses: Sequence[Use], options: Options, problems: list[st
     return widths
 
 
-def _decide(widths: Widths, node: Node, users: list[Use], options: Options, problems: list[str]) -> None:
+def _decide(widths: Widths, node: Node, users: list[LayerUse], options: Options, problems: list[str]) -> None:
     skipped = [use.path for use in users if use.path in options.skip]
     if skipped:
         node.fixed = node.fixed or f"skip_layers has {skipped[0]}"
@@ -124,20 +124,20 @@ def _decide(widths: Widths, node: Node, users: list[Use], options: Options, prob
         node.fixed = "nothing was asked for"
     elif owners:
         named = next((use for use in users if use.path in asked), owners[0])
-        holder = next((use for use in owners if _parts(widths.ties, use) == 1), owners[0])
+        holder = next((use for use in owners if _count_parts(widths.ties, use) == 1), owners[0])
         widths.decide(node, holder, found[0], found[1], named.width)
 
 
-def _parts(ties: Ties, use: Use) -> int:
-    """How many different widths a layer has in its output."""
+def _count_parts(ties: Ties, use: LayerUse) -> int:
+    """Return the number of different widths in a layer's output."""
     return len({id(node) for node, _ in ties.parts(use.decides)})
 
 
 def _size(node: Node, value: float, name: str, own: int) -> int:
-    """How many channels a candidate stands for, in whole groups.
+    """Return the number of channels of a candidate, in whole groups.
 
     Args:
-        own: how many the layer has, of which the node may be a part.
+        own: number of channels of the layer, of which the node may be a part.
     """
     wanted = int(_wanted(node, value, name, own))
     return max(node.multiple, wanted // node.multiple * node.multiple)
@@ -147,16 +147,18 @@ def _wanted(node: Node, value: float, name: str, own: int) -> float:
     return value * node.full if name == "expand_ratio" else value * node.full / own
 
 
-def _offered(node: Node, values: Numbers, name: str, own: int) -> tuple[Numbers, str | None]:
-    """The candidates that differ, the model's own width where it is the largest; and what was left out, and why.
+def _find_candidates(node: Node, values: Numbers, name: str, own: int) -> tuple[Numbers, str | None]:
+    """Return candidates of different sizes, with the model's own where it is the largest; and a remark on dropped ones.
 
     Larger ones are among them only where it can grow.
     """
     fit = [value for value in values if _size(node, value, name, own) <= node.full or not node.rigid]
-    sizes = distinct(fit, lambda value: _wanted(node, value, name, own), lambda value: _size(node, value, name, own))
+    sizes = keep_distinct(
+        fit, lambda value: _wanted(node, value, name, own), lambda value: _size(node, value, name, own)
+    )
     larger = [str(value) for value in values if value not in fit]
     reasons = [f"{', '.join(larger)} left out: it cannot grow, {node.rigid}" if larger else None]
-    reasons.append(left_out(fit, sizes, "channels"))
+    reasons.append(describe_dropped(fit, sizes, "channels"))
     if max(sizes, default=0) < node.full:
         sizes[node.full] = 1.0 if name == "expand_ratio" else own
     return tuple(value for _, value in sorted(sizes.items())), "; ".join(filter(None, reasons)) or None

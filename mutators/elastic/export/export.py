@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from mutators.choices.errors import OneShotError
+from mutators.choices.errors import ElasticError, OneShotError
 from mutators.choices.extracting import extract
 from mutators.choices.modes import kept_modes
 from mutators.choices.switch import applied
 from mutators.choices.torch_private import get_children, tree_leaves
 from mutators.elastic.export.grafting import graft_layers, take_weights
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.model import AtDepth, Supernet
 from mutators.inputs import Inputs, device_of, run_first
 from mutators.oneshot.batchnorm import kept_statistics, recalibrate_bn

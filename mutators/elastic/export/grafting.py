@@ -7,10 +7,10 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.torch_private import get_buffers, get_children, get_parameters
 from mutators.elastic.layers.convolution import ElasticConvolution
-from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.kernel import grown, matrix_name
+from mutators.elastic.layers.kernel import grow_kernel, matrix_name
 from mutators.elastic.model import Deep
 
 _FAST_PATH = {nn.TransformerEncoderLayer: "activation_relu_or_gelu", nn.TransformerEncoder: "use_nested_tensor"}
@@ -70,7 +70,7 @@ def take_weights(supernet: nn.Module, origin: nn.Module) -> nn.Module:
             continue
         given = theirs[name]
         if given.dim() == 4 and given.shape[2:] != tensor.shape[2:] and given.shape[-1] < tensor.shape[-1]:
-            given = grown(given, tensor.shape[-1])
+            given = grow_kernel(given, tensor.shape[-1])
         if given.shape != tensor.shape:
             problems.append(f"{name!r} is {tuple(theirs[name].shape)} there and {tuple(tensor.shape)} in the supernet")
         elif not problems:

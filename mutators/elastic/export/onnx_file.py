@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.modes import kept_modes
 from mutators.elastic.export.export import Dtypes, Shapes, draw_inputs, first_outputs
-from mutators.elastic.layers.errors import ElasticError
 from mutators.inputs import Inputs
 from mutators.oneshot.rng import kept_rng
 from search_spaces.files import write_atomically

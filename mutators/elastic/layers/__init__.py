@@ -1,4 +1,4 @@
-"""Layers of which a part runs: elastic kernels, widths, heads and depths."""
+"""Layers that run in part: elastic kernels, widths, heads and depths."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Multi-head attention of which the first heads run (DynaBERT, Hou et al., NeurIPS 2020, arXiv:2004.04037).
+"""Multi-head attention with elastic heads (DynaBERT, Hou et al., NeurIPS 2020, arXiv:2004.04037).
 
-Differs: heads are taken away one by one as channels are; the embedding keeps its width unless it is given a layout.
+Differs: heads are removed from the last on, as channels are; the embedding keeps its width unless it has a layout.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extraction
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.linear import ElasticLinear
 from mutators.elastic.layers.width import Channels, Width, take
@@ -49,18 +49,18 @@ class Attention(nn.Module):
 
     @property
     def num_heads(self) -> int:
-        """Now in use."""
+        """Number of heads in use."""
         return self._projection()[0].shape[0] // (3 * self.head_dim)
 
     @property
     def embed_dim(self) -> int:
-        """Now in use."""
+        """Number of features in use."""
         return self._projection()[0].shape[1]
 
     kdim = vdim = embed_dim
 
     def _projection(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Weight and bias of the input projection in use."""
+        """Return weight and bias of the input projection in use."""
         return self.in_proj_weight, self.in_proj_bias
 
     def forward(
@@ -74,17 +74,17 @@ class Attention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attend.
+        """Compute attention.
 
         Args:
             query, key, value: (N, L, embed), (N, S, embed) twice; (L, N, embed) unless batch_first; or without N.
-            key_padding_mask: (N, S), True or -inf where a key is not looked at.
-            need_weights: whether to return them.
+            key_padding_mask: (N, S), True or -inf where a key is ignored.
+            need_weights: whether to return the attention weights.
             attn_mask: (L, S) or (N * heads, L, S), of all heads of the largest layer; True or -inf forbids.
             average_attn_weights: over the heads.
-            is_causal: a hint that attn_mask is causal; the mask itself counts.
+            is_causal: a hint that attn_mask is causal; ignored, since the mask is used.
 
-        Returns: as query; and (N, L, S) or (N, heads, L, S), or None.
+        Returns: outputs shaped as query; and weights (N, L, S) or (N, heads, L, S), or None.
         """
         inputs, batched = [query, key, value], query.dim() == 3
         if not batched:
@@ -118,7 +118,7 @@ class Attention(nn.Module):
 
 
 class ElasticMultiheadAttention(Elastic, Attention):
-    """A ``MultiheadAttention`` of which the first heads run. Its choice, unless a width is given: ``heads``.
+    """A ``MultiheadAttention`` that runs with its first heads. Its choice, unless a width is given: ``heads``.
 
     :meth:`of` makes one from a plain layer. A sub-network with fewer heads than the largest is extracted as an
     :class:`Attention`, since in torch's the heads always fill the embedding.
@@ -151,7 +151,7 @@ class ElasticMultiheadAttention(Elastic, Attention):
         heads: Sequence[int] | Width | None = None,
         embed: Size | None = None,
     ) -> Self:
-        """An elastic layer that takes over the parameters of ``attention``.
+        """Return an elastic layer that takes over the parameters of ``attention``.
 
         Args:
             attention: with keys and values as wide as queries, without bias_kv and zero_attn.
@@ -191,7 +191,7 @@ class ElasticMultiheadAttention(Elastic, Attention):
         self._follow(attention)
 
     def axes(self) -> Iterator[Axis]:
-        """Rows and columns of the input projection; those of the output's are ``out_proj``'s."""
+        """Yield rows and columns of the input projection; those of the output projection are ``out_proj``'s."""
         yield Axis("in_proj_weight", 0, self.projected)
         if self.in_proj_bias is not None:
             yield Axis("in_proj_bias", 0, self.projected)
@@ -223,7 +223,7 @@ class ElasticMultiheadAttention(Elastic, Attention):
 def _mask(
     attention: torch.Tensor | None, padding: torch.Tensor | None, q: torch.Tensor, heads: int
 ) -> torch.Tensor | None:
-    """Both masks as one to be added to the scores, (N or 1, heads or 1, L or 1, S); None: nothing is forbidden."""
+    """Return both masks as one to add to the scores, (N or 1, heads or 1, L or 1, S); None: there is none."""
     found = None
     if attention is not None:
         found = _additive(attention, q)

@@ -1,7 +1,7 @@
 """Batch norm over elastic channels.
 
-All sub-networks share one set of statistics, of which each updates the channels that it has. So the statistics of a
-sub-network are nobody's until they are recalibrated: see :func:`mutators.oneshot.recalibrate_bn`.
+All sub-networks share one set of statistics, and each updates the channels that it has. Before a sub-network is used,
+its statistics have to be recalibrated: see :func:`mutators.oneshot.recalibrate_bn`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.torch_private import BatchNorm, get_buffers, get_parameters
 from mutators.choices.visitor import Extraction
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.parts import Tensors
 from mutators.elastic.layers.width import Channels, Span, take
@@ -23,7 +23,7 @@ _VECTORS = ("weight", "bias", "running_mean", "running_var")
 
 
 class ElasticBatchNorm(Elastic, BatchNorm):
-    """Shared by all numbers of dimensions; the channels are the input's unless a layout says otherwise."""
+    """The base of elastic batch norms; the channels are the input's unless a layout is given."""
 
     PLAIN: type[BatchNorm]
     full: int
@@ -43,7 +43,7 @@ class ElasticBatchNorm(Elastic, BatchNorm):
 
     @classmethod
     def of(cls, norm: BatchNorm, num_features: Size | None = None) -> Self:
-        """An elastic norm that takes over the parameters and statistics of ``norm``; None: the channels it has.
+        """Return an elastic norm that takes over the parameters and statistics of ``norm``; None: its channels.
 
         Raises:
             ElasticError: ``num_features`` does not fit ``norm``.
@@ -61,7 +61,7 @@ class ElasticBatchNorm(Elastic, BatchNorm):
 
     @property
     def num_features(self) -> int:
-        """Now in use; all, where the input decides."""
+        """Number of channels in use; all, where the input decides."""
         return self.full if self.channels is None else self.channels.size()
 
     @num_features.setter
@@ -69,16 +69,16 @@ class ElasticBatchNorm(Elastic, BatchNorm):
         self.full, self.channels = n, None
 
     def spans(self, n: int, plan: Any = None) -> list[Span]:
-        """Which channels an input of ``n`` channels has."""
+        """Return the spans of the channels of an input with ``n`` channels."""
         return [(0, n)] if self.channels is None else self.channels.spans(plan)
 
     def axes(self) -> Iterator[Axis]:
-        """All vectors."""
+        """Yield all vectors."""
         if self.channels is not None:
             yield from (Axis(name, 0, self.channels) for name in _VECTORS if getattr(self, name) is not None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, ...) with the channels now in use, to the same shape."""
+        """Normalise (N, C, ...) with the channels in use, to the same shape."""
         self._check_input_dim(x)  # type: ignore[no-untyped-call]
         weight, bias, mean, variance = self._running(x.size(1))
         by_batch = self.training or mean is None
@@ -92,7 +92,7 @@ class ElasticBatchNorm(Elastic, BatchNorm):
             factor = 1.0 / float(batches) if self.momentum is None else self.momentum
         if self.training and not tracking:
             mean = variance = None
-        # torch.nn.functional's function of this name looks at the input in ways that a short step feels.
+        # torch.nn.functional's function of this name checks the input, which costs time in a short step.
         y = torch.batch_norm(x, weight, bias, mean, variance, by_batch, factor, self.eps, torch.backends.cudnn.enabled)
         if tracking and self.channels is not None and len(self.channels.segments) > 1:
             spans = self.channels.spans()
@@ -122,7 +122,7 @@ class ElasticBatchNorm(Elastic, BatchNorm):
         return fill(plain, {**taken, "num_batches_tracked": self.num_batches_tracked}, self)
 
     def extra_repr(self) -> str:
-        """The largest norm's size."""
+        """Return the largest norm's size."""
         return f"{self.full}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
 
 
@@ -130,7 +130,7 @@ class ElasticBatchNorm1d(ElasticBatchNorm, nn.BatchNorm1d):
     """A ``BatchNorm1d`` over the channels that its input has.
 
     Args:
-        num_features: a fixed number says only how many there are at most; see also :class:`Channels`.
+        num_features: a fixed number is the largest; the input has as many or fewer. See also :class:`Channels`.
         eps, momentum, affine, track_running_stats: as for ``nn.BatchNorm1d``.
     """
 
@@ -138,22 +138,12 @@ class ElasticBatchNorm1d(ElasticBatchNorm, nn.BatchNorm1d):
 
 
 class ElasticBatchNorm2d(ElasticBatchNorm, nn.BatchNorm2d):
-    """A ``BatchNorm2d`` over the channels that its input has.
-
-    Args:
-        num_features: a fixed number says only how many there are at most; see also :class:`Channels`.
-        eps, momentum, affine, track_running_stats: as for ``nn.BatchNorm2d``.
-    """
+    """A ``BatchNorm2d`` over the channels that its input has; for arguments see :class:`ElasticBatchNorm1d`."""
 
     PLAIN = nn.BatchNorm2d
 
 
 class ElasticBatchNorm3d(ElasticBatchNorm, nn.BatchNorm3d):
-    """A ``BatchNorm3d`` over the channels that its input has.
-
-    Args:
-        num_features: a fixed number says only how many there are at most; see also :class:`Channels`.
-        eps, momentum, affine, track_running_stats: as for ``nn.BatchNorm3d``.
-    """
+    """A ``BatchNorm3d`` over the channels that its input has; for arguments see :class:`ElasticBatchNorm1d`."""
 
     PLAIN = nn.BatchNorm3d

@@ -1,4 +1,4 @@
-"""Convolutions with elastic kernel and channels, and transposed ones."""
+"""Convolutions, transposed ones too, with elastic kernel and channels."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ import torch.nn.functional as F
 from torch import nn
 
 from mutators.elastic.layers.convolution import ElasticConvolution, Pair
-from mutators.elastic.layers.kernel import checked_kernels
-from mutators.elastic.layers.layer import Size, full_size
+from mutators.elastic.layers.layer import Size
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class ElasticConv2d(ElasticConvolution):
-    """A ``Conv2d`` of which a part runs: the centre of the kernel, and the first channels.
+    """A ``Conv2d`` that runs with the centre of its kernel and its first channels.
 
     Dense, depthwise (``groups`` is the number of channels: the output then has the input's channels) or grouped (the
-    number of groups stays, so that every number of channels has to be a multiple of it). Choices that it has of its
-    own: ``kernel_size`` and ``channel``. :meth:`of` makes one from a plain layer.
+    number of groups stays, so that every number of channels has to be a multiple of it). Its own choices:
+    ``kernel_size`` and ``channel``. :meth:`of` makes one from a plain layer.
 
     Args:
-        in_channels: what there is in the input; a fixed number says only how many there are at most, and the input
-            itself then how many there are.
-        out_channels: a number, several to choose from, or a width that other layers have too.
+        in_channels: those of the input; a fixed number is the largest, and the input may have fewer.
+        out_channels: a number, several to choose from, or a width that other layers share.
         kernel_size: one odd number, or several to choose from.
         stride, dilation, groups, bias, padding_mode: as for ``nn.Conv2d``.
-        padding: at the largest kernel; None: as much as keeps the size at stride 1. Smaller kernels get that much
-            less that the output has the same size.
+        padding: at the largest kernel; None: that which keeps the size at stride 1. Smaller kernels get less, so that
+            the output has the same size.
         transform_kernel: learn a matrix from each kernel size to the next; without, smaller kernels are plain crops.
 
     Raises:
         ElasticError: a kernel is even, channels are no multiple of the groups, or the padding is too small for a crop.
     """
 
+    PLAIN = nn.Conv2d
     OUT, IN = 0, 1
 
     def __init__(
@@ -52,15 +51,11 @@ class ElasticConv2d(ElasticConvolution):
         padding_mode: PaddingMode = "zeros",
         transform_kernel: bool = True,
     ) -> None:
-        sizes = checked_kernels([kernel_size] if isinstance(kernel_size, int) else kernel_size)
-        pad = dilation * (sizes[-1] - 1) // 2 if padding is None else padding
-        n_in, n_out = full_size(in_channels), full_size(out_channels)
-        conv = nn.Conv2d(n_in, n_out, sizes[-1], stride, pad, dilation, groups, bias, padding_mode)
-        inputs = None if isinstance(in_channels, int) else in_channels
-        self._adopt(conv, inputs, out_channels, sizes if len(sizes) > 1 else None, transform_kernel)
+        more = {"stride": stride, "groups": groups, "bias": bias, "padding_mode": padding_mode}
+        self._build(in_channels, out_channels, kernel_size, padding, dilation, transform_kernel, more)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C_in, H, W) to (N, C_out, H', W') with the channels now in use; H' and W' are the full layer's."""
+        """Convolve (N, C_in, H, W) to (N, C_out, H', W') with the channels in use; H' and W' are the full layer's."""
         weight, bias = self._running(x.size(1))
         assert weight is not None
         groups = weight.size(0) if self.depthwise else self._groups
@@ -71,24 +66,11 @@ class ElasticConv2d(ElasticConvolution):
             padding = (0, 0)
         return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, groups)
 
-    def _plain(self, weight: torch.Tensor, groups: int) -> nn.Conv2d:
-        return nn.Conv2d(
-            weight.shape[1] * groups,
-            weight.shape[0],
-            cast(Pair, tuple(weight.shape[2:])),
-            self.stride,
-            self._padding(weight.shape[-1]),
-            self.dilation,
-            groups,
-            self.bias is not None,
-            self.padding_mode,
-            device="meta",
-        )
-
 
 class ElasticConvTranspose2d(ElasticConvolution):
-    """A ``ConvTranspose2d`` of which a part runs; see :class:`ElasticConv2d` for the arguments and what is raised."""
+    """A ``ConvTranspose2d`` that runs in part; see :class:`ElasticConv2d` for the arguments and what is raised."""
 
+    PLAIN = nn.ConvTranspose2d
     OUT, IN = 1, 0
 
     def __init__(
@@ -104,35 +86,20 @@ class ElasticConvTranspose2d(ElasticConvolution):
         dilation: int = 1,
         transform_kernel: bool = True,
     ) -> None:
-        sizes = checked_kernels([kernel_size] if isinstance(kernel_size, int) else kernel_size)
-        pad = dilation * (sizes[-1] - 1) // 2 if padding is None else padding
-        n_in, n_out = full_size(in_channels), full_size(out_channels)
-        conv = nn.ConvTranspose2d(n_in, n_out, sizes[-1], stride, pad, output_padding, groups, bias, dilation)
-        inputs = None if isinstance(in_channels, int) else in_channels
-        self._adopt(conv, inputs, out_channels, sizes if len(sizes) > 1 else None, transform_kernel)
+        more = {"stride": stride, "output_padding": output_padding, "groups": groups, "bias": bias}
+        self._build(in_channels, out_channels, kernel_size, padding, dilation, transform_kernel, more)
 
     def _adopt(self, conv: nn.ConvTranspose2d, *others: object) -> None:  # type: ignore[override]
         super()._adopt(conv, *others)  # type: ignore[arg-type]
         self.output_padding = cast(Pair, conv.output_padding)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C_in, H, W) to (N, C_out, H', W') with the channels now in use; H' and W' are the full layer's."""
+        """Convolve (N, C_in, H, W) to (N, C_out, H', W') with the channels in use; H' and W' are the full layer's."""
         weight, bias = self._running(x.shape[1])
         assert weight is not None
         groups = weight.shape[0] if self.depthwise else self._groups
         padding = cast(Pair, self._padding(weight.shape[-1]))
         return F.conv_transpose2d(x, weight, bias, self.stride, padding, self.output_padding, groups, self.dilation)
 
-    def _plain(self, weight: torch.Tensor, groups: int) -> nn.ConvTranspose2d:
-        return nn.ConvTranspose2d(
-            weight.shape[0],
-            weight.shape[1] * groups,
-            cast(Pair, tuple(weight.shape[2:])),
-            self.stride,
-            cast(Pair, self._padding(weight.shape[-1])),
-            self.output_padding,
-            groups,
-            self.bias is not None,
-            self.dilation,
-            device="meta",
-        )
+    def _plain(self, weight: torch.Tensor, groups: int, **more: object) -> nn.Module:
+        return super()._plain(weight, groups, output_padding=self.output_padding)

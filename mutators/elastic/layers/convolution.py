@@ -1,18 +1,18 @@
-"""What convolutions share, transposed ones too: elastic kernel and channels, slicing, and the plain layer."""
+"""The base of elastic convolutions: elastic kernel and channels, slicing, and the plain layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extraction, Plan
-from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.kernel import add_matrices, centre, checked_kernels, grown, transformed
-from mutators.elastic.layers.layer import Axis, Elastic, Size, fill
+from mutators.elastic.layers.kernel import add_matrices, check_kernels, crop_kernel, grow_kernel, transform_filters
+from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.width import take, take_block
 
 Pair = tuple[int, int]
@@ -20,15 +20,16 @@ Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 class ElasticConvolution(Elastic):
-    """A convolution over two dimensions of which a part runs. Write ``forward`` and ``_plain``.
+    """A convolution over two dimensions that runs in part. Subclasses write ``forward``.
 
     Attributes:
-        inputs, outputs: the layouts of the channels; None: whatever the input has, and all outputs.
+        inputs, outputs: the layouts of the channels; None: those of the input, and all outputs.
         weight: of the largest layer: outputs along dimension ``OUT``, inputs along ``IN``; dimension 1 counts those of
             one group only.
         depthwise: whether each channel is a group of its own; the output's channels are then the input's.
     """
 
+    PLAIN: ClassVar[Callable[..., Convolution]]
     OUT: ClassVar[int]
     IN: ClassVar[int]
 
@@ -41,11 +42,11 @@ class ElasticConvolution(Elastic):
         kernel_size: Sequence[int] | None = None,
         transform_kernel: bool = True,
     ) -> Self:
-        """An elastic layer with the weights of ``conv``, whose parameters it takes over where they have their size.
+        """Return an elastic layer with the weights of ``conv``; parameters that keep their size are taken over.
 
         Args:
             conv: the plain layer; the largest sub-layer computes what it does.
-            in_channels, out_channels: None: as many as ``conv`` has.
+            in_channels, out_channels: None: those of ``conv``.
             kernel_size: to choose from; None: the kernel stays. Where the largest is larger than that of ``conv``,
                 zeros surround it.
             transform_kernel: see the class.
@@ -54,10 +55,28 @@ class ElasticConvolution(Elastic):
             ElasticError: sizes do not fit ``conv``.
         """
         layer = cls.__new__(cls)
-        sizes = None if kernel_size is None else checked_kernels(kernel_size)
+        sizes = None if kernel_size is None else check_kernels(kernel_size)
         outputs = conv.out_channels if out_channels is None else out_channels
         layer._adopt(conv, in_channels, outputs, sizes, transform_kernel)
         return layer
+
+    def _build(
+        self,
+        in_channels: Size,
+        out_channels: Size,
+        kernel_size: int | Sequence[int],
+        padding: int | None,
+        dilation: int,
+        transform_kernel: bool,
+        more: Mapping[str, object],
+    ) -> None:
+        """Build the layer from the arguments of a constructor; ``more`` are those of the plain layer alone."""
+        sizes = check_kernels([kernel_size] if isinstance(kernel_size, int) else kernel_size)
+        pad = dilation * (sizes[-1] - 1) // 2 if padding is None else padding
+        n_in, n_out = full_size(in_channels), full_size(out_channels)
+        conv = self.PLAIN(n_in, n_out, sizes[-1], padding=pad, dilation=dilation, **more)
+        inputs = None if isinstance(in_channels, int) else in_channels
+        self._adopt(conv, inputs, out_channels, sizes if len(sizes) > 1 else None, transform_kernel)
 
     def _adopt(
         self,
@@ -75,11 +94,11 @@ class ElasticConvolution(Elastic):
         self.depthwise = conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
         self.weight, self.bias = conv.weight, conv.bias
         self._kernels = sizes or ()
-        self._own_kernel = conv.kernel_size[0]  # the size that ``_own_padding`` belongs to
+        self._own_kernel = conv.kernel_size[0]  # the kernel that ``_own_padding`` is for
         self._transforms = transform_kernel
         if sizes is not None:
             if sizes[-1] > conv.kernel_size[0]:
-                self.weight = nn.Parameter(grown(conv.weight.detach(), sizes[-1]), conv.weight.requires_grad)
+                self.weight = nn.Parameter(grow_kernel(conv.weight.detach(), sizes[-1]), conv.weight.requires_grad)
             self._modules["kernel_size"] = ValueChoice(sizes)  # its key; the attribute is torch's, a pair of ints
             if transform_kernel:
                 add_matrices(self, sizes)
@@ -108,35 +127,35 @@ class ElasticConvolution(Elastic):
 
     @property
     def in_channels(self) -> int:
-        """Now in use; all, where the input decides."""
+        """Number of input channels in use; all, where the input decides."""
         sliced = self.weight.shape[self.IN] * (1 if self.IN == 0 else self._groups)
         return sliced if self.inputs is None else self.inputs.size()
 
     @property
     def out_channels(self) -> int:
-        """Now in use; all, where the input decides."""
+        """Number of output channels in use; all, where the input decides."""
         sliced = self.weight.shape[self.OUT] * (1 if self.OUT == 0 else self._groups)
         return sliced if self.outputs is None else self.outputs.size()
 
     @property
     def kernel_size(self) -> Pair:
-        """Now in use. The choice of the same name is a child: see :attr:`options` and :meth:`set_config`."""
+        """The kernel in use. The choice of the same name is a child: see :attr:`options` and :meth:`set_config`."""
         choice = self._modules.get("kernel_size")
         size = int(choice.value) if isinstance(choice, ValueChoice) else None
         return cast(Pair, tuple(self.weight.shape[2:])) if size is None else (size, size)
 
     @property
     def padding(self) -> Pair | str:
-        """Of the kernel now in use."""
+        """The padding of the kernel in use."""
         return self._padding(self.kernel_size[0])
 
     @property
     def groups(self) -> int:
-        """Now in use."""
+        """Number of groups in use."""
         return self.in_channels if self.depthwise else self._groups
 
     def axes(self) -> Iterator[Axis]:
-        """Outputs and inputs of the weight, and the bias; with groups, dimension 1 is one group's and not listed."""
+        """Yield outputs and inputs of the weight, and the bias; with groups, not dimension 1, which is one group's."""
         if self.outputs is not None:
             if self.OUT == 0 or self.depthwise or self._groups == 1:
                 yield Axis("weight", 0 if self.depthwise else self.OUT, self.outputs)
@@ -146,7 +165,7 @@ class ElasticConvolution(Elastic):
             yield Axis("weight", self.IN, self.inputs, reads=True)
 
     def _slices(self, n: int, plan: Plan | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Weight and bias in use; of the largest layer the parameters themselves."""
+        """Return weight and bias in use; of the largest layer the parameters themselves."""
         inputs = [(0, n)] if self.inputs is None else self.inputs.spans(plan)
         weight, bias = self.weight, self.bias
         if self.depthwise:
@@ -160,10 +179,10 @@ class ElasticConvolution(Elastic):
             columns = columns if self._groups == 1 else [(0, columns[0][1] // self._groups)]
         size = self._kernels[cast(ValueChoice, self._modules["kernel_size"]).index_in(plan)] if self._kernels else 0
         if self._transforms and size not in (0, weight.size(-1)):
-            weight = transformed(self, rows, columns, self._kernels, size)
+            weight = transform_filters(self, rows, columns, self._kernels, size)
         else:
             weight = take_block(weight, rows, columns)
-            weight = centre(weight, size) if 0 < size < weight.size(-1) else weight
+            weight = crop_kernel(weight, size) if 0 < size < weight.size(-1) else weight
         return weight, None if bias is None else take(bias, 0, outputs)
 
     def _padding(self, size: int) -> Pair | str:
@@ -180,12 +199,24 @@ class ElasticConvolution(Elastic):
         groups = weight.shape[0] if self.depthwise else self._groups
         return fill(self._plain(weight, groups), {"weight": weight, "bias": bias}, self)
 
-    def _plain(self, weight: torch.Tensor, groups: int) -> nn.Module:
-        """A plain layer of the weight's shape, its weights still to be filled in."""
-        raise NotImplementedError
+    def _plain(self, weight: torch.Tensor, groups: int, **more: object) -> nn.Module:
+        """Return a plain layer of the weight's shape, without weights."""
+        sizes = [weight.size(dim) * (groups if dim == 1 else 1) for dim in (self.IN, self.OUT)]
+        return self.PLAIN(
+            *sizes,
+            tuple(weight.shape[2:]),
+            stride=self.stride,
+            padding=self._padding(weight.size(-1)),
+            dilation=self.dilation,
+            groups=groups,
+            bias=self.bias is not None,
+            padding_mode=self.padding_mode,
+            device="meta",
+            **more,
+        )
 
     def extra_repr(self) -> str:
-        """The largest layer's shape, and what is special."""
+        """Return the largest layer's shape and settings."""
         kind = ", depthwise" if self.depthwise else f", groups={self._groups}" if self._groups > 1 else ""
         return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self._own_padding}{kind}"
 

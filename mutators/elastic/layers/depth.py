@@ -1,4 +1,4 @@
-"""A stage of which the first blocks run."""
+"""A stage with elastic depth."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extraction
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.layer import Elastic
 from search_spaces.checks import is_int
 
 
 class ElasticDepth(Elastic):
-    """Blocks in a row, of which the first so many run. Its choice: ``depth``.
+    """Blocks in a row, of which the first ones run. Its choice: ``depth``, the number of them.
 
     Args:
         blocks: modules that take and return one tensor, as for ``nn.Sequential``; names are kept.
         depths: numbers of blocks (ints), or fractions of them (floats in (0, 1]), which are rounded.
-        counts: how many blocks run for each of ``depths``; None: what they say themselves. For nets in which a depth
-            counts only some of the blocks; 0 of them is a stage that hands on its input.
+        counts: the number of blocks that run for each of ``depths``; None: ``depths`` themselves. For nets whose depth
+            counts only some of the blocks; with 0 blocks a stage returns its input.
 
     Raises:
         ElasticError: a depth cannot be reached, two mean the same, or a block is called "depth".
@@ -36,7 +36,7 @@ class ElasticDepth(Elastic):
     ) -> None:
         super().__init__()
         named = dict(blocks) if isinstance(blocks, Mapping) else {str(i): block for i, block in enumerate(blocks)}
-        self.counts = tuple(count_of(depth, len(named)) for depth in depths) if counts is None else tuple(counts)
+        self.counts = tuple(count_blocks(depth, len(named)) for depth in depths) if counts is None else tuple(counts)
         least = 1 if counts is None else 0
         problems = [
             f"depth {depth} is {count} blocks, wanted {least} to {len(named)}"
@@ -59,7 +59,7 @@ class ElasticDepth(Elastic):
         return [self.get_submodule(name) for name in self._names]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, ...) through the blocks now in use."""
+        """Run (N, ...) through the blocks in use."""
         for name in self._names[: self.counts[self.depth.index]]:
             x = self._modules[name](x)  # type: ignore[misc]  # never None
         return x
@@ -70,6 +70,6 @@ class ElasticDepth(Elastic):
         return nn.Sequential(blocks)
 
 
-def count_of(depth: float, blocks: int) -> int:
-    """How many blocks a depth is: itself, or a fraction of them, rounded."""
+def count_blocks(depth: float, blocks: int) -> int:
+    """Return the number of blocks of a depth: itself, or a fraction of all, rounded."""
     return int(depth) if is_int(depth) else round(depth * blocks)

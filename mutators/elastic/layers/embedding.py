@@ -9,18 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.visitor import Extraction
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.width import take
 
 
 class ElasticEmbedding(Elastic):
-    """An ``Embedding`` of which the first features are looked up. A choice that it has of its own: ``channel``.
+    """An ``Embedding`` that runs with its first features. Its own choice: ``channel``.
 
     Args:
         num_embeddings: as for ``nn.Embedding``.
-        embedding_dim: a number, several to choose from, or a width that other layers have too.
+        embedding_dim: a number, several to choose from, or a width that other layers share.
         padding_idx: as for ``nn.Embedding``.
     """
 
@@ -29,7 +29,7 @@ class ElasticEmbedding(Elastic):
 
     @classmethod
     def of(cls, embedding: nn.Embedding, embedding_dim: Size | None = None) -> Self:
-        """An elastic layer that takes over the weights of ``embedding``; None: as many features as it has.
+        """Return an elastic layer that takes over the weights of ``embedding``; None: its features.
 
         Raises:
             ElasticError: ``embedding_dim`` does not fit, or ``embedding`` limits the norm of what it looks up.
@@ -52,21 +52,21 @@ class ElasticEmbedding(Elastic):
 
     @property
     def num_embeddings(self) -> int:
-        """How many there are."""
+        """Number of embeddings."""
         return self.weight.shape[0]
 
     @property
     def embedding_dim(self) -> int:
-        """Features now in use."""
+        """Number of features in use."""
         return self.weight.shape[1] if self.features is None else self.features.size()
 
     def axes(self) -> Iterator[Axis]:
-        """The features."""
+        """Yield the features."""
         if self.features is not None:
             yield Axis("weight", 1, self.features)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(...) integers to (..., features now in use)."""
+        """Look up (...) integers. Returns: (..., features in use)."""
         return F.embedding(
             tokens,
             self._slice(None),
@@ -92,5 +92,5 @@ class ElasticEmbedding(Elastic):
         return plain
 
     def extra_repr(self) -> str:
-        """The largest layer's shape."""
+        """Return the largest layer's shape."""
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}"

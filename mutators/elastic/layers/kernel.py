@@ -1,8 +1,8 @@
-"""Elastic kernels: a smaller filter is the centre of the next larger one, times a learnable matrix.
+"""Crop and transform kernels: a smaller filter is the centre of the next larger one, times a learnable matrix.
 
 After Once-for-All (Cai et al., ICLR 2020, arXiv:1908.09791). From ``7to5_matrix`` (25, 25) and ``5to3_matrix`` (9, 9),
 which begin as identities, the 3x3 filter is crop(crop(w7) @ M75.T) @ M53.T, with filters flattened row by row; all
-channels share a layer's matrices. Differs: growing a layer's kernel is a matter of zeros round its filter.
+channels share a layer's matrices. Differs: a kernel can grow, by zeros around its filter.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.torch_private import get_parameters
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.parts import Block, Leaf, Parts, Target, active_parts, cut
 from mutators.elastic.layers.width import Span, take_block
 from search_spaces.checks import is_int
 
 
-def checked_kernels(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return kernel sizes, ascending.
+def check_kernels(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Check kernel sizes. Returns: them, ascending.
 
     Raises:
         ElasticError: there are none, or they are not odd and distinct.
@@ -39,12 +39,12 @@ def checked_kernels(sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def matrix_name(larger: int, smaller: int) -> str:
-    """The name of the matrix that leads from one size to the next."""
+    """Return the name of the matrix from one size to the next."""
     return f"{larger}to{smaller}_matrix"
 
 
 def add_matrices(layer: nn.Module, sizes: Sequence[int]) -> None:
-    """Give a layer its matrices as parameters, identities, largest first; of its weight's type, and where that is."""
+    """Add matrices to a layer as parameters: identities, largest first, of its weight's type and device."""
     weight = get_parameters(layer)["weight"]
     assert weight is not None
     for larger, smaller in pairwise(sorted(sizes, reverse=True)):
@@ -52,22 +52,22 @@ def add_matrices(layer: nn.Module, sizes: Sequence[int]) -> None:
         layer.register_parameter(matrix_name(larger, smaller), nn.Parameter(eye))
 
 
-def grown(weight: torch.Tensor, size: int) -> torch.Tensor:
-    """(..., k, k) to (..., size, size), with zeros round it."""
+def grow_kernel(weight: torch.Tensor, size: int) -> torch.Tensor:
+    """Pad (..., k, k) with zeros to (..., size, size)."""
     margin = (size - weight.shape[-1]) // 2
     return torch.constant_pad_nd(weight, (margin, margin, margin, margin))  # F.pad does the same, more slowly
 
 
-def centre(weight: torch.Tensor, size: int) -> torch.Tensor:
-    """(..., k, k) to its middle, (..., size, size)."""
+def crop_kernel(weight: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the middle of (..., k, k): (..., size, size)."""
     start = (weight.shape[-1] - size) // 2
     return weight[..., start : start + size, start : start + size]
 
 
-def transformed(
+def transform_filters(
     layer: nn.Module, rows: Sequence[Span], columns: Sequence[Span], sizes: tuple[int, ...], size: int
 ) -> torch.Tensor:
-    """Some channels of a layer's weight with filters of a smaller size, by way of all sizes in between.
+    """Return some channels of a layer's weight with filters of a smaller size, through all sizes between.
 
     Differs: crops and matrices are first made one matrix, (size * size, k * k), which is small whatever the number of
     channels; so the filters are touched once, and their gradients too.
@@ -86,12 +86,12 @@ def transformed(
         if leaf is not None:
             return leaf
     filters = take_block(weight, rows, columns)
-    whole = _composed(matrices, crops)[-1]
+    whole = _compose(matrices, crops)[-1]
     return F.linear(filters.reshape(-1, whole.size(1)), whole).view(*filters.shape[:2], size, size)
 
 
-def _composed(matrices: Sequence[torch.Tensor], crops: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Crops, and matrices after them, as one from the largest size, after each of them."""
+def _compose(matrices: Sequence[torch.Tensor], crops: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Multiply crops and matrices in turn, from the largest size. Returns: the product after each of them."""
     found: list[torch.Tensor] = []
     for matrix, crop in zip(matrices, crops, strict=True):
         found.append(torch.mm(crop, found[-1]) if found else crop)
@@ -100,7 +100,7 @@ def _composed(matrices: Sequence[torch.Tensor], crops: Sequence[torch.Tensor]) -
 
 
 class _Filters(Leaf):
-    """The filters of :func:`transformed` as a leaf: the same products, forward and backward, without autograd.
+    """The filters of :func:`transform_filters` as a leaf: the same products, forward and backward, without autograd.
 
     Differs from autograd under autocast: filters stay in full precision.
     """
@@ -123,7 +123,7 @@ class _Filters(Leaf):
         self._shape, self._part, self._filters = part.shape, part.flatten(0, 1).flatten(1), filters.view(-1, size**2)
 
     def fill(self) -> None:
-        self._steps = _composed(self._matrices, self._crops)
+        self._steps = _compose(self._matrices, self._crops)
         torch.mm(self._part, self._steps[-1].t(), out=self._filters)
 
     def spread(self, gradient: torch.Tensor) -> Sequence[tuple[Target, torch.Tensor]]:
@@ -139,7 +139,7 @@ class _Filters(Leaf):
 
 @functools.cache
 def _steps(sizes: tuple[int, ...], size: int) -> list[tuple[str, int, int]]:
-    """From the largest to a size: names of the matrices, and between which sizes each is."""
+    """Return the matrices from the largest size down to ``size``: (name, from, to)."""
     down = pairwise(sorted((s for s in sizes if size <= s), reverse=True))
     return [(matrix_name(larger, smaller), larger, smaller) for larger, smaller in down]
 
@@ -148,4 +148,4 @@ def _steps(sizes: tuple[int, ...], size: int) -> list[tuple[str, int, int]]:
 def _crop(larger: int, smaller: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(smaller**2, larger**2): what a flat filter is multiplied by to become its centre. A constant, made once."""
     eye = torch.eye(larger**2, dtype=dtype, device=device).view(larger**2, larger, larger)
-    return centre(eye, smaller).reshape(larger**2, smaller**2).t().contiguous()
+    return crop_kernel(eye, smaller).reshape(larger**2, smaller**2).t().contiguous()

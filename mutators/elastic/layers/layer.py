@@ -1,4 +1,4 @@
-"""What all elastic layers share: their choices, setting them, and becoming plain."""
+"""The base of elastic layers: their choices, setting them, and extracting the plain layer."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.torch_private import DERIVED_ATTRIBUTES, get_buffers, get_parameters
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extractable, Extraction, Plan
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.parts import Tensors, active_parts
 from mutators.elastic.layers.width import Channels, Width
 
 Size = int | Sequence[int] | Width | Channels
-"""A number of channels: fixed, one of several, or a width that other layers have too."""
+"""A number of channels: fixed, one of several, or a width that other layers share."""
 
 
 class Axis(NamedTuple):
@@ -26,7 +26,7 @@ class Axis(NamedTuple):
         name: of the tensor, as the layer calls it.
         dim: the dimension.
         channels: its layout.
-        reads: whether it runs along the layer's input; the others run along its output.
+        reads: whether it is a dimension of the layer's input; the others are of its output.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Axis(NamedTuple):
 
 
 class Elastic(nn.Module, Extractable):
-    """A layer that runs with a part of its weights. Write ``forward`` and :meth:`_extracted`.
+    """A layer that runs with a part of its weights. Subclasses write ``forward`` and :meth:`_extracted`.
 
-    Names of torch's own layers, such as ``out_channels``, have the values that the plain layer now in use would have.
-    They are properties, for the user's code; a forward of ours reads the layouts themselves, which is faster.
+    Attributes of torch's own layers, such as ``out_channels``, have the values of the plain layer in use. They are
+    properties, for the user's code; an elastic layer's forward reads the layouts themselves, which is faster.
     """
 
     _others: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Elastic(nn.Module, Extractable):
         return plain
 
     def axes(self) -> Iterator[Axis]:
-        """Which dimensions of which tensors are cut by choices; what has no known layout is left out."""
+        """Yield the dimensions of tensors that choices cut; those without a known layout are left out."""
         return iter(())
 
     def _extracted(self, extraction: Extraction) -> nn.Module:
@@ -62,7 +62,7 @@ class Elastic(nn.Module, Extractable):
         raise NotImplementedError
 
     def _slices(self, n: int, plan: Plan | None) -> Tensors:
-        """This layer's tensors under a plan, for an input of ``n`` channels."""
+        """Return this layer's tensors under a plan, for an input of ``n`` channels."""
         raise NotImplementedError
 
     def _running(self, n: int) -> Tensors:
@@ -83,7 +83,7 @@ class Elastic(nn.Module, Extractable):
 
     @property
     def options(self) -> dict[str, tuple[float, ...]]:
-        """What can be set here, by name."""
+        """The options of this layer's own choices, by name."""
         return {name: choice.values for name, choice in self._choices()}
 
     def set_config(self, *nameless: object, **values: float) -> None:
@@ -111,14 +111,14 @@ class Elastic(nn.Module, Extractable):
         return ((name, child) for name, child in self._modules.items() if isinstance(child, ValueChoice))
 
     def _follow(self, plain: nn.Module) -> None:
-        """Be in the mode of a plain layer, and have what else was set on it: a model's forward may read it."""
+        """Take over a plain layer's mode, and attributes that were added to it: a model's forward may read them."""
         known = DERIVED_ATTRIBUTES | self.__dict__.keys()
         others = {name: x for name, x in vars(plain).items() if name not in known and not hasattr(type(self), name)}
         self.__dict__.update(others, _others=tuple(others))
         self.train(plain.training)
 
     def _own(self, name: str, size: Size | None) -> Channels | None:
-        """What a size means; several numbers become a choice of this layer, under ``name``."""
+        """Return a size as a layout; several numbers become a choice of this layer, under ``name``."""
         if size is None or isinstance(size, Channels):
             return size
         if isinstance(size, (int, Width)):
@@ -129,14 +129,14 @@ class Elastic(nn.Module, Extractable):
 
 
 def full_size(size: Size) -> int:
-    """The largest number of channels that a size stands for."""
+    """Return the largest number of channels of a size."""
     if isinstance(size, int):
         return size
     return size.full if isinstance(size, (Width, Channels)) else max(size)
 
 
 def own_copy(tensor: torch.Tensor | None) -> torch.Tensor | None:
-    """A tensor's numbers in a contiguous tensor of their own."""
+    """Return a contiguous copy of a tensor, without its graph."""
     return None if tensor is None else tensor.detach().clone(memory_format=torch.contiguous_format)
 
 

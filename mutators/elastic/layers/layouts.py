@@ -1,4 +1,4 @@
-"""Which tensors of a network a width cuts, and whether its channels may change places."""
+"""Find the tensors of a network that a width cuts, and whether its channels may be sorted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Use(NamedTuple):
 
     Attributes:
         path: of the layer.
-        layer: that the tensor belongs to.
+        layer: the layer of the tensor.
         axis: the dimension and its layout.
         tensor: a parameter or a buffer.
     """
@@ -34,17 +34,17 @@ class Use(NamedTuple):
 
     @property
     def widths(self) -> list[Width]:
-        """Of the layout, in order."""
+        """The widths of the layout, in order."""
         return [width for width, _ in self.axis.channels.segments]
 
     @property
     def writes(self) -> bool:
-        """Whether channels come into being here; vectors and depthwise filters only go along with them."""
+        """Whether the tensor produces the channels; vectors and depthwise filters only follow them."""
         return not self.axis.reads and self.tensor.dim() > 1 and not getattr(self.layer, "depthwise", False)
 
     @property
     def aside(self) -> bool:
-        """Whether the layer is none of the network's own, as a distillation's mapping: it follows and counts not."""
+        """Whether the layer is no part of the network, such as a mapping of a distillation, which is sorted with it."""
         return getattr(self.layer, "aside", False)
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Use(NamedTuple):
 
 
 def uses_of(net: nn.Module) -> list[Use]:
-    """Every dimension of every tensor of the elastic layers that has a known layout."""
+    """Return the dimensions with a known layout of all tensors of elastic layers."""
     return [
         Use(path, layer, axis, getattr(layer, axis.name))
         for path, layer in net.named_modules()
@@ -62,12 +62,12 @@ def uses_of(net: nn.Module) -> list[Use]:
 
 
 def widths_of(uses: Sequence[Use]) -> list[Width]:
-    """The widths, each once."""
+    """Return the widths, each once."""
     return list(dict.fromkeys(width for use in uses for width in use.widths))
 
 
 def per_channel(values: torch.Tensor, channels: Channels, width: Width) -> torch.Tensor:
-    """(channels.full,) to (width.full,): for each channel of one of the widths the sum of what stands for it."""
+    """Sum (channels.full,) values over the features of each channel of a width. Returns: (width.full,)."""
     parts = torch.split(values, [segment.full * unit for segment, unit in channels.segments])
     sums = [
         part.view(segment.full, unit).sum(1)
@@ -77,8 +77,8 @@ def per_channel(values: torch.Tensor, channels: Channels, width: Width) -> torch
     return torch.stack(sums).sum(0)
 
 
-def unsortable(net: nn.Module, uses: Sequence[Use]) -> dict[Width, str]:
-    """The elastic widths whose channels must not change places, with the reason."""
+def find_unsortable(net: nn.Module, uses: Sequence[Use]) -> dict[Width, str]:
+    """Return the elastic widths whose channels must not be sorted, with the reason."""
     found: dict[Width, str] = {}
     for path, layer in net.named_modules():
         if isinstance(layer, Elastic):
@@ -106,7 +106,7 @@ def _in_groups(layer: Elastic) -> Iterator[Width]:
 
 
 def _open_size(layer: Elastic) -> int | None:
-    """The input's channels at most, of a layer that takes as many as come; None: its layout is known."""
+    """Return the largest number of channels of an input without a known layout; None: the layout is known."""
     if isinstance(layer, ElasticConvolution) and layer.inputs is None:
         return layer.weight.shape[0] if layer.depthwise else layer.weight.shape[layer.IN] * _per_group(layer)
     if isinstance(layer, ElasticLinear) and layer.inputs is None:
@@ -121,7 +121,7 @@ def _per_group(layer: ElasticConvolution) -> int:
 
 
 def _as_wide(uses: Sequence[Use], size: int | None) -> Iterator[Width]:
-    """The widths in layouts of this size; heads are not among them, which no layer sees from outside."""
+    """Yield the widths in layouts of this size, but for heads, which no other layer reads."""
     heads = {width for use in uses if isinstance(use.layer, ElasticMultiheadAttention) for width in _projected(use)}
     for use in uses:
         if use.axis.channels.full == size:
@@ -133,7 +133,7 @@ def _projected(use: Use) -> list[Width]:
 
 
 def _shared(uses: Sequence[Use]) -> Iterator[tuple[Use, Use]]:
-    """Pairs of uses of one tensor that do not agree about its layout."""
+    """Yield pairs of uses of one tensor with different layouts."""
     first: dict[tuple[int, int], Use] = {}
     for use in uses:
         other = first.setdefault((id(use.tensor), use.axis.dim), use)
@@ -142,5 +142,5 @@ def _shared(uses: Sequence[Use]) -> Iterator[tuple[Use, Use]]:
 
 
 def _identity(channels: Channels) -> list[tuple[int, int]]:
-    """What tells layouts apart; fixed widths are alike if they have the same size."""
+    """Return a value that is equal for equal layouts; fixed widths are equal if they have the same size."""
     return [(width.full if len(width.offered) == 1 else -id(width), unit) for width, unit in channels.segments]

@@ -9,23 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.visitor import Extraction
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.width import take, take_block
 
 
 class ElasticLinear(Elastic):
-    """A ``Linear`` of which the first features run. A choice that it has of its own: ``channel``.
+    """A ``Linear`` that runs with its first features. Its own choice: ``channel``.
 
     Args:
-        in_features: what there is in the input; a fixed number says only how many there are at most, and the input
-            itself then how many there are.
-        out_features: a number, several to choose from, or a width that other layers have too.
+        in_features: those of the input; a fixed number is the largest, and the input may have fewer.
+        out_features: a number, several to choose from, or a width that other layers share.
         bias: as for ``nn.Linear``.
 
     Attributes:
-        inputs, outputs: the layouts of the features; None: whatever the input has, and all outputs.
+        inputs, outputs: the layouts of the features; None: those of the input, and all outputs.
 
     Raises:
         ElasticError: sizes do not fit.
@@ -37,7 +36,7 @@ class ElasticLinear(Elastic):
 
     @classmethod
     def of(cls, linear: nn.Linear, in_features: Size | None = None, out_features: Size | None = None) -> Self:
-        """An elastic layer that takes over the parameters of ``linear``; None: as many features as it has.
+        """Return an elastic layer that takes over the parameters of ``linear``; None: its features.
 
         Raises:
             ElasticError: sizes do not fit ``linear``.
@@ -63,22 +62,22 @@ class ElasticLinear(Elastic):
 
     @property
     def in_features(self) -> int:
-        """Now in use; all, where the input decides."""
+        """Number of input features in use; all, where the input decides."""
         return self.weight.shape[1] if self.inputs is None else self.inputs.size()
 
     @property
     def out_features(self) -> int:
-        """Now in use."""
+        """Number of output features in use."""
         return self.weight.shape[0] if self.outputs is None else self.outputs.size()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., in_features) to (..., out_features), both as now in use."""
+        """Map (..., in_features) to (..., out_features), both as in use."""
         weight, bias = self._running(x.shape[-1])
         assert weight is not None
         return F.linear(x, weight, bias)
 
     def axes(self) -> Iterator[Axis]:
-        """Outputs and inputs of the weight, and the bias."""
+        """Yield outputs and inputs of the weight, and the bias."""
         if self.outputs is not None:
             yield Axis("weight", 0, self.outputs)
             if self.bias is not None:
@@ -99,5 +98,5 @@ class ElasticLinear(Elastic):
         return plain
 
     def extra_repr(self) -> str:
-        """The largest layer's shape."""
+        """Return the largest layer's shape."""
         return f"in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}, bias={self.bias is not None}"

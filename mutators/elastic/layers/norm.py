@@ -1,4 +1,4 @@
-"""Norms that have no statistics of the data, over elastic channels."""
+"""Norms without running statistics over elastic channels."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.visitor import Extraction
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.width import Span, take
 
 
 class ElasticNorm(Elastic):
-    """A norm with one weight and bias a channel; the channels are the input's unless a layout says otherwise.
+    """A norm with one weight and bias a channel; the channels are the input's unless a layout is given.
 
     Make one from a plain norm with :meth:`of`.
     """
 
     @classmethod
     def of(cls, norm: Any, channels: Size | None = None) -> Self:
-        """An elastic norm that takes over the parameters of ``norm``; None: the channels it has.
+        """Return an elastic norm that takes over the parameters of ``norm``; None: its channels.
 
         Raises:
             ElasticError: ``channels`` or the norm itself do not fit.
@@ -43,16 +43,16 @@ class ElasticNorm(Elastic):
 
     @property
     def _now(self) -> int:
-        """How many channels are in use; all, where the input decides."""
+        """Number of channels in use; all, where the input decides."""
         return self.full if self.channels is None else self.channels.size()
 
     @staticmethod
     def _count(norm: Any) -> int:
-        """How many channels the plain norm has."""
+        """Return the number of channels of the plain norm."""
         raise NotImplementedError
 
     def axes(self) -> Iterator[Axis]:
-        """Weight and bias, if there are any."""
+        """Yield weight and bias, if there are any."""
         if self.channels is not None:
             yield from (Axis(name, 0, self.channels) for name, p in self._parameters.items() if p is not None)
 
@@ -73,19 +73,19 @@ class ElasticNorm(Elastic):
         return fill(self._plain(n), {"weight": weight, "bias": bias}, self)
 
     def _plain(self, n: int) -> nn.Module:
-        """A plain norm of ``n`` channels, its weights still to be filled in."""
+        """Return a plain norm of ``n`` channels, without weights."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """The largest norm's size."""
+        """Return the largest norm's size."""
         return f"{self.full}, eps={self.eps}"
 
 
 class ElasticLayerNorm(ElasticNorm):
-    """A ``LayerNorm`` over the last dimension, of which the first features are there.
+    """A ``LayerNorm`` over the features of its input, the last dimension.
 
     Args:
-        normalized_shape: a number, several to choose from, or a width; a fixed number says how many there are at most.
+        normalized_shape: a number, several to choose from, or a width; a fixed number is the largest.
         eps, elementwise_affine, bias: as for ``nn.LayerNorm``.
     """
 
@@ -101,11 +101,11 @@ class ElasticLayerNorm(ElasticNorm):
 
     @property
     def normalized_shape(self) -> tuple[int]:
-        """Now in use."""
+        """The shape in use."""
         return (self._now,)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., C) with the features now in use, to the same shape."""
+        """Normalise (..., C) with the features in use, to the same shape."""
         weight, bias = self._running(x.shape[-1])
         return F.layer_norm(x, x.shape[-1:], weight, bias, self.eps)
 
@@ -140,16 +140,16 @@ class ElasticGroupNorm(ElasticNorm):
 
     @property
     def num_channels(self) -> int:
-        """Now in use."""
+        """Number of channels in use."""
         return self._now
 
     @property
     def num_groups(self) -> int:
-        """Now in use."""
+        """Number of groups in use."""
         return self._now // self.group_size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, ...) with the channels now in use, to the same shape.
+        """Normalise (N, C, ...) with the channels in use, to the same shape.
 
         Raises:
             ElasticError: they are no whole groups.
@@ -167,7 +167,7 @@ class ElasticInstanceNorm2d(ElasticNorm):
     """An ``InstanceNorm2d`` over the channels that its input has; without running statistics.
 
     Args:
-        num_features: a number, several to choose from, or a width; a fixed number says how many there are at most.
+        num_features: a number, several to choose from, or a width; a fixed number is the largest.
         eps, affine: as for ``nn.InstanceNorm2d``.
     """
 
@@ -183,11 +183,11 @@ class ElasticInstanceNorm2d(ElasticNorm):
 
     @property
     def num_features(self) -> int:
-        """Now in use."""
+        """Number of channels in use."""
         return self._now
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) or (C, H, W) with the channels now in use, to the same shape."""
+        """Normalise (N, C, H, W) or (C, H, W) with the channels in use, to the same shape."""
         if x.dim() == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         weight, bias = self._running(x.shape[1])

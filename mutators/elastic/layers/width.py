@@ -1,4 +1,4 @@
-"""Numbers of channels that choices decide, and how the channels of a tensor are made up of them."""
+"""Widths, which are numbers of channels that choices decide, and the layout of a tensor's channels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Plan
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.parts import part_of
 
 Span = tuple[int, int]
@@ -17,12 +17,12 @@ Span = tuple[int, int]
 
 
 class Width:
-    """A number of channels: the first so many of ``full`` are in use. Layers that are tied share the same object.
+    """A number of channels, of which the first are in use. Layers that are tied share the same object.
 
     Args:
         full: the largest number.
-        choices: that decide; none: the width is fixed.
-        sizes: how many channels for each combination of the choices' indices.
+        choices: decide the size; none: the width is fixed.
+        sizes: the number of channels for each combination of the choices' indices.
 
     Raises:
         ElasticError: a combination has no size, a size is not in 1 to ``full``, or none is ``full``.
@@ -44,7 +44,7 @@ class Width:
 
     @classmethod
     def of(cls, choice: ValueChoice, sizes: Sequence[int]) -> Width:
-        """One choice's width: ``sizes[i]`` channels for its option ``i``."""
+        """Return the width of one choice: ``sizes[i]`` channels for its option ``i``."""
         return cls(max(sizes), (choice,), {(i,): size for i, size in enumerate(sizes)})
 
     @property
@@ -53,7 +53,7 @@ class Width:
         return tuple(sorted(set(self.sizes.values())))
 
     def size(self, plan: Plan | None = None) -> int:
-        """How many channels are in use."""
+        """Return the number of channels in use."""
         if not self.choices:
             return self.full
         if plan is None and len(self.choices) == 1:  # most widths, several times a layer and forward
@@ -68,8 +68,8 @@ class Channels:
     """The channels of a tensor: widths one after another, as a concatenation makes them.
 
     Args:
-        segments: each a width, or a fixed number, and how many features stand for each of its channels: 1 for a
-            feature map, H * W after flattening (N, C, H, W), the head's width where the channels are heads.
+        segments: each a width, or a fixed number, and the number of features of each of its channels: 1 for a feature
+            map, H * W after flattening (N, C, H, W), the head's width where the channels are heads.
     """
 
     def __init__(self, *segments: tuple[Width | int, int]) -> None:
@@ -78,20 +78,20 @@ class Channels:
 
     @classmethod
     def of(cls, width: Width | int, unit: int = 1) -> Channels:
-        """A single width's."""
+        """Return the layout of a single width."""
         return cls((width, unit))
 
     @property
     def choices(self) -> tuple[ValueChoice, ...]:
-        """That decide which channels there are, each once."""
+        """The choices that decide the channels, each once."""
         return tuple({id(c): c for width, _ in self.segments for c in width.choices}.values())
 
     def size(self, plan: Plan | None = None) -> int:
-        """How many features there are."""
+        """Return the number of features in use."""
         return sum(width.size(plan) * unit for width, unit in self.segments)
 
     def spans(self, plan: Plan | None = None) -> list[Span]:
-        """Which features of the full tensor are in use, neighbouring spans joined."""
+        """Return the spans of features in use, neighbouring ones joined."""
         if len(self.segments) == 1:  # nearly all layouts, in every forward
             ((width, unit),) = self.segments
             return [(0, width.size(plan) * unit)]
@@ -111,7 +111,7 @@ class Channels:
 
 
 def take(tensor: torch.Tensor, dim: int, spans: Sequence[Span]) -> torch.Tensor:
-    """The part of a tensor: a view where it is one span. Shape (..., sum of lengths, ...).
+    """Return the part of a tensor, a view where it is one span: (..., sum of lengths, ...).
 
     Of a parameter in training it may be a leaf of its own: see :mod:`mutators.elastic.layers.parts`.
     """
@@ -127,7 +127,7 @@ def take(tensor: torch.Tensor, dim: int, spans: Sequence[Span]) -> torch.Tensor:
 
 
 def take_block(tensor: torch.Tensor, rows: Sequence[Span], columns: Sequence[Span]) -> torch.Tensor:
-    """Parts of the first two dimensions: a view where it is one span of rows and all columns, else a copy.
+    """Return parts of the first two dimensions: a view where it is one span of rows and all columns, else a copy.
 
     A kernel needs a weight that is contiguous, and would copy a view of some columns in its forward and again in its
     backward. The copy here is one operation, whose backward fills the gradient once.

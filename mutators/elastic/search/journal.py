@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mutators.elastic.layers.errors import ElasticError
-from nas_tuners.runs.journal import Event, JournalError, begun, read
+from mutators.choices.errors import ElasticError
+from nas_tuners.runs.journal import Event, JournalError, has_begun, read
 from nas_tuners.runs.run import Run
 from nas_tuners.search import Search
 from search_spaces.schema import Space
@@ -39,7 +39,7 @@ def open_run(search: Search, space: Space, path: str | PathLike[str] | None, sco
         return Run.start(search, space)
     path = Path(path)
     try:
-        if not begun(path):
+        if not has_begun(path):
             if path.exists() and path.stat().st_size:
                 raise ElasticError(f"{path} has no whole line: it is no checkpoint of a search. Give another file.")
             return Run.start(search, space, path=path, command=COMMAND, scoring=dict(scoring))

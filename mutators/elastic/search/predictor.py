@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.elastic.anatomy import Anatomy
-from mutators.elastic.layers.errors import ElasticError
 
 FloatArray = npt.NDArray[np.float64]
 LEAST = 20

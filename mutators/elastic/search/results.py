@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
 from mutators.elastic.search.predictor import RankCorrelation
 from nas_tuners.runs.front import pareto_front
 from search_spaces.cost.table import CostTable

@@ -1,8 +1,8 @@
 """Search for a sub-network by evolution under limits, scored by the supernet's weights. After Once-for-All's finder.
 
 Differs: MIT's last generation is scored and never looked at, its architectures repeat, limits that cannot be kept hang
-it, and it is neither seeded nor resumable. Here every score counts, nothing is scored twice, and the winner of a
-predictor is measured before it is believed.
+it, and it is neither seeded nor resumable; PaddleSlim's ``OFA.search`` is empty. Here every score counts, nothing is
+scored twice, and the winner of a predictor is measured before it is believed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from itertools import islice
 from os import PathLike
 from typing import Any, TypedDict
 
-from mutators.choices.errors import OneShotError
+from mutators.choices.errors import ElasticError, OneShotError
 from mutators.costs.count import Ignore
 from mutators.elastic.anatomy import Anatomy, is_elastic
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.model import Supernet
 from mutators.elastic.search.journal import digest_of, open_run
 from mutators.elastic.search.predictor import AccuracyPredictor

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from mutators.choices.errors import ElasticError
 from mutators.costs.count import Ignore
 from mutators.costs.elastic_table import cost_table
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.model import Supernet
 from mutators.inputs import Example, shape_of
 from mutators.oneshot.data import walk_batches

@@ -1,4 +1,4 @@
-"""What of a supernet is open, and what is drawn from it: by the epoch, by tasks set by hand, or one sub-network."""
+"""Decide which part of a supernet is open, by epoch or by hand, and draw sub-networks from it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
 from mutators.elastic.training.run_config import RunConfig
-from search_spaces.checks import is_int
-from search_spaces.phases.phase import Phase, elastic_parts
+from search_spaces.checks import whole
+from search_spaces.phases.phase import Phase, find_elastic_parts
 from search_spaces.phases.schedule import Region, Schedule
 from search_spaces.phases.shrinking import progressive
 from search_spaces.schema import Space, Tokens
 
 
 class Curriculum:
-    """A space's phases and where in them a training is.
+    """The phases of a training, and its position in them.
 
-    What a step draws is a function of the seed, the step's number and what is open, and of nothing else.
+    The sub-networks of a step depend on the seed, the step's number and the part that is open, and on nothing else.
 
     Args:
         space: of the supernet.
-        config: the phases, the seed and how many sub-networks a step has.
+        config: the phases, the seed and the number of sub-networks a step.
         elastic_order: the tasks' order; None: kernel_size, width, depth, as far as the space has them.
 
     Attributes:
@@ -52,7 +52,7 @@ class Curriculum:
                 f"dynamic_batch_size has {len(config.group_sizes)} numbers, "
                 f"wanted one for all tasks or one for each of {self._tasks or ['all']}."
             )
-        self._whole = Schedule(space, [Phase("all", tuple((part, "all") for part in elastic_parts(space)))])
+        self._whole = Schedule(space, [Phase("all", tuple((part, "all") for part in find_elastic_parts(space)))])
         self.train_full = False
         self.fixed: Tokens | None = None
         self.step = 0
@@ -61,7 +61,7 @@ class Curriculum:
 
     @property
     def by_hand(self) -> bool:
-        """Whether what is open does not follow from the epoch."""
+        """Whether the open part is set by hand, whatever the epoch."""
         return self.train_full or self.fixed is not None or self._task is not None
 
     @property
@@ -71,7 +71,7 @@ class Curriculum:
 
     @property
     def epoch(self) -> int:
-        """The one that was set, or else what follows from the steps and the configuration; 0 if nothing does."""
+        """The epoch that was set, or else that of the steps under the configuration; 0 without one."""
         images, batch = self.config.total_images, self.config.train_batch_size
         if self._epoch is not None:
             return self._epoch
@@ -83,13 +83,16 @@ class Curriculum:
         return 0 if self.schedule is None else self.schedule.at(self.epoch)
 
     def set_epoch(self, epoch: int | None) -> None:
-        """See :meth:`mutators.elastic.OFA.set_epoch`."""
-        if epoch is not None and not (is_int(epoch) and epoch >= 0):
-            raise ElasticError(f"epoch is {epoch!r}, wanted a whole number from 0 up, or None.")
+        """Set the epoch; see :meth:`mutators.elastic.OFA.set_epoch`."""
+        if problems := whole("epoch", epoch, 0, optional=True):
+            raise ElasticError(f"{problems[0]}.")
         self._epoch = None if epoch is None else int(epoch)
 
     def set_task(self, task: str | Sequence[str] | None, phase: int | None = None) -> None:
-        """See :meth:`mutators.elastic.OFA.set_task`."""
+        """Open tasks by hand; see :meth:`mutators.elastic.OFA.set_task`.
+
+        Differs: in PaddleSlim "width" opens nothing, a single name ignores the phase, and there is no way back.
+        """
         if task is None:
             self._task = None
             return
@@ -97,13 +100,13 @@ class Curriculum:
         self._task = [task] if isinstance(task, str) else list(task), phase
 
     def region(self) -> Region:
-        """What is open now."""
+        """Return the part of the space that is open now."""
         if self._task is not None:
             return self._whole.of_task(*self._task)
         return self._whole.region(0) if self.schedule is None else self.schedule.region(self.phase)
 
     def subnets(self, step: int) -> list[Tokens]:
-        """The sub-networks that a step runs; the same number gives the same ones, as long as the same is open."""
+        """Return the sub-networks of a step: the same for the same number, as long as the same part is open."""
         if self.train_full:
             return [self.largest]
         if self.fixed is not None:
@@ -116,10 +119,10 @@ class Curriculum:
         return [*ends, *map(tuple, region.draws(rng, n - len(ends)).tolist())]
 
     def state(self) -> dict[str, Any]:
-        """Where the training is, as plain data."""
+        """Return the position of the training, as plain data."""
         return {"step": self.step, "epoch": self._epoch, "task": self._task}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Put back what :meth:`state` returned."""
+        """Restore a position that :meth:`state` returned."""
         self.step, self._epoch = state["step"], state["epoch"]
         self._task = None if state["task"] is None else (list(state["task"][0]), state["task"][1])

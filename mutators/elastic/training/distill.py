@@ -1,4 +1,4 @@
-"""Distillation: a supernet's sub-networks learn from a teacher, by its layers or by its outputs.
+"""Distil a teacher into a supernet's sub-networks, by its layers or by its outputs.
 
 After PaddleSlim's ``DistillConfig``. Differs: the teacher runs in evaluation mode, without gradients and once a batch;
 ``mapping_op="conv"`` works as it is documented, and so does ``distill_fn``; layers are paired by name, in any order;
@@ -16,22 +16,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.extracting import extract
 from mutators.choices.torch_private import get_version, tree_leaves
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.notation import to_choices
 from mutators.elastic.training.distill_config import DistillConfig
-from mutators.elastic.training.mapping import mapped, mapping
+from mutators.elastic.training.mapping import apply_mapping, make_mapping
 from mutators.elastic.training.outputs import soft_cross_entropy
 
 
 class Distiller(nn.Module):
-    """Watches the layers of student and teacher, and compares them. Its own parameters are the mapping layers'.
+    """A comparison of layers and outputs of student and teacher. Its own parameters are the mapping layers'.
 
     Args:
         student: the supernet.
         teacher: is not trained, nor saved with this module unless it was made from the supernet.
-        config: what to compare.
+        config: the layers to compare, and the weights of the losses.
 
     Raises:
         ElasticError: the teacher is the supernet, a layer is missing in one of them, or no mapping can be made; all are
@@ -44,8 +44,8 @@ class Distiller(nn.Module):
         self.pairs = [
             (pair, pair) if isinstance(pair, str) else (pair[0], pair[1]) for pair in config.mapping_layers or ()
         ]
-        problems = _shared(student, teacher)
-        problems += [problem for pair in self.pairs for problem in _missing(student, teacher, *pair)]
+        problems = _check_shared(student, teacher)
+        problems += [problem for pair in self.pairs for problem in _check_layers(student, teacher, *pair)]
         if problems:
             raise ElasticError("the teacher cannot be followed like this:", problems)
         self._layers = [(student.get_submodule(ours), teacher.get_submodule(theirs)) for ours, theirs in self.pairs]
@@ -58,17 +58,17 @@ class Distiller(nn.Module):
         self._batch: tuple[Stamp, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the last batch: what was seen of it has a graph, which cannot be copied."""
+        """Leave out the last batch: outputs of it have a graph, which cannot be copied."""
         return {**self.__dict__, "_seen": {}, "_batch": None}
 
     @property
     def teacher(self) -> nn.Module:
-        """The network that is learnt from."""
+        """The network to learn from."""
         return self._teacher[0]
 
     @property
     def idle(self) -> bool:
-        """Whether nothing of the teacher goes into a loss."""
+        """Whether the teacher adds nothing to the loss."""
         return not self.pairs and not self.config.lambda_logits
 
     def teach(self, inputs: tuple[Any, ...], others: Mapping[str, Any]) -> Any:
@@ -85,9 +85,9 @@ class Distiller(nn.Module):
 
     @contextmanager
     def watching(self, which: int = 0) -> Iterator[None]:
-        """Keep what the layers of the student (0) or the teacher (1) give, while it runs; what was before is dropped.
+        """Keep the outputs of the layers of the student (0) or the teacher (1) while it runs, and drop those before.
 
-        The hooks go again afterwards, so that no copy of either network carries them away.
+        The hooks are removed afterwards, so that no copy of a network has them.
         """
         seen = self._seen[which] = {}
 
@@ -105,12 +105,12 @@ class Distiller(nn.Module):
                 handle.remove()
 
     def forget(self) -> None:
-        """Let go of the batch and what was seen of it."""
+        """Drop the batch and the outputs kept of it."""
         self._batch = None
         self._seen.clear()
 
     def of_layers(self) -> torch.Tensor:
-        """The layers' loss, of the last forward of both, weighted: (). A layer that was left out adds nothing.
+        """Return the layers' loss of the last forward of both, weighted: (). A layer that did not run adds nothing.
 
         Raises:
             ElasticError: there are no mapping_layers, nothing ran yet, or shapes differ.
@@ -128,7 +128,7 @@ class Distiller(nn.Module):
         if theirs is None:
             raise ElasticError(f"the teacher's {other!r} did not run, but {name!r} did: map another layer.")
         if len(self.mappings):
-            ours = mapped(self.mappings[i], ours, name)
+            ours = apply_mapping(self.mappings[i], ours, name)
         if ours.shape != theirs.shape:
             raise ElasticError(
                 f"{name!r} gives {tuple(ours.shape)} and the teacher's {other!r} {tuple(theirs.shape)}: "
@@ -138,7 +138,7 @@ class Distiller(nn.Module):
         return loss
 
     def of_outputs(self, outputs: Any, taught: Any) -> torch.Tensor:
-        """The outputs' loss, weighted: ().
+        """Return the outputs' loss, weighted: ().
 
         Raises:
             ElasticError: see :func:`mutators.elastic.training.outputs.soft_cross_entropy`.
@@ -148,7 +148,7 @@ class Distiller(nn.Module):
         return loss
 
     def _mappings(self, student: nn.Module) -> nn.ModuleList:
-        """One a pair, of the student's device and type; none without a mapping_op."""
+        """Return a mapping for each pair, of the student's device and type; none without a mapping_op."""
         made: list[nn.Module] = []
         problems: list[str] = []
         op = self.config.mapping_op
@@ -156,7 +156,7 @@ class Distiller(nn.Module):
             if op is None:
                 break
             try:
-                made.append(mapping(op, *layers))
+                made.append(make_mapping(op, *layers))
             except ElasticError as error:
                 problems.append(f"{ours!r} to the teacher's {theirs!r}: {error}")
         if problems:
@@ -166,7 +166,7 @@ class Distiller(nn.Module):
 
 
 class Stamp:
-    """Arguments of a forward, to know them again: the same tensors, and not written to since."""
+    """A mark of a forward's arguments: equal to another one of the same tensors, if none was written to since."""
 
     def __init__(self, given: Any) -> None:
         self.leaves = tree_leaves(given)
@@ -187,8 +187,8 @@ def _version(leaf: Any) -> int | None:
     return get_version(leaf) if isinstance(leaf, torch.Tensor) and not leaf.is_inference() else None
 
 
-def _shared(student: nn.Module, teacher: nn.Module) -> list[str]:
-    """What is wrong with a teacher that is a part of the supernet: freezing it would freeze that."""
+def _check_shared(student: nn.Module, teacher: nn.Module) -> list[str]:
+    """Check that the teacher is no part of the supernet, which would be frozen with it."""
     own = {id(parameter) for parameter in student.parameters()}
     if not any(id(parameter) in own for parameter in teacher.parameters()):
         return []
@@ -198,7 +198,7 @@ def _shared(student: nn.Module, teacher: nn.Module) -> list[str]:
     ]
 
 
-def _missing(student: nn.Module, teacher: nn.Module, ours: str, theirs: str) -> list[str]:
+def _check_layers(student: nn.Module, teacher: nn.Module, ours: str, theirs: str) -> list[str]:
     problems = []
     for whose, model, name in (("supernet", student, ours), ("teacher", teacher, theirs)):
         _, *paths = [path for path, _ in model.named_modules()]

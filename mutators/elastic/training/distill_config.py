@@ -1,4 +1,4 @@
-"""What sub-networks learn from a teacher: options as plain data that checks itself. After PaddleSlim's config."""
+"""Check the options of distillation. After PaddleSlim's ``DistillConfig``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from mutators.elastic.layers.errors import ElasticError
-from search_spaces.checks import is_number
+from mutators.choices.errors import ElasticError
+from search_spaces.checks import above, between
 
 MAPPING_OPS = ("conv", "conv2d", "linear", None)
 
@@ -20,10 +20,10 @@ DistillFn = Callable[[Any, Any], Any]
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """What sub-networks learn from a teacher.
+    """Options of the distillation of a teacher into sub-networks.
 
     Attributes:
-        lambda_distill: weight of the layers' loss; None: 1. Without mapping_layers it weighs what the caller makes of
+        lambda_distill: weight of the layers' loss; None: 1. Without mapping_layers it is for the caller's own loss of
             the outputs that ``ofa(x)`` returns.
         teacher_model: any network with the layers named; None: one built as the largest sub-network is, with the
             weights in ``teacher_model_path``, or else with those that the supernet has when it is wrapped.
@@ -31,11 +31,11 @@ class DistillConfig:
             (the supernet's, the teacher's). None: only outputs are compared.
         teacher_model_path: of a file with the teacher's state dict.
         distill_fn: of layers, (student's, teacher's) to a scalar; None: mean squared error.
-        mapping_op: what a layer's output passes before it is compared: "conv" (or "conv2d"), a 1x1 convolution to the
-            teacher's channels, "linear", or None. Needed where a width is elastic.
+        mapping_op: the layer that an output passes before it is compared: "conv" (or "conv2d"), a 1x1 convolution to
+            the teacher's channels, "linear", or None. Needed where a width is elastic.
         lambda_logits: weight of the outputs' loss, by default the cross-entropy with the teacher's softened outputs;
             0: none. Once-for-all has 1.
-        temperature: that softens; the loss is multiplied by its square.
+        temperature: of the softened outputs; the loss is multiplied by its square.
         logits_fn: of outputs, (student's, teacher's) to a scalar, without a temperature; None: cross-entropy with
             classes along dimension 1. Wanted for a regression, and for sequences (N, L, C).
 
@@ -54,15 +54,11 @@ class DistillConfig:
     logits_fn: DistillFn | None = None
 
     def __post_init__(self) -> None:
-        problems = []
-        for name, value in (("lambda_distill", self.lambda_distill), ("lambda_logits", self.lambda_logits)):
-            if value is not None and not (is_number(value) and value >= 0):
-                problems.append(f"{name} is {value!r}, wanted a number from 0 up")
-        if not (is_number(self.temperature) and self.temperature > 0):
-            problems.append(f"temperature is {self.temperature!r}, wanted a number above 0")
+        problems = [] if self.lambda_distill is None else between("lambda_distill", self.lambda_distill, 0)
+        problems += between("lambda_logits", self.lambda_logits, 0) + above("temperature", self.temperature, 0)
         if self.mapping_op not in MAPPING_OPS:
             problems.append(f"mapping_op is {self.mapping_op!r}, wanted 'conv' (or 'conv2d'), 'linear' or None")
-        problems += _bad_layers(self.mapping_layers)
+        problems += _check_layers(self.mapping_layers)
         if self.teacher_model is not None and not isinstance(self.teacher_model, nn.Module):
             problems.append(f"teacher_model is {self.teacher_model!r}, wanted a module, or None")
         for name, function in (("distill_fn", self.distill_fn), ("logits_fn", self.logits_fn)):
@@ -76,7 +72,7 @@ class DistillConfig:
             raise ElasticError(f"DistillConfig does not fit ({len(problems)} wrong):", problems)
 
 
-def _bad_layers(layers: Any) -> list[str]:
+def _check_layers(layers: Any) -> list[str]:
     wanted = "wanted a list of names, or of pairs of names (the supernet's, the teacher's)"
     if layers is None or (isinstance(layers, (list, tuple)) and all(map(_is_layer, layers))):
         return []

@@ -1,4 +1,4 @@
-"""How much attention heads and hidden neurons matter, from gradients (DynaBERT, Hou et al., NeurIPS 2020).
+"""Compute the importance of attention heads and hidden neurons from gradients (DynaBERT, Hou et al., NeurIPS 2020).
 
 arXiv:2004.04037, as PaddleSlim computes it: a head by |dL / dm| for a mask m of ones over the heads, and a neuron by
 |sum of W1 * g1 + b1 * g_b1 over its inputs| + |sum of W2 * g2 over its outputs|, summed over the batches.
@@ -15,19 +15,20 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
+from mutators.choices.modes import kept_modes
 from mutators.choices.switch import applied
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.walk import walk
 from mutators.elastic.layers.attention import ElasticMultiheadAttention
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.layouts import Use, per_channel, uses_of, widths_of
 from mutators.elastic.layers.linear import ElasticLinear
 from mutators.elastic.layers.width import Width
-from mutators.elastic.mit_config import choices_of
+from mutators.elastic.mit_config import config_to_choices
 
 Batch = TypeVar("Batch")
 Loss = Callable[[nn.Module, Batch], torch.Tensor]
-"""Called with the network and a batch; returns a scalar."""
+"""(network, batch) to a scalar."""
 
 
 def gradient_importance(net: nn.Module, batches: Iterable[Batch], loss: Loss[Batch]) -> dict[Width, torch.Tensor]:
@@ -48,30 +49,25 @@ def gradient_importance(net: nn.Module, batches: Iterable[Batch], loss: Loss[Bat
     if not pairs:
         raise ElasticError(
             f"this {type(net).__name__} has no ElasticMultiheadAttention and no pair of ElasticLinear layers whose "
-            "inner width is its own: there is nothing whose importance could be told."
+            "inner width is its own: there is nothing to compute importance of."
         )
     tensors = [use.tensor for uses in pairs.values() for use in uses]
     scores = {width: torch.zeros(width.full, dtype=torch.float64) for width in pairs}
-    modes = {module: module.training for module in net.modules()}
     empty = True
-    net.eval()
-    try:
-        with applied(net, _largest(net)):
-            for batch in batches:
-                empty = False
-                products = _products(loss(net, batch), tensors)
-                for width, uses in pairs.items():
-                    scores[width] += _score(width, uses, products)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with kept_modes(net), applied(net, _largest(net)):
+        net.eval()
+        for batch in batches:
+            empty = False
+            products = _products(loss(net, batch), tensors)
+            for width, uses in pairs.items():
+                scores[width] += _score(width, uses, products)
     if empty:
         raise ElasticError("there are no batches to compute importance from, wanted at least one.")
     return scores
 
 
 def _pairs(uses: list[Use]) -> dict[Width, list[Use]]:
-    """By width, the uses whose weights and gradients tell its importance."""
+    """Return by width the uses whose weights and gradients give its importance."""
     found: dict[Width, list[Use]] = {}
     for width in widths_of(uses):
         mine = [use for use in uses if width in use.widths]
@@ -80,14 +76,14 @@ def _pairs(uses: list[Use]) -> dict[Width, list[Use]]:
         if len({use.layer for use in readers}) != 1 or not isinstance(readers[0].layer, ElasticLinear):
             continue
         if all(isinstance(use.layer, ElasticMultiheadAttention) for use in others):
-            found[width] = readers  # of a head's projections nothing counts but what comes out
+            found[width] = readers  # a head matters by its output alone, not by its projections
         elif len({use.layer for use in others}) == 1 and isinstance(others[0].layer, ElasticLinear):
             found[width] = mine
     return found
 
 
 def _products(loss: torch.Tensor, tensors: list[torch.Tensor]) -> dict[int, torch.Tensor]:
-    """Weight times gradient, by the weight's id; zero where the loss does not depend on it."""
+    """Return weight times gradient, by the weight's id; zero where the loss does not depend on it."""
     gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
     return {
         id(tensor): torch.zeros_like(tensor) if gradient is None else tensor.detach() * gradient
@@ -96,7 +92,7 @@ def _products(loss: torch.Tensor, tensors: list[torch.Tensor]) -> dict[int, torc
 
 
 def _score(width: Width, uses: list[Use], products: dict[int, torch.Tensor]) -> torch.Tensor:
-    """(full,): for one batch, what is written and what is read, each summed before its absolute value is taken."""
+    """Return (full,) scores for one batch: the absolute sums over writing and over reading weights, added."""
     sums = {reads: torch.zeros(width.full, dtype=torch.float64) for reads in (False, True)}
     for use in uses:
         product = products[id(use.tensor)].double().cpu()
@@ -107,10 +103,10 @@ def _score(width: Width, uses: list[Use], products: dict[int, torch.Tensor]) -> 
 
 
 def _largest(net: nn.Module) -> dict[str, object]:
-    """The choices, the elastic ones at their largest."""
+    """Return the choices that are applied, with the elastic ones at their largest."""
     largest = {
         site.key: site.mutable.domain.choice(site.mutable.values.index(max(site.mutable.values)))
         for site in walk(net)
         if isinstance(site.mutable, ValueChoice)
     }
-    return {**choices_of(net), **largest}
+    return {**config_to_choices(net), **largest}

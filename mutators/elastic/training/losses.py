@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from mutators.elastic.layers.errors import ElasticError
+from mutators.choices.errors import ElasticError
 from mutators.elastic.training.distill import Distiller, Stamp
 from mutators.elastic.training.outputs import detach_outputs, soft_cross_entropy
 from mutators.elastic.training.run_config import RunConfig
@@ -41,8 +41,15 @@ class StepLosses:
         if self._distiller is not None:
             self._distiller.forget()
 
+    def scale(self, loss: torch.Tensor, group: int) -> torch.Tensor:
+        """Return a sub-network's loss as its part of the loss of a step of ``group`` sub-networks."""
+        return loss / group if self._config.reduction == "mean" else loss
+
     def compute(self, run: Callable[..., Any], batch: Batch, loss_fn: Loss | None) -> torch.Tensor:
-        """Return the loss of the sub-network that is set: (); see :meth:`mutators.elastic.OFA.loss_of`."""
+        """Return the loss of the sub-network that is set: (); see :meth:`mutators.elastic.OFA.loss_of`.
+
+        In a sandwich, the sub-network that comes first after :meth:`forget` is the teacher of the others.
+        """
         inputs, targets = _split(batch)
         given = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
         distiller = self._distiller

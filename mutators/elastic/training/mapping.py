@@ -1,17 +1,17 @@
-"""Layers between a student's layer and a teacher's: from the channels now in use to the teacher's."""
+"""Make layers from the channels of a student's layer to those of a teacher's."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.torch_private import ConvNd, NormBase, get_parameters
 from mutators.elastic.layers.attention import ElasticMultiheadAttention
 from mutators.elastic.layers.batchnorm import ElasticBatchNorm
 from mutators.elastic.layers.conv import ElasticConv2d
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.embedding import ElasticEmbedding
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.linear import ElasticLinear
 from mutators.elastic.layers.norm import ElasticLayerNorm, ElasticNorm
 from mutators.elastic.layers.width import Channels
@@ -25,25 +25,25 @@ _LAST_PLAIN = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.MultiheadAttention)
 """Layers whose features come last."""
 
 
-def mapping(op: str, student: nn.Module, teacher: nn.Module) -> nn.Module:
+def make_mapping(op: str, student: nn.Module, teacher: nn.Module) -> nn.Module:
     """Return a new layer from the student's channels, however many are in use, to the teacher's.
 
-    It knows the layout of what it reads, so that it is sorted along with the student; but it stands aside: what it
-    reads says nothing about which channels matter.
+    It knows the layout of its input, so that it is sorted with the student; but it is marked ``aside``: its weights do
+    not count for the importance of channels.
 
     Args:
         op: "conv" (or "conv2d"), a 1x1 convolution; or "linear".
-        student: a layer of the supernet, or a block, whose last layer with known channels counts.
+        student: a layer of the supernet, or a block, whose last layer with known channels is taken.
         teacher: likewise.
 
     Raises:
         ElasticError: the channels are not known, or ``op`` is not for such layers.
     """
     source, target = _source(student), _source(teacher)
-    n_in, n_out = (None if layer is None else _most(layer) for layer in (source, target))
+    n_in, n_out = (None if layer is None else _largest_size(layer) for layer in (source, target))
     if source is None or n_in is None or n_out is None:
         wrong = type(student if n_in is None else teacher).__name__
-        raise ElasticError(f"how many channels a {wrong} gives is not known: map convolutions, linear layers or norms.")
+        raise ElasticError(f"the channels of a {wrong} are not known: map convolutions, linear layers or norms.")
     _check_op(op, student)
     inputs = _channels(source, n_in)
     made = ElasticLinear(inputs, n_out) if op == "linear" else ElasticConv2d(inputs, n_out, 1)
@@ -51,11 +51,11 @@ def mapping(op: str, student: nn.Module, teacher: nn.Module) -> nn.Module:
     return made
 
 
-def mapped(layer: nn.Module, output: torch.Tensor, name: str) -> torch.Tensor:
-    """What a mapping makes of a student's output.
+def apply_mapping(layer: nn.Module, output: torch.Tensor, name: str) -> torch.Tensor:
+    """Return a student's output mapped.
 
     Raises:
-        ElasticError: it is of a shape that the mapping is not for.
+        ElasticError: the output's shape does not fit the mapping.
     """
     over_pixels = isinstance(layer, ElasticConv2d)
     inputs = layer.inputs if isinstance(layer, (ElasticConv2d, ElasticLinear)) else None
@@ -72,7 +72,7 @@ def mapped(layer: nn.Module, output: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def _check_op(op: str, layer: nn.Module) -> None:
-    """Of layers themselves; what a block gives is seen when it runs."""
+    """Check the mapping of a layer; that of a block is checked when it runs."""
     if op == "linear" and isinstance(layer, _FIRST):
         raise ElasticError(f"mapping_op 'linear' is for features that come last, not for a {type(layer).__name__}.")
     if op != "linear" and isinstance(layer, (*_LAST, *_LAST_PLAIN)):
@@ -80,14 +80,14 @@ def _check_op(op: str, layer: nn.Module) -> None:
 
 
 def _source(layer: nn.Module) -> nn.Module | None:
-    """The layer of known channels that gives the output: the last one in it, or itself."""
+    """Return the layer of known channels that gives the output: the last one in ``layer``, or itself."""
     inner = [_source(child) for child in layer.children()]
-    own = None if _most(layer) is None else layer
+    own = None if _largest_size(layer) is None else layer
     return next((found for found in reversed(inner) if found is not None), own)
 
 
-def _most(layer: nn.Module) -> int | None:
-    """How many channels or features a layer gives at most."""
+def _largest_size(layer: nn.Module) -> int | None:
+    """Return the largest number of channels or features that a layer gives; None: it is unknown."""
     layout = _layout(layer)
     if layout is not None:
         return layout.full
@@ -100,13 +100,13 @@ def _most(layer: nn.Module) -> int | None:
 
 
 def _layout(layer: nn.Module) -> Channels | None:
-    """The layout of what a layer gives."""
+    """Return the layout of a layer's output; None: it has none."""
     found = (getattr(layer, name, None) for name in _LAYOUTS)
     return next((layout for layout in found if isinstance(layout, Channels)), None)
 
 
 def _channels(layer: nn.Module, most: int) -> Channels | int:
-    """The layout of what a layer gives; of one that gives whatever comes in, how many there are at most."""
+    """Return the layout of a layer's output, or its largest size where the output is as wide as the input."""
     layout = _layout(layer)
     if layout is not None:
         return layout

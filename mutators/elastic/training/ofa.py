@@ -2,8 +2,8 @@
 
 Cai et al., ICLR 2020, arXiv:1908.09791, with the interface of PaddleSlim's ``OFA``. Differs: a configuration is checked
 when it is set; ``train_step`` runs the sub-networks of a batch and accumulates their gradients, where PaddleSlim's user
-calls the model as often himself; what is drawn is a function of the seed and the step, so that it is the same in every
-process and after a kill; the phased task is the current one whatever the order.
+calls the model as often himself; the sub-networks of a step depend on the seed and the step's number alone, and so are
+the same in every process and after a kill.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.switch import Switch
+from mutators.choices.value_choice import ValueChoice
 from mutators.elastic.export.export import Dtypes, Shapes, export_subnet
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.model import Supernet, given_depth
 from mutators.elastic.notation import Config, to_choices
 from mutators.elastic.search.results import SearchResult
@@ -77,7 +78,7 @@ class OFA(nn.Module):
             if distill_config is not None:
                 self.distiller = Distiller(model, make_teacher(model, distill_config), distill_config)
         self._calls = 0
-        self._losses = StepLosses(self.run_config, self.distiller)
+        self.losses = StepLosses(self.run_config, self.distiller)
         self.set(self.curriculum.largest)
 
     @property
@@ -101,25 +102,18 @@ class OFA(nn.Module):
         return self.curriculum.epoch
 
     def set_epoch(self, epoch: int | None) -> None:
-        """Set the epoch, from 0; None: it follows from the steps again.
-
-        Raises:
-            ElasticError: it is no whole number from 0 up.
-        """
+        """Set the epoch, a whole number from 0 up; None: it follows from the steps again."""
         self.curriculum.set_epoch(epoch)
 
     def set_task(self, task: str | Sequence[str] | None, phase: int | None = None) -> None:
         """Open tasks by hand, whatever the epoch; None: the schedule opens them again.
 
         Args:
-            task: "kernel_size", "width", "expand_ratio", "channel", "depth", or several of them, the last of which
-                has the phase; those not named are at their largest.
+            task: "kernel_size", "width", "expand_ratio", "channel", "depth", or several; others stay at their largest.
             phase: the last task offers its ``phase + 2`` largest options; None: all.
 
         Raises:
             PhaseError: a task is unknown or the model does not have it, or the phase is no number from 0 up.
-
-        Differs: in PaddleSlim "width" opens nothing, a single name ignores the phase, and there is no way back.
         """
         self.curriculum.set_task(task, phase)
 
@@ -190,10 +184,7 @@ class OFA(nn.Module):
             loss_fn: (outputs, targets) to a scalar; None: cross-entropy. The distillation's losses are added to it.
             optimizer: over ``ofa.parameters()``; None: leave the gradients to the caller, who has cleared them.
 
-        Returns: the mean loss of the sub-networks, (), detached.
-
-        Raises:
-            ElasticError: see :meth:`loss_of`.
+        Returns: the mean loss of the sub-networks, (), detached. For errors see :meth:`loss_of`.
         """
         self.forget()  # a step that failed half-way may have left something
         if optimizer is not None:
@@ -202,7 +193,7 @@ class OFA(nn.Module):
         for tokens in group:
             self.set(tokens)
             loss = self.loss_of(batch, loss_fn)
-            self.scaled(loss, len(group)).backward()  # type: ignore[no-untyped-call]
+            self.losses.scale(loss, len(group)).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         self._next_step()
         self.forget()
@@ -213,12 +204,10 @@ class OFA(nn.Module):
     def loss_of(self, batch: Batch, loss_fn: Loss | None = None) -> torch.Tensor:
         """Return the loss of the sub-network that is set on a batch, distillation included: ().
 
-        In a sandwich, the sub-network that comes first after :meth:`forget` is the teacher of the others.
-
         Raises:
             ElasticError: the batch is no pair, the teacher adds nothing, or outputs or layers cannot be compared.
         """
-        return self._losses.compute(self.run, batch, loss_fn)
+        return self.losses.compute(self.run, batch, loss_fn)
 
     def calc_distill_loss(self) -> torch.Tensor:
         """Return the layers' loss of the last forward, weighted by ``lambda_distill``: ().
@@ -235,13 +224,14 @@ class OFA(nn.Module):
         """The mapping layers' parameters. They are among ``ofa.parameters()``, but not among the model's."""
         return [] if self.distiller is None else list(self.distiller.mappings.parameters())
 
+    @property
+    def depth_choice(self) -> ValueChoice | None:
+        """The choice of the depth that the model's own forward takes (``RunConfig.elastic_depth``)."""
+        return self._depth
+
     def forget(self) -> None:
         """Drop what is kept of the last batch."""
-        self._losses.forget()
-
-    def scaled(self, loss: torch.Tensor, group: int) -> torch.Tensor:
-        """Return a sub-network's loss as its part of the loss of a step of ``group`` sub-networks."""
-        return loss / group if self.run_config.reduction == "mean" else loss
+        self.losses.forget()
 
     def _next_step(self) -> None:
         self.curriculum.step, self._calls = self.step + 1, 0
@@ -262,8 +252,6 @@ class OFA(nn.Module):
             config: in any notation, or the result of :meth:`search`; None: the sub-network that is set now.
             origin_model, input_shapes, input_dtypes, load_weights_from_supernet, calibration, calibration_batches: see
                 :func:`mutators.elastic.export.export.export_subnet`, and for what is returned and raised.
-
-        Differs: PaddleSlim wants shapes always, writes into ``origin_model``, and leaves batch norms uncut.
         """
         choices = self.current_config if config is None else self.choices_of(getattr(config, "choices", config))
         return export_subnet(
@@ -289,11 +277,9 @@ class OFA(nn.Module):
         put back. The same arguments give the same result, whatever else the process draws.
 
         Args:
-            constraints: by metric, the highest cost allowed, or [lowest, highest]: ``{"latency_ms": 8}``. Of "macs",
-                "params" and "latency_ms", or the metrics of ``cost_table``.
+            constraints: by metric, the highest cost allowed, or [lowest, highest]: ``{"latency_ms": 8}``.
             data: batches (inputs, targets) that were not trained on.
-            options: such as ``calibration``, ``trials`` and ``checkpoint``; all of them stand in
-                :class:`mutators.elastic.search.search.SearchOptions`.
+            options: such as ``trials`` and ``checkpoint``; see :class:`mutators.elastic.search.search.SearchOptions`.
 
         Returns: the best and all that was measured; :meth:`export` takes it.
 
@@ -301,8 +287,6 @@ class OFA(nn.Module):
             ElasticError: numbers or data do not fit, or the checkpoint is of another supernet, space or search.
             ConstraintError: no sub-network keeps the constraints; the nearest cost is named.
             CostError: a metric is unknown, or the cost table is of another model.
-
-        Differs: PaddleSlim's is empty.
         """
         return search_subnets(self.supernet, constraints, data, **options)
 

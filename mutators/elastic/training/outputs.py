@@ -1,4 +1,4 @@
-"""Outputs of networks, whatever tensors they are made of: let go of their graphs, and compare them softly."""
+"""Detach the outputs of networks from their graphs, and compare them softly, whatever tensors they are made of."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.torch_private import tree_flatten, tree_map
-from mutators.elastic.layers.errors import ElasticError
 
 WAY_OUT = "give a function of (student's outputs, teacher's): RunConfig.sandwich_fn or DistillConfig.logits_fn"
 
 
 def detach_outputs(outputs: Any) -> Any:
-    """The same outputs without a graph: tensors in tuples, lists and dicts; None and numbers stay.
+    """Return outputs without their graph: tensors in tuples, lists and dicts; None and numbers stay.
 
     Raises:
         ElasticError: there is something else among them, which may hold a graph.
@@ -23,11 +23,11 @@ def detach_outputs(outputs: Any) -> Any:
 
 
 def soft_cross_entropy(outputs: Any, taught: Any, temperature: float = 1.0) -> torch.Tensor:
-    """``-sum(softmax(taught / T) * log_softmax(outputs / T)) * T**2``, mean over the rest; of several outputs the sum.
+    """Return the mean of ``-sum(softmax(taught / T) * log_softmax(outputs / T)) * T**2``, summed over several outputs.
 
     Args:
-        outputs, taught: logits (N, C) or (N, C, H, W), or tuples, lists or dicts of them. None, and what is no
-            floating-point tensor, counts nothing.
+        outputs, taught: logits (N, C) or (N, C, H, W), or tuples, lists or dicts of them. None and anything else
+            that is no floating-point tensor is ignored.
         temperature: T.
 
     Returns: ().
@@ -51,7 +51,7 @@ def _of_logits(ours: torch.Tensor, theirs: torch.Tensor, temperature: float) -> 
         )
     if ours.dim() < 2 or ours.shape[1] == 1:  # the softmax of one number is 1, whatever it is
         raise ElasticError(f"outputs of {tuple(ours.shape)} have no classes along dimension 1: {WAY_OUT}.")
-    if ours.dim() == 3:  # a sequence's classes come last, a signal's second: to guess would be to train a wrong loss
+    if ours.dim() == 3:  # a sequence's classes come last, a signal's second: a guess could train a wrong loss
         raise ElasticError(f"outputs of {tuple(ours.shape)} may have their classes second or last: {WAY_OUT}.")
     soft = torch.softmax(theirs.detach() / temperature, 1)
     return F.cross_entropy(ours / temperature, soft) * temperature**2
@@ -67,6 +67,6 @@ def _detach(leaf: Any) -> Any:
     if leaf is None or isinstance(leaf, (bool, int, float, str)):
         return leaf
     raise ElasticError(
-        f"among the outputs is a {type(leaf).__name__}, of which nothing is known: "
+        f"among the outputs is a {type(leaf).__name__}, which may hold a graph: "
         "return tensors, or tuples, lists and dicts of them."
     )

@@ -1,4 +1,4 @@
-"""How a supernet is shrunk: options as plain data that checks itself. After PaddleSlim's ``RunConfig``."""
+"""Check the options of progressive shrinking. After PaddleSlim's ``RunConfig``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mutators.elastic.layers.errors import ElasticError
-from search_spaces.checks import is_int, is_number
+from mutators.choices.errors import ElasticError
+from search_spaces.checks import is_int, is_number, one_of, whole
 from search_spaces.phases.phase import Phase
 
 REDUCTIONS = ("sum", "mean")
@@ -25,12 +25,12 @@ class RunConfig:
             ``set_epoch`` says otherwise.
         elastic_depth: options of a ``depth`` that the model's forward takes as an argument: counts, or fractions.
         dynamic_batch_size: sub-networks a step, for all tasks or one number a task.
-        phases: instead of ``n_epochs``, phases of one's own; budgets in epochs.
+        phases: instead of ``n_epochs``, phases with budgets in epochs.
         sandwich: a step runs the largest and the smallest sub-network of the phase, and random ones beside them; all
             but the largest learn from its outputs (BigNAS, Yu et al., ECCV 2020, arXiv:2003.11142).
-        sandwich_fn: how: (outputs, the largest's outputs) to a scalar; None: cross-entropy with the largest's softmax,
-            of logits with classes along dimension 1. Wanted for a regression (``F.mse_loss``), and for sequences
-            (N, L, C).
+        sandwich_fn: their loss: (outputs, the largest's outputs) to a scalar; None: cross-entropy with the largest's
+            softmax, of logits with classes along dimension 1. Wanted for a regression (``F.mse_loss``), and for
+            sequences (N, L, C).
         reduction: of a step's gradients over its sub-networks: "sum", as Once-for-all's authors have it, or "mean".
         seed: of the sub-networks drawn.
 
@@ -53,11 +53,9 @@ class RunConfig:
     sandwich_fn: Callable[[Any, Any], Any] | None = None
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{name} is {value!r}, wanted a whole number from 1 up, or None"
-            for name, value in (("train_batch_size", self.train_batch_size), ("total_images", self.total_images))
-            if value is not None and not (is_int(value) and value > 0)
-        ]
+        problems = whole("train_batch_size", self.train_batch_size, 1, optional=True)
+        problems += whole("total_images", self.total_images, 1, optional=True) + whole("seed", self.seed, 0)
+        problems += one_of("reduction", self.reduction, REDUCTIONS)
         if self.train_batch_size and self.total_images and self.total_images < self.train_batch_size:
             problems.append(f"total_images is {self.total_images}, less than a batch of {self.train_batch_size}")
         if not all(is_int(size) and size > 0 for size in self.group_sizes) or not self.group_sizes:
@@ -68,10 +66,6 @@ class RunConfig:
             problems.append(f"sandwich_fn is {self.sandwich_fn!r}, wanted a function, and sandwich=True, or None")
         if self.n_epochs is not None and self.phases is not None:
             problems.append("n_epochs and phases are both given, wanted one of them")
-        if not is_int(self.seed) or self.seed < 0:
-            problems.append(f"seed is {self.seed!r}, wanted a whole number from 0 up")
-        if self.reduction not in REDUCTIONS:
-            problems.append(f"reduction is {self.reduction!r}, wanted one of {', '.join(REDUCTIONS)}")
         if self.elastic_depth is not None and not (
             self.elastic_depth and all(is_number(depth) and depth > 0 for depth in self.elastic_depth)
         ):

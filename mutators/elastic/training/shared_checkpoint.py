@@ -1,4 +1,4 @@
-"""One checkpoint that several trials go on with, each in its turn: a lock, and reading and writing under it."""
+"""Lock a checkpoint that several trials go on with, each in its turn, and read and write it under the lock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _held: set[int] = set()
 
 
 class SharedCheckpointError(RuntimeError):
-    """A shared checkpoint is in use for too long, cannot be read or written, or was used without its lock."""
+    """A shared checkpoint was not free in time, cannot be read or written, or was used without its lock."""
 
 
 class SharedCheckpoint:
@@ -52,7 +52,7 @@ class SharedCheckpoint:
         return content
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """Put ``content``, tensors and plain data, in its place: whoever is killed meanwhile leaves the old one.
+        """Write ``content``, tensors and plain data, as the new checkpoint; a kill meanwhile leaves the old one.
 
         Raises:
             SharedCheckpointError: it cannot be written; the old one is as it was.
@@ -65,12 +65,12 @@ class SharedCheckpoint:
 
     def _check(self) -> None:
         if not self._open:
-            raise SharedCheckpointError(f"{self.path} was let go: read and write it inside of the with block.")
+            raise SharedCheckpointError(f"{self.path} was released: read and write it inside of the with block.")
 
 
 @contextmanager
 def shared_checkpoint(path: str | os.PathLike[str], timeout: float | None = None) -> Iterator[SharedCheckpoint]:
-    """Hold a checkpoint alone, from reading it until the training that goes on with it is written back.
+    """Lock a checkpoint, from reading it until the training that goes on with it is written back.
 
     The lock is on a file beside it, ``PATH.lock``, which stays there. The kernel releases it when the process ends,
     however that ends; a child that was forked meanwhile does not keep it. It holds on one machine, not over NFS.
@@ -90,7 +90,7 @@ def shared_checkpoint(path: str | os.PathLike[str], timeout: float | None = None
     {'trials': 1}
     """
     shared = SharedCheckpoint(Path(path))
-    file = _opened(shared.path.with_name(shared.path.name + ".lock"))
+    file = _open_lock(shared.path.with_name(shared.path.name + ".lock"))
     try:
         _lock(file, shared.path, timeout)
         os.ftruncate(file, 0)
@@ -103,7 +103,7 @@ def shared_checkpoint(path: str | os.PathLike[str], timeout: float | None = None
             os.close(file)
 
 
-def _opened(path: Path) -> int:
+def _open_lock(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -114,15 +114,15 @@ def _opened(path: Path) -> int:
 
 
 def _lock(file: int, path: Path, timeout: float | None) -> None:
-    """Wait for the lock; say so, once, if it is not free at once."""
-    if _taken(file):
+    """Wait for the lock, with a warning if it is not free at once."""
+    if _try_lock(file):
         return
     _log.warning("waiting for %s, which process %s holds.", path, _holder(file))
     if timeout is None:
         fcntl.flock(file, fcntl.LOCK_EX)
         return
     end = time.monotonic() + timeout
-    while not _taken(file):
+    while not _try_lock(file):
         if time.monotonic() >= end:
             raise SharedCheckpointError(
                 f"{path} was not free within {timeout:g} s: process {_holder(file)} holds it. Wait longer, or end that."
@@ -130,7 +130,7 @@ def _lock(file: int, path: Path, timeout: float | None) -> None:
         time.sleep(_POLL)
 
 
-def _taken(file: int) -> bool:
+def _try_lock(file: int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -142,11 +142,11 @@ def _holder(file: int) -> str:
     return os.pread(file, 20, 0).decode(errors="replace") or "unknown"
 
 
-def _forget() -> None:
-    """Close what a fork has copied, else data loaders would hold the lock of a trial that was killed."""
+def _close_copies() -> None:
+    """Close the files that a fork has copied: data loaders would hold the lock of a trial that was killed."""
     for file in _held:
         os.close(file)
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_close_copies)

@@ -1,7 +1,7 @@
-"""Channels sorted by importance, so that the first ones, which smaller widths keep, are those that matter most.
+"""Sort channels by importance, so that the first ones, which smaller widths keep, matter most.
 
-After Once-for-All (Cai et al., ICLR 2020, arXiv:1908.09791): a channel matters as much as the absolute weights with
-which it is read. Nothing crosses the sizes that are trained already, so that they keep their function.
+After Once-for-All (Cai et al., ICLR 2020, arXiv:1908.09791): the importance of a channel is the sum of the absolute
+weights that read it. Nothing crosses the sizes that are trained already, so that they keep their function.
 
 Differs: works on any network by its layers' layouts; all layers that read a channel count, squeeze-and-excite's too;
 squeeze-and-excite's own channels are banded as well, where MIT's change what smaller widths compute; widths tied across
@@ -17,25 +17,25 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.walk import walk
-from mutators.elastic.layers.errors import ElasticError
-from mutators.elastic.layers.layouts import Use, per_channel, unsortable, uses_of, widths_of
+from mutators.elastic.layers.layouts import Use, find_unsortable, per_channel, uses_of, widths_of
 from mutators.elastic.layers.width import Channels, Width
 from search_spaces.checks import is_int
 from search_spaces.phases.phase import fits
 
 Options = int | str | Sequence[float]
-"""Which options of a choice: the n largest, "all", or these."""
+"""Options of a choice: the number of the largest ones, "all", or a list of them."""
 
 
 @dataclass(frozen=True)
 class Sorting:
-    """What was sorted.
+    """The result of sorting.
 
     Attributes:
-        permutations: by width, (full,): where the channel that stands here now stood before.
-        left: the widths that were left alone, with the reason.
+        permutations: by width, (full,): the old position of the channel at each position.
+        left: the widths that were not sorted, with the reason.
     """
 
     permutations: Mapping[Width, torch.Tensor]
@@ -54,29 +54,29 @@ def sort_channels(
     So does every sub-network of the ``trained`` options: sorting stays within bands that end at their sizes.
 
     Args:
-        net: with elastic layers; what is chosen stays. An ``OFA`` whose teacher has mapping layers as a whole, that
-            these are sorted alike.
+        net: with elastic layers; its choices stay. Give an ``OFA`` with mapping layers as a whole, so that these are
+            sorted too.
         trained: options by pattern, as :class:`search_spaces.phases.Phase` has patterns: ``{"expand_ratio": (4, 6)}``
-            or ``{"expand_ratio": 2}`` before 3 is opened. Of a choice that no pattern fits, the largest only.
-        importance: of widths that are not to be sorted by their weights, (full,) each.
-        optimizer: whose state is sorted alike, where it has its parameter's shape, such as momentum.
+            or ``{"expand_ratio": 2}`` before 3 is opened. Of a choice without a pattern, the largest only.
+        importance: (full,) scores, for widths that are not to be sorted by their weights.
+        optimizer: its state is sorted too, where it has its parameter's shape, such as momentum.
 
-    Returns: the permutations, and what was left alone: widths of layers with groups, and those that no layer with a
-    known layout writes, or reads.
+    Returns: the permutations, and the widths that were not sorted: those of layers with groups, and those that no layer
+    with a known layout writes, or reads.
 
     Raises:
-        ElasticError: a pattern fits no choice, an option is not on offer, or an importance does not fit. All that is
-            wrong is listed, and the network is as it was.
+        ElasticError: a pattern fits no choice, an option is not on offer, or an importance does not fit. All problems
+            are listed, and the network is as it was.
     """
     uses = uses_of(net)
     widths, given = widths_of(uses), importance or {}
     options, problems = _trained_options(net, trained or {})
-    problems += _unfit(widths, given)
+    problems += _check_importance(widths, given)
     if problems:
         raise ElasticError(f"this {type(net).__name__} cannot be sorted like this:", problems)
-    left = unsortable(net, uses)
+    left = find_unsortable(net, uses)
     orders = {
-        width: _order(given[width] if width in given else read_by_weight(width, uses), _bands(width, options))
+        width: _order(given[width] if width in given else sum_reading_weights(width, uses), _bands(width, options))
         for width in widths
         if len(width.offered) > 1 and width not in left
     }
@@ -84,8 +84,8 @@ def sort_channels(
     return Sorting(orders, left)
 
 
-def read_by_weight(width: Width, uses: Sequence[Use]) -> torch.Tensor:
-    """(full,): the absolute weights with which each channel is read, summed over all layers that do."""
+def sum_reading_weights(width: Width, uses: Sequence[Use]) -> torch.Tensor:
+    """Return (full,) scores: the absolute weights that read each channel, summed over all layers."""
     scores = []
     for use in uses:
         if use.axis.reads and width in use.widths and not use.aside:
@@ -95,13 +95,13 @@ def read_by_weight(width: Width, uses: Sequence[Use]) -> torch.Tensor:
 
 
 def _order(score: torch.Tensor, bands: Sequence[int]) -> torch.Tensor:
-    """(full,) channels, those with the highest score first in each band; ``bands`` are their ends, ascending."""
+    """Return (full,) channels, the highest scores first in each band; ``bands`` are their ends, ascending."""
     pairs = itertools.pairwise([0, *bands])
     return torch.cat([torch.argsort(score.cpu()[a:b], descending=True, stable=True) + a for a, b in pairs])
 
 
 def _bands(width: Width, options: Mapping[int, set[int]]) -> list[int]:
-    """The sizes that trained options give a width, and its largest, ascending."""
+    """Return the sizes of a width under the trained options, and its largest, ascending."""
     trained = (options.get(id(choice), range(len(choice.values))) for choice in width.choices)
     return sorted({width.full, *(width.sizes[at] for at in itertools.product(*trained))})
 
@@ -119,7 +119,7 @@ def _permute(
 
 
 def _index(channels: Channels, orders: Mapping[Width, torch.Tensor]) -> torch.Tensor:
-    """(channels.full,): which feature comes to stand here."""
+    """Return (channels.full,) the old position of the feature at each position."""
     parts: list[torch.Tensor] = []
     start: int = 0
     for width, unit in channels.segments:
@@ -130,35 +130,35 @@ def _index(channels: Channels, orders: Mapping[Width, torch.Tensor]) -> torch.Te
 
 
 def _trained_options(net: nn.Module, trained: Mapping[str, Options]) -> tuple[dict[int, set[int]], list[str]]:
-    """The indices of the trained options by the choice's id, and what is wrong."""
+    """Return the indices of the trained options by the choice's id, and what is wrong."""
     keys = {site.mutable: site.key for site in walk(net) if isinstance(site.mutable, ValueChoice)}
     unknown = [pattern for pattern in trained if not any(fits(key, pattern) for key in keys.values())]
     problems = [f"{pattern!r} fits no elastic choice, wanted a key or the last part of one" for pattern in unknown]
     options: dict[int, set[int]] = {}
     for choice, key in keys.items():
         given = next((value for pattern, value in trained.items() if fits(key, pattern)), 1)
-        wrong = _wrong(choice, given)
+        wrong = _check_options(choice, given)
         problems += [f"{key!r}: {problem}" for problem in wrong]
         options[id(choice)] = set() if wrong else _indices(choice, given)
     return options, problems
 
 
-def _wrong(choice: ValueChoice, given: Options) -> list[str]:
+def _check_options(choice: ValueChoice, given: Options) -> list[str]:
     if isinstance(given, (list, tuple)):
         return [problem for value in given if (problem := choice.problem(value))]
     good = given == "all" or (is_int(given) and given > 0)
-    return [] if good else [f'{given!r} is no list of options, wanted one, or how many of the largest, or "all"']
+    return [] if good else [f'{given!r} is no list of options, wanted one, or the number of the largest, or "all"']
 
 
 def _indices(choice: ValueChoice, given: Options) -> set[int]:
-    """Of options that are on offer; the largest is always among them."""
+    """Return the indices of options; the largest is always among them."""
     ranked = sorted(range(len(choice.values)), key=lambda index: -choice.values[index])
     if isinstance(given, (list, tuple)):
         return {ranked[0], *(choice.values.index(value) for value in given)}
     return set(ranked[: given if is_int(given) else None])
 
 
-def _unfit(widths: Sequence[Width], importance: Mapping[Width, torch.Tensor]) -> list[str]:
+def _check_importance(widths: Sequence[Width], importance: Mapping[Width, torch.Tensor]) -> list[str]:
     found = [f"an importance is for {width}, which is not in this network" for width in importance.keys() - {*widths}]
     return found + [
         f"the importance for {width} has shape {tuple(score.shape)}, wanted {width.full} finite numbers"

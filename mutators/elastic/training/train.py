@@ -1,4 +1,4 @@
-"""Progressive shrinking from the first phase to the last, resumable at any step."""
+"""Train a supernet by progressive shrinking, from the first phase to the last; resumable at any step."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.walk import walk
-from mutators.elastic.layers.errors import ElasticError
 from mutators.elastic.layers.layer import Elastic
 from mutators.elastic.training.losses import Loss
 from mutators.elastic.training.ofa import OFA
@@ -30,12 +30,12 @@ Configs = TrainConfig | Mapping[str, TrainConfig]
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A stretch of the training.
+class TrainingStage:
+    """A part of the training with an optimizer of its own: a phase, or all of it.
 
     Attributes:
         name: the phase's.
-        config: how it is trained; its ``epochs`` are the phase's.
+        config: options of the training; its ``epochs`` are the phase's.
         first_epoch: over all stages.
         phase: its index, or None where there is no schedule.
     """
@@ -60,14 +60,14 @@ def train(
 ) -> dict[str, list[float]]:
     """Train a supernet in place, phase by phase, each with an optimizer and a learning rate schedule of its own.
 
-    Under ``torchrun`` it is as with :func:`mutators.oneshot.train_supernet`, which does the work.
+    Under ``torchrun`` it works as :func:`mutators.oneshot.train_supernet`, which it calls.
 
     Args:
-        ofa: its schedule says what is open in which epoch. Without one, or with a task or a sub-network set by hand,
-            there is a single stage of the config's epochs.
+        ofa: with the schedule of its phases. Without one, or with a task or a sub-network set by hand, there is a
+            single stage of the config's epochs.
         loader: of batches (inputs, targets).
-        config: options; or by the name of a phase or a task. ``epochs`` counts only where no phase says how many.
-            None: SGD at 0.01, one epoch where none are said.
+        config: options; or by the name of a phase or a task. ``epochs`` is used only where a phase has no budget.
+            None: SGD at 0.01, one epoch where a phase has no budget.
         loss: (outputs, targets) to a scalar; None: cross-entropy. The distillation's losses are added to it.
         sort: before a phase that opens widths, put the most important channels first; those of widths that are
             trained already keep their places. See :func:`mutators.elastic.sort_channels`.
@@ -93,7 +93,7 @@ def train(
             if shown:
                 sys.stderr.write(f"phase {i + 1}/{len(stages)}, {stage.name}: {stage.config.epochs} epochs\n")
             if sort and stage.phase is not None:
-                sort_for(ofa, stage.phase)
+                sort_for_phase(ofa, stage.phase)
             steps = _steps(loader, stage.config)
             driver = _Driver(ofa, stage, offset, steps, loss)
             losses[stage.name] = train_supernet(
@@ -116,15 +116,15 @@ def train(
 
 
 class _Driver:
-    """Tells the curriculum where a stage's training is, and the training what to run and to minimize."""
+    """The sub-networks of a stage's steps, from the curriculum, and their losses."""
 
-    def __init__(self, ofa: OFA, stage: Stage, offset: int, steps_per_epoch: int, loss: Loss | None) -> None:
+    def __init__(self, ofa: OFA, stage: TrainingStage, offset: int, steps_per_epoch: int, loss: Loss | None) -> None:
         self._ofa, self._stage, self._offset, self._per_epoch = ofa, stage, offset, steps_per_epoch
         self._loss, self._group = loss or self._smoothed, 1
 
     def subnets(self, step: int) -> list[Tokens]:
-        """The sub-networks of a step of this stage."""
-        self._ofa.forget()  # the same tensors may come again, and the largest would learn from itself
+        """Return the sub-networks of a step of this stage."""
+        self._ofa.forget()  # a batch may come again as the same tensors, and the largest would learn from itself
         curriculum = self._ofa.curriculum
         curriculum.step = self._offset + step
         if self._stage.phase is not None:
@@ -134,22 +134,22 @@ class _Driver:
         return subnets
 
     def loss_of(self, _: nn.Module, batch: Any) -> torch.Tensor:
-        """The loss of the sub-network that is set, as its part in the step."""
-        return self._ofa.scaled(self._ofa.loss_of(batch, self._loss), self._group)
+        """Return the loss of the sub-network that is set, as its part of the step's loss."""
+        return self._ofa.losses.scale(self._ofa.loss_of(batch, self._loss), self._group)
 
     def _smoothed(self, outputs: Any, targets: Any) -> torch.Tensor:
         return F.cross_entropy(outputs, targets, label_smoothing=self._stage.config.label_smoothing)
 
 
-def _stages(ofa: OFA, config: Configs) -> list[Stage]:
+def _stages(ofa: OFA, config: Configs) -> list[TrainingStage]:
     schedule = ofa.schedule
     if schedule is None or ofa.curriculum.by_hand:
-        return [Stage("all", _config(config, "all", "all"), 0, None)]
+        return [TrainingStage("all", _config(config, "all", "all"), 0, None)]
     stages, first = [], 0
     for i, phase in enumerate(schedule.phases):
         chosen = _config(config, phase.name, phase.task)
         epochs = chosen.epochs if phase.budget is None else phase.budget
-        stages.append(Stage(phase.name, replace(chosen, epochs=epochs), first, i))
+        stages.append(TrainingStage(phase.name, replace(chosen, epochs=epochs), first, i))
         first += epochs
     return stages
 
@@ -164,12 +164,12 @@ def _config(config: Configs, phase: str, task: str) -> TrainConfig:
 
 
 def _steps(loader: Any, config: TrainConfig) -> int:
-    """Batches an epoch; what is wrong with them is told by the training."""
+    """Return the number of batches an epoch; the training checks it."""
     return config.steps_per_epoch or (len(loader) if hasattr(loader, "__len__") else 1)
 
 
-def sort_for(ofa: OFA, phase: int) -> None:
-    """Sort the channels if a phase opens widths; those of widths that are trained by then keep their function."""
+def sort_for_phase(ofa: OFA, phase: int) -> None:
+    """Sort the channels if a phase opens widths; widths that are trained already keep their function."""
     schedule = ofa.schedule
     assert schedule is not None
     now = dict(zip(ofa.space.keys, schedule.allowed(phase), strict=True))

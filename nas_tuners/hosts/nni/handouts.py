@@ -1,4 +1,4 @@
-"""Which proposals NNI has. It says that a trial has ended, but not truly which; so only the numbers are believed."""
+"""Keep account of the proposals that NNI was given. It reports that a trial has ended, but often the wrong one."""
 
 from __future__ import annotations
 
@@ -15,54 +15,54 @@ _log = logging.getLogger("nas_tuners")
 
 
 class Handouts:
-    """What was handed out by this process, what of it may be lost, and what is to be handed out once more."""
+    """The proposals that this tuner process has given to NNI, and those to give once more."""
 
     def __init__(self) -> None:
-        self.again: deque[int] = deque()  # uids to hand out once more
-        self.ended = 0  # trials that have ended, whichever they were
-        self._uids: dict[int, int] = {}  # parameter id, unique in this process only -> uid
-        self._out: dict[int, None] = {}  # uids that have no result yet
+        self.again: deque[int] = deque()  # uids to give once more
+        self.ended = 0  # number of trials that have ended
+        self._uids: dict[int, int] = {}  # by NNI's parameter id, which is unique in this process only
+        self._out: dict[int, None] = {}  # uids without a result, in order
         self._before: list[int] = []  # uids that were pending when this process began
 
-    def begin(self, pending: Iterable[int]) -> None:
-        """Remember what an earlier process has handed out and not seen again."""
+    def take_over(self, pending: Iterable[int]) -> None:
+        """Remember the uids that an earlier process gave to NNI and that have no result."""
         self._before = list(pending)
 
     def give(self, parameter_id: int, uid: int) -> None:
-        """A trial is to get ``uid``, under an id that NNI has chosen."""
+        """Record that a trial gets ``uid``, under an id that NNI has chosen."""
         self._uids[parameter_id] = uid
         self._out[uid] = None
 
-    def back(self, uid: int) -> None:
-        """There is a result for ``uid``."""
+    def take_back(self, uid: int) -> None:
+        """Record that there is a result for ``uid``."""
         self._out.pop(uid, None)
 
     def uid_of(self, parameter_id: int) -> int | None:
-        """The uid that was given under an id of NNI's."""
+        """Return the uid that was given under an id of NNI's."""
         return self._uids.get(parameter_id)
 
     @property
-    def idle(self) -> bool:
-        """Whether every trial that this process has handed out has ended."""
+    def is_idle(self) -> bool:
+        """Return whether all trials that this process gave to NNI have ended."""
         return self.ended >= len(self._uids)
 
-    def lost(self) -> list[int]:
-        """Return, once, the uids that have no result although no trial is left that could be running them.
+    def drop_lost(self) -> list[int]:
+        """Return and forget the uids without a result, if no trial is left that could be running them.
 
-        To be called when NNI asks for a trial, which it does after it has delivered the results of those that ended.
+        Call it when NNI asks for a trial, which it does after it has delivered the results of those that ended.
         """
-        if not self.idle:
+        if not self.is_idle:
             return []
         lost, self._out = list(self._out), {}
         return lost
 
     def reclaim(self, pending: Callable[[int], bool]) -> None:
-        """After a resume: hand out again what was pending before, except what NNI itself is running again.
+        """Queue for giving again, after a resume, the uids that were pending and that NNI does not run again itself.
 
-        NNI re-runs the jobs that were running by its forms, and those name the wrong parameters as often as not.
+        NNI re-runs the jobs that were running, by its own records, which often name the wrong parameters.
 
         Args:
-            pending: whether a uid still has no result.
+            pending: says whether a uid still has no result.
         """
         manager = Manager.of_tuner()
         self._before = [uid for uid in self._before if pending(uid)]
@@ -81,13 +81,13 @@ class Handouts:
 
 
 def uid_in(value: Any) -> int | None:
-    """The uid that parameters, or a metric, carry."""
+    """Return the uid inside parameters or a metric."""
     uid = value.get("_uid") if isinstance(value, Mapping) else None
     return int(uid) if is_int(uid) else None
 
 
 def _parameters_of(job: Mapping[str, Any]) -> list[Any]:
-    """The parameters that NNI has on its form for a job."""
+    """Return the parameters that NNI has recorded for a job."""
     packed = job.get("hyperParameters") or []
     records = [json.loads(one) if isinstance(one, str) else one for one in packed]
     return [record.get("parameters") for record in records if isinstance(record, dict)]

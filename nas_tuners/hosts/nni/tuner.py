@@ -1,4 +1,4 @@
-"""Any search as an NNI 3.0 tuner. The only tuner-side file that speaks NNI, and it hides what NNI gets wrong.
+"""Run any search as an NNI 3.0 tuner. The only tuner-side file that speaks NNI; it hides what NNI gets wrong.
 
 Differs from a plain ``nni.tuner.Tuner``: results are paired by a uid that travels inside the parameters, because NNI
 hands parameters to whichever trial asks first; the journal, not NNI's database, is the truth; two threads may call at
@@ -21,32 +21,32 @@ from nni.tuner import Tuner
 
 from nas_tuners.hosts.nni.handouts import Handouts, uid_in
 from nas_tuners.hosts.nni.manager import Manager, ManagerError
-from nas_tuners.runs.journal import JournalError, begun
+from nas_tuners.runs.journal import JOURNAL, JournalError, has_begun
 from nas_tuners.runs.run import Run
 from nas_tuners.search.arguments import check_search
 from nas_tuners.search.base import Search, SearchError
 from nas_tuners.search.constraints import ConstraintError
 from nas_tuners.search.records import MetricError, Proposal
 from search_spaces import Space, SpaceError
-from search_spaces.checks import is_int
+from search_spaces.checks import one_of, whole
 from search_spaces.errors import CostError, PhaseError
 
 _log = logging.getLogger("nas_tuners")
-_SAID = (JournalError, SpaceError, CostError, ConstraintError, PhaseError)  # their text is all that there is to say
+_EXPLAINED = (JournalError, SpaceError, CostError, ConstraintError, PhaseError)  # their text says all
 
 
 class SearchTuner(Tuner):  # type: ignore[misc]
-    """Runs a :class:`~nas_tuners.search.Search` under NNI. Derive from it to give a search of your own a name.
+    """Run a :class:`~nas_tuners.search.Search` under NNI. Derive from it to give a search of your own a name.
 
     Args:
         search: any search that has no space yet.
         optimize_mode: ``maximize`` or ``minimize`` the metric, or its ``score_key`` where it is a dict.
-        on_failure: what a trial that ends without a usable result means: ``worst``, the worst score; ``retry``, the
-            same architecture again, up to ``retries`` times, then ``worst``; ``skip``, nothing to learn.
-        retries: how often one architecture may be tried again.
+        on_failure: what to do after a trial without a usable result: ``worst`` gives it the worst score; ``retry``
+            tries the same architecture again, up to ``retries`` times, then ``worst``; ``skip`` learns nothing from it.
+        retries: how often an architecture may be tried again.
 
     Raises:
-        ValueError: an argument is not one of those.
+        ValueError: an argument is not one of those; all problems are named.
     """
 
     def __init__(
@@ -54,12 +54,10 @@ class SearchTuner(Tuner):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         check_search(search)
-        if optimize_mode not in ("maximize", "minimize"):
-            raise ValueError(f'optimize_mode is {optimize_mode!r}, wanted "maximize" or "minimize".')
-        if on_failure not in ("worst", "retry", "skip"):
-            raise ValueError(f'on_failure is {on_failure!r}, wanted "worst", "retry" or "skip".')
-        if not is_int(retries) or retries < 0:
-            raise ValueError(f"retries is {retries!r}, wanted a whole number from 0 up.")
+        problems = one_of("optimize_mode", optimize_mode, ("maximize", "minimize"))
+        problems += one_of("on_failure", on_failure, ("worst", "retry", "skip")) + whole("retries", retries, 0)
+        if problems:
+            raise ValueError("; ".join(problems))
         self._search, self._optimize_mode = search, optimize_mode
         self._retries = retries if on_failure == "retry" else 0
         self._learn_failures = on_failure != "skip"
@@ -68,11 +66,11 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         self._tries: dict[int, int] = {}
         self._handouts = Handouts()
         self._no_more = False
-        self._ended_at = -1  # how many trials had ended when the manager was last told to end
+        self._ended_at = -1  # number of trials that had ended when the manager was last told to end
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
-        """One call at a time; an unexpected error ends the experiment visibly, where NNI would stall in silence."""
+        """Allow one call at a time; end the experiment visibly after an unexpected error, where NNI would stall."""
         with self._lock:
             try:
                 yield
@@ -84,7 +82,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
 
     @property
     def run(self) -> Run:
-        """The search and its journal.
+        """Return the search with its journal.
 
         Raises:
             RuntimeError: NNI has not given a search space yet.
@@ -94,7 +92,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         return self._run
 
     def update_search_space(self, search_space: Any) -> None:
-        """Take the space: at first start or resume, later move what still fits into the new one."""
+        """Take the space: start or resume at first, later go on in the new space with all trials that fit it."""
         with self._guard():
             if self._run is None:
                 self._open(Space.from_json(search_space))
@@ -126,26 +124,26 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             return {**proposal.parameters, "_uid": proposal.uid}
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
-        """Take in a result; what NNI calls ``parameters`` here is what the trial got, and nowhere else."""
+        """Take in a result. Only here are NNI's ``parameters`` those that the trial got."""
         with self._guard():
             uid = uid_in(value)
             if uid is None:
                 uid = uid_in(parameters)
             if uid is None:
                 uid = self._handouts.uid_of(parameter_id)
-            self._record(uid, value, kwargs.get("trial_job_id"))
+            self._take_result(uid, value, kwargs.get("trial_job_id"))
 
     def trial_end(self, parameter_id: int | None, success: bool, **kwargs: Any) -> None:
-        """Count an end. NNI does not say truly which trial it was, nor before or after its result."""
+        """Count the end of a trial; NNI may name the wrong one, before or after its result."""
         with self._guard():
             if parameter_id is None:
-                _log.info("a trial that was added by hand has ended; it is no part of this search.")
+                _log.info("a trial that was added by hand has ended; it is not part of this search.")
                 return
             self._handouts.ended += 1
             self._end_if_idle()
 
     def import_data(self, data: Any) -> None:
-        """Take in results that NNI kept. After a resume it pairs most of them wrongly: only the lost ones count."""
+        """Take in results that NNI kept. After a resume it pairs most of them wrongly: only lost ones count."""
         with self._guard():
             for entry in data:
                 if isinstance(entry, Mapping):
@@ -154,10 +152,10 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                     self._note(f"imported data is {entry!r}, wanted an object with parameter and value: ignored.")
 
     def load_checkpoint(self) -> None:
-        """Nothing to do: the journal is read as soon as the space is known."""
+        """Do nothing: the journal is read as soon as the space is known."""
 
     def save_checkpoint(self) -> None:
-        """Nothing to do: the journal is always up to date."""
+        """Do nothing: the journal is always up to date."""
 
     def _on_exit(self) -> None:
         with self._lock:
@@ -169,19 +167,19 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                     _log.error("%s", error)
                 self._run.close()
 
-    def _on_error(self) -> None:
-        self._on_exit()
+    _on_error = _on_exit
 
     def _open(self, space: Space) -> None:
-        path = _journal_path()
-        if path is None or not begun(path):
+        folder = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
+        path = Path(folder) / JOURNAL if folder else None
+        if path is None or not has_begun(path):
             more = {"experiment": path.parent.parent.name if path else None, "tuner": type(self).__name__}
             self._run = Run.start(self._search, space, self._optimize_mode, path, **more)
             return
         run = Run.resume(self._search, path)
         if run.optimize_mode != self._optimize_mode:
             run.close()
-            raise JournalError(f"{path} is of a search that is to {run.optimize_mode}, not {self._optimize_mode}.")
+            raise JournalError(f"{path} has optimize_mode {run.optimize_mode}, wanted {self._optimize_mode}.")
         if run.space.digest != space.digest:
             run.close()
             raise JournalError(
@@ -189,7 +187,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                 f"the experiment's {space.digest[:12]}. Start a new experiment for a new space."
             )
         self._run = run
-        self._handouts.begin(proposal.uid for proposal in run.search.pending)
+        self._handouts.take_over(proposal.uid for proposal in run.search.pending)
 
     def _next(self) -> Proposal | None:
         trials, handouts = self.run.search.trials, self._handouts
@@ -202,26 +200,25 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         proposals = self.run.ask()
         return proposals[0] if proposals else None
 
-    def _record(self, uid: int | None, value: Any, job: str | None) -> None:
+    def _take_result(self, uid: int | None, value: Any, job: str | None) -> None:
         if uid is None or uid not in self.run.search.trials:
             self._note(f"a result for uid {uid}, which was never proposed here: ignored.", job=job)
             return
-        self._handouts.back(uid)
-        reason = value.get("_failed") if isinstance(value, Mapping) else None
-        if reason is not None:
-            self._failed(uid, str(reason))
-            return
+        self._handouts.take_back(uid)
         if isinstance(value, Mapping):
+            if value.get("_failed") is not None:
+                self._take_failure(uid, str(value["_failed"]))
+                return
             value = {key: item for key, item in value.items() if not str(key).startswith("_")}
         try:
             if not self.run.tell(uid, value, job):
                 self._note(f"a second result for uid {uid}: not counted.", job=job)
         except MetricError as error:
-            self._failed(uid, str(error))
+            self._take_failure(uid, str(error))
         except SearchError:
             _log.exception("the search goes on without having learnt from uid %d.", uid)
 
-    def _failed(self, uid: int, reason: str) -> None:
+    def _take_failure(self, uid: int, reason: str) -> None:
         if self.run.search.trials[uid].state != "pending":
             self._note(f"uid {uid} has its result already, and now failed: {reason}")
         elif self._tries.get(uid, 0) < self._retries:
@@ -236,8 +233,8 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                 _log.exception("the search goes on without having learnt from uid %d.", uid)
 
     def _settle_lost(self) -> None:
-        for uid in self._handouts.lost():
-            self._failed(uid, "its trial ended without a result")
+        for uid in self._handouts.drop_lost():
+            self._take_failure(uid, "its trial ended without a result")
 
     def _import(self, parameters: Any, value: Any, job: str | None) -> None:
         search = self.run.search
@@ -246,37 +243,35 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             uid = uid_in(parameters)
         if job is not None and any(trial.job == job for trial in search.trials.values()):
             return  # the journal has it from the trial itself
-        if uid is not None and uid in search.trials and (job is not None or self._is(uid, parameters)):
+        if uid is not None and uid in search.trials and (job is not None or self._is_of(uid, parameters)):
             if search.trials[uid].state == "pending":
-                self._record(uid, value, job)
+                self._take_result(uid, value, job)
             return
         self._import_foreign(parameters, value)
 
-    def _is(self, uid: int, parameters: Any) -> bool:
+    def _is_of(self, uid: int, parameters: Any) -> bool:
         return not self.run.space.problems(parameters) and (
             self.run.space.encode(parameters) == self.run.search.trials[uid].tokens
         )
 
     def _import_foreign(self, parameters: Any, value: Any) -> None:
-        """A result that somebody gives to ``nnictl experiment import``."""
+        """Take in a result that a user gives to ``nnictl experiment import``."""
         problems = self.run.space.problems(parameters)
         if problems:
             self._note("imported data does not fit the search space and is ignored: " + "; ".join(problems))
         elif not self.run.search.feasible(tokens := self.run.space.encode(parameters)):
             self._note("imported data does not keep the constraints of this search and is ignored.")
         elif not self.run.search.known(tokens):
-            self._record(self.run.suggest(tokens).uid, value, None)
+            self._take_result(self.run.suggest(tokens).uid, value, None)
 
     def _why_finished(self) -> str:
-        search = self.run.search
-        return (
-            "every architecture that may be proposed has been" if search.exhausted else "the search's budget is spent"
-        )
+        exhausted = self.run.search.exhausted
+        return "every architecture that may be proposed has been" if exhausted else "the search's budget is spent"
 
     def _end_if_idle(self) -> None:
-        """NNI stays idle for ever after a NoMoreTrialError; lowering its number of trials makes it end as DONE."""
+        """End the experiment as DONE if the search is finished and no trial runs: by itself NNI would stay idle."""
         manager, handouts = Manager.of_tuner(), self._handouts
-        if not self._no_more or not handouts.idle or handouts.ended == self._ended_at or manager is None:
+        if not self._no_more or not handouts.is_idle or handouts.ended == self._ended_at or manager is None:
             return
         self._ended_at = handouts.ended
         self._retries = 0  # NNI will not ask again
@@ -286,13 +281,12 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             manager.end_at(max(jobs, 1))
             _log.info("%s, after %d trials: the experiment ends.", self._why_finished(), jobs)
         except ManagerError as error:
-            why = self._why_finished()
-            _log.error("%s, but the experiment cannot be ended: %s. Use nnictl stop.", why, error)
+            _log.error("%s, but the experiment cannot be ended: %s. Use nnictl stop.", self._why_finished(), error)
 
     def _give_up(self, error: Exception) -> None:
-        """Tell the manager, which then shows ERROR; left alone it would show RUNNING for ever."""
+        """Tell the manager to show ERROR; by itself it would show RUNNING for ever."""
         text = f"{type(self).__name__} cannot go on: {error}"
-        _log.error(text, exc_info=not isinstance(error, _SAID))
+        _log.error(text, exc_info=not isinstance(error, _EXPLAINED))
         url = os.environ.get("NNI_TUNER_COMMAND_CHANNEL")
         if url:
             try:
@@ -301,13 +295,8 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                 channel._send(CommandType.Error, text)
                 channel.disconnect()
             except Exception:
-                _log.exception("the manager cannot be told. Use nnictl stop.")
+                _log.exception("the manager cannot be reached. Use nnictl stop.")
 
     def _note(self, text: str, **more: Any) -> None:
         _log.warning(text)
         self.run.note(text, **more)
-
-
-def _journal_path() -> Path | None:
-    folder = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
-    return Path(folder) / "journal.jsonl" if folder else None

@@ -11,7 +11,7 @@ from search_spaces.checks import is_number, whole
 from search_spaces.errors import NetError
 
 
-def check_arguments(net: str, counts: Mapping[str, int], dropout: float = 0.0, problems: Sequence[str] = ()) -> None:
+def check_build(net: str, counts: Mapping[str, int], dropout: float = 0.0, problems: Sequence[str] = ()) -> None:
     """Check the arguments of a net's ``build``: whole numbers from 1 up, and a probability.
 
     Args:

@@ -206,7 +206,7 @@ class Sleeping(nn.Module):
         return out
 
 
-@pytest.mark.slow  # not that it is: it is timed, and wants the machine for itself
+@pytest.mark.alone
 def test_milliseconds_block_by_block() -> None:
     net = nn.Sequential(nn.Conv2d(1, 1, 1), ElasticDepth([Sleeping() for _ in range(3)], (1, 2, 3)))
     table = cost_table(net, (1, 4, 4), ("latency_ms", "params"), repeats=6, checks=2)

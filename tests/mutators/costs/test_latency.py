@@ -66,6 +66,7 @@ def test_a_model_that_cannot_run() -> None:
         latency_of(nn.Linear(3, 4), (5,))
 
 
+@pytest.mark.alone
 def test_options_are_told_apart() -> None:
     model = nn.Sequential(
         LayerChoice({"slow": _Sleeps(6), "fast": _Sleeps(1)}, key="a"),

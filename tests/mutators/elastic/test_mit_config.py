@@ -12,7 +12,7 @@ from torch import nn
 from mutators import ChoiceError, RandomMutator, apply_choices, search_space_of
 from mutators.elastic import ElasticError
 from mutators.elastic.layers import ElasticConv2d, ElasticDepth
-from mutators.elastic.mit_config import choices_of, config_of
+from mutators.elastic.mit_config import choices_to_config, config_to_choices
 from search_spaces import Space
 from tests.mutators.elastic.nets import configs_of, small
 
@@ -94,9 +94,9 @@ def test_a_bound_mutator_has_precedence() -> None:
 def test_any_model_whose_choices_are_called_so_has_configurations() -> None:
     blocks = ElasticDepth([ElasticConv2d(4, 4, (1, 3)) for _ in range(3)], (1, 2, 3))
     net = nn.Sequential(ElasticConv2d(3, (2, 4), (3, 5)), blocks)
-    assert config_of(net) == {"ks": [5, 3, 3, 3], "d": [3]}
-    choices = choices_of(net, {"ks": [3, 1, 1, 3], "d": 2})
+    assert choices_to_config(net) == {"ks": [5, 3, 3, 3], "d": [3]}
+    choices = config_to_choices(net, {"ks": [3, 1, 1, 3], "d": 2})
     assert choices["0.channel"] == {"_value": "4", "_idx": 1}
-    assert config_of(net, choices) == {"ks": [3, 1, 1, 3], "d": [2]}
+    assert choices_to_config(net, choices) == {"ks": [3, 1, 1, 3], "d": [2]}
     parts = {"channels": "channel"}
-    assert config_of(net, choices_of(net, {"channels": 2}, parts), parts) == {"channels": [2]}
+    assert choices_to_config(net, config_to_choices(net, {"channels": 2}, parts), parts) == {"channels": [2]}

@@ -1,9 +1,8 @@
-"""Small supernets and data that the tests share, and a training script that can be killed."""
+"""Small supernets and data that the tests share, and a training that can be killed."""
 
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,7 +88,3 @@ def train(checkpoint: Path | None, optimizer: str = "sgd", epochs: int = 4, work
         epochs=epochs, optimizer=optimizer, checkpoint_every=1, warmup_epochs=1, clip_norm=1, **options
     )
     return model, train_supernet(model, loader, config, checkpoint=checkpoint, progress=False)
-
-
-if __name__ == "__main__":  # CHECKPOINT STRATEGY EPOCHS
-    train(Path(sys.argv[1]), strategy=sys.argv[2], epochs=int(sys.argv[3]))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.utils.data import DataLoader, DistributedSampler
 
 from mutators.oneshot import OneShotError, TrainConfig, train_supernet
 from mutators.oneshot.data import check_loader
+from tests import processes
 from tests.mutators.oneshot import nets
+from tests.ports import free_port
 
 STEPS, BATCH = 12, 8
 CONFIG = {"epochs": 2, "lr": 0.1, "weight_decay": 0.01, "seed": 5, "checkpoint_every": 1}
@@ -60,10 +60,7 @@ class _Ending(list[Any]):
 
 
 def run_two(folder: Path, ours: bool = True, strategy: str = "uniform", stop: int | None = None) -> list[Any]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        init = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    mp.spawn(work, (folder, init, ours, strategy, stop), nprocs=2)
+    processes.run_ranks(work, folder, f"tcp://127.0.0.1:{free_port()}", ours, strategy, stop)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +20,7 @@ from mutators import ChoiceError, RandomMutator, apply_choices, extract, search_
 from mutators.oneshot import OneShotError, TrainConfig, train_supernet
 from mutators.oneshot.optim import lr_factor
 from search_spaces import Space
+from tests import processes
 from tests.mutators.oneshot import nets
 
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
@@ -219,19 +218,12 @@ class TestResume:
     def test_killed_at_random_moments(self, tmp_path: Path, strategy: str) -> None:
         """A real process, a real SIGKILL, until it gets through; then its last checkpoint is the unbroken one's."""
         rng, part, kills = random.Random(strategy), tmp_path / "part.pt", 0
-
-        def start(path: Path) -> subprocess.Popen[bytes]:
-            return subprocess.Popen([sys.executable, "-m", "tests.mutators.oneshot.nets", str(path), strategy, "30"])
-
-        assert start(tmp_path / "whole.pt").wait() == 0
+        train = partial(nets.train, strategy=strategy, epochs=30)
+        assert processes.run(train, tmp_path / "whole.pt") == 0
         for _ in range(4):
-            process, before = start(part), _stamp(part)
-            while process.poll() is None and _stamp(part) == before:
-                time.sleep(0.001)  # the imports are over once it writes
-            time.sleep(rng.uniform(0, 0.2))
-            process.send_signal(signal.SIGKILL)
-            kills += process.wait() == -signal.SIGKILL
-        assert start(part).wait() == 0
+            written, process = partial(_has_changed, part, _stamp(part)), processes.start(train, part)
+            kills += processes.kill(process, written, rng.uniform(0, 0.2))
+        assert processes.run(train, part) == 0
         assert kills >= 2, f"only {kills} kills: the training is too short for this test"
         assert nets.same(*(torch.load(path, weights_only=True) for path in (part, tmp_path / "whole.pt")))
 
@@ -380,3 +372,7 @@ class interrupted_at:
 
 def _stamp(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def _has_changed(path: Path, stamp: int) -> bool:
+    return _stamp(path) != stamp

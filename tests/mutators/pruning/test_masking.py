@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import copy
 import io
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mutators.pruning import GMPUnstructuredPruner, PruningError, UnstructuredPruner, sparsity_report
+from tests import processes
 from tests.mutators.pruning import nets
+from tests.ports import free_port
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
@@ -438,10 +438,7 @@ def gradual(model: nn.Module) -> GMPUnstructuredPruner:
 
 @pytest.mark.slow
 def test_two_processes_prune_the_same(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_work, (tmp_path, port), nprocs=2)
+    processes.run_ranks(_work, tmp_path, free_port())
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch import nn
 from mutators import LayerChoice, load_subnet, save_subnet
 from mutators.oneshot import TrainConfig
 from mutators.pruning import sparsity_report
+from tests import processes
 from tests.nas_tuners.nas import Nas
 
 HERE = "tests.nas_tuners.commands.test_prune_command"
@@ -198,9 +197,8 @@ def test_interrupted_it_goes_on_as_if_it_had_not_been(nas: Nas, folder: Path) ->
 @pytest.mark.slow
 def test_killed_again_and_again(nas: Nas, folder: Path) -> None:
     """Each process is killed some steps on; the last one ends as an unbroken one does."""
-    command = [sys.executable, "-m", "nas_tuners.cli", *words(*train("killed"))]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])}
-    codes = [subprocess.run(command, cwd=folder, env=env, capture_output=True).returncode for _ in range(5)]
+    command = words(*train("killed"))
+    codes = [processes.run(processes.run_nas, folder, *command) for _ in range(5)]
     assert codes == [-signal.SIGKILL] * 4 + [0]
     nas("prune", "net", "-o", "other", "--ratio", "0.75", *train(), cwd=folder)
     a, b = load_subnet(folder / "out").state_dict(), load_subnet(folder / "other").state_dict()
@@ -224,13 +222,13 @@ def test_a_folder_without_a_factory(nas: Nas, folder: Path) -> None:
         (words("--skip", f"{HERE}:skip_unknown"), "'6.wait', which the model does not have: did you mean '6.weight'"),
         (words("--skip", f"{HERE}:skip_all"), "leaves no weight to prune"),
         (words("--skip", f"{HERE}:raises"), "raises failed: KeyError"),
-        (words("--skip", f"{HERE}:skip"), "has no skip: did you mean"),
+        (words("--skip", f"{HERE}:skip"), "has no skip; did you mean"),
         (
             words("--evaluate", f"{HERE}:raises"),
             f"--evaluate {HERE}:raises failed",
         ),
         (words("--evaluate", "nowhere:score"), "nowhere:score cannot be imported"),
-        (words("--pruning-epochs", "2"), "--pruning-epochs: of a training: give --train"),
+        (words("--pruning-epochs", "2"), "--pruning-epochs: for a training only: give --train"),
         (words(*train("raises")), "raises failed: KeyError: 'no such\\ndata'"),
         (words(*train("returns_list")), 'a list, wanted {"loader": batches'),
         (words(*train("mixed_keys")), "returned ['1', 'loader'], wanted"),
@@ -283,7 +281,7 @@ def test_a_training_that_was_begun_is_not_overwritten_at_once(nas: Nas, folder: 
     calls = 0
     nas(*words(*train("interrupted")), cwd=folder, code=130)
     checkpoint = (folder / "out" / "checkpoint.pt").read_bytes()
-    assert "which holds prune.json and checkpoint.pt: to go on with it, give --train" in nas(
+    assert "which holds prune.json and checkpoint.pt: to go on with it, repeat its command" in nas(
         *words(), cwd=folder, code=1
     )
     assert (folder / "out" / "checkpoint.pt").read_bytes() == checkpoint

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from nas_tuners.commands.rank import kendall
+from nas_tuners.commands.rank import rank_correlation
 from nas_tuners.runs.journal import read
 from tests.nas_tuners.nas import Nas
 from tests.spaces import SPACES
@@ -20,21 +20,21 @@ HERE = "tests.nas_tuners.functions"
 
 @pytest.mark.parametrize("n", [3, 5, 12])
 def test_the_same_and_the_opposite_order(n: int) -> None:
-    assert kendall(range(n), range(10, 10 + n)) == (1, 1, 1)
-    assert kendall(range(n), range(n, 0, -1)) == (-1, -1, -1)
+    assert rank_correlation(range(n), range(10, 10 + n)) == (1, 1, 1)
+    assert rank_correlation(range(n), range(n, 0, -1)) == (-1, -1, -1)
 
 
 @pytest.mark.parametrize("n", [4, 7, 20])
 def test_one_swap_of_neighbours_costs_two_of_all_pairs(n: int) -> None:
     swapped = [1, 0, *range(2, n)]
-    tau, low, high = kendall(range(n), swapped)
+    tau, low, high = rank_correlation(range(n), swapped)
     assert tau == pytest.approx(1 - 4 / (n * (n - 1)))
     assert -1 <= low <= tau <= high <= 1
 
 
 def test_ties_are_taken_out_of_both() -> None:
     """Tau-b: of 6 pairs 5 are untied in the one and 3 in the other, and 2 in both, which agree."""
-    tau, _, _ = kendall([1, 1, 2, 3], [1, 2, 2, 2])
+    tau, _, _ = rank_correlation([1, 1, 2, 3], [1, 2, 2, 2])
     assert tau == pytest.approx(2 / math.sqrt(5 * 3))
 
 
@@ -43,16 +43,16 @@ def test_it_is_what_scipy_says(n: int) -> None:
     rng = np.random.default_rng(n)
     for _ in range(20):
         a, b = rng.integers(0, 6, size=(2, n)).tolist()
-        assert kendall(a, b)[0] == pytest.approx(kendalltau(a, b).statistic, nan_ok=True)
+        assert rank_correlation(a, b)[0] == pytest.approx(kendalltau(a, b).statistic, nan_ok=True)
 
 
 def test_the_interval_is_of_its_own_seed_alone() -> None:
     rng = np.random.default_rng(3)
     scores, truths = rng.normal(size=(2, 15)).tolist()
-    first = kendall(scores, truths, seed=1)
+    first = rank_correlation(scores, truths, seed=1)
     np.random.seed(0)  # noqa: NPY002  the global generator is nobody's here
-    assert kendall(scores, truths, seed=1) == first
-    assert kendall(scores, truths, seed=2)[1:] != first[1:]
+    assert rank_correlation(scores, truths, seed=1) == first
+    assert rank_correlation(scores, truths, seed=2)[1:] != first[1:]
 
 
 def test_the_interval_covers_about_as_often_as_it_says() -> None:
@@ -61,20 +61,20 @@ def test_the_interval_covers_about_as_often_as_it_says() -> None:
     truth, rng = 2 / math.pi * math.asin(r), np.random.default_rng(0)
     for seed in range(rounds):
         a, b = rng.normal(size=(2, 20))
-        _, low, high = kendall(a.tolist(), (r * a + math.sqrt(1 - r * r) * b).tolist(), seed)
+        _, low, high = rank_correlation(a.tolist(), (r * a + math.sqrt(1 - r * r) * b).tolist(), seed)
         hits += low <= truth <= high
     assert 0.85 * rounds <= hits <= rounds
 
 
 def test_what_has_no_order_is_undefined() -> None:
-    assert all(map(math.isnan, kendall([1, 1, 1], [1, 2, 3])))
-    assert all(map(math.isnan, kendall([1, 2, 3], [5, 5, 5])))
+    assert all(map(math.isnan, rank_correlation([1, 1, 1], [1, 2, 3])))
+    assert all(map(math.isnan, rank_correlation([1, 2, 3], [5, 5, 5])))
 
 
 @pytest.mark.parametrize(("scores", "truths"), [([], []), ([1, 2], [1, 2]), ([1, 2, 3], [1, 2])])
 def test_too_few_pairs_are_refused(scores: list[float], truths: list[float]) -> None:
     with pytest.raises(ValueError, match="wanted as many of both, and 3 or more"):
-        kendall(scores, truths)
+        rank_correlation(scores, truths)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_failures_are_left_out_and_said(nas: Nas, folder: Path) -> None:
     [
         (words("good", "good", "-n", "2"), "-n is 2, wanted at least 3"),
         (words("god", "good"), "did you mean"),
-        (words("good", "not_callable"), "not_callable is no function"),
+        (words("good", "not_callable"), "not_callable is of type int, wanted a function"),
         (words("good", "good", "--constraint", "macs<=3"), "needs cost_table="),
     ],
 )

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
 
-from nas_tuners.commands.progress import Progress
+from nas_tuners.hosts.local import Job
 from nas_tuners.runs.journal import read
 from nas_tuners.runs.loop import run_search
 from nas_tuners.runs.run import Run, load
 from nas_tuners.search import RandomSearch
 from nas_tuners.search.algorithms import ALGORITHMS
+from nas_tuners.show.text import describe_best, expected_results
 from search_spaces import Space
 from search_spaces.cost.limits import constraints_of
 from search_spaces.cost.table import CostTable
@@ -229,53 +228,32 @@ def test_a_journal_of_no_command_of_ours(nas: Nas, folder: Path, command: object
 
 def test_a_journal_of_a_users_own_loop_is_not_resumed(nas: Nas, folder: Path) -> None:
     Run.start(RandomSearch(), Space.from_json(SPACE), path=folder / "journal.jsonl").close()
-    assert "is of no NNI experiment" in nas("resume", ".", cwd=folder, code=1)
+    assert "does not belong to an NNI experiment" in nas("resume", ".", cwd=folder, code=1)
     assert "are for runs of nas search" in nas("resume", ".", "--trials", "9", cwd=folder, code=1)
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_is_one_line_on_a_terminal_and_seldom_in_a_log() -> None:
-    terminal, log = Terminal(), io.StringIO()
-    shown, logged = Progress(5, terminal), Progress(5, log)
-    run = Run.start(RandomSearch(seed=1), Space.from_json({"a": layer(*"abcdefg")}))
-    run_search(run, functions.good, 5, on_progress=lambda r: (shown(r), logged(r)))  # type: ignore[func-returns-value]
-    with shown:
-        pass
-    text = terminal.getvalue()
-    assert text.count("\n") == 1
-    assert "no result yet" in text
-    assert "5/5 trials  best" in text.split("\r")[-1]
-    assert log.getvalue() == ""
-
-
-def test_progress_tells_counts_costs_and_the_time_left_of_what_is_new() -> None:
-    log = io.StringIO()
+def test_progress_tells_the_best_and_the_time_left_of_what_is_new(capsys: pytest.CaptureFixture[str]) -> None:
     space = Space.from_json({"a": layer(*"abcdefghij")})
     table = CostTable(space, {"macs": 0}, {"macs": {"a": list(range(10))}})
     run = Run.start(RandomSearch(seed=1, constraints={"macs": 8}, cost_table=table), space)
     run_search(run, functions.good, 3)
-    progress = Progress(9, log)
-    progress(run)
-    progress._started -= 10.0  # as if two results had taken ten seconds
-    progress._shown -= 10.0
-    run_search(run, functions.good, 5)
-    progress(run)
-    (line,) = log.getvalue().splitlines()
+    Job("search", {}, "random", 5, 1, ".").finish(run, functions.good, quiet=0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("[######----] 3/5 trials  best ")
     best = max(sum(trial.tokens) for trial in run.search.trials.values())
-    assert f"5/9 trials  best {best} (macs {best})  pending 0  failed 0  duplicate 0  infeasible 0  ETA 0:2" in line
+    assert re.fullmatch(rf"\[##########\] 5/5 trials  .*/s  best {best} \(macs {best}\)", lines[-1])
 
 
-def test_progress_goes_on_while_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas_tuners.commands.progress._SELDOM", 0.01)
-    log = io.StringIO()
+def test_a_progress_note_has_the_counts_that_are_not_zero() -> None:
     run = Run.start(RandomSearch(seed=1), Space.from_json(SPACE))
-    with Progress(5, log) as progress:
-        progress(run)
-        deadline = time.monotonic() + 10
-        while log.getvalue().count("\n") < 3 and time.monotonic() < deadline:
-            time.sleep(0.01)
-    assert log.getvalue().count("0/5 trials  no result yet") >= 3
+    assert describe_best(run) == "no result yet"
+    for proposal in run.ask(4)[:3]:
+        run.tell(proposal.uid, 0.25)
+    run.tell(0, 0.5)
+    run.fail(run.ask()[0].uid, "no memory")
+    assert describe_best(run) == "best 0.25  pending 1  failed 1  duplicate 1"
+
+
+def test_a_run_cannot_have_more_results_than_its_space() -> None:
+    run = Run.start(RandomSearch(seed=1), Space.from_json({"a": layer(*"abc")}))
+    assert [expected_results(run, limit) for limit in (2, 9, None)] == [2, 3, None]

@@ -207,7 +207,7 @@ def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
     try:
         with pytest.raises(JournalError, match="cannot write to the journal"):
             run.ask()
-        with pytest.raises(JournalError, match="this run is at its end"):
+        with pytest.raises(JournalError, match="this run has ended"):
             run.ask()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -17,13 +17,14 @@ from typing import Any
 import psutil
 import pytest
 
-from nas_tuners.runs.evaluation import EvaluateError, Imported
+from nas_tuners.runs.evaluation import EvaluateError, NamedFunction
 from nas_tuners.runs.journal import Journal, read
 from nas_tuners.runs.loop import run_search
 from nas_tuners.runs.run import Run
 from nas_tuners.runs.workers import WorkerError
 from nas_tuners.search import Annealing, Evolution, RandomSearch, Search
 from search_spaces import Space
+from tests import processes
 from tests.nas_tuners import functions
 from tests.spaces import SPACES
 
@@ -151,12 +152,12 @@ def test_numbers_are_checked(trials: Any, workers: Any) -> None:
         ("a b:c", 'wanted "module:function"'),
         ("no_such_module:f", "no_such_module:f cannot be imported: ModuleNotFoundError"),
         (f"{HERE}:god", f"did you mean {HERE}:good"),
-        (f"{HERE}:not_callable", "has a int of that name"),
+        (f"{HERE}:not_callable", "is of type int, wanted a function"),
     ],
 )
 def test_a_function_that_is_not_there_is_named(name: str, said: str) -> None:
     with pytest.raises(EvaluateError, match=said):
-        Imported(name).find()
+        NamedFunction(name).find()
     run = Run.start(RandomSearch(), WIDE)
     with pytest.raises(EvaluateError):
         run_search(run, name, 3)
@@ -192,11 +193,11 @@ def test_a_function_without_a_name_cannot_be_given_to_workers() -> None:
         run_search(Run.start(RandomSearch(), WIDE), lambda choices: 1.0, 3, workers=2)
 
 
-def start(folder: Path, function: str, *words: str) -> subprocess.Popen[str]:
+SEARCH = ("search", "space.json", "-o", "run")
+
+
+def write_space(folder: Path) -> None:
     (folder / "space.json").write_text(json.dumps(SPACES["20 x 4"]))
-    command = [sys.executable, "-m", "nas_tuners.cli", "search", "space.json", "-o", "run"]
-    command += ["--evaluate", f"{HERE}:{function}", *words]
-    return nas(folder, command)
 
 
 def nas(folder: Path, command: list[str]) -> subprocess.Popen[str]:
@@ -210,18 +211,14 @@ def nas(folder: Path, command: list[str]) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_process_killed_while_it_evaluates_is_resumed_by_its_folder_alone(name: str, tmp_path: Path) -> None:
     (tmp_path / "die_at").write_text(str(random.Random(name).randrange(1, 20)))
-    words = ["--algorithm", name, "--trials", "25", "--seed", "5"]
-    killed = start(tmp_path, "dies_at_one_call", *words)
-    killed.communicate(timeout=60)
-    assert killed.returncode == -signal.SIGKILL
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    resumed = nas(elsewhere, [sys.executable, "-m", "nas_tuners.cli", "resume", str(tmp_path / "run")])
-    out, err = resumed.communicate(timeout=60)
-    assert resumed.returncode == 0, err
-    assert "of 25 trials" in out
-    (tmp_path / "whole").mkdir()
-    start(tmp_path / "whole", "dies_at_one_call", *words).communicate(timeout=60)
+    words = [*SEARCH, "--evaluate", f"{HERE}:dies_at_one_call", "--algorithm", name, "--trials", "25", "--seed", "5"]
+    (whole := tmp_path / "whole").mkdir()
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    for folder, code in ((tmp_path, -signal.SIGKILL), (whole, 0)):
+        write_space(folder)
+        assert processes.run(processes.run_nas, folder, *words) == code
+    assert processes.run(processes.run_nas, elsewhere, "resume", str(tmp_path / "run")) == 0
+    assert "of 25 trials" in (elsewhere / "printed.txt").read_text()
     assert read(tmp_path / "run/journal.jsonl")[0][1:] == read(tmp_path / "whole/run/journal.jsonl")[0][1:]
 
 
@@ -245,7 +242,9 @@ def gone(pid: int) -> bool:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
 def test_workers_end_with_their_search(how: signal.Signals, tmp_path: Path) -> None:
     """Also where the whole group gets the signal, as from a terminal, and where the workers would take ten minutes."""
-    process = start(tmp_path, "slow", "--workers", "2")
+    write_space(tmp_path)
+    words = [*SEARCH, "--evaluate", f"{HERE}:slow", "--workers", "2"]
+    process = nas(tmp_path, [sys.executable, "-m", "nas_tuners.cli", *words])
     files = waited(lambda: (found := list(tmp_path.glob("running.*"))) and len(found) == 2 and found)
     os.killpg(process.pid, how) if how == signal.SIGINT else process.send_signal(how)
     _, err = process.communicate(timeout=30)

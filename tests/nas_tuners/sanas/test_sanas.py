@@ -288,7 +288,7 @@ def test_a_checkpoint_is_never_written_over(folder: Path) -> None:
     with pytest.raises(JournalError, match=r"holds a search already: go on with load_checkpoint='nas_checkpoint'"):
         SANAS(ONE)
     begin(2, save_checkpoint="other").close()
-    with pytest.raises(JournalError, match=r"give another save_checkpoint for what goes on of other"):
+    with pytest.raises(JournalError, match=r"give another save_checkpoint to go on with other"):
         SANAS(ONE, load_checkpoint="other")
     assert path.read_bytes() == before
 
@@ -350,7 +350,7 @@ def test_a_journal_of_another_search_is_none_of_sanas(folder: Path) -> None:
 
     space = search_spaces.space_of(NAME, input_size=16, output_size=8, block_num=1)
     Run.start(RandomSearch(), space, path=folder / "run" / "journal.jsonl").close()
-    with pytest.raises(JournalError, match="is a search, but none of SANAS"):
+    with pytest.raises(JournalError, match="is a search, but not one of SANAS"):
         SANAS(ONE, load_checkpoint="run")
 
 

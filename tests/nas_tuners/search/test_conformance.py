@@ -167,15 +167,22 @@ def test_a_copy_goes_on_as_its_original(make: Callable[..., Search], wide: Space
     assert history(copied, 30) == history(search, 30)
 
 
-@pytest.mark.parametrize("name", SEARCHES)
-def test_same_run_in_a_fresh_process(name: str, wide: Space) -> None:
+@pytest.fixture(scope="module")
+def histories_elsewhere() -> dict[str, list[list[int]]]:
+    """The history of each search in one fresh process."""
     code = (
         "from tests.nas_tuners.search.test_conformance import *\n"
-        f"space = Space.from_json(SPACES['20 x 4'])\n"
-        f"print(json.dumps(history(ready(SEARCHES[{name!r}](seed=3), space), 50)))"
+        "space = Space.from_json(SPACES['20 x 4'])\n"
+        "print(json.dumps({name: history(ready(make(seed=3), space), 50) for name, make in SEARCHES.items()}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    there = [tuple(tokens) for tokens in json.loads(done.stdout)]
+    histories: dict[str, list[list[int]]] = json.loads(done.stdout)
+    return histories
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_same_run_in_a_fresh_process(name: str, wide: Space, histories_elsewhere: dict[str, list[list[int]]]) -> None:
+    there = [tuple(tokens) for tokens in histories_elsewhere[name]]
     assert there == history(ready(SEARCHES[name](seed=3), wide), 50)
 
 

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_tuners import ProgressiveShrinkingTuner
-from nas_tuners.commands.show import progress, summary, table
 from nas_tuners.runs.journal import Journal, JournalError, read
 from nas_tuners.runs.run import Run, load
 from nas_tuners.search import Annealing, Evolution, RandomSearch, SearchError, Shrinking
 from nas_tuners.search.records import InPhase
 from nas_tuners.show.plots import plot
+from nas_tuners.show.text import describe_best, describe_run, summarize
 from search_spaces import Space
 from search_spaces.cost import CostTable
 from search_spaces.phases import PhaseError
@@ -454,17 +454,17 @@ def test_show_and_plot_tell_the_phase(tmp_path: Path) -> None:
         run.tell(run.ask()[0].uid, float(i))
     run.ask()
     early, header = load(path)
-    text = table(early, header)
+    text = describe_run(early, header)
     assert "phase 2/5, width 0: 0 told, 0 failed, 1 pending; then evolution" in text
     assert text.endswith("no result yet")
-    assert "phase 2/5, width 0" in progress(early, None, 1.0)
-    assert summary(early, header)["phase"] == {"index": 1, "of": 5, "name": "width 0"}
-    assert summary(early, header)["trials"][0]["phase"]["name"] == "kernel_size 0"
+    assert describe_best(early) == "phase 2/5, width 0  no result yet  pending 1"
+    assert summarize(early, header)["phase"] == {"index": 1, "of": 5, "name": "width 0"}
+    assert summarize(early, header)["trials"][0]["phase"]["name"] == "kernel_size 0"
     assert plot(early, header, tmp_path / "early.svg").stat().st_size > 0
     work(run)
     run.close()
     late, header = load(path)
-    assert "phase 5/5, search by evolution: " in table(late, header)
+    assert "phase 5/5, search by evolution: " in describe_run(late, header)
     assert "still in" not in plot(late, header, tmp_path / "late.svg").read_text()
 
 

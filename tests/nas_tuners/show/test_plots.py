@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas_tuners.runs.front import pareto_front
 from nas_tuners.runs.loop import run_search
 from nas_tuners.runs.run import Run, load
 from nas_tuners.search import Annealing, Evolution, RandomSearch, Search
-from nas_tuners.show.plotdata import costs_of, expected_best, front, running_best, shares_of, view
+from nas_tuners.show.plotdata import collect_costs, count_shares, expected_best, running_best, visible_range
 from nas_tuners.show.plots import PlotError, plot
 from search_spaces import Space
 from search_spaces.cost.table import CostTable
@@ -135,7 +136,7 @@ def test_costs_come_from_the_table_of_the_header_if_it_is_still_that(kind: str, 
         file.write_text(json.dumps(json.loads(file.read_text()) | {"fixed": {"macs": 9}}))
     run, header = load(path)
     told = [trial for trial in run.search.trials.values() if trial.state == "told"]
-    found = costs_of(run, header, told)
+    found = collect_costs(run, header, told)
     if kind == "same":
         assert found["macs"].values == [1 + sum(trial.tokens) for trial in told]
         assert found["macs"].limits == [40.0]
@@ -164,13 +165,13 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]], sign: fl
     def beaten(a: tuple[int, int]) -> bool:
         return any(b[0] <= a[0] and sign * b[1] >= sign * a[1] and b != a for b in points)
 
-    ends = [points[i] for i in front([p[0] for p in points], [p[1] for p in points], sign)]
+    ends = [points[i] for i in pareto_front([p[0] for p in points], [p[1] for p in points], sign)]
     assert ends == sorted({point for point in points if not beaten(point)})
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.sampled_from([1.0, -1.0]))
 def test_the_best_is_always_in_view(given: list[float], sign: float) -> None:
-    low, high = view(given, sign)
+    low, high = visible_range(given, sign)
     assert low < high
     assert low <= (max if sign > 0 else min)(given) <= high
 
@@ -179,7 +180,7 @@ def test_shares_of_a_quarter_sum_to_one_and_rare_options_are_put_together(tmp_pa
     space = {"big": {"_type": "randint", "_value": [0, 30]}, "one": layer("x"), "op": layer("p", "q")}
     run, _ = load(journal(tmp_path, RandomSearch(), space, lambda choices: choices["big"], 40))
     told = [trial for trial in run.search.trials.values() if trial.state == "told"]
-    big, op = shares_of(run.space, told)
+    big, op = count_shares(run.space, told)
     assert (big.key, op.key) == ("big", "op")
     assert (len(big.names), big.names[-1], op.names) == (8, "other", ["p", "q"])
     for shares in (big, op):

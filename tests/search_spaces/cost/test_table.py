@@ -1,4 +1,4 @@
-"""Cost tables: sums, files, and every complaint about them."""
+"""Test cost tables: sums, files, and every complaint about them."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_joint_terms_are_added_to_the_options() -> None:
 
 @st.composite
 def joint_tables(draw: Any) -> tuple[CostTable, list[tuple[tuple[int, ...], Any]]]:
-    """A table, and its terms as they were given."""
+    """Draw a table, and return it with its terms as they were given."""
     radices = draw(st.lists(st.integers(1, 4), min_size=2, max_size=6))
     space = Space.from_json({f"k{i}": {"_type": "randint", "_value": [0, r]} for i, r in enumerate(radices)})
     numbers = draw(st.sampled_from([st.integers(-50, 50), st.floats(-50, 50, width=32)]))

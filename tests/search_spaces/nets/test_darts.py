@@ -1,4 +1,4 @@
-"""The DARTS space against the paper's own numbers and closed formulas."""
+"""Compare the DARTS space with the paper's own numbers and closed formulas."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tiny(**config: int) -> nn.Module:
 
 
 def uniform(operation: str, nodes: int = 2) -> darts.Genotype:
-    """Each node takes the cell's two inputs, through one operation."""
+    """Return a genotype whose nodes take the cell's two inputs, through one operation."""
     return {kind: [(operation, i) for _ in range(nodes) for i in (0, 1)] for kind in darts.KINDS}
 
 
@@ -62,7 +62,7 @@ class TestSpace:
 
 
 def _cost(operation: str, c: int, h: int, stride: int) -> tuple[int, int]:
-    """Multiply-adds and parameters, with affine batch norms, by the paper's description."""
+    """Return multiply-adds and parameters, with affine batch norms, by the paper's description."""
     out = math.ceil(h / stride) ** 2
     if operation == "skip_connect" and stride == 2:
         return out * c * c, c * c + 2 * c

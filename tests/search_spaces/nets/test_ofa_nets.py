@@ -1,4 +1,4 @@
-"""Once-for-all's nets: counts to the unit, and sub-networks that are what the supernet computes."""
+"""Test Once-for-all's nets: counts to the unit, and sub-networks that compute the same as the supernet."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _norm(n: int) -> int:
 
 
 def _mobilenet_params(config: Mapping[str, Sequence[float]], stages: Sequence[ofa_mobilenet_v3.Stage]) -> int:
-    """In closed form."""
+    """Return the parameters of a sub-network in closed form."""
     total = 3 * 16 * 9 + _norm(16) + 16 * 9 + _norm(16) + 16 * 16 + _norm(16)
     n_in, slot = 16, 0
     for stage, depth in zip(stages, config["d"], strict=True):
@@ -74,7 +74,7 @@ def _mobilenet_params(config: Mapping[str, Sequence[float]], stages: Sequence[of
 
 
 def _resnet_params(config: Mapping[str, Sequence[float]], stages: Sequence[ofa_resnet50.Stage]) -> int:
-    """In closed form."""
+    """Return the parameters of a sub-network in closed form."""
     factors = [ofa_resnet50.WIDTHS[int(index)] for index in config["w"]]
     half = make_divisible(make_divisible(64 * factors[0]) // 2)
     n_in = make_divisible(64 * factors[1])

@@ -1,4 +1,4 @@
-"""The SPOS supernet against what is published of it."""
+"""Compare the SPOS supernet with its published numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def supernet(variant: str) -> nn.Module:
 
 
 def _by_hand(variant: str, kernel: int) -> int:
-    """Multiply-adds of a uniform architecture, from the published description alone."""
+    """Return the multiply-adds of a uniform architecture, from the published description alone."""
     total = 3 * 16 * 9 * 112**2 + 640 * 1024 * 7**2 + 1024 * 1000
     for first, out, depth, size in STAGES:
         half, after, before = out // 2, size**2, (2 * size) ** 2
@@ -46,7 +46,7 @@ def test_the_table_of_references_agrees_with_arithmetic() -> None:
 
 
 def test_the_published_numbers_stand() -> None:
-    """Typed in here once more, so that a change of the data is noticed."""
+    """Type the numbers in once more, so that a change of the data is noticed."""
     paper = {r.name: (r.macs, r.params) for r in REFERENCES if r.tokens == PAPER}
     assert paper == {"megvii paper": (322_918_720, 3_558_464), "mmrazor paper": (321_915_200, 3_558_952)}
 

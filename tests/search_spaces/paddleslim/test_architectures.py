@@ -1,4 +1,4 @@
-"""Run random architectures of every net of tokens, and compare their sizes and costs with what is said of them."""
+"""Run random architectures of every net of tokens, and check their sizes and costs."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_cost_that_cannot_be_asked_for() -> None:
 
 
 def test_a_candidate_is_built_counted_and_run() -> None:
-    """How long that takes, and a table, is measured by ``tests.benchmarks.token_candidate``."""
+    """Build, count and run one; ``tests.benchmarks.token_candidate`` measures the time."""
     net = search_spaces.build("MobileNetV2Space", paddleslim.initial_tokens("MobileNetV2Space"))
     assert count_macs(net, (3, 224, 224)) == 313_619_328
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_a_candidate_is_built_counted_and_run() -> None:
 
 
 def test_weights_need_no_global_generator_for_tokens() -> None:
-    """Drawing a block space's initial tokens leaves torch's and NumPy's generators alone."""
+    """Draw a block space's initial tokens, which leaves torch's and NumPy's generators alone."""
     torch.manual_seed(0)
     before = torch.get_rng_state()
     paddleslim.initial_tokens("InceptionABlockSpace", **config_of("InceptionABlockSpace"))
@@ -136,7 +136,7 @@ def test_weights_need_no_global_generator_for_tokens() -> None:
 
 
 def test_a_network_is_an_ordinary_module() -> None:
-    """Its weights load into another of the same tokens, which then computes the same."""
+    """Load its weights into another network of the same tokens, which then computes the same."""
     first, second = (search_spaces.build("MobileNetV1BlockSpace", block_mask=[1, 0], num_classes=2) for _ in range(2))
     assert isinstance(first, nn.Module)
     second.load_state_dict(first.state_dict())

@@ -1,4 +1,4 @@
-"""PaddleSlim's nets of tokens: what is known of PaddleSlim's, what is mended, and what is refused."""
+"""Test nets of tokens: numbers known of PaddleSlim's, its faults that are mended, and errors."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_initial_networks_are_paddleslims(name: str) -> None:
 
 
 def test_darts_has_the_published_size() -> None:
-    """PaddleSlim's model zoo: 3.767 MB, of the network for CIFAR-10."""
+    """Compare with PaddleSlim's model zoo: 3.767 MB, of the network for CIFAR-10."""
     with torch.device("meta"):
         net = search_spaces.build("DartsSpace", num_classes=10)
     assert round(sum(parameter.numel() for parameter in net.parameters()) / 1e6, 3) == 3.767
@@ -99,7 +99,7 @@ def test_keys_read_well() -> None:
 
 
 def test_the_model_zoos_network_has_the_published_cost() -> None:
-    """0.295 "GFLOPs" are its multiply-adds, and the 0.59 of the network it is compared with twice as many."""
+    """Compare: 0.295 "GFLOPs" are its multiply-adds, and the 0.59 of the network it is compared with twice as many."""
     table = paddleslim.cost_table_of("MobileNetV2Space", (3, 224, 224))
     assert table.cost("macs", MODEL_ZOO) == pytest.approx(0.295e9, rel=0.001)
     assert 2 * table.cost("macs", MODEL_ZOO) == pytest.approx(0.59e9, rel=0.001)
@@ -150,7 +150,7 @@ def test_strides_are_spread(input_size: int, output_size: int, block_num: int, s
 
 @pytest.mark.parametrize("name", BLOCK_NETS)
 def test_every_token_counts(name: str) -> None:
-    """For each there is an option that makes another network, whatever the stride of the block."""
+    """Find an option of each token that makes another network, whatever the stride of the block."""
     radices = RANGES[name] * 5
     middle = [radix // 2 for radix in radices]
     before = describe_network(name, middle, **FIVE).network
@@ -242,7 +242,7 @@ def test_initial_tokens_of_blocks_are_drawn_from_their_seed() -> None:
 
 @pytest.mark.parametrize(("size", "kernel"), [(8, 3), (7, 3), (8, 5), (9, 5)])
 def test_same_padding_puts_what_is_odd_at_the_end(size: int, kernel: int) -> None:
-    """By hand, for stride 2: an even image wants one pixel less than an odd one, and it is the first that goes."""
+    """Pad by hand at stride 2: an even image needs one pixel less than an odd one, at its beginning."""
     x = torch.ones(1, 1, size, size)
     padded = SamePadding((kernel, kernel), 2)(x)
     before, after = {(8, 3): (0, 1), (7, 3): (1, 1), (8, 5): (1, 2), (9, 5): (2, 2)}[size, kernel]

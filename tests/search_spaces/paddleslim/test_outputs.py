@@ -1,4 +1,4 @@
-"""``paddle_compatible`` networks compute what PaddleSlim's do, on weights and an image that both can make.
+"""Compare outputs of ``paddle_compatible`` networks with PaddleSlim's, on weights and an image that both can make.
 
 ``paddleslim_outputs.json`` was recorded from PaddleSlim 2.6.0 on Paddle 2.6.2: for each case six values of the output
 at even distances, and the largest magnitude. A weight is drawn from a generator seeded with its shape, so that the
@@ -23,7 +23,7 @@ LARGE = ("DartsSpace", "ResNetSpace")
 
 
 def _drawn(shape: tuple[int, ...]) -> torch.Tensor:
-    """Normal, of variance 2 / fan-in."""
+    """Draw weights, normal of variance 2 / fan-in."""
     values = np.random.default_rng(list(shape)).standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
     return torch.from_numpy(values.astype(np.float32))
 

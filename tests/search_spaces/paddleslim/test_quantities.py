@@ -1,4 +1,4 @@
-"""Arithmetic with numbers that depend on choices: at every choice it is that of the numbers."""
+"""Test arithmetic with numbers that depend on choices: at every choice it equals that of the numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPTIONS = {"a": (3, 4, 9), "b": (1, 2), "c": (0, 5, 6, 7)}
 
 
 def expressions() -> st.SearchStrategy[tuple[str, ...]]:
-    """Programs for a stack machine: names push an operand, signs take two."""
+    """Draw programs for a stack machine: names push an operand, signs take two."""
     leaf = st.sampled_from([("a",), ("b",), ("c",), ("2",)])
     return st.recursive(
         leaf,
@@ -54,7 +54,7 @@ def test_factors_add_up_to_the_value_at_every_choice(program: tuple[str, ...], l
 
 
 def test_a_product_of_sums_stays_a_sum() -> None:
-    """Two concatenated widths before, two after: four tables of two keys, none of four."""
+    """Multiply two concatenated widths by two: four tables of two keys, none of four."""
     wide = {key: Quantity.of(key, range(23)) for key in "abcd"}
     product = (wide["a"] + wide["b"]) * (wide["c"] + wide["d"])
     assert sorted(map(len, product.terms)) == [2, 2, 2, 2]

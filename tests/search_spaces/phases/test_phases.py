@@ -1,4 +1,4 @@
-"""Phases: golden tables, epoch by epoch; draws inside of them; and everything that is refused."""
+"""Test phases: tables worked out by hand, epoch by epoch; draws within them; and errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from search_spaces import Space
 from search_spaces.domains import LayerDomain
 from search_spaces.phases import MIT_PHASES, Phase, PhaseError, progressive
-from search_spaces.phases.phase import present_tasks
+from search_spaces.phases.phase import find_tasks
 from search_spaces.phases.schedule import Region, Schedule, order_by_size
 from tests.spaces import inputs, layer
 
@@ -32,7 +32,7 @@ K, E, D = ("7", "5", "3"), ("6", "4", "3"), ("4", "3", "2")
 
 
 def offered(region: Region, space: Space = SPACE) -> tuple[tuple[str, ...], ...]:
-    """The names on offer, in the region's order, without the ordinary key."""
+    """Return the names on offer, in the region's order, without the ordinary key."""
     rows = zip(space.domains.values(), region.allowed, strict=True)
     return tuple(tuple(domain.choice(t)["_value"] for t in tokens) for domain, tokens in rows)[:3]
 
@@ -268,7 +268,7 @@ _spaces = st.dictionaries(st.tuples(st.sampled_from("abc"), _ends).map(".".join)
 
 @given(_spaces, st.permutations(["kernel_size", "width", "depth"]), st.integers(0, 2**32 - 1))
 def test_every_draw_lies_in_its_phase_and_phases_only_widen(space: Space, order: list[str], seed: int) -> None:
-    order = [task for task in order if present_tasks(space)[task]]
+    order = [task for task in order if find_tasks(space)[task]]
     schedule = Schedule(space, progressive(space, order, budgets=2))
     rng = np.random.default_rng(seed)
     for i, region in enumerate(schedule.regions):

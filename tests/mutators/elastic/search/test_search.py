@@ -8,8 +8,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from nas_tuners.runs.run import load
 from nas_tuners.search import ConstraintError
 from search_spaces.cost import CostTable
 from search_spaces.errors import CostError
+from tests import processes
 from tests.mutators.elastic.training import shrinking as toy
 
 DATA, CALIBRATION = toy.batches(6), toy.batches(4)
@@ -188,18 +187,20 @@ def test_a_search_that_was_killed_goes_on_as_the_unbroken_one(tmp_path: Path, pr
     assert found(ofa, {"macs": 20_000}, checkpoint=file, metric=dying(0), **options) == unbroken  # nothing to measure
 
 
+def search_and_die(file: Path) -> None:
+    """Be killed in the eighth evaluation."""
+    torch.set_num_threads(1)
+    metric = dying(7 * len(DATA))
+    try:
+        found(trained(), {"macs": 20_000}, cost_table=table_of(), trials=20, checkpoint=file, metric=metric)
+    except Killed:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.slow
 def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
     file = tmp_path / "scores.jsonl"
-    code = (
-        "import os, signal, sys, torch\ntorch.set_num_threads(1)\n"
-        "from tests.mutators.elastic.search import test_search as t\n"
-        "metric = t.dying(7 * len(t.DATA))\n"
-        "try:\n    t.found(t.trained(), {'macs': 20_000}, cost_table=t.table_of(), trials=20, checkpoint=sys.argv[1],"
-        " metric=metric)\nexcept t.Killed:\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, env=dict(os.environ))
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert processes.run(search_and_die, file) == -signal.SIGKILL
     assert told(trained(), file) == 7
     options: dict[str, Any] = {"cost_table": table_of(), "trials": 20}
     assert found(trained(), {"macs": 20_000}, checkpoint=file, **options) == found(

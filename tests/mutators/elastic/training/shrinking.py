@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,8 @@ def ofa(norm: bool = True, seed: int = 0, **options: Any) -> OFA:
         return OFA(Net(norm, seed), run_config, distill)
 
 
-if __name__ == "__main__":
+def train_in_steps(folder: Path) -> None:
+    """Train with a checkpoint after every step."""
     torch.set_num_threads(1)
     config = TrainConfig(epochs=1, lr=0.05, checkpoint_every=1)
-    train(ofa(), batches(12), config, checkpoint=Path(sys.argv[1]), progress=False)
+    train(ofa(), batches(12), config, checkpoint=folder, progress=False)

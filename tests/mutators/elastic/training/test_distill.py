@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from mutators.elastic import OFA, DistillConfig, ElasticError, RunConfig, convert, sort_channels, train
 from mutators.elastic.layers import ElasticLinear
 from mutators.elastic.training.outputs import soft_cross_entropy
-from mutators.elastic.training.train import sort_for
+from mutators.elastic.training.train import sort_for_phase
 from mutators.oneshot import TrainConfig
 from tests.mutators.elastic.training import shrinking as nets
 
@@ -90,7 +90,7 @@ def test_mappings_are_sorted_with_the_channels_that_they_read(op: str, whole: bo
     if whole:
         assert [p.tolist() for p in sort_channels(ofa).permutations.values()] == [p.tolist() for p in alone.values()]
     else:
-        sort_for(ofa, 0)
+        sort_for_phase(ofa, 0)
     assert not torch.equal(ofa.netAs_param[0], weight)
     torch.testing.assert_close(ofa(x)[0], before)
     torch.testing.assert_close(ofa.calc_distill_loss(), loss)

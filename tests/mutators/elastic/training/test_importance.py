@@ -102,5 +102,5 @@ def test_sorting_takes_it() -> None:
 def test_without_batches_or_layers_it_says_so() -> None:
     with pytest.raises(ElasticError, match="no batches"):
         gradient_importance(Encoder(), [], _loss)
-    with pytest.raises(ElasticError, match="nothing whose importance"):
+    with pytest.raises(ElasticError, match="nothing to compute importance of"):
         gradient_importance(nn.Sequential(ElasticConv2d(3, (2, 4), 1)), _batches(), _loss)

@@ -19,7 +19,7 @@ from mutators.elastic import ElasticError, sort_channels
 from mutators.elastic.layers import Channels, ElasticBatchNorm2d, ElasticConv2d, ElasticGroupNorm, ElasticLinear, Width
 from mutators.elastic.layers.layouts import uses_of
 from mutators.elastic.mit_config import ElasticNetwork
-from mutators.elastic.training.sorting import read_by_weight
+from mutators.elastic.training.sorting import sum_reading_weights
 from tests.mutators.elastic.nets import Encoder, configs_of, full, is_descending, lively, small
 
 SECOND_PHASE: dict[str, tuple[Mapping[str, Any], Mapping[str, Sequence[float]]]] = {
@@ -86,12 +86,12 @@ def test_channels_are_in_order_within_the_bands(name: str) -> None:
     net = small(name)
     sort_channels(net)
     for width, uses in _by_width(net):
-        assert is_descending(read_by_weight(width, uses))
+        assert is_descending(sum_reading_weights(width, uses))
     net = small(name)
     trained = SECOND_PHASE[name][0]
     result = sort_channels(net, trained)
     for width, uses in _by_width(net):
-        order, scores = result.permutations[width], read_by_weight(width, uses)
+        order, scores = result.permutations[width], sum_reading_weights(width, uses)
         sizes = sorted(width.sizes[at] for at in itertools.product((1, 2), repeat=len(width.choices)))
         for a, b in itertools.pairwise([0, *sizes]):
             assert sorted(order[a:b].tolist()) == list(range(a, b))  # squeeze-and-excite's are among them

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import socket
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from mutators.elastic import OFA, ElasticError, RunConfig, train
-from mutators.elastic.training.train import sort_for
+from mutators.elastic.training.train import sort_for_phase
 from mutators.oneshot import OneShotError, TrainConfig
+from tests import processes
 from tests.mutators.elastic.training import shrinking as nets
 from tests.mutators.oneshot.test_train import Interrupted, interrupted_at
+from tests.ports import free_port
 
 CONFIG = TrainConfig(epochs=1, lr=0.05, checkpoint_every=2, seed=1)
 
@@ -67,7 +63,7 @@ def test_sorting_comes_before_phases_that_open_widths_and_keeps_what_is_trained(
         for tokens in drawn:
             ofa.set(tuple(tokens))
             before[tuple(tokens)] = ofa.run(x)
-        sort_for(ofa, phase)
+        sort_for_phase(ofa, phase)
         moved = not same(weights, ofa.model.state_dict())
         assert moved == (phase in (1, 2))
         for tokens_before, out in before.items():
@@ -105,22 +101,13 @@ def test_progress_names_the_phases(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_killed_in_every_phase_and_resumed(tmp_path: Path) -> None:
     """Real processes, a real SIGKILL in each phase; the last checkpoint is the unbroken one's, bit for bit."""
-
-    def start(folder: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "tests.mutators.elastic.training.shrinking", str(folder)])
-
-    assert start(tmp_path / "whole").wait() == 0
+    assert processes.run(nets.train_in_steps, tmp_path / "whole") == 0
     files = sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert len(files) == 5
     rng, part = random.Random(5), tmp_path / "part"
     for name in files:
-        process = start(part)
-        while process.poll() is None and not (part / name).exists():
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert start(part).wait() == 0
+        processes.kill(processes.start(nets.train_in_steps, part), (part / name).exists, rng.uniform(0, 0.05))
+    assert processes.run(nets.train_in_steps, part) == 0
     for name in files:
         a, b = (torch.load(folder / name, weights_only=True) for folder in (part, tmp_path / "whole"))
         assert same(a["model"], b["model"]), name
@@ -138,10 +125,7 @@ def work(rank: int, folder: Path, port: int) -> None:
 
 @pytest.mark.slow
 def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(work, (tmp_path, port), nprocs=2)
+    processes.run_ranks(work, tmp_path, free_port())
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     alone = nets.ofa(norm=False)
     train(alone, nets.batches(), CONFIG, progress=False)

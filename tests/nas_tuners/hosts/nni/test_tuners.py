@@ -18,11 +18,11 @@ import pytest
 import nas_tuners
 from nas_tuners import SearchTuner
 from nas_tuners.commands.register import TUNERS as REGISTERED
-from nas_tuners.commands.show import summary
 from nas_tuners.runs.journal import JournalError
 from nas_tuners.runs.run import load
 from nas_tuners.search import RandomSearch, SearchError
 from nas_tuners.search.algorithms import ALGORITHMS
+from nas_tuners.show.text import summarize
 from search_spaces import Space, SpaceError
 from tests.spaces import SPACES, layer
 
@@ -58,7 +58,7 @@ def metric(parameters: dict[str, Any]) -> float:
 
 
 def shown(checkpoint: Path) -> dict[str, Any]:
-    return summary(*load(checkpoint / "journal.jsonl"))
+    return summarize(*load(checkpoint / "journal.jsonl"))
 
 
 def tokens_of(tuner: SearchTuner) -> list[tuple[int, ...]]:
@@ -360,14 +360,14 @@ def test_a_journal_of_another_space_or_direction_is_refused(make: Any, checkpoin
     started(make())._on_exit()
     with pytest.raises(JournalError, match="is of another search space"):
         make().update_search_space(SMALL)
-    with pytest.raises(JournalError, match="is to maximize, not minimize"):
+    with pytest.raises(JournalError, match="has optimize_mode maximize, wanted minimize"):
         make(optimize_mode="minimize").update_search_space(WIDE)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"optimize_mode": "max"}, 'optimize_mode is \'max\', wanted "maximize" or "minimize"'),
+        ({"optimize_mode": "max"}, "optimize_mode is 'max', wanted one of 'maximize', 'minimize'"),
         ({"on_failure": "ignore"}, "on_failure is 'ignore'"),
         ({"retries": -1}, "retries is -1"),
         ({"seed": "bad"}, "seed is 'bad'"),

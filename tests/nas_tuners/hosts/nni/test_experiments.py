@@ -1,4 +1,4 @@
-"""What is read of NNI's files from outside."""
+"""NNI's list of experiments, as it is read from outside."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nas_tuners.hosts.nni.manager import ManagerError, experiments, folder_of
+from nas_tuners.hosts.nni.experiments import folder_of, list_experiments
+from nas_tuners.hosts.nni.manager import ManagerError
 
 ENTRY = {"startTime": 1, "logDir": "/there", "status": "RUNNING"}
 
@@ -21,7 +22,7 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_a_list_there_are_no_experiments(listed: Path) -> None:
-    assert experiments() == {}
+    assert list_experiments() == {}
 
 
 @pytest.mark.parametrize("half", ["", '{"one": {"startT'])
@@ -31,15 +32,12 @@ def test_a_list_that_is_being_written_is_read_when_it_is_whole(
     listed.write_text(half)
     whole = json.dumps({"one": ENTRY})
     # its writer goes on meanwhile
-    monkeypatch.setattr("nas_tuners.hosts.nni.manager.time.sleep", lambda _: listed.write_text(whole))
-    assert experiments() == {"one": ENTRY}
+    monkeypatch.setattr("nas_tuners.hosts.nni.experiments.time.sleep", lambda _: listed.write_text(whole))
+    assert list_experiments() == {"one": ENTRY}
     assert folder_of("latest") == Path("/there/one")
 
 
-def test_a_list_that_stays_half_written_is_an_error_that_says_where_it_is(
-    listed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_that_stays_half_written_is_an_error_that_says_where_it_is(listed: Path) -> None:
     listed.write_text('{"one": ')
-    monkeypatch.setattr("nas_tuners.hosts.nni.manager._TIMEOUT", 0)
-    with pytest.raises(ManagerError, match=rf"{listed}, is no JSON: .* Move it away"):
-        experiments()
+    with pytest.raises(ManagerError, match=rf"{listed}, is not JSON: .* Move it away"):
+        list_experiments(patience=0)

@@ -1,4 +1,4 @@
-"""How SANAS begins: a new search in an empty folder, or an old one out of its journal."""
+"""Start a search of SANAS in an empty folder, or resume one from its journal."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nas_tuners.runs.journal import Event, JournalError, begun, read
+from nas_tuners.runs.journal import JOURNAL, Event, JournalError, has_begun, read
 from nas_tuners.runs.run import Run, replay
-from nas_tuners.sanas.nets import Nets, SANASError, differences
+from nas_tuners.sanas.nets import Nets, SANASError, compare_spaces
 from nas_tuners.search import Annealing, ConstraintError
 from nas_tuners.search.base import Table
 from nas_tuners.search.constraints import Limit, limits_of, table_of
@@ -16,14 +16,12 @@ from search_spaces import Space, Tokens
 from search_spaces.cost.table import CostTable
 from search_spaces.files import write_atomically
 
-NAME = "journal.jsonl"
 
-
-def started(
+def start_run(
     nets: Nets, numbers: dict[str, Any], cost_table: Table, input_shape: tuple[int, int, int] | None, save: Path | None
 ) -> Run:
-    """Begin a search in a folder that has none."""
-    if save is not None and begun(save):
+    """Start a search; its journal goes to ``save``, if that is given."""
+    if save is not None and has_begun(save):
         raise JournalError(
             f"{save} holds a search already: go on with load_checkpoint={str(save.parent)!r}, "
             "or give another save_checkpoint."
@@ -33,39 +31,39 @@ def started(
         cost_table = nets.cost_table(input_shape)
     start = nets.space.encode(numbers["init_choices"]) if given else nets.initial_tokens()
     table = table_of(cost_table)
-    beyond = "" if table is None else _beyond(limits, table.arranged(nets.space), start)
-    if beyond and given:
-        raise ConstraintError(f"init_tokens cost {beyond}. Give others, or None to begin at random.")
-    numbers = {**numbers, "init_choices": None if beyond else nets.space.decode(start)}
+    missed = "" if table is None else _limits_missed(limits, table.arranged(nets.space), start)
+    if missed and given:
+        raise ConstraintError(f"init_tokens cost {missed}. Give others, or None to begin at random.")
+    numbers = {**numbers, "init_choices": None if missed else nets.space.decode(start)}
     if numbers["init_temperature"] is None:
         numbers["init_temperature"] = 1.0 if given else 10.0
     search = Annealing(**numbers, cost_table=cost_table)
     return Run.start(search, nets.space, path=save, sanas=nets.to_json())
 
 
-def _beyond(limits: Sequence[Limit], table: CostTable, tokens: Tokens) -> str:
-    """Which limits an architecture does not keep."""
+def _limits_missed(limits: Sequence[Limit], table: CostTable, tokens: Tokens) -> str:
+    """Return the limits that an architecture does not keep, as text."""
     costs = [(limit, table.cost(limit.metric, tokens)) for limit in limits]
     return ", ".join(
         f"{cost:.10g} {limit.metric}, wanted {limit}" for limit, cost in costs if not limit.low <= cost <= limit.high
     )
 
 
-def resumed(nets: Nets, numbers: dict[str, Any], cost_table: Table, load: Path, save: Path | None) -> Run:
-    """Go on with a search: in its folder, in a copy in another one, or without writing."""
+def resume_run(nets: Nets, numbers: dict[str, Any], cost_table: Table, load: Path, save: Path | None) -> Run:
+    """Resume a search from ``load``: in place, in a copy at ``save``, or without writing if ``save`` is None."""
     if not load.exists():
-        raise JournalError(f"there is no search in {load.parent}: no {NAME}. Leave load_checkpoint out to begin one.")
+        raise JournalError(
+            f"there is no search in {load.parent}: no {JOURNAL}. Leave load_checkpoint out to begin one."
+        )
     events, size = read(load)
     _check_same_nets(nets, events[0], load)
-    arguments = _arguments(nets, numbers, cost_table, events[0], load)
+    arguments = _merge_arguments(nets, numbers, cost_table, events[0], load)
     if save is None or save.resolve() != load.resolve():
         run = replay(Annealing(**arguments), events, load)
         if save is None:
             return run
-        if begun(save):
-            raise JournalError(
-                f"{save} holds a search already: give another save_checkpoint for what goes on of {load}."
-            )
+        if has_begun(save):
+            raise JournalError(f"{save} holds a search already: give another save_checkpoint to go on with {load}.")
         write_atomically(save, load.read_bytes()[:size])
     return Run.resume(Annealing(**arguments), save)
 
@@ -73,15 +71,17 @@ def resumed(nets: Nets, numbers: dict[str, Any], cost_table: Table, load: Path, 
 def _check_same_nets(nets: Nets, header: Event, path: Path) -> None:
     saved, wanted = header.get("sanas"), nets.to_json()
     if saved is None:
-        raise JournalError(f"{path} is a search, but none of SANAS.")
+        raise JournalError(f"{path} is a search, but not one of SANAS.")
     problems = [] if saved == wanted else [f"configs were {saved} in the checkpoint, {wanted} here"]
-    problems += differences(Space.from_json(header["space"]), nets.space)
+    problems += compare_spaces(Space.from_json(header["space"]), nets.space)
     if problems:
-        raise JournalError(f"{path} is of another search space:" + _lines(problems))
+        raise JournalError(f"{path} is of another search space:" + "".join(f"\n  {problem}" for problem in problems))
 
 
-def _arguments(nets: Nets, numbers: dict[str, Any], cost_table: Table, header: Event, path: Path) -> dict[str, Any]:
-    """The arguments of the search in a checkpoint; those that were given again have to be the same."""
+def _merge_arguments(
+    nets: Nets, numbers: dict[str, Any], cost_table: Table, header: Event, path: Path
+) -> dict[str, Any]:
+    """Return the arguments of the search in a checkpoint, which those that are given again have to equal."""
     saved: dict[str, Any] = header["search"]["arguments"]
     usual = {"reduce_rate": 0.85, "seed": 0}
     other = [
@@ -90,9 +90,5 @@ def _arguments(nets: Nets, numbers: dict[str, Any], cost_table: Table, header: E
         if value != usual.get(name) and value != saved[name]
     ]
     if other:
-        raise SANASError(f"{path} brings its numbers with it: leave them out, or begin a new search." + _lines(other))
+        raise SANASError(f"{path} brings its numbers with it: leave them out, or begin a new search.", other)
     return saved | ({} if cost_table is None else {"cost_table": cost_table})
-
-
-def _lines(problems: Sequence[str]) -> str:
-    return "".join(f"\n  {problem}" for problem in problems)

@@ -1,0 +1,131 @@
+"""Run a search on this machine for a command, so that the folder of its journal is all that a resume needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from nas_tuners.runs.evaluation import Evaluate, NamedFunction
+from nas_tuners.runs.journal import JOURNAL, Event, JournalError, has_begun
+from nas_tuners.runs.loop import run_search
+from nas_tuners.runs.run import Run
+from nas_tuners.search.base import Search
+from nas_tuners.show.text import describe_best, expected_results
+from search_spaces import Space
+from search_spaces.checks import whole
+from search_spaces.progress import Progress
+from search_spaces.resolve import look_in
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command's part in the header of a journal: all that a resume needs beside the search.
+
+    Attributes:
+        name: of the command, such as "search".
+        functions: ``module:function`` by role, such as "evaluate".
+        algorithm: its name on the command line.
+        trials: results in total.
+        workers: processes that evaluate.
+        folder: where the command ran; the functions' modules are looked for there first.
+
+    Raises:
+        ValueError: ``trials`` or ``workers`` is not a whole number from 1 up.
+    """
+
+    name: str
+    functions: dict[str, str]
+    algorithm: str
+    trials: int
+    workers: int
+    folder: str
+
+    def __post_init__(self) -> None:
+        if problems := [*whole("--trials", self.trials, 1), *whole("--workers", self.workers, 1)]:
+            raise ValueError("\n".join(problems))
+
+    @classmethod
+    def of(cls, header: Event, path: Path) -> Self:
+        """Return the job in the header of a journal.
+
+        Raises:
+            JournalError: there is none, or it is malformed.
+        """
+        try:
+            job = cls(**header["command"])
+        except (KeyError, TypeError):
+            job = None
+        if job is None or not (isinstance(job.functions, dict) and isinstance(job.folder, str)):
+            raise JournalError(f"{path}, line 1: wanted the header of a run of nas search or nas rank.")
+        return job
+
+    def function(self, role: str) -> NamedFunction:
+        """Return the function of a role, not imported yet."""
+        return NamedFunction(str(self.functions.get(role)))
+
+    def start(
+        self, search: Search, space: Space, folder: Path, evaluate: Evaluate, optimize_mode: str = "maximize"
+    ) -> Run:
+        """Check everything, then start a run with its journal in ``folder``, and say on stderr how much is feasible.
+
+        Raises:
+            EvaluateError: a function cannot be found; nothing was written.
+            JournalError: the folder has a journal.
+        """
+        path = folder / JOURNAL
+        if has_begun(path):
+            raise JournalError(f"{path} exists: go on with nas resume {folder}, or give another folder with -o.")
+        look_in(self.folder)
+        _import_functions(evaluate)
+        path.unlink(missing_ok=True)  # of a command that was killed before its first line was whole
+        run = Run.start(search, space, optimize_mode, path, command=asdict(self))
+        if search.constraints:
+            about = "" if search.feasible_share_exact else "about "
+            limits = ", ".join(map(str, search.constraints))
+            sys.stderr.write(
+                f"{limits}: {about}{100 * search.feasible_share:.4g} % of {space.size:.4g} architectures\n"
+            )
+        return run
+
+    def resume(self, search: Search, path: Path) -> Run:
+        """Resume a run with a fresh search, in the folder in which the command ran."""
+        path = path.resolve()
+        if Path(self.folder).is_dir():
+            os.chdir(self.folder)  # the functions may read files beside them
+        else:
+            sys.stderr.write(f"nas: warning: {self.folder} is gone: looking for the functions in {Path.cwd()}.\n")
+        look_in(Path.cwd())
+        return Run.resume(search, path)
+
+    def finish(self, run: Run, evaluate: Evaluate, quiet: float = 5.0) -> None:
+        """Evaluate until the run has its trials, with progress on stderr after ``quiet`` seconds, and close it.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed; the text says how to go on.
+        """
+        counts = run.search.counts
+
+        def show(run: Run) -> None:
+            progress.at(run.search.counts.told + run.search.counts.failed)
+
+        total, before = expected_results(run, self.trials), counts.told + counts.failed
+        try:
+            with Progress(total, "trials", done=before, quiet=quiet) as progress:
+                progress.note = lambda: describe_best(run)
+                run_search(run, evaluate, self.trials, self.workers, show)
+        except KeyboardInterrupt:
+            done = f"{counts.told + counts.failed} of {self.trials} trials"
+            how = f"nas resume {run.path.parent}" if run.path else "nas resume"
+            raise KeyboardInterrupt(f"interrupted after {done}; nothing is lost. Go on with: {how}") from None
+        finally:
+            run.close()
+
+
+def _import_functions(evaluate: Evaluate) -> None:
+    """Import the functions that an evaluation is made of, so that a wrong name is an error at once."""
+    for value in [evaluate, *getattr(evaluate, "__dict__", {}).values()]:
+        if isinstance(value, NamedFunction):
+            value.find()

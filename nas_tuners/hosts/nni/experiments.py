@@ -1,0 +1,95 @@
+"""Find runs on the disk: by an experiment's id, ``latest``, a folder, or a journal (RUN on a command line)."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from nas_tuners.hosts.nni.manager import ManagerError
+from nas_tuners.runs.journal import JOURNAL, JournalError
+
+
+def journal_of(run: str) -> Path:
+    """Return the journal that ``run`` means.
+
+    Raises:
+        JournalError: there is none.
+    """
+    path = Path(run)
+    if path.is_file():
+        return path
+    candidates = [path / JOURNAL] if path.exists() else []
+    candidates.append((path if path.exists() else _folder_of(run)) / "checkpoint" / JOURNAL)
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    looked = " or ".join(map(str, candidates))
+    raise JournalError(f"{run} has no journal ({looked}): was it an experiment with one of our tuners?")
+
+
+def experiment_of(run: str) -> str:
+    """Return the id of the experiment that ``run`` means.
+
+    Raises:
+        JournalError: there is none.
+    """
+    if not Path(run).exists():
+        return _folder_of(run).name
+    journal = journal_of(run).resolve()
+    if journal.parent.name != "checkpoint":
+        raise JournalError(f"{journal} does not belong to an NNI experiment: nnictl cannot resume or watch it.")
+    return journal.parent.parent.name
+
+
+def _folder_of(run: str) -> Path:
+    try:
+        return folder_of(run)
+    except ManagerError as error:
+        raise JournalError(f"{run} is not a file or folder, and {error}") from None
+
+
+def folder_of(experiment: str) -> Path:
+    """Return the folder of an experiment; ``latest`` is the one that was started last.
+
+    Raises:
+        ManagerError: there is no such experiment.
+    """
+    known = list_experiments()
+    if experiment == "latest" and known:
+        experiment = max(known, key=lambda name: known[name].get("startTime") or 0)
+    entry = known.get(experiment)
+    if entry is None:
+        raise ManagerError(f"there is no experiment {experiment!r}; nnictl experiment list --all names them.")
+    return Path(str(entry.get("logDir") or Path.home() / "nni-experiments")) / experiment
+
+
+def list_experiments(home: Path | None = None, patience: float = 10.0) -> dict[str, dict[str, Any]]:
+    """Return nnictl's list of a user's experiments, by id.
+
+    Args:
+        home: the user's home folder; None: that of the user who runs this.
+        patience: seconds to wait while NNI writes the list.
+
+    Raises:
+        ManagerError: the list cannot be read.
+    """
+    path = (home or Path.home()) / "nni-experiments" / ".experiment"
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise ManagerError(f"cannot read nnictl's list of experiments, {path}: {error}") from None
+        except ValueError as error:  # NNI writes it in place, so that it may be half written just now
+            if time.monotonic() > deadline:
+                raise ManagerError(
+                    f"nnictl's list of experiments, {path}, is not JSON: {error}. Was NNI killed while writing it? "
+                    "Move it away; the experiments themselves are in folders beside it."
+                ) from None
+            time.sleep(0.02)
+        else:
+            return {name: entry for name, entry in known.items() if isinstance(entry, dict)}

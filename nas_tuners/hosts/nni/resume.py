@@ -1,0 +1,118 @@
+"""Resume an NNI experiment after a stop, a crash or a kill, whichever of its processes are left."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nas_tuners.hosts.nni.experiments import folder_of, list_experiments
+from nas_tuners.hosts.nni.manager import Manager, ManagerError
+
+_PATIENCE = 60.0  # seconds until a resumed experiment has to be up
+
+
+def resume_experiment(experiment: str, port: int | None = None) -> int:
+    """Resume an experiment. Returns: the port of its manager.
+
+    Raises:
+        ManagerError: it runs already, or nnictl cannot resume it.
+    """
+    folder = folder_of(experiment)
+    entry = list_experiments()[experiment]
+    tuners = _find_tuners(folder)
+    if _is_manager_alive(entry):
+        status = Manager(f"http://localhost:{entry['port']}").status()[0]
+        if tuners and status != "ERROR":
+            raise ManagerError(
+                f"experiment {experiment} is {status} on port {entry['port']}: there is nothing to resume."
+            )
+        _say("its tuner process is gone: stopping the rest of it")
+        call_nnictl("stop", experiment)
+    for process in tuners:
+        _say(f"ending a tuner process that was left, {process.pid}")
+        _end(process)
+    port = port or _find_port(int(entry.get("port") or 0))
+    for attempt in (1, 2):  # nnictl gives up after four seconds if the manager is slow to start
+        _say(f"resuming on port {port}" + (" once more" if attempt == 2 else ""))
+        done = call_nnictl("resume", experiment, "--port", str(port))
+        if _comes_up(port, experiment):
+            return port
+        if attempt == 1:
+            call_nnictl("stop", experiment)
+    raise ManagerError(f"nnictl cannot resume {experiment}: {' '.join(done.split())[-300:]}")
+
+
+def _say(text: str) -> None:
+    """Write a line to stderr, since a resume may take half a minute."""
+    sys.stderr.write(f"{text} ...\n")
+
+
+def call_nnictl(*words: str) -> str:
+    """Run nnictl of this Python environment. Returns: what it printed."""
+    command = [str(Path(sys.executable).with_name("nnictl")), *words]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    except OSError as error:
+        raise ManagerError(
+            f"cannot run {command[0]}: {error.strerror}. Is nni installed in this environment?"
+        ) from None
+    return done.stdout
+
+
+def _find_tuners(folder: Path) -> list[psutil.Process]:
+    """Return the tuner processes of this experiment."""
+    checkpoint = str(folder / "checkpoint")
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            words = process.cmdline()
+            if words[1:3] == ["-m", "nni"] and process.environ().get("NNI_CHECKPOINT_DIRECTORY") == checkpoint:
+                found.append(process)
+    return found
+
+
+def _end(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.terminate()
+        try:
+            process.wait(3)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def _is_manager_alive(entry: dict[str, Any]) -> bool:
+    with contextlib.suppress(psutil.Error, ValueError, TypeError):
+        process = psutil.Process(int(entry["pid"]))
+        return process.status() != psutil.STATUS_ZOMBIE and any("nni" in word for word in process.cmdline())
+    return False
+
+
+def _find_port(wanted: int) -> int:
+    """Return the wanted port if no process listens there, else any free one."""
+    for candidate in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("", candidate))
+                return int(probe.getsockname()[1])
+    raise ManagerError("there is no free port.")
+
+
+def _comes_up(port: int, experiment: str) -> bool:
+    manager, deadline = Manager(f"http://localhost:{port}"), time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ManagerError):
+            if manager.get("experiment").get("id") == experiment and manager.status()[0] != "INITIALIZED":
+                return manager.status()[0] != "ERROR"
+        if list_experiments().get(experiment, {}).get("status") == "STOPPED":
+            return False
+        time.sleep(0.5)
+    return False

@@ -1,0 +1,145 @@
+"""Describe runs, trials and spaces as text and JSON."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from nas_tuners.runs.journal import Event
+from nas_tuners.runs.run import Run, arguments_in
+from nas_tuners.search.records import Trial
+from search_spaces import Choices, Space
+
+_STATES = ("told", "failed", "pending")
+_NOTED = ("pending", "failed", "duplicate", "infeasible")  # counts that a progress line shows
+
+
+def summarize(run: Run, header: Event) -> dict[str, Any]:
+    """Return everything about a run as one JSON object."""
+    search, best, arguments = run.search, run.search.best, arguments_in(header)
+    return {
+        "space_digest": run.space.digest,
+        "search": header["search"]["name"],
+        "arguments": arguments,
+        "seed": arguments.get("seed"),
+        "optimize_mode": run.optimize_mode,
+        "counts": asdict(search.counts),
+        "phase": None if run.phase is None else asdict(run.phase),
+        "best": None if best is None else _summarize_trial(search.trials[best.uid]),
+        "trials": [_summarize_trial(trial) for trial in search.trials.values()],
+    }
+
+
+def _summarize_trial(trial: Trial) -> dict[str, Any]:
+    metrics = trial.metrics or {"default": None}
+    summary = {
+        "uid": trial.uid,
+        "choices": trial.space.decode(trial.tokens),
+        "metrics": {key: None if _is_nan_or_infinite(value) else value for key, value in metrics.items()},
+        "trial_job_id": trial.job,
+        "state": trial.state,
+    }
+    summary |= {"phase": asdict(trial.phase)} if trial.phase else {}
+    return summary | ({"reason": trial.reason} if trial.reason else {})
+
+
+def _is_nan_or_infinite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)  # which JSON does not have
+
+
+def describe_run(run: Run, header: Event, rows: int = 10) -> str:
+    """Return lines about a run: counts, phase, the best architectures, the last failures."""
+    search, counts, size = run.search, run.search.counts, run.space.size
+    lines = [
+        f"{header['search']['name']}, {run.optimize_mode}, seed {arguments_in(header).get('seed')}; "
+        f"{len(run.space)} choices, {_format_size(size)} architectures, digest {run.space.digest[:12]}",
+        f"{counts.asked} asked: {counts.told} told, {counts.failed} failed, {counts.pending} pending"
+        + (f", {counts.dropped} dropped" if counts.dropped else "")
+        + (f"; {counts.duplicate} duplicate results" if counts.duplicate else "")
+        + ("; the space is exhausted" if search.exhausted else ""),
+        *_describe_phase(run, header),
+    ]
+    told = [trial for trial in search.trials.values() if trial.state == "told" and not trial.provisional]
+    if not told:
+        return "\n".join([*lines, "no result yet"])
+    told.sort(key=lambda t: (-t.score, t.resolved))
+    lines.append(f"{'rank':>4} {'uid':>5} {'metric':>12}  choices")
+    for rank, trial in enumerate(told[:rows], start=1):
+        metric = (trial.metrics or {})[search.score_key]
+        lines.append(f"{rank:>4} {trial.uid:>5} {metric:>12.6g}  {describe_choices(trial)}")
+    return "\n".join([*lines, *describe_failures(run)])
+
+
+def _format_size(number: int) -> str:
+    return str(number) if number < 10**6 else f"{number:.2e}" if number < 10**300 else f"10^{len(str(number)) - 1}"
+
+
+def _describe_phase(run: Run, header: Event) -> list[str]:
+    """Return a line about the phase that is open, in a search that has phases."""
+    phase = run.phase
+    if phase is None:
+        return []
+    own = [trial.state for trial in run.search.trials.values() if trial.phase == phase]
+    counts = ", ".join(f"{own.count(state)} {state}" for state in _STATES)
+    inner = arguments_in(header).get("inner", "search")
+    return [f"{phase}{f' by {inner}' if phase.last else ''}: {counts}" + ("" if phase.last else f"; then {inner}")]
+
+
+def describe_failures(run: Run) -> list[str]:
+    """Return a line for each of the last three trials that failed."""
+    failed = [trial for trial in run.search.trials.values() if trial.state == "failed"]
+    return [f"failed: uid {trial.uid}: {trial.reason}" for trial in failed[-3:]]
+
+
+def describe_early_phase(run: Run) -> str:
+    """Return why a run in an early phase has no best yet; empty outside of such phases."""
+    phase = run.phase
+    return f"still in {phase}: scores count from the last phase on" if phase and not phase.last else ""
+
+
+def describe_choices(trial: Trial) -> str:
+    """Return the choices of a trial in one line, such as ``conv=3x3 skip=[a,b]``."""
+    choices: Choices = trial.space.decode(trial.tokens)
+    return " ".join(f"{key}={name_option(choice)}" for key, choice in choices.items())
+
+
+def name_option(choice: Any) -> str:
+    """Return the name of a choice, its number if it has no name, and a list of either for several inputs."""
+    if not (isinstance(choice, dict) and "_idx" in choice):
+        return f"{choice:.6g}" if isinstance(choice, float) else str(choice)
+    values, indices = choice["_value"], choice["_idx"]
+    if isinstance(values, list):
+        return "[" + ",".join(value or str(i) for value, i in zip(values, indices, strict=True)) + "]"
+    return str(values or indices)
+
+
+def describe_best_costs(run: Run) -> str:
+    """Return the costs of the best in the metrics that are limited, such as ``macs 3.221e+08``; empty if none is."""
+    search, best = run.search, run.search.best
+    if best is None or search.cost_table is None or not search.constraints:
+        return ""
+    table = search.cost_table.arranged(run.space)
+    return ", ".join(f"{limit.metric} {table.cost(limit.metric, best.tokens):.4g}" for limit in search.constraints)
+
+
+def describe_best(run: Run) -> str:
+    """Return the best so far with its costs, and counts that are not zero: the note of a progress line."""
+    best, counts, costs = run.search.best, run.search.counts, describe_best_costs(run)
+    parts = [] if run.phase is None else [str(run.phase)]
+    parts.append(f"best {best.score:.4g}{costs and f' ({costs})'}" if best else "no result yet")
+    parts += [f"{name} {count}" for name in _NOTED if (count := getattr(counts, name))]
+    return "  ".join(parts)
+
+
+def expected_results(run: Run, limit: int | None) -> int | None:
+    """Return how many results a run will have if it ends after ``limit``; None where that is not known."""
+    return min(limit, run.space.size) if limit and run.phase is None else limit or None  # phases repeat some
+
+
+def describe_space(space: Space) -> str:
+    """Return the number of choices, the exact number of architectures, and the digest."""
+    digits = space.size.bit_length() * 0.30103
+    size = f"{space.size}" if digits < 4000 else f"about 10^{digits:.0f}"  # Python's own limit of text
+    about = f" (about {space.size:.1e})" if 7 < digits < 300 else ""
+    return f"{len(space)} choices, {size} architectures{about}, digest {space.digest}"
