@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mutators.choices.value_choice import ValueChoice as ValueChoice
     from mutators.choices.walk import search_space_of as search_space_of
     from mutators.darts import DartsMutator as DartsMutator
-    from mutators.elastic.training.shared_checkpoint import SharedCheckpointError as SharedCheckpointError
     from mutators.elastic.training.shared_checkpoint import shared_checkpoint as shared_checkpoint
     from mutators.subnet.folder import SubnetError as SubnetError
     from mutators.subnet.folder import load_subnet as load_subnet
@@ -53,10 +52,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         ".choices.value_choice": ("ValueChoice",),
         ".choices.walk": ("search_space_of",),
         ".darts": ("DartsMutator",),
-        ".elastic.training.shared_checkpoint": (
-            "SharedCheckpointError",
-            "shared_checkpoint",
-        ),
+        ".elastic.training.shared_checkpoint": ("shared_checkpoint",),
         ".subnet.folder": (
             "SubnetError",
             "load_subnet",
@@ -75,6 +71,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "OneShotMutator": "mutators.mmrazor.OneShotMutator",
         "OneShotOP": "mutators.mmrazor.OneShotOP",
         "Placeholder": "mutators.mmrazor.Placeholder",
+        "SharedCheckpointError": "mutators.elastic.training.shared_checkpoint.SharedCheckpointError",
         "convert_placeholders": "mutators.mmrazor.convert_placeholders",
         "load_mutable_cfg": "mutators.mmrazor.load_mutable_cfg",
         "save_mutable_cfg": "mutators.mmrazor.save_mutable_cfg",

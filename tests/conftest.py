@@ -19,7 +19,7 @@ settings.load_profile("busy machine")
 
 EXPERIMENTS = "tests/experiments/"
 """Begin first and stay in one process: NNI gives up on a tuner that does not start within ten seconds."""
-COMMANDS = ("tests/examples/", "tests/test_pages.py", "tests/test_readme.py")
+COMMANDS = ("tests/examples/", "tests/test_pages.py")
 """Come last and share nothing, so that both processes take some until the end."""
 
 

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from mutators.choices.errors import ElasticError as ElasticError
     from mutators.elastic.conversion.convert import convert as convert
     from mutators.elastic.conversion.importing import load_weights as load_weights
-    from mutators.elastic.conversion.paddle import Convert as Convert
-    from mutators.elastic.conversion.paddle import supernet as supernet
     from mutators.elastic.conversion.report import conversion_of as conversion_of
     from mutators.elastic.export.onnx_file import export_onnx as export_onnx
     from mutators.elastic.training.distill_config import DistillConfig as DistillConfig
@@ -26,10 +24,6 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         ".conversion.convert": ("convert",),
         ".conversion.importing": ("load_weights",),
-        ".conversion.paddle": (
-            "Convert",
-            "supernet",
-        ),
         ".conversion.report": ("conversion_of",),
         ".export.onnx_file": ("export_onnx",),
         "mutators.choices.errors": ("ElasticError",),
@@ -44,6 +38,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "AccuracyPredictor": "mutators.elastic.search.predictor.AccuracyPredictor",
         "Channels": "mutators.elastic.layers.Channels",
         "Conversion": "mutators.elastic.conversion.report.Conversion",
+        "Convert": "mutators.elastic.conversion.paddle.Convert",
         "ElasticBatchNorm1d": "mutators.elastic.layers.ElasticBatchNorm1d",
         "ElasticBatchNorm2d": "mutators.elastic.layers.ElasticBatchNorm2d",
         "ElasticBatchNorm3d": "mutators.elastic.layers.ElasticBatchNorm3d",
@@ -63,5 +58,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "Subnet": "mutators.elastic.search.results.ScoredSubnet",
         "Width": "mutators.elastic.layers.Width",
         "cost_table": "mutators.costs.elastic_table.cost_table",
+        "supernet": "mutators.elastic.conversion.paddle.supernet",
     },
 )

@@ -10,10 +10,7 @@ if TYPE_CHECKING:
     from mutators.choices.errors import OneShotError as OneShotError
     from mutators.oneshot.batchnorm import recalibrate_bn as recalibrate_bn
     from mutators.oneshot.config import TrainConfig as TrainConfig
-    from mutators.oneshot.paths import fair as fair
     from mutators.oneshot.paths import macs_bins as macs_bins
-    from mutators.oneshot.paths import uniform as uniform
-    from mutators.oneshot.scoring import accuracy as accuracy
     from mutators.oneshot.scoring import evaluate as evaluate
     from mutators.oneshot.train import train_supernet as train_supernet
 
@@ -23,15 +20,13 @@ __all__, __getattr__, __dir__ = lazy_names(
         "mutators.choices.errors": ("OneShotError",),
         ".batchnorm": ("recalibrate_bn",),
         ".config": ("TrainConfig",),
-        ".paths": (
-            "fair",
-            "macs_bins",
-            "uniform",
-        ),
-        ".scoring": (
-            "accuracy",
-            "evaluate",
-        ),
+        ".paths": ("macs_bins",),
+        ".scoring": ("evaluate",),
         ".train": ("train_supernet",),
+    },
+    moved={
+        "accuracy": "mutators.oneshot.scoring.accuracy",
+        "fair": "mutators.oneshot.paths.fair",
+        "uniform": "mutators.oneshot.paths.uniform",
     },
 )

@@ -28,7 +28,7 @@ from torch import nn
 
 from mutators import extract
 from mutators.choices.switch import Switch
-from mutators.oneshot import uniform
+from mutators.oneshot.paths import uniform
 from mutators.oneshot.training import Training
 from search_spaces import Tokens, build
 from tests.benchmarks.pairs import Clock, Step, interleaved, ratios

@@ -18,8 +18,9 @@ from torch import nn
 
 from mutators import RandomMutator, extract
 from mutators.choices.switch import Switch
-from mutators.oneshot import TrainConfig, uniform
+from mutators.oneshot import TrainConfig
 from mutators.oneshot.optim import make_optimizer
+from mutators.oneshot.paths import uniform
 from mutators.oneshot.training import Training
 from search_spaces import Tokens, build
 from tests.benchmarks.pairs import Step, compare

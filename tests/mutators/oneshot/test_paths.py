@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mutators.oneshot import OneShotError, fair, macs_bins, uniform
-from mutators.oneshot.paths import MEGVII_BINS, Paths
+from mutators.oneshot import OneShotError, macs_bins
+from mutators.oneshot.paths import MEGVII_BINS, Paths, fair, uniform
 from mutators.oneshot.rng import get_rng_state
 from search_spaces import Space
 from search_spaces.cost import CostTable

@@ -14,8 +14,9 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from mutators import ChoiceError, RandomMutator, apply_choices, extract, search_space_of
-from mutators.oneshot import OneShotError, TrainConfig, accuracy, evaluate, recalibrate_bn, train_supernet
+from mutators.oneshot import OneShotError, TrainConfig, evaluate, recalibrate_bn, train_supernet
 from mutators.oneshot.rng import get_rng_state
+from mutators.oneshot.scoring import accuracy
 from search_spaces import Space
 from tests.mutators import models
 from tests.mutators.oneshot import nets

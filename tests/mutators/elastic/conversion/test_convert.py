@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from mutators import RandomMutator, apply_choices, extract, search_space_of
-from mutators.elastic import Convert, ElasticError, conversion_of, convert, supernet
+from mutators.elastic import ElasticError, conversion_of, convert
+from mutators.elastic.conversion.paddle import Convert, supernet
 from mutators.elastic.layers import Channels
 from mutators.elastic.layers.layer import Elastic
 from mutators.oneshot import TrainConfig, train_supernet

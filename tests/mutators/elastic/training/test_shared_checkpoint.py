@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mutators import SharedCheckpointError, shared_checkpoint
+from mutators import shared_checkpoint
+from mutators.elastic.training.shared_checkpoint import SharedCheckpointError
 
 HOLD = """
 import os, sys, time
