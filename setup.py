@@ -20,7 +20,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["search_spaces*", "mutators*", "nas_tuners*"]),
-    package_data={name: ["py.typed", "README.md"] for name in ("search_spaces", "mutators", "nas_tuners")},
+    package_data={"": ["py.typed", "README.md", "*.pyi"]},
     install_requires=[
         "torch>=2.13",
         "numpy",

@@ -1,30 +1,9 @@
 """Search spaces as data, and nets by name. Importing it costs no torch."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from search_spaces.lazy import lazy_names
-
-if TYPE_CHECKING:
-    from search_spaces.errors import NetError as NetError
-    from search_spaces.errors import SpaceError as SpaceError
-    from search_spaces.nets.registry import build as build
-    from search_spaces.nets.registry import choices_of as choices_of
-    from search_spaces.nets.registry import names as names
-    from search_spaces.nets.registry import space_of as space_of
-    from search_spaces.nets.registry import tokens_of as tokens_of
-    from search_spaces.schema import Choices as Choices
-    from search_spaces.schema import Space as Space
-    from search_spaces.schema import Tokens as Tokens
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
-    {
-        ".errors": ("NetError", "SpaceError"),
-        ".nets.registry": ("build", "choices_of", "names", "space_of", "tokens_of"),
-        ".schema": ("Choices", "Space", "Tokens"),
-    },
     moved={
         "MIT_PHASES": "search_spaces.phases.MIT_PHASES",
         "Phase": "search_spaces.phases.Phase",

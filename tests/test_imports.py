@@ -82,14 +82,14 @@ def home_of(module: str, name: str) -> str:
 
 @functools.cache
 def faces() -> dict[str, dict[str, str]]:
-    """Map each package's lazy names to the modules that define them, as its type-checking imports say."""
+    """Map each package's lazy names to the modules that define them, as its stub says."""
     homes: dict[str, dict[str, str]] = {}
     for path in FILES:
-        if path.name == "__init__.py":
+        if (stub := path.with_suffix(".pyi")).is_file():
             package = ".".join(path.parent.relative_to(ROOT).parts)
             homes[package] = {
                 alias.name: node.module
-                for node in ast.walk(ast.parse(path.read_text()))
+                for node in ast.parse(stub.read_text()).body
                 if isinstance(node, ast.ImportFrom) and node.module
                 for alias in node.names
             }
@@ -108,17 +108,13 @@ def folder_of(name: str) -> str:
     return str(Path(name).parent)
 
 
-def is_face(path: Path) -> bool:
-    return path.name == "__init__.py"
-
-
 def test_every_folder_has_its_floor() -> None:
     assert {folder_of(str(path.relative_to(ROOT))) for path in FILES if path.read_text().strip()} <= set(ORDER)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_down_only(path: Path) -> None:
-    """Imports within functions and for typing count. Packages load their names lazily, from wherever these are."""
+    """Imports within functions and for typing count; a package's lazy names do for whoever imports them."""
     name = str(path.relative_to(ROOT))
     folder = folder_of(name)
     for module, later in imports_of(path):
@@ -126,11 +122,11 @@ def test_imports_point_down_only(path: Path) -> None:
         if top in PACKAGES:
             target = file_of(module)
             assert target is not None, f"{name} imports {module}, which does not exist"
-            if not (later and is_face(path)) and (name, folder_of(target)) not in EXCEPTIONS:
+            if (name, folder_of(target)) not in EXCEPTIONS:
                 assert ORDER.index(folder_of(target)) <= ORDER.index(folder), f"{name} imports {target}, further up"
         elif top == "nni":
             assert name in NNI_ALLOWED or FLOOR_OF[folder] == 6, f"{name} speaks NNI; only {sorted(NNI_ALLOWED)} do"
-        elif top in HEAVY and not (later and is_face(path)):
+        elif top in HEAVY:
             assert FLOOR_OF[folder] in HEAVY[top], f"{name} (floor {FLOOR_OF[folder]}) imports {top}"
             assert later or top not in LAZY, f"{name} imports {top} outside of its functions"
 
@@ -139,8 +135,8 @@ def test_there_is_no_circle() -> None:
     edges = {
         str(path.relative_to(ROOT)): {
             target
-            for module, later in imports_of(path)
-            if not (later and is_face(path)) and module.partition(".")[0] in PACKAGES and (target := file_of(module))
+            for module, _ in imports_of(path)
+            if module.partition(".")[0] in PACKAGES and (target := file_of(module))
         }
         for path in FILES
     }

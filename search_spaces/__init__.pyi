@@ -1,0 +1,10 @@
+from search_spaces.errors import NetError as NetError
+from search_spaces.errors import SpaceError as SpaceError
+from search_spaces.nets.registry import build as build
+from search_spaces.nets.registry import choices_of as choices_of
+from search_spaces.nets.registry import names as names
+from search_spaces.nets.registry import space_of as space_of
+from search_spaces.nets.registry import tokens_of as tokens_of
+from search_spaces.schema import Choices as Choices
+from search_spaces.schema import Space as Space
+from search_spaces.schema import Tokens as Tokens
