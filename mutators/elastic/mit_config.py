@@ -75,7 +75,8 @@ def config_to_choices(model: nn.Module, config: Config | None = None, parts: Map
                 indices[key] = index
     if problems:
         raise ElasticError(f"the configuration does not fit this {type(model).__name__}:", problems)
-    chosen = {site.key: site.mutable.applied_indices for site in sites} | {key: (index,) for key, index in indices.items()}
+    chosen = {site.key: site.mutable.applied_indices for site in sites}
+    chosen |= {key: (index,) for key, index in indices.items()}
     return {site.key: _choice(site, chosen[site.key]) for site in sites if chosen[site.key] is not None}
 
 
