@@ -103,18 +103,21 @@ def test_the_lock_of_a_killed_process_is_free_and_its_file_whole(path: Path) -> 
 def test_a_child_that_was_forked_meanwhile_keeps_no_lock(path: Path) -> None:
     """As a data loader's worker would, when its trial is killed."""
     reader, writer = os.pipe()
+    begun, begins = os.pipe()
     with shared_checkpoint(path):
         child = os.fork()
         if child == 0:  # the child never returns
+            os.write(begins, b".")
             os.close(writer)
             os.read(reader, 1)
             os._exit(0)
         with pytest.raises(SharedCheckpointError, match="not free"), shared_checkpoint(path, timeout=0):
             pytest.fail("two hold it")
+        os.read(begun, 1)
     with shared_checkpoint(path, timeout=0):
         assert os.waitpid(child, os.WNOHANG) == (0, 0)
-    os.close(writer)
-    os.close(reader)
+    for end in (writer, reader, begun, begins):
+        os.close(end)
     assert os.waitpid(child, 0)[1] == 0
 
 
