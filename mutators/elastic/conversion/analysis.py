@@ -18,10 +18,10 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 
 from mutators.choices.torch_private import BatchNorm, get_buffers, get_children, get_parameters, has_hooks
-from mutators.elastic.conversion.calls import Arguments, Call, Named, fix_all, tensors_in
+from mutators.elastic.conversion.calls import Arguments, Call, Named, fix_all, fix_unknown, tensors_in
 from mutators.elastic.conversion.example import Example, describe_error, kept_state
 from mutators.elastic.conversion.layers import LayerUse, kind_of
-from mutators.elastic.conversion.rules import apply_rule
+from mutators.elastic.conversion.rules import RULES
 from mutators.elastic.conversion.ties import Dim, Ties
 
 
@@ -102,7 +102,9 @@ class Analysis:
             layouts = self.ties.read(args[0])
             sizes = [Dim.of(n, layouts[dim]) if dim in layouts else n for dim, n in enumerate(args[0].shape)]
             return torch.Size(sizes) if isinstance(out, torch.Size) else sizes[kwargs.get("dim", args[-1])]
-        apply_rule(Call(self.ties, name, args, kwargs, out))
+        call = Call(self.ties, name, args, kwargs, out)
+        if call.tensors and tensors_in(out):
+            RULES.get(name, fix_unknown)(call)
         return out
 
     def record_layer(self, module: nn.Module, args: Arguments, kwargs: Named, out: Any) -> None:

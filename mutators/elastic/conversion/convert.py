@@ -28,7 +28,7 @@ from mutators.elastic.conversion.making import Maker
 from mutators.elastic.conversion.options import Depth, Options, parse_options
 from mutators.elastic.conversion.report import Conversion
 from mutators.elastic.conversion.stages import DepthStage, find_stages
-from mutators.elastic.conversion.ties import Node
+from mutators.elastic.conversion.ties import Node, Ties
 from mutators.elastic.conversion.widths import Widths, decide_widths
 from mutators.elastic.layers.depth import ElasticDepth
 
@@ -117,7 +117,7 @@ def _plan(
         if options.wants_more_than_kernels:
             raise ElasticError("no input was found that the model runs on: give example= or input_shape=.")
         note = "No input was found that the model runs on, so only kernels are elastic: give example=."
-        return _find_convolutions(net), [], Widths.none(), (note,)
+        return _find_convolutions(net), [], Widths(Ties()), (note,)
     analysis = Analysis(net, example)
     index = {id(module): i for i, module in enumerate(net.modules())}
     uses = sorted(analysis.uses.values(), key=lambda use: index[id(use.module)])

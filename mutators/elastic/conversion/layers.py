@@ -93,21 +93,9 @@ def _base_of(kind: type[nn.Module]) -> type[nn.Module] | None:
 
 def _own_names(kind: type, base: type) -> tuple[str, ...]:
     """Return what a subclass adds that an elastic layer would not have."""
-    between = kind.__mro__[: kind.__mro__.index(base)]
-    names = dict.fromkeys(name for cls in between for name in vars(cls) if name not in _BUILDING)
-    return tuple(name for name in names if name in _CALLING or not name.startswith("__"))
-
-
-_BUILDING = ("extra_repr", "reset_parameters", "_abc_impl")
-_CALLING = ("__call__", "__getattr__", "__getattribute__")
-
-
-def kernel_of(module: nn.Module) -> tuple[int, int] | None:
-    """Return the kernel size of a layer that has one."""
-    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-        height, width = module.kernel_size
-        return height, width
-    return None
+    harmless, calling = ("extra_repr", "reset_parameters", "_abc_impl"), ("__call__", "__getattr__", "__getattribute__")
+    names = dict.fromkeys(name for cls in kind.__mro__[: kind.__mro__.index(base)] for name in vars(cls))
+    return tuple(name for name in names if name in calling or not (name in harmless or name.startswith("__")))
 
 
 def _join(ties: Ties, use: LayerUse, x: torch.Tensor, dim: int) -> Layout:
@@ -198,12 +186,9 @@ def _attention(ties: Ties, use: LayerUse, inputs: list[torch.Tensor], out: torch
     attention = use.module
     assert isinstance(attention, nn.MultiheadAttention)
     layouts = [_join(ties, use, x, x.ndim - 1) for x in inputs[:3]]
-    own = use.own or Node(attention.num_heads)
-    use.own, use.outs = own, layouts[0]
-    ties.stiffen(((own, 1),), f"{use.path} is an attention")
-    ties.stiffen(use.outs, f"{use.path} is an attention")
-    special = attention.bias_k is not None or attention.add_zero_attn or not attention._qkv_same_embed_dim
-    if special:
+    use.own, use.outs = use.own or Node(attention.num_heads), layouts[0]
+    ties.stiffen(((use.own, 1), *use.outs), f"{use.path} is an attention")
+    if attention.bias_k is not None or attention.add_zero_attn or not attention._qkv_same_embed_dim:
         use.stays = "it has add_bias_kv or add_zero_attn, or keys or values of another width"
     results = {dim: layout for dim, layout in ties.read(inputs[0]).items() if dim < out.ndim - 1}
     ties.write(out, {**results, out.ndim - 1: use.outs})

@@ -10,13 +10,11 @@ from torch import nn
 from mutators.choices.errors import ElasticError
 from mutators.choices.torch_private import get_parameters
 from mutators.elastic.conversion.growth import find_place, grow_layer
-from mutators.elastic.conversion.layers import LayerUse, explain_no_kind, kernel_of, kind_of
+from mutators.elastic.conversion.layers import LayerUse, explain_no_kind, kind_of
 from mutators.elastic.conversion.options import Options
 from mutators.elastic.conversion.report import Row
 from mutators.elastic.conversion.stages import DepthStage
-from mutators.elastic.conversion.ties import Layout
 from mutators.elastic.conversion.widths import Widths
-from mutators.elastic.layers.width import Channels
 
 
 class Maker:
@@ -30,76 +28,63 @@ class Maker:
 
     def make(self, use: LayerUse, problems: list[str]) -> nn.Module | None:
         """Return the elastic layer, with its choices; None: the layer stays."""
+        kind, module, widths = kind_of(use.module), use.module, self._widths
+        assert kind is not None
         kernels = None if use.stays else self._kernel_sizes(use)
-        elastic = any(map(self._widths.is_elastic, (use.ins, use.outs, use.decides)))
+        elastic = any(map(widths.is_elastic, (use.ins, use.outs, use.decides)))
         if use.stays or not (elastic or kernels):
             return None
-        module, ins, outs = use.module, self._channels(use.ins), self._channels(use.outs)
+        ins, outs = widths.channels(use.ins), widths.channels(use.outs)
         if use.outs is use.ins:
             outs = ins
-        if any(map(self._widths.has_grown, (use.ins, use.outs))):
-            before = self._widths.before
-            module = grow_layer(module, find_place(ins, before), find_place(outs, before), self._generator)
-        layer = self._layer(use, module, ins, outs, kernels, problems) if kernels else None
-        if layer is None and elastic:
-            layer = self._layer(use, module, ins, outs, None, problems)
-        decision = self._widths.decisions.get(id(use.module))
-        if layer is not None and decision is not None:
-            layer.add_module(decision.name, decision.choice)
-        return layer
+        if any(map(widths.has_grown, (use.ins, use.outs))):
+            places = find_place(ins, widths.before), find_place(outs, widths.before)
+            module = grow_layer(module, *places, self._generator)
+        heads = None if use.own is None else widths.width(widths.ties.root(use.own))
+        for sizes in (kernels, None) if kernels and elastic else (kernels,):
+            try:
+                layer = kind.make(module, ins, outs, sizes, heads)
+            except ElasticError as error:
+                if sizes is None or self._has_own_kernels(use):
+                    problems.append(f"{use.path}: {error}")
+                self._why[use.path] = str(error)
+                continue
+            if sizes is not None:
+                self._kernels[use.path] = sizes
+            decision = widths.decisions.get(id(use.module))
+            if decision is not None:
+                layer.add_module(decision.name, decision.choice)
+            return layer
+        return None
 
-    def _layer(
-        self,
-        use: LayerUse,
-        module: nn.Module,
-        ins: Channels | None,
-        outs: Channels | None,
-        kernels: tuple[int, ...] | None,
-        problems: list[str],
-    ) -> nn.Module | None:
-        kind = kind_of(use.module)
-        assert kind is not None
-        heads = self._widths.width(self._widths.ties.root(use.own)) if use.own is not None else None
-        try:
-            layer = kind.make(module, ins, outs, kernels, heads)
-        except ElasticError as error:
-            asked = kernels is None or "kernel_size" in self._options.layers.get(use.path, {})
-            if asked:
-                problems.append(f"{use.path}: {error}")
-            self._why[use.path] = str(error)
-            return None
-        if kernels is not None:
-            self._kernels[use.path] = kernels
-        return layer
-
-    def _channels(self, layout: Layout | None) -> Channels | None:
-        return None if layout is None else self._widths.channels(layout)
+    def _has_own_kernels(self, use: LayerUse) -> bool:
+        return "kernel_size" in self._options.layers.get(use.path, {})
 
     def _kernel_sizes(self, use: LayerUse) -> tuple[int, ...] | None:
         """Return the kernels to choose from, with the layer's own where it is the largest; None: there is no choice."""
-        wanted, size = self._options.kernels(use.path), kernel_of(use.module)
-        asked = "kernel_size" in self._options.layers.get(use.path, {})
-        if wanted is None or size is None or (max(size) == 1 and not asked):
+        wanted = self._options.kernels(use.path)
+        if wanted is None or not isinstance(use.module, (nn.Conv2d, nn.ConvTranspose2d)):
             return None
-        sizes = tuple(sorted({*map(int, wanted), *([max(size)] if max(size) > max(wanted) else [])}))
-        return None if sizes == (max(size),) else sizes
+        own = max(use.module.kernel_size)
+        if own == 1 and not self._has_own_kernels(use):
+            return None
+        sizes = tuple(sorted({*map(int, wanted), max(own, *map(int, wanted))}))
+        return None if sizes == (own,) else sizes
 
     def rows(self, net: nn.Module, uses: Sequence[LayerUse], stages: Sequence[DepthStage]) -> tuple[Row, ...]:
         """Return a row for each layer, each stage, and all else with parameters of its own, in definition order."""
         by_id, deep = {id(use.module): use for use in uses}, {id(stage.module): stage for stage in stages}
-        rows: list[Row] = []
-        inner: set[int] = set()
+        rows, inner = list[Row](), set[int]()
         for path, module in net.named_modules():
             name = type(module).__name__
             if id(module) in deep:
                 stage = deep[id(module)]
-                why_not = {} if stage.dropped is None else {"depth": stage.dropped}
-                rows.append(Row(path, name, {"depth": _numbers(stage.depths)}, why_not))
+                why_not = {"depth": stage.dropped} if stage.dropped else {}
+                rows.append(Row(path, name, {"depth": _join(stage.depths)}, why_not))
             elif kind_of(module) is not None and id(module) not in inner:
                 inner |= {id(child) for child in module.modules()}
-                use = by_id.get(id(module))
-                unseen = Row(path, name, {}, {"all": "forward did not run it"})
-                rows.append(unseen if use is None else self._row(use, name))
+                unseen = LayerUse(path, module, stays="forward did not run it")
+                rows.append(self._row(by_id.get(id(module), unseen), name))
             elif any(p is not None for p in get_parameters(module).values()) and id(module) not in inner:
                 rows.append(Row(path, name, {}, {"all": explain_no_kind(module)}))
         return tuple(rows)
@@ -107,26 +92,22 @@ class Maker:
     def _row(self, use: LayerUse, name: str) -> Row:
         if use.stays:
             return Row(use.path, name, {}, {"all": use.stays})
-        elastic: dict[str, str] = {}
-        why_not: dict[str, str] = {}
+        elastic, why_not = dict[str, str](), dict[str, str]()
         if use.path in self._kernels:
-            elastic["kernel_size"] = _numbers(self._kernels[use.path])
+            elastic["kernel_size"] = _join(self._kernels[use.path])
         elif use.path in self._why:
             why_not["kernel_size"] = self._why[use.path]
         what = "heads" if isinstance(use.module, nn.MultiheadAttention) else "width"
         parts = [node for node, _ in self._widths.ties.parts(use.decides)]
-        chosen = {id(width): width for width in map(self._widths.width, parts) if width.choices}
+        chosen = dict.fromkeys(width for width in map(self._widths.width, parts) if width.choices)
         if chosen:
-            elastic[what] = ", ".join(
-                f"{_numbers(width.offered)} by {self._widths.keys[key]}" for key, width in chosen.items()
-            )
-        reasons = {node.fixed: None for node in parts if node.fixed}
-        if reasons:
-            why_not[what] = ", ".join(map(str, reasons))
+            elastic[what] = _join(f"{_join(width.offered)} by {self._widths.keys[id(width)]}" for width in chosen)
+        if reasons := dict.fromkeys(node.fixed for node in parts if node.fixed):
+            why_not[what] = _join(reasons)
         if id(use.module) in self._widths.dropped:
             why_not[self._widths.decisions[id(use.module)].name] = self._widths.dropped[id(use.module)]
         return Row(use.path, name, elastic, why_not)
 
 
-def _numbers(values: Iterable[float]) -> str:
+def _join(values: Iterable[object]) -> str:
     return ", ".join(map(str, values))

@@ -9,17 +9,9 @@ from collections.abc import Sequence
 
 import torch
 
-from mutators.elastic.conversion.calls import (
-    Call,
-    Rule,
-    fix_all,
-    fix_unknown,
-    fixed_layout,
-    resolve_dims,
-    tensors_in,
-)
+from mutators.elastic.conversion.calls import Call, Rule, fix_all, fix_unknown, fixed_layout, resolve_dims, tensors_in
 from mutators.elastic.conversion.movement import MOVEMENT
-from mutators.elastic.conversion.ties import Layout, Layouts, Ties, tie_all
+from mutators.elastic.conversion.ties import Layout, Layouts, Ties
 
 _POINTWISE = """
     abs add addcdiv addcmul alpha_dropout bernoulli bfloat16 ceil celu clamp clamp_max clamp_min clip clone contiguous
@@ -38,32 +30,20 @@ _POOLING = """
 _REDUCING = "all amax amin any argmax argmin logsumexp max mean median min norm prod std sum var"
 
 
-def apply_rule(call: Call) -> None:
-    """Record what one function call did to channels."""
-    if call.tensors and tensors_in(call.out):
-        RULES.get(call.name, fix_unknown)(call)
-
-
 def _broadcast(ties: Ties, operands: Sequence[torch.Tensor], shape: Sequence[int], name: str) -> Layouts:
     """Return the layouts of a result of broadcasting; operands of one size are tied."""
     result: Layouts = {}
     for dim, size in enumerate(shape):
-        layouts: list[Layout] = []
-        bare = False
-        for x in operands:
-            at = dim - (len(shape) - x.ndim)
-            if at < 0 or size == 1 or x.shape[at] == 1:
-                continue
-            layout = ties.read(x).get(at)
-            bare = bare or layout is None
-            layouts += [] if layout is None else [layout]
-        common = tie_all(ties, layouts, name)
-        if common is not None:
-            if bare:
-                ties.fix(
-                    common, f"{name} joins it with something of a fixed size, such as a parameter or the model's input"
-                )
-            result[dim] = common
+        places = [(x, dim - len(shape) + x.ndim) for x in operands if size != 1]
+        given = [ties.read(x).get(at) for x, at in places if at >= 0 and x.shape[at] != 1]
+        layouts = [layout for layout in given if layout is not None]
+        for layout in layouts[1:]:
+            ties.tie(layouts[0], layout, name)
+        if layouts:
+            result[dim] = layouts[0]
+            if len(layouts) < len(given):
+                why = f"{name} joins it with something of a fixed size, such as a parameter or the model's input"
+                ties.fix(layouts[0], why)
     return result
 
 
@@ -88,10 +68,8 @@ def _reduce(call: Call) -> None:
     kept = {dim: layout for dim, layout in call.layouts.items() if dim not in dropped}
     call.fix_others(kept, f"{call.name} runs over its channels")
     for result in results:
-        if result.ndim < x.ndim:
-            call.ties.write(result, {dim - sum(d < dim for d in dropped): layout for dim, layout in kept.items()})
-        else:
-            call.ties.write(result, dict(kept))
+        gone = dropped if result.ndim < x.ndim else ()
+        call.ties.write(result, {dim - sum(d < dim for d in gone): layout for dim, layout in kept.items()})
     return None
 
 
@@ -137,11 +115,7 @@ def _matmul(call: Call) -> None:
         return fix_unknown(call)
     left, right = call.ties.read(a), call.ties.read(b)
     _contract(call.ties, left.get(a.ndim - 1), right.get(b.ndim - 2), call.name)
-    layouts = _batch_layouts(call, a, b)
-    for dim, layout in ((call.out.ndim - 2, left.get(a.ndim - 2)), (call.out.ndim - 1, right.get(b.ndim - 1))):
-        if layout is not None:
-            layouts[dim] = layout
-    return call.write(layouts)
+    return call.write(_batch_layouts(call, a, b) | _last_layouts(call, a, b))
 
 
 def _contract(ties: Ties, one: Layout | None, other: Layout | None, name: str) -> None:
@@ -162,19 +136,18 @@ def _batch_layouts(call: Call, a: torch.Tensor, b: torch.Tensor) -> Layouts:
     return _broadcast(call.ties, first, call.out.shape[:-2], call.name)
 
 
+def _last_layouts(call: Call, a: torch.Tensor, b: torch.Tensor) -> Layouts:
+    """Return the layouts of a product's rows, which are those of ``a``, and columns, which are those of ``b``."""
+    found = {-2: call.ties.read(a).get(a.ndim - 2), -1: call.ties.read(b).get(b.ndim - 1)}
+    return {call.out.ndim + dim: layout for dim, layout in found.items() if layout is not None}
+
+
 def _attend(call: Call) -> None:
     q, k, v = (call.argument(i, n, None) for i, n in enumerate(("query", "key", "value")))
     _contract(call.ties, call.ties.read(q).get(q.ndim - 1), call.ties.read(k).get(k.ndim - 1), call.name)
     _contract(call.ties, call.ties.read(k).get(k.ndim - 2), call.ties.read(v).get(v.ndim - 2), call.name)
-    mask = call.argument(3, "attn_mask", None)
-    if mask is not None:
-        fix_all(call.ties, [mask], f"it is a mask of {call.name}")
-    layouts = _batch_layouts(call, q, v) | _batch_layouts(call, q, k)
-    if call.out.ndim - 2 in call.ties.read(q):
-        layouts[call.out.ndim - 2] = call.ties.read(q)[call.out.ndim - 2]
-    if call.out.ndim - 1 in call.ties.read(v):
-        layouts[call.out.ndim - 1] = call.ties.read(v)[call.out.ndim - 1]
-    call.write(layouts)
+    fix_all(call.ties, tensors_in(call.argument(3, "attn_mask", None)), f"it is a mask of {call.name}")
+    call.write(_batch_layouts(call, q, v) | _batch_layouts(call, q, k) | _last_layouts(call, q, v))
 
 
 def _prelu(call: Call) -> None:

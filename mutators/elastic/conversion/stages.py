@@ -31,29 +31,28 @@ def find_stages(model: nn.Module, analysis: Analysis, options: Options, problems
     Without paths, a stage is a ``Sequential`` whose last blocks have layers in them, are of one type and keep the
     shape. The whole stage is always on offer.
     """
-    wanted = options.depth
-    if wanted is None:
-        return []
+    wanted, explicit = options.depth, isinstance(options.depth, Mapping)
     found: list[DepthStage] = []
     reached: set[float] = set()
     for path, module in reversed(list(model.named_modules())):
-        explicit = isinstance(wanted, Mapping)
-        if not isinstance(module, nn.Sequential) or (not explicit and _contains(path, found)):
-            continue
         given = wanted.get(path) if isinstance(wanted, Mapping) else wanted
-        if given is None:
+        if given is None or not isinstance(module, nn.Sequential):
+            continue
+        if not explicit and any(stage.path.startswith(f"{path}." if path else "") for stage in found):
             continue
         first, n = _first_exit(module, analysis, explicit), len(module)
         inside = {depth for depth in given if first <= count_blocks(depth, n) <= n}
         reached |= inside
         if explicit:
-            outside = [depth for depth in given if depth not in inside]
-            problems += [f"depth {depth} of {path} cannot be reached: {_why(first, n)}" for depth in outside]
+            why = f"it has {n} blocks, of which those after the first {first} keep the shape: wanted {first} to {n}"
+            if first > n:
+                why = "it is no nn.Sequential that runs as a whole, with blocks that take and return one tensor"
+            problems += [f"depth {depth} of {path} cannot be reached: {why}" for depth in given if depth not in inside]
         depths, dropped = _keep_depths(sorted(inside), n)
         if len(depths) > 1:
             found.append(DepthStage(path, module, depths, dropped))
             _tie_exits(analysis, module, depths)
-    if not isinstance(wanted, Mapping):
+    if wanted is not None and not isinstance(wanted, Mapping):
         problems += [
             f"depth {depth} cannot be reached by any stage: wanted the number or the share of blocks of an "
             "nn.Sequential whose last blocks keep the shape. Blocks in an nn.ModuleList or an nn.TransformerEncoder "
@@ -64,16 +63,6 @@ def find_stages(model: nn.Module, analysis: Analysis, options: Options, problems
     return found
 
 
-def _contains(path: str, stages: list[DepthStage]) -> bool:
-    return any(stage.path.startswith(f"{path}." if path else "") for stage in stages)
-
-
-def _why(first: int, n: int) -> str:
-    if first > n:
-        return "it is no nn.Sequential that runs as a whole, with blocks that take and return one tensor"
-    return f"it has {n} blocks, of which those after the first {first} keep the shape: wanted {first} to {n}"
-
-
 def _first_exit(stage: nn.Sequential, analysis: Analysis, explicit: bool) -> int:
     """Return the number of blocks after which the shape is the last one's; more than there are, where there is none."""
     blocks = list(stage)
@@ -81,20 +70,18 @@ def _first_exit(stage: nn.Sequential, analysis: Analysis, explicit: bool) -> int
     shapes = [_shapes(analysis, block, len(runs)) for block in blocks]
     if type(stage).forward is not nn.Sequential.forward or not runs or not all(shapes):
         return len(blocks) + 1
-    exit_ = len(blocks)
-    while exit_ > 1 and _keeps(shapes[exit_ - 1]) and (explicit or _alike(blocks[exit_ - 1], blocks[-1])):
-        exit_ -= 1
-    return exit_
+    first = len(blocks)
+    while first > 1 and all(given == made for given, made in shapes[first - 1]):
+        if not (explicit or _alike(blocks[first - 1], blocks[-1])):
+            break
+        first -= 1
+    return first
 
 
 def _shapes(analysis: Analysis, block: nn.Module, runs: int) -> list[tuple[torch.Size, torch.Size]]:
     """Return the shapes of input and output at each run; none if the block does not run as often as its stage."""
     found = analysis.passed.get(id(block), [])
     return [(given.shape, made.shape) for given, made in found] if len(found) == runs else []
-
-
-def _keeps(shapes: list[tuple[torch.Size, torch.Size]]) -> bool:
-    return all(given == made for given, made in shapes)
 
 
 def _alike(block: nn.Module, last: nn.Module) -> bool:

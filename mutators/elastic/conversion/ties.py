@@ -8,7 +8,7 @@ analysis does not know fixes them, with the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 
@@ -176,14 +176,3 @@ def _derived(name: str) -> Callable[[Dim, int], int]:
 
 for _name in ("__mul__", "__rmul__", "__floordiv__"):
     setattr(Dim, _name, _derived(_name))
-
-
-def tie_all(ties: Ties, layouts: Iterable[Layout], where: str) -> Layout | None:
-    """Tie all layouts and return one; None if there are none."""
-    first: Layout | None = None
-    for layout in layouts:
-        if first is None:
-            first = layout
-        else:
-            ties.tie(first, layout, where)
-    return first

@@ -39,14 +39,9 @@ class Widths:
     dropped: dict[int, str] = field(default_factory=dict)
     _of: dict[int, Width] = field(default_factory=dict)
 
-    @classmethod
-    def none(cls) -> Widths:
-        """Return the widths of a model that was not analysed."""
-        return cls(Ties())
-
-    def channels(self, layout: Layout) -> Channels:
-        """Return the channels of a layout; tied widths are the same object."""
-        return Channels(*((self.width(node), unit) for node, unit in self.ties.parts(layout)))
+    def channels(self, layout: Layout | None) -> Channels | None:
+        """Return the channels of a layout, if there is one; tied widths are the same object."""
+        return Channels(*((self.width(node), unit) for node, unit in self.ties.parts(layout))) if layout else None
 
     def width(self, node: Node) -> Width:
         """Return the width of a root."""
@@ -62,8 +57,7 @@ class Widths:
 
     def decide(self, node: Node, holder: LayerUse, name: str, values: Numbers, own: int) -> None:
         """Make a choice for a width; a layer whose outputs have several parts has one choice for all of them."""
-        known = self.decisions.get(id(holder.module))
-        why = None
+        known, why = self.decisions.get(id(holder.module)), None
         if known is None:
             values, why = _find_candidates(node, values, name, own)
         else:
@@ -74,8 +68,7 @@ class Widths:
             node.fixed = f"there is no other number of its {node.full} channels on offer{groups}"
             return
         if known is None:
-            known = Decision(holder, name, ValueChoice(values))
-            self.decisions[id(holder.module)] = known
+            known = self.decisions[id(holder.module)] = Decision(holder, name, ValueChoice(values))
             if why is not None:
                 self.dropped[id(holder.module)] = why
         width = self._of[id(node)] = Width.of(known.choice, sizes)
@@ -85,20 +78,14 @@ class Widths:
 
 
 def decide_widths(ties: Ties, uses: Sequence[LayerUse], options: Options, problems: list[str]) -> Widths:
-    """Decide the widths of all layers.
-
-    Args:
-        uses: in the order of definition.
-    """
+    """Decide the widths of all layers, which come in the order of definition."""
     widths = Widths(ties)
-    producers: dict[int, list[LayerUse]] = {}
-    nodes: dict[int, Node] = {}
+    users: dict[Node, list[LayerUse]] = {}
     for use in uses:
         for node, _ in ties.parts(use.decides):
-            nodes[id(node)] = node
-            producers.setdefault(id(node), []).append(use)
-    for key, users in producers.items():
-        _decide(widths, nodes[key], users, options, problems)
+            users.setdefault(node, []).append(use)
+    for node in users:
+        _decide(widths, node, users[node], options, problems)
     return widths
 
 
@@ -124,26 +111,17 @@ def _decide(widths: Widths, node: Node, users: list[LayerUse], options: Options,
         node.fixed = "nothing was asked for"
     elif owners:
         named = next((use for use in users if use.path in asked), owners[0])
-        holder = next((use for use in owners if _count_parts(widths.ties, use) == 1), owners[0])
-        widths.decide(node, holder, found[0], found[1], named.width)
-
-
-def _count_parts(ties: Ties, use: LayerUse) -> int:
-    """Return the number of different widths in a layer's output."""
-    return len({id(node) for node, _ in ties.parts(use.decides)})
+        alone = [use for use in owners if all(part is node for part, _ in widths.ties.parts(use.decides))]
+        widths.decide(node, (alone or owners)[0], *found, named.width)
 
 
 def _size(node: Node, value: float, name: str, own: int) -> int:
-    """Return the number of channels of a candidate, in whole groups.
-
-    Args:
-        own: number of channels of the layer, of which the node may be a part.
-    """
-    wanted = int(_wanted(node, value, name, own))
-    return max(node.multiple, wanted // node.multiple * node.multiple)
+    """Return the number of channels of a candidate, in whole groups."""
+    return max(node.multiple, int(_wanted(node, value, name, own)) // node.multiple * node.multiple)
 
 
 def _wanted(node: Node, value: float, name: str, own: int) -> float:
+    """Return the number of channels that a candidate stands for; ``node`` may be a part of a layer's ``own`` ones."""
     return value * node.full if name == "expand_ratio" else value * node.full / own
 
 

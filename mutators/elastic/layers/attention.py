@@ -146,10 +146,7 @@ class ElasticMultiheadAttention(Elastic, Attention):
 
     @classmethod
     def of(
-        cls,
-        attention: nn.MultiheadAttention,
-        heads: Sequence[int] | Width | None = None,
-        embed: Size | None = None,
+        cls, attention: nn.MultiheadAttention, heads: Sequence[int] | Width | None = None, embed: Size | None = None
     ) -> Self:
         """Return an elastic layer that takes over the parameters of ``attention``.
 

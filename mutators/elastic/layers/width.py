@@ -29,10 +29,7 @@ class Width:
     """
 
     def __init__(
-        self,
-        full: int,
-        choices: Sequence[ValueChoice] = (),
-        sizes: Mapping[tuple[int, ...], int] | None = None,
+        self, full: int, choices: Sequence[ValueChoice] = (), sizes: Mapping[tuple[int, ...], int] | None = None
     ) -> None:
         self.full, self.choices = full, tuple(choices)
         self.sizes: dict[tuple[int, ...], int] = {(): full} if sizes is None else dict(sizes)
