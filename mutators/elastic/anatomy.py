@@ -19,7 +19,6 @@ from mutators.choices.visitor import Extraction
 from mutators.choices.walk import Site, decisions, walk
 from mutators.elastic.layers.depth import ElasticDepth
 from mutators.elastic.layers.layer import Elastic
-from mutators.elastic.layers.width import Channels
 from search_spaces.cost.sums import Term, spread
 from search_spaces.errors import CostError
 from search_spaces.schema import Space, Tokens
@@ -73,18 +72,13 @@ class Anatomy:
         self.space = Space(decisions(self._sites))
         at = {key: position for position, key in enumerate(self.space.keys)}
         self._at = {id(site.mutable): at[site.key] for site in self._sites}
-        values = [self._values(position) for position in range(len(self.space))]
-        self.largest: Tokens = tuple(int(np.argmax(options)) for options in values)
-        self.smallest: Tokens = tuple(int(np.argmin(options)) for options in values)
+        values = {at[site.key]: site.mutable.values for site in self._sites if isinstance(site.mutable, ValueChoice)}
+        self.largest: Tokens = tuple(int(np.argmax(values[i])) for i in range(len(values)))
+        self.smallest: Tokens = tuple(int(np.argmin(values[i])) for i in range(len(values)))
         self.parts = list(self._parts("", model, {}, set()))
         gates = [{tuple(p.gates.items()) for p in self.parts if key in p.keys} for key in range(len(self.space))]
         self._gates = {key: sorted(given) for key, given in enumerate(gates) if given and () not in given}
         self.known = {key for part in self.parts for key in (*part.keys, *part.gates)}
-
-    def _values(self, position: int) -> tuple[float, ...]:
-        mutable = next(site.mutable for site in self._sites if self._at[id(site.mutable)] == position)
-        assert isinstance(mutable, ValueChoice)
-        return mutable.values
 
     def _parts(
         self, path: str, module: nn.Module, gates: Mapping[int, tuple[bool, ...]], seen: set[int]
@@ -97,19 +91,15 @@ class Anatomy:
             inner = dict(gates)
             if isinstance(module, ElasticDepth) and name in module._names:
                 index, key = module._names.index(name), self._at[id(module.depth)]
-                runs = tuple(count > index for count in module.counts)
-                before = inner.get(key, runs)
-                inner[key] = tuple(a and b for a, b in zip(runs, before, strict=True))
+                outer = inner.get(key, (True,) * len(module.counts))
+                inner[key] = tuple(on and count > index for on, count in zip(outer, module.counts, strict=True))
             yield from self._parts(f"{path}.{name}" if path else name, child, inner, seen)
 
     def deciding(self, module: nn.Module) -> tuple[int, ...]:
         """Return the positions of the choices of an elastic layer's own widths and kernel, ascending."""
         if not isinstance(module, Elastic) or isinstance(module, ElasticDepth):
             return ()
-        widths = [value for value in vars(module).values() if isinstance(value, Channels)]
-        found = [choice for channels in widths for choice in channels.choices]
-        found += [choice for _, choice in module._choices()]
-        return tuple(sorted({self._at[id(choice)] for choice in found}))
+        return tuple(sorted({self._at[id(choice)] for choice in module.find_choices()}))
 
     def active(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return which choices have an effect under the depths chosen: (n, keys) tokens to (n, keys)."""
@@ -131,10 +121,8 @@ class Anatomy:
     def combinations(self, keys: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Tokens]]:
         """Yield all settings of some choices, the last fastest, and tokens with all others at their largest."""
         for setting in itertools.product(*(range(self.space.radices[key]) for key in keys)):
-            tokens = list(self.largest)
-            for key, token in zip(keys, setting, strict=True):
-                tokens[key] = token
-            yield setting, tuple(tokens)
+            chosen = dict(zip(keys, setting, strict=True))
+            yield setting, tuple(chosen.get(key, token) for key, token in enumerate(self.largest))
 
     def sizes(self, part: Part) -> dict[str, FloatArray]:
         """Count a module's own parameters ("params"), and those that multiply ("weights"), by combination.
@@ -149,7 +137,7 @@ class Anatomy:
             if isinstance(layer, Elastic) and not isinstance(layer, ElasticDepth):
                 with torch.device("meta"):
                     plain = Extraction(layer, self.plan(tokens)).copy(layer)
-            own = [parameter for parameter in get_parameters(plain).values() if parameter is not None]
+            own = _own_parameters(plain)
             found["params"][setting] = sum(parameter.numel() for parameter in own)
             found["weights"][setting] = sum(parameter.numel() for parameter in own if parameter.dim() > 1)
         return found
@@ -167,12 +155,16 @@ class Anatomy:
         seen: set[int] = set()
         found = []
         for part in self.parts:
-            own = [parameter for parameter in get_parameters(part.module).values() if parameter is not None]
+            own = _own_parameters(part.module)
             shared = sum(parameter.numel() for parameter in own if id(parameter) in seen)
             seen.update(map(id, own))
             if own and not (shared and shared == sum(parameter.numel() for parameter in own)):
                 found.append(self.gated(part, self.sizes(part)["params"] - shared))
         return found
+
+
+def _own_parameters(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in get_parameters(module).values() if parameter is not None]
 
 
 def sum_terms(terms: Sequence[Term]) -> tuple[float, list[Term]]:

@@ -70,7 +70,8 @@ def config_to_choices(model: nn.Module, config: Config | None = None, parts: Map
         for at, ((key, choice), value) in enumerate(zip(mutables.items(), values, strict=True)):
             index = _index(choice, value, part in INDEXED)
             if index is None:
-                problems.append(f"{part}[{at}], {key!r}: {value!r} is not on offer, wanted {_offer(choice, part)}")
+                offer = f"{'an index' if part in INDEXED else 'one'} of {list(choice.values)}"
+                problems.append(f"{part}[{at}], {key!r}: {value!r} is not on offer, wanted {offer}")
             else:
                 indices[key] = index
     if problems:
@@ -95,12 +96,8 @@ def choices_to_config(
     if choices is None:
         choices = {key: choice.domain.choice(choice.applied_indices[0]) for key, choice in wanted.items()}
     problems = [f"missing {key!r}" for key in wanted if key not in choices]
-    problems += [
-        f"{key!r}: {problem}"
-        for key, choice in wanted.items()
-        if key in choices
-        for problem in choice.domain.problems(choices[key])
-    ]
+    for key in (key for key in wanted if key in choices):
+        problems += [f"{key!r}: {problem}" for problem in wanted[key].domain.problems(choices[key])]
     if problems:
         raise ElasticError(f"the choices do not fit this {type(model).__name__}:", problems)
     tokens = {key: choice.domain.token(choices[key]) for key, choice in wanted.items()}
@@ -151,15 +148,12 @@ def _find_choices(model: nn.Module) -> list[Site]:
 
 
 def _by_part(sites: Sequence[Site], parts: Mapping[str, str]) -> dict[str, dict[str, ValueChoice]]:
-    found = {
-        part: {
-            site.key: site.mutable
-            for site in sites
-            if isinstance(site.mutable, ValueChoice) and site.key.rpartition(".")[2] == name
-        }
-        for part, name in parts.items()
-    }
-    return {part: mutables for part, mutables in found.items() if mutables}
+    found: dict[str, dict[str, ValueChoice]] = {}
+    for part, name in parts.items():
+        for site in sites:
+            if isinstance(site.mutable, ValueChoice) and site.key.rpartition(".")[2] == name:
+                found.setdefault(part, {})[site.key] = site.mutable
+    return found
 
 
 def _index(choice: ValueChoice, value: Any, indexed: bool) -> int | None:
@@ -169,15 +163,9 @@ def _index(choice: ValueChoice, value: Any, indexed: bool) -> int | None:
     return None if choice.problem(value) else choice.values.index(value)
 
 
-def _offer(choice: ValueChoice, part: str) -> str:
-    values = list(choice.values)
-    return f"an index of {values}" if part in INDEXED else f"one of {values}"
-
-
 def _choice(site: Site, indices: Any) -> Any:
     domain = site.domain
     assert domain is not None
     if isinstance(site.mutable, ValueChoice):
         return domain.choice(indices[0])
-    is_layer = domain.type == "layer_choice"
-    return {"_idx": indices[0] if is_layer else list(indices)}
+    return {"_idx": indices[0] if domain.type == "layer_choice" else list(indices)}

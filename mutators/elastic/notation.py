@@ -35,7 +35,7 @@ def to_choices(model: nn.Module, config: Config) -> dict[str, Choice]:
     if not isinstance(config, Mapping):
         raise ElasticError(f"the configuration is {config!r}, wanted an object {{key: value}}.")
     domains = decisions(walk(model))
-    choices = {key: _largest(domain) for key, domain in domains.items()}
+    choices = {key: domain.choice((order_by_size(domain) or [0])[0]) for key, domain in domains.items()}
     by_layer = any(isinstance(value, Mapping) for value in config.values())  # of a layer that is called "e", say
     if config and config.keys() <= PARTS.keys() - domains.keys() and not by_layer:
         ends = {PARTS[part] for part in config}
@@ -75,18 +75,13 @@ def _parse_value(domain: LayerDomain | InputDomain, value: Any) -> tuple[list[st
         return domain.problems(value), value
     if isinstance(domain, LayerDomain):
         for index, name in enumerate(domain.names):
-            if value == name or (is_number(value) and _number(name) == value):
+            if value == name or (is_number(value) and _parse_number(name) == value):
                 return [], domain.choice(index)
     return [f"{value!r} is not on offer, wanted one of {domain.to_json()}"], None
 
 
-def _number(name: str) -> float | None:
+def _parse_number(name: str) -> float | None:
     try:
         return float(name)
     except ValueError:
         return None
-
-
-def _largest(domain: LayerDomain | InputDomain) -> Choice:
-    order = order_by_size(domain)
-    return domain.choice(order[0] if order else 0)

@@ -52,8 +52,12 @@ class Analysis:
         self._kept: list[Any] = [example]  # so that no id is used again
         with kept_state(model):
             self._run(model.eval(), example)
+            model.train()
+            for module in model.modules():
+                if isinstance(module, BatchNorm):
+                    module.eval()
             try:
-                self._run(_in_training(model), example)
+                self._run(model, example)
             except Exception as error:  # a model may raise anything
                 self.unseen = describe_error(error)
         for use in self.uses.values():
@@ -64,12 +68,9 @@ class Analysis:
     @property
     def notes(self) -> list[str]:
         """Remarks on how the model was analysed."""
-        notes = []
-        if self.recorded:
-            notes.append(f"Recorded on the example, so other branches are unknown; torch.fx: {self.recorded}.")
-        if self.unseen:
-            notes.append(f"Not seen in training mode: {self.unseen}.")
-        return notes
+        recorded = f"Recorded on the example, so other branches are unknown; torch.fx: {self.recorded}."
+        unseen = f"Not seen in training mode: {self.unseen}."
+        return [recorded] * bool(self.recorded) + [unseen] * bool(self.unseen)
 
     def _run(self, model: nn.Module, example: Example) -> None:
         leaves = {id(module) for module in model.modules() if _is_leaf(module)}
@@ -146,8 +147,9 @@ def find_obstacle(module: nn.Module, owners: Owners) -> str | None:
         return "it has hooks"
     if hasattr(module, "parametrizations"):
         return "its weight is computed (parametrizations)"
-    if kind_of(module) is not None and (own := _find_others(module)):
-        return f"it has {', '.join(own)} besides what a layer of its kind has"
+    names = (*get_parameters(module), *get_buffers(module), *get_children(module))
+    if kind_of(module) is not None and (others := [name for name in names if name not in _STANDARD]):
+        return f"it has {', '.join(others)} besides what a layer of its kind has"
     for name, parameter in get_parameters(module).items():
         if parameter is not None and len({id(owner) for owner, _ in owners[id(parameter)]}) > 1:
             return f"its {name} is shared with another layer"
@@ -162,26 +164,11 @@ _STANDARD = (
 """Parameters, buffers and modules of torch's layers that can be elastic."""
 
 
-def _find_others(module: nn.Module) -> list[str]:
-    """Return the names of parameters, buffers and modules that an elastic layer would not have."""
-    return [
-        name for name in (*get_parameters(module), *get_buffers(module), *get_children(module)) if name not in _STANDARD
-    ]
-
-
 def _is_leaf(module: nn.Module) -> bool:
     if isinstance(module, nn.PReLU):
         return False
     own = type(module).__module__.startswith("torch.nn.modules") and bool(get_parameters(module))
     return own or kind_of(module) is not None
-
-
-def _in_training(model: nn.Module) -> nn.Module:
-    model.train()
-    for module in model.modules():
-        if isinstance(module, BatchNorm):
-            module.eval()
-    return model
 
 
 def _takes_all_of(model: nn.Module, example: Example) -> bool:

@@ -18,14 +18,7 @@ Named = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a function or method, and the layouts of the tensors in it.
-
-    Attributes:
-        ties: the layouts of all tensors.
-        name: of the function, without the underscores of operators and in-place variants.
-        args, kwargs: its arguments.
-        out: its result.
-    """
+    """A call of a function or method, by its name without underscores, and the layouts of the tensors in it."""
 
     ties: Ties
     name: str

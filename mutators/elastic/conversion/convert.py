@@ -23,7 +23,7 @@ from mutators.choices.value_choice import ValueChoice
 from mutators.elastic.conversion.analysis import Analysis, find_obstacle, find_owners
 from mutators.elastic.conversion.calls import tensors_in
 from mutators.elastic.conversion.example import Example, example_of, kept_state
-from mutators.elastic.conversion.layers import LayerUse, kind_of
+from mutators.elastic.conversion.layers import LayerUse, is_depthwise, kind_of
 from mutators.elastic.conversion.making import Maker
 from mutators.elastic.conversion.options import Depth, Options, parse_options
 from mutators.elastic.conversion.report import Conversion
@@ -91,12 +91,12 @@ def convert(
     problems: list[str] = []
     uses, stages, widths, notes = _plan(net, found, options, problems)
     maker = Maker(widths, options)
-    made = {id(use.module): maker.make(use, problems) for use in uses}
+    made = {id(use.module): layer for use in uses if (layer := maker.make(use, problems)) is not None}
     if problems:
         raise ElasticError("the model cannot be converted like this:", problems)
     rows = maker.rows(net, uses, stages)
-    before = None if found is None else _outputs(net, found)
-    net = _replace(net, {key: module for key, module in made.items() if module is not None})
+    before = [] if found is None else _outputs(net, found)
+    net = _replace(net, made)
     for stage in stages:
         deep = ElasticDepth({k: v for k, v in get_children(stage.module).items() if v is not None}, stage.depths)
         deep.training = stage.module.training
@@ -105,7 +105,7 @@ def convert(
     net._conversion = Conversion(rows, notes)  # type: ignore[assignment]
     if found is not None:
         _check_smallest(net, found)
-        _check_largest(net, found, before or [])
+        _check_largest(net, found, before)
     return net
 
 
@@ -129,13 +129,12 @@ def _plan(
 
 def _find_convolutions(net: nn.Module) -> list[LayerUse]:
     """Return the convolutions of a model that did not run: their kernels can still be elastic."""
-    owners = find_owners(net)
-    uses = []
+    owners, uses = find_owners(net), []
     for path, module in net.named_modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and kind_of(module) is not None:
             ins, outs = (((Node(n, "the model did not run"), 1),) for n in (module.in_channels, module.out_channels))
-            depthwise = 1 < module.groups == module.in_channels == module.out_channels
-            uses.append(LayerUse(path, module, ins, ins if depthwise else outs, stays=find_obstacle(module, owners)))
+            outs = ins if is_depthwise(module) else outs
+            uses.append(LayerUse(path, module, ins, outs, stays=find_obstacle(module, owners)))
     return uses
 
 
@@ -151,18 +150,15 @@ def _check_named(uses: Iterable[LayerUse], options: Options, problems: list[str]
 def _tie_by_hand(analysis: Analysis, options: Options, problems: list[str]) -> None:
     by_path = {use.path: use for use in analysis.uses.values()}
     for names in options.same:
-        layouts = [(name, by_path[name].decides) for name in names if name in by_path]
-        sizes = {name: by_path[name].width for name, _ in layouts}
+        sizes = {name: by_path[name].width for name in names if name in by_path}
         if len(set(sizes.values())) > 1:
-            problems.append(
-                f"same_search_space: the widths are {sizes}, and only equal ones can be tied: take the others out"
-            )
+            problem = f"the widths are {sizes}, and only equal ones can be tied: take the others out"
+            problems.append(f"same_search_space: {problem}")
             continue
-        for (first, one), (second, other) in pairwise(layouts):
-            if not analysis.ties.tie(one, other, "same_search_space"):
-                problems.append(
-                    f"same_search_space: {first} and {second} are put together of different parts: take one out"
-                )
+        for first, second in pairwise(name for name in names if name in by_path):
+            if not analysis.ties.tie(by_path[first].decides, by_path[second].decides, "same_search_space"):
+                problem = f"{first} and {second} are put together of different parts: take one out"
+                problems.append(f"same_search_space: {problem}")
 
 
 def _replace(net: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:

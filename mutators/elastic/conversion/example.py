@@ -47,8 +47,8 @@ def example_of(model: nn.Module, example: Any, input_shape: Sequence[int] | None
     if example is not None and input_shape is not None:
         raise ElasticError("example and input_shape are both given: wanted one of them.")
     if example is None and input_shape is None:
-        tried = (Example((tensor,)) for tensor in guess_inputs(model))
-        return next((found for found in tried if _error(model, found) is None), None)
+        guesses = (Example((tensor,)) for tensor in guess_inputs(model))
+        return next((guess for guess in guesses if _error(model, guess) is None), None)
     if input_shape is not None:
         if not (isinstance(input_shape, Sequence) and all(type(n) is int and n > 0 for n in input_shape)):
             raise ElasticError(f"input_shape is {input_shape!r}, wanted sizes with the batch, such as (2, 3, 32, 32).")
@@ -57,8 +57,7 @@ def example_of(model: nn.Module, example: Any, input_shape: Sequence[int] | None
         found = Example((), dict(example))
     else:
         found = Example(tuple(example) if isinstance(example, (tuple, list)) else (example,))
-    problem = _error(model, found)
-    if problem:
+    if problem := _error(model, found):
         raise ElasticError(f"the model does not run on the example: {problem}.")
     return found
 

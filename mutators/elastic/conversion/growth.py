@@ -16,12 +16,7 @@ Place = tuple[torch.Tensor, int]
 
 
 def find_place(channels: Channels | None, before: Mapping[int, int]) -> Place:
-    """Return where the old features go in a new layout.
-
-    Args:
-        channels: the new layout.
-        before: by ``id`` of a width that has grown: the number of channels that it had.
-    """
+    """Return where the old features go in a new layout; ``before`` has the former sizes of widths that have grown."""
     found: list[torch.Tensor] = []
     start = 0
     for width, unit in () if channels is None else channels.segments:
@@ -33,9 +28,7 @@ def find_place(channels: Channels | None, before: Mapping[int, int]) -> Place:
 def grow_layer(layer: nn.Module, ins: Place, outs: Place, generator: torch.Generator) -> nn.Module:
     """Return a layer of the new sizes that computes what ``layer`` does, whatever the new inputs are.
 
-    Args:
-        layer: any but attention and layer norm, where new channels would change the result; it stays as it is.
-        generator: for the weights of new channels, which are drawn as torch initialises them.
+    Any layer but attention and layer norm, where new channels would change the result. ``layer`` stays as it is.
     """
     new = copy_layer(layer)
     norm = not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding))
@@ -66,10 +59,8 @@ def grow_layer(layer: nn.Module, ins: Place, outs: Place, generator: torch.Gener
         else:
             larger = _fill(tensor, (outs,), float(norm and name in ("weight", "running_var")))
         larger = _copy_into(tensor, larger, axes if name == "weight" else (outs,))
-        if name in get_parameters(new):
-            get_parameters(new)[name] = nn.Parameter(larger, tensor.requires_grad)
-        else:
-            get_buffers(new)[name] = larger
+        keep_as_is = name in get_buffers(new)
+        setattr(new, name, larger if keep_as_is else nn.Parameter(larger, tensor.requires_grad))
     return new
 
 
@@ -80,9 +71,9 @@ def _fill(tensor: torch.Tensor, axes: tuple[Place | None, ...], value: float) ->
 
 def _draw(tensor: torch.Tensor, axes: tuple[Place | None, ...], generator: torch.Generator) -> torch.Tensor:
     """Return weights uniform in +-1 / sqrt(fan in), as torch initialises convolutions and linear layers."""
-    shape = _fill(tensor, axes, 0.0)
-    bound = 1 / math.sqrt(max(1, shape[0].numel()))
-    return ((torch.rand(shape.shape, generator=generator) * 2 - 1) * bound).to(shape)
+    like = _fill(tensor, axes, 0.0)
+    bound = 1 / math.sqrt(max(1, like[0].numel()))
+    return ((torch.rand(like.shape, generator=generator) * 2 - 1) * bound).to(like)
 
 
 def _silence(weight: torch.Tensor, axes: tuple[Place | None, ...], ins: Place) -> None:

@@ -11,8 +11,6 @@ from torch import nn
 
 from mutators.choices.errors import ElasticError
 
-_MATRIX = "_matrix"
-
 
 def load_weights(net: nn.Module, state: Mapping[str, Any], transposed_matrices: bool = False) -> None:
     """Load a state dict into an elastic network, in place; names and shapes are the network's own.
@@ -32,7 +30,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Any], transposed_matrices: 
     problems += [f"unknown {name!r}" for name in state if name not in own]
     found = {**own, **{name: _like(own[name], value) for name, value in state.items() if name in own}}
     problems += [
-        f"{name!r} is {_describe(state[name])}, wanted a tensor or an array of shape {tuple(own[name].shape)}"
+        f"{name!r} is a {type(state[name]).__name__}, wanted a tensor or an array of shape {tuple(own[name].shape)}"
         if value is None
         else f"{name!r} has shape {tuple(value.shape)}, wanted {tuple(own[name].shape)}"
         for name, value in found.items()
@@ -41,7 +39,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Any], transposed_matrices: 
     if problems:
         raise ElasticError(f"the weights do not fit this {type(net).__name__} ({len(problems)} wrong):", problems)
     net.load_state_dict(
-        {name: value.T if transposed_matrices and name.endswith(_MATRIX) else value for name, value in found.items()}
+        {name: value.T if transposed_matrices and name.endswith("_matrix") else value for name, value in found.items()}
     )
 
 
@@ -50,7 +48,3 @@ def _like(own: Any, value: Any) -> Any:
     if not isinstance(own, torch.Tensor) or isinstance(value, torch.Tensor):
         return value
     return torch.from_numpy(np.array(value)) if isinstance(value, (np.ndarray, np.generic)) else None
-
-
-def _describe(value: Any) -> str:
-    return f"a {type(value).__name__}"

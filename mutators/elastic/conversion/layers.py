@@ -76,6 +76,13 @@ def kind_of(module: nn.Module) -> Kind | None:
     return None if base is None or _own_names(kind, base) else KINDS[base]
 
 
+def is_depthwise(module: nn.Module) -> bool:
+    """Return whether a layer is a convolution in which each channel is a group of its own."""
+    if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        return False
+    return 1 < module.groups == module.in_channels == module.out_channels
+
+
 def explain_no_kind(module: nn.Module) -> str:
     """Return why a module with parameters has no kind."""
     base = _base_of(type(module))
@@ -123,7 +130,7 @@ def _convolution(ties: Ties, use: LayerUse, inputs: list[torch.Tensor], out: tor
     for at, layout in ties.read(x).items():
         if at > dim:
             ties.fix(layout, f"{use.path} is a convolution over it")
-    if conv.groups > 1 and conv.groups == conv.in_channels == conv.out_channels:
+    if is_depthwise(conv):
         use.outs = ins
     elif conv.groups > 1:
         outs = _produce(use, conv.out_channels)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
 from mutators.elastic.conversion.calls import Call, Rule, fix_unknown, fixed_layout, resolve_dims
-from mutators.elastic.conversion.shapes import reshape_layouts
-from mutators.elastic.conversion.ties import Dim, Layouts
-
-
-def _permute(call: Call) -> None:
-    _reorder(call, _sizes(call, "dims"))
+from mutators.elastic.conversion.ties import Dim, Layout, Layouts, Node, Ties, size_of
 
 
 def _transpose(call: Call) -> None:
@@ -21,8 +17,7 @@ def _transpose(call: Call) -> None:
     if call.name in ("t", "T"):
         order.reverse()
     else:
-        a = call.argument(1, "dim0", -2) if call.name != "mT" else -2
-        b = call.argument(2, "dim1", -1) if call.name != "mT" else -1
+        a, b = call.argument(1, "dim0", -2), call.argument(2, "dim1", -1)
         order[a], order[b] = order[b], order[a]
     _reorder(call, order)
 
@@ -42,21 +37,20 @@ def _sizes(call: Call, name: str) -> list[int]:
 
 def _flatten(call: Call) -> None:
     """Reshape to the sizes of the result; also where only dimensions of size 1 come or go."""
-    call.write(reshape_layouts(call.ties, call.x, call.out, None, call.name))
+    call.write(_reshape(call.ties, call.x, call.out, None, call.name))
 
 
 def _view(call: Call) -> None:
     if len(call.args) > 1 and isinstance(call.args[1], torch.dtype):
         return fix_unknown(call)
     wanted = _sizes(call, "shape" if "shape" in call.kwargs else "size")
-    return call.write(reshape_layouts(call.ties, call.x, call.out, wanted, call.name))
+    return call.write(_reshape(call.ties, call.x, call.out, wanted, call.name))
 
 
 def _unflatten(call: Call) -> None:
     dim = call.argument(1, "dim", 0) % call.x.ndim
-    inner = list(call.argument(2, "sizes", ()))
-    wanted = [-1] * dim + inner + [-1] * (call.x.ndim - dim - 1)
-    call.write(reshape_layouts(call.ties, call.x, call.out, wanted, call.name))
+    wanted = [-1] * dim + list(call.argument(2, "sizes", ())) + [-1] * (call.x.ndim - dim - 1)
+    call.write(_reshape(call.ties, call.x, call.out, wanted, call.name))
 
 
 def _expand(call: Call) -> None:
@@ -115,7 +109,7 @@ def _rearrange(call: Call) -> None:
 def _unbind(call: Call) -> None:
     dim = call.argument(1, "dim", 0) % call.x.ndim
     layouts = {at - (at > dim): layout for at, layout in call.layouts.items() if at != dim}
-    call.fix_others([at for at in call.layouts if at != dim], f"{call.name} takes its channels one by one")
+    call.ties.fix(call.layouts.get(dim, ()), f"{call.name} takes its channels one by one")
     for part in call.out:
         call.ties.write(part, dict(layouts))
 
@@ -148,6 +142,87 @@ def _getitem(call: Call) -> None:
     return call.write(layouts)
 
 
+def _reshape(ties: Ties, x: torch.Tensor, out: torch.Tensor, wanted: Sequence[int] | None, where: str) -> Layouts:
+    """Return the layouts of ``out``, which has the elements of ``x`` in the same order.
+
+    Args:
+        wanted: the sizes that the call gives, with -1 among them; None: it gives none, as for ``flatten``.
+    """
+    sizes = [-1] * out.ndim if wanted is None else list(wanted)
+    before, after = ties.read(x), Layouts()
+    for old, new in _groups(list(x.shape), list(out.shape)):
+        layouts = {dim: before[dim] for dim in old if dim in before}
+        if not layouts:
+            continue
+        if len(layouts) > 1:
+            ties.fix(sum(layouts.values(), ()), f"{where} merges two dimensions of channels")
+            continue
+        dim, layout = layouts.popitem()
+        merged = _merge(layout, [x.shape[i] for i in old], old.index(dim))
+        target = _find_target(ties, merged, sizes, new, where)
+        if target is not None:
+            inner = _split(ties, merged, [out.shape[i] for i in new], new.index(target), where)
+            after |= {} if inner is None else {target: inner}
+    return after
+
+
+def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:
+    """Return which old dimensions became which new ones; dimensions of size 1 are left out."""
+    a = [i for i, n in enumerate(old) if n != 1]
+    b = [i for i, n in enumerate(new) if n != 1]
+    groups: list[tuple[list[int], list[int]]] = []
+    while a and b:
+        left, right = [a.pop(0)], [b.pop(0)]
+        while (n := math.prod(old[i] for i in left)) != (m := math.prod(new[i] for i in right)):
+            if n < m:
+                left.append(a.pop(0))
+            else:
+                right.append(b.pop(0))
+        groups.append((left, right))
+    return groups
+
+
+def _merge(layout: Layout, sizes: Sequence[int], at: int) -> Layout:
+    """Return a dimension's layout after it was merged with those before and after it, row by row."""
+    inner = math.prod(sizes[at + 1 :])
+    return tuple((node, unit * inner) for node, unit in layout) * math.prod(sizes[:at])
+
+
+def _find_target(ties: Ties, merged: Layout, wanted: Sequence[int], new: list[int], where: str) -> int | None:
+    """Return the new dimension that the channels go to; if there is none, fix the layout and return None."""
+    flexible = [i for i in new if wanted[i] == -1 or isinstance(wanted[i], Dim)]
+    if len(flexible) != 1:
+        ties.fix(merged, f"{where} has its size as a number, wanted -1 or the size of the tensor itself")
+        return None
+    size = wanted[flexible[0]]
+    if not isinstance(size, Dim):
+        return flexible[0]
+    same = size_of(size.layout) == size_of(merged)
+    if same:
+        ties.tie(size.layout, merged, where)
+    if not (size.exact and len(new) == 1):
+        same = {node for node, _ in ties.parts(merged)} == {node for node, _ in ties.parts(size.layout)}
+    if same:
+        return flexible[0]
+    ties.fix((*merged, *size.layout), f"{where} gives it the size of something else")
+    return None
+
+
+def _split(ties: Ties, merged: Layout, sizes: Sequence[int], at: int, where: str) -> Layout | None:
+    """Return the layout of one of the dimensions that a merged one is split into; None: it is fixed."""
+    outer, inner = math.prod(sizes[:at]), math.prod(sizes[at + 1 :])
+    parts = ties.pieces(merged, outer, where)
+    if parts is not None:
+        if all(unit % inner == 0 for _, unit in parts):
+            return tuple((node, unit // inner) for node, unit in parts)
+        if len(parts) == 1 and parts[0][1] == 1:
+            head = Node(sizes[at])
+            ties.bind(parts[0][0], ((head, inner),))
+            return ((head, 1),)
+    ties.fix(merged, f"{where} divides it in a way that the analysis does not know")
+    return None
+
+
 MOVEMENT: dict[str, Rule] = {
     **dict.fromkeys(("transpose", "swapaxes", "swapdims", "t", "T", "mT"), _transpose),
     **dict.fromkeys(("view", "reshape"), _view),
@@ -157,7 +232,7 @@ MOVEMENT: dict[str, Rule] = {
     **dict.fromkeys(("roll", "flip"), _rearrange),
     "getitem": _getitem,
     "pad": _pad,
-    "permute": _permute,
+    "permute": lambda call: _reorder(call, _sizes(call, "dims")),
     "unbind": _unbind,
     "unflatten": _unflatten,
 }

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from mutators.choices.errors import ElasticError
-from mutators.elastic.conversion.layers import kind_of
+from mutators.elastic.conversion.layers import is_depthwise, kind_of
 from mutators.elastic.layers.kernel import check_kernels
 from search_spaces.checks import is_int, is_number
 
@@ -50,15 +50,13 @@ class Options:
     @property
     def wants_more_than_kernels(self) -> bool:
         """Whether there are candidates for widths or depths."""
-        by_layer = any(set(named) - {"kernel_size"} for named in self.layers.values())
+        by_layer = any(named.keys() - {"kernel_size"} for named in self.layers.values())
         return bool(self.expand_ratio or self.channel or self.depth or by_layer)
 
     def width(self, path: str) -> tuple[str, Numbers] | None:
         """Return the name and the candidates of the width of a single layer; None: it has none of its own."""
-        for name in ("expand_ratio", "channel", "heads"):
-            if name in self.layers.get(path, {}):
-                return name, self.layers[path][name]
-        return ("channel", self.channel[path]) if path in self.channel else None
+        named = {**({"channel": self.channel[path]} if path in self.channel else {}), **self.layers.get(path, {})}
+        return next(((name, named[name]) for name in ("expand_ratio", "heads", "channel") if name in named), None)
 
 
 def keep_distinct(
@@ -119,26 +117,23 @@ def parse_options(
         ("depth", depth if isinstance(depth, Mapping) else (), stages),
     ):
         problems += _check_names(name, given, known)
-    options = Options(
-        _parse_numbers("kernel_size", kernel_size, problems),
-        _parse_numbers("expand_ratio", expand_ratio, problems),
-        _by_layer(model, channel, problems),
-        {path: _parse_numbers(f"depth of {path}", given, problems) or () for path, given in depth.items()}
-        if isinstance(depth, Mapping)
-        else _parse_numbers("depth", depth, problems),
-        skip,
-        same,
-        layers,
-    )
+    kernels = _parse_numbers("kernel_size", kernel_size, problems)
+    ratios = _parse_numbers("expand_ratio", expand_ratio, problems)
+    channels = _by_layer(model, channel, problems)
+    depths: Numbers | dict[str, Numbers] | None
+    if isinstance(depth, Mapping):
+        depths = {path: _parse_numbers(f"depth of {path}", given, problems) or () for path, given in depth.items()}
+    else:
+        depths = _parse_numbers("depth", depth, problems)
     if problems:
         raise ElasticError("the model cannot be converted like this:", problems)
-    return options
+    return Options(kernels, ratios, channels, depths, skip, same, layers)
 
 
 def _check_forms(channel: Any, skip: Any, same: Any, layers: Any) -> list[str]:
     """Check the types of the arguments."""
     found = []
-    if channel is not None and not (isinstance(channel, Mapping) or _is_list(channel)):
+    if not (channel is None or isinstance(channel, Mapping) or _is_list(channel)):
         found.append(f"channel is {channel!r}, wanted lists of numbers, one a layer, or a mapping of them by path")
     if not isinstance(skip, (str, Iterable)):
         found.append(f"skip_layers is {skip!r}, wanted names of layers")
@@ -178,8 +173,11 @@ def _parse_named(path: str, named: Mapping[str, Any], problems: list[str]) -> di
     problems += _check_names(f"ofa_layers of {path}", named, NAMES)
     if len(set(named) & {"expand_ratio", "channel", "heads"}) > 1:
         problems.append(f"ofa_layers of {path} gives its width in two ways, {sorted(named)}: leave one out")
-    found = {name: _parse_numbers(f"ofa_layers of {path}: {name}", given, problems) for name, given in named.items()}
-    return {name: values for name, values in found.items() if values is not None}
+    return {
+        name: values
+        for name, given in named.items()
+        if (values := _parse_numbers(f"ofa_layers of {path}: {name}", given, problems)) is not None
+    }
 
 
 def _by_layer(model: nn.Module, channel: Sequence[Any] | None, problems: list[str]) -> dict[str, Numbers]:
@@ -187,26 +185,19 @@ def _by_layer(model: nn.Module, channel: Sequence[Any] | None, problems: list[st
     if channel is None:
         return {}
     inner = {id(child) for m in model.modules() if isinstance(m, nn.MultiheadAttention) for child in m.children()}
-    weights = [(path, m) for path, m in model.named_modules() if _is_weight_layer(m) and id(m) not in inner]
+    types = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
+    layers = [(path, m) for path, m in model.named_modules() if isinstance(m, types) and id(m) not in inner]
+    weights = [(path, m) for path, m in layers if kind_of(m) is not None]
     if len(channel) != len(weights):
         names = ", ".join(path for path, _ in weights)
         problems.append(f"channel has {len(channel)} lists, wanted {len(weights)}, one for each of {names}")
         return {}
-    pairs = zip(weights[:-1], channel, strict=False)
-    wanted = {path: given for (path, module), given in pairs if given and not _is_depthwise(module)}
-    found = {path: _parse_numbers(f"{path}: channel", given, problems) for path, given in wanted.items()}
-    return {path: values for path, values in found.items() if values is not None}
-
-
-def _is_weight_layer(module: nn.Module) -> bool:
-    """Return whether PaddleSlim's lists of channels have an entry for a layer."""
-    return kind_of(module) is not None and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding))
-
-
-def _is_depthwise(module: nn.Module) -> bool:
-    if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-        return False
-    return 1 < module.groups == module.in_channels == module.out_channels
+    return {
+        path: values
+        for (path, module), given in zip(weights[:-1], channel, strict=False)
+        if given and not is_depthwise(module)
+        if (values := _parse_numbers(f"{path}: channel", given, problems)) is not None
+    }
 
 
 def _find_skipped(model: nn.Module, names: Iterable[str], problems: list[str]) -> frozenset[str]:

@@ -26,25 +26,15 @@ class supernet:
     depth: Depth = None
 
 
+@dataclass
 class Convert:
     """A converter of networks; see :func:`convert`, which is the same in one call.
-
-    Args:
-        context: the candidates.
 
     Differs: weights are taken over; the network given stays as it is.
     """
 
-    def __init__(self, context: supernet) -> None:
-        self.context = context
+    context: supernet
 
     def convert(self, network: nn.Module, **how: Any) -> nn.Module:
-        """Return a supernet. ``how``: the other arguments of :func:`convert`, such as ``skip_layers``.
-
-        Raises:
-            ElasticError: see :func:`convert`.
-        """
-        c = self.context
-        return convert(
-            network, kernel_size=c.kernel_size, expand_ratio=c.expand_ratio, channel=c.channel, depth=c.depth, **how
-        )
+        """Return a supernet, as :func:`convert` does, which has the other arguments, such as ``skip_layers``."""
+        return convert(network, **vars(self.context), **how)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +16,7 @@ class Row:
     """The row of one layer, or of one stage of blocks.
 
     Attributes:
-        path: of the layer.
-        layer: its type before the conversion.
+        path, layer: where it is, and its type before the conversion.
         elastic: options of what became elastic, such as ``{"kernel_size": "3, 5, 7"}``; a width with its choice's key.
         why_not: the reasons of what did not, such as ``{"width": "it is the model's output"}``.
     """
@@ -53,16 +51,13 @@ class Conversion(Extractable):
     def __str__(self) -> str:
         lines = [("path", "layer", "elastic", "stays")]
         lines += [(row.path, row.layer, _list(row.elastic), _list(row.why_not)) for row in self.rows]
-        return "\n".join([*_align(lines), *self.notes])
+        sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        table = ("  ".join(map(str.ljust, line, sizes)).rstrip() for line in lines)
+        return "\n".join([*table, *self.notes])
 
 
 def _list(named: dict[str, str]) -> str:
     return "; ".join(f"{name}: {text}" for name, text in named.items()) or "-"
-
-
-def _align(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(cell.ljust(n) for cell, n in zip(line, sizes, strict=True)).rstrip() for line in lines]
 
 
 def conversion_of(net: nn.Module) -> Conversion:

@@ -104,11 +104,6 @@ def _stack(call: Call) -> None:
     call.write({at + (at >= dim): layout for at, layout in layouts.items()})
 
 
-def _create(call: Call) -> None:
-    """Drop the layouts of a new tensor that takes only type and device from another."""
-    call.write({})
-
-
 def _matmul(call: Call) -> None:
     a, b = call.tensors
     if a.ndim < 2 or b.ndim < 2:
@@ -165,7 +160,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("softmax", "log_softmax", "softmin", "normalize"), _normalise),
     **dict.fromkeys(("cat", "concat", "concatenate"), _concatenate),
     **dict.fromkeys(("matmul", "bmm"), _matmul),
-    **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"), _create),
+    # A new tensor takes only type and device from another: it has no layouts.
+    **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"), lambda call: call.write({})),
     "prelu": _prelu,
     "scaled_dot_product_attention": _attend,
     "stack": _stack,

@@ -15,7 +15,7 @@ from torch import nn
 from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extraction
-from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
+from mutators.elastic.layers.layer import Axis, Elastic, Size, check_size, fill, full_size
 from mutators.elastic.layers.linear import ElasticLinear
 from mutators.elastic.layers.width import Channels, Width, take
 
@@ -158,16 +158,12 @@ class ElasticMultiheadAttention(Elastic, Attention):
         Raises:
             ElasticError: ``attention`` is of another kind, or sizes do not fit it.
         """
-        problems = []
+        problems = check_size("embed", embed, attention.embed_dim)
+        problems += check_size("heads", heads or None, attention.num_heads)
         if not attention._qkv_same_embed_dim:
             problems.append("keys or values have another width than queries")
         if attention.bias_k is not None or attention.add_zero_attn:
             problems.append("it has add_bias_kv or add_zero_attn")
-        if embed is not None and full_size(embed) != attention.embed_dim:
-            problems.append(f"embed is {full_size(embed)} at most, but the layer has {attention.embed_dim}")
-        full = heads.full if isinstance(heads, Width) else max(heads or (attention.num_heads,))
-        if full != attention.num_heads:
-            problems.append(f"heads are {full} at most, but the layer has {attention.num_heads}")
         if problems:
             raise ElasticError("this attention cannot be elastic like this:", problems)
         layer = cls.__new__(cls)
@@ -181,14 +177,12 @@ class ElasticMultiheadAttention(Elastic, Attention):
         if heads is not None and not isinstance(heads, Width):
             self.heads = ValueChoice(heads)
             heads = Width.of(self.heads, list(heads))
-        width = Width(attention.num_heads) if heads is None else heads
-        part = (width, self.head_dim)
+        part = (Width(attention.num_heads) if heads is None else heads, self.head_dim)
         self.projected, self.embed = Channels(part, part, part), self._own("channel", embed)
         self.out_proj = ElasticLinear.of(attention.out_proj, Channels(part), self.embed)
         self._follow(attention)
 
     def axes(self) -> Iterator[Axis]:
-        """Yield rows and columns of the input projection; those of the output projection are ``out_proj``'s."""
         yield Axis("in_proj_weight", 0, self.projected)
         if self.in_proj_bias is not None:
             yield Axis("in_proj_bias", 0, self.projected)
@@ -221,14 +215,12 @@ def _mask(
     attention: torch.Tensor | None, padding: torch.Tensor | None, q: torch.Tensor, heads: int
 ) -> torch.Tensor | None:
     """Return both masks as one to add to the scores, (N or 1, heads or 1, L or 1, S); None: there is none."""
-    found = None
-    if attention is not None:
-        found = _additive(attention, q)
-        found = found.view(len(q), -1, *found.shape[1:])[:, :heads] if found.dim() == 3 else found[None, None]
-    if padding is not None:
-        keys = _additive(padding, q)[:, None, None]
-        found = keys if found is None else found + keys
-    return found
+    found = None if padding is None else _additive(padding, q)[:, None, None]
+    if attention is None:
+        return found
+    mask = _additive(attention, q)
+    mask = mask.view(len(q), -1, *mask.shape[1:])[:, :heads] if mask.dim() == 3 else mask[None, None]
+    return mask if found is None else mask + found
 
 
 def _additive(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

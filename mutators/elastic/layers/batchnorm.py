@@ -49,9 +49,8 @@ class ElasticBatchNorm(Elastic, BatchNorm):
             ElasticError: ``num_features`` does not fit ``norm``.
         """
         if num_features is not None and full_size(num_features) != norm.num_features:
-            raise ElasticError(
-                f"num_features are {full_size(num_features)} at most, but the norm has {norm.num_features}."
-            )
+            given = full_size(num_features)
+            raise ElasticError(f"num_features are {given} at most, but the norm has {norm.num_features}.")
         size = norm.num_features if num_features is None else num_features
         layer = cls(size, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         get_parameters(layer).update(get_parameters(norm))
@@ -73,7 +72,6 @@ class ElasticBatchNorm(Elastic, BatchNorm):
         return [(0, n)] if self.channels is None else self.channels.spans(plan)
 
     def axes(self) -> Iterator[Axis]:
-        """Yield all vectors."""
         if self.channels is not None:
             yield from (Axis(name, 0, self.channels) for name in _VECTORS if getattr(self, name) is not None)
 
@@ -115,14 +113,12 @@ class ElasticBatchNorm(Elastic, BatchNorm):
             target.narrow(0, start, length).copy_(part)
 
     def _extracted(self, extraction: Extraction) -> nn.Module:
-        spans = self.spans(self.full, extraction.plan)
-        size = sum(length for _, length in spans)
+        size = self.full if self.channels is None else self.channels.size(extraction.plan)
         plain = self.PLAIN(size, self.eps, self.momentum, self.affine, self.track_running_stats)
         taken = dict(zip(_VECTORS, self._slices(self.full, extraction.plan), strict=True))
         return fill(plain, {**taken, "num_batches_tracked": self.num_batches_tracked}, self)
 
     def extra_repr(self) -> str:
-        """Return the largest norm's size."""
         return f"{self.full}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
 
 

@@ -12,7 +12,7 @@ from mutators.choices.errors import ElasticError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extraction, Plan
 from mutators.elastic.layers.kernel import add_matrices, check_kernels, crop_kernel, grow_kernel, transform_filters
-from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
+from mutators.elastic.layers.layer import Axis, Elastic, Size, check_size, fill, full_size
 from mutators.elastic.layers.width import take, take_block
 
 Pair = tuple[int, int]
@@ -108,16 +108,13 @@ class ElasticConvolution(Elastic):
         self._follow(conv)
 
     def _check_sizes(self, conv: Convolution, outputs: Size) -> None:
-        given = {"in_channels": self.inputs, "out_channels": self.outputs}
-        known = {name: channels for name, channels in given.items() if channels is not None}
-        problems = [
-            f"{name} are {channels.full} at most, but the layer has {getattr(conv, name)}"
-            for name, channels in known.items()
-            if channels.full != getattr(conv, name)
-        ]
+        problems = check_size("in_channels", self.inputs, conv.in_channels)
+        problems += check_size("out_channels", self.outputs, conv.out_channels)
         if self.depthwise and not isinstance(outputs, int) and outputs is not self.inputs:
             problems.append("out_channels are to be chosen, but a depthwise layer has its input's: choose those")
-        for name, channels in known.items() if self._groups > 1 and not self.depthwise else ():
+        for name, channels in (("in_channels", self.inputs), ("out_channels", self.outputs)):
+            if channels is None or self._groups == 1 or self.depthwise:
+                continue
             if len(channels.segments) > 1:
                 problems.append(f"{name} are put together of {len(channels.segments)} parts, and there are groups")
             sizes = [size * unit for width, unit in channels.segments for size in width.offered]
@@ -128,21 +125,24 @@ class ElasticConvolution(Elastic):
     @property
     def in_channels(self) -> int:
         """Number of input channels in use; all, where the input decides."""
-        sliced = self.weight.shape[self.IN] * (1 if self.IN == 0 else self._groups)
-        return sliced if self.inputs is None else self.inputs.size()
+        return self._count(self.IN) if self.inputs is None else self.inputs.size()
 
     @property
     def out_channels(self) -> int:
         """Number of output channels in use; all, where the input decides."""
-        sliced = self.weight.shape[self.OUT] * (1 if self.OUT == 0 else self._groups)
-        return sliced if self.outputs is None else self.outputs.size()
+        return self._count(self.OUT) if self.outputs is None else self.outputs.size()
+
+    def _count(self, dim: int) -> int:
+        """Return the largest layer's number of channels along a dimension of its weight."""
+        return self.weight.size(dim) * (self._groups if dim == 1 else 1)
 
     @property
     def kernel_size(self) -> Pair:
         """The kernel in use. The choice of the same name is a child: see :attr:`options` and :meth:`set_config`."""
         choice = self._modules.get("kernel_size")
-        size = int(choice.value) if isinstance(choice, ValueChoice) else None
-        return cast(Pair, tuple(self.weight.shape[2:])) if size is None else (size, size)
+        if isinstance(choice, ValueChoice):
+            return int(choice.value), int(choice.value)
+        return cast(Pair, tuple(self.weight.shape[2:]))
 
     @property
     def padding(self) -> Pair | str:
@@ -155,7 +155,7 @@ class ElasticConvolution(Elastic):
         return self.in_channels if self.depthwise else self._groups
 
     def axes(self) -> Iterator[Axis]:
-        """Yield outputs and inputs of the weight, and the bias; with groups, not dimension 1, which is one group's."""
+        # With groups, dimension 1 of the weight is that of a single group.
         if self.outputs is not None:
             if self.OUT == 0 or self.depthwise or self._groups == 1:
                 yield Axis("weight", 0 if self.depthwise else self.OUT, self.outputs)
@@ -165,16 +165,12 @@ class ElasticConvolution(Elastic):
             yield Axis("weight", self.IN, self.inputs, reads=True)
 
     def _slices(self, n: int, plan: Plan | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return weight and bias in use; of the largest layer the parameters themselves."""
         inputs = [(0, n)] if self.inputs is None else self.inputs.spans(plan)
         weight, bias = self.weight, self.bias
         if self.depthwise:
             outputs, rows, columns = inputs, inputs, [(0, 1)]
         else:
-            if self.outputs is not None:
-                outputs = self.outputs.spans(plan)
-            else:
-                outputs = [(0, weight.size(self.OUT) * (self._groups if self.OUT == 1 else 1))]
+            outputs = [(0, self._count(self.OUT))] if self.outputs is None else self.outputs.spans(plan)
             rows, columns = (outputs, inputs) if self.OUT == 0 else (inputs, outputs)
             columns = columns if self._groups == 1 else [(0, columns[0][1] // self._groups)]
         size = self._kernels[cast(ValueChoice, self._modules["kernel_size"]).index_in(plan)] if self._kernels else 0
@@ -193,9 +189,7 @@ class ElasticConvolution(Elastic):
         return top + self.dilation[0] * change // 2, left + self.dilation[1] * change // 2
 
     def _extracted(self, extraction: Extraction) -> nn.Module:
-        plan = extraction.plan
-        per_group = 1 if self.depthwise or self.IN == 0 else self._groups
-        weight, bias = self._slices(self.weight.shape[0 if self.depthwise else self.IN] * per_group, plan)
+        weight, bias = self._slices(self._count(self.IN), extraction.plan)
         groups = weight.shape[0] if self.depthwise else self._groups
         return fill(self._plain(weight, groups), {"weight": weight, "bias": bias}, self)
 
@@ -216,7 +210,6 @@ class ElasticConvolution(Elastic):
         )
 
     def extra_repr(self) -> str:
-        """Return the largest layer's shape and settings."""
         kind = ", depthwise" if self.depthwise else f", groups={self._groups}" if self._groups > 1 else ""
         return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self._own_padding}{kind}"
 
@@ -226,12 +219,11 @@ def _check_kernel(conv: Convolution, sizes: tuple[int, ...] | None) -> None:
         return
     height, width = conv.kernel_size
     if height != width or height % 2 == 0:
-        raise ElasticError(
-            f"the kernel is {height} x {width}, wanted a square and odd one: leave kernel_size out here."
-        )
+        size = f"{height} x {width}"
+        raise ElasticError(f"the kernel is {size}, wanted a square and odd one: leave kernel_size out here.")
+    if conv.padding == "valid":
+        raise ElasticError("the padding is 'valid', so that kernels of other sizes would change the output's size.")
     if isinstance(conv.padding, str):
-        if conv.padding == "valid":
-            raise ElasticError("the padding is 'valid', so that kernels of other sizes would change the output's size.")
         return
     least = min(p + d * (sizes[0] - height) // 2 for p, d in zip(conv.padding, conv.dilation, strict=True))
     if least < 0:

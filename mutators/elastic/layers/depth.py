@@ -38,11 +38,8 @@ class ElasticDepth(Elastic):
         named = dict(blocks) if isinstance(blocks, Mapping) else {str(i): block for i, block in enumerate(blocks)}
         self.counts = tuple(count_blocks(depth, len(named)) for depth in depths) if counts is None else tuple(counts)
         least = 1 if counts is None else 0
-        problems = [
-            f"depth {depth} is {count} blocks, wanted {least} to {len(named)}"
-            for depth, count in zip(depths, self.counts, strict=True)
-            if not least <= count <= len(named)
-        ]
+        wrong = [(d, n) for d, n in zip(depths, self.counts, strict=True) if not least <= n <= len(named)]
+        problems = [f"depth {depth} is {n} blocks, wanted {least} to {len(named)}" for depth, n in wrong]
         if len(set(self.counts)) < len(self.counts):
             problems.append(f"depths {list(depths)} are {list(self.counts)} blocks: two of them are the same")
         if "depth" in named:
@@ -65,9 +62,8 @@ class ElasticDepth(Elastic):
         return x
 
     def _extracted(self, extraction: Extraction) -> nn.Sequential:
-        count = self.counts[self.depth.index_in(extraction.plan)]
-        blocks = OrderedDict((name, extraction.copy(self.get_submodule(name))) for name in self._names[:count])
-        return nn.Sequential(blocks)
+        names = self._names[: self.counts[self.depth.index_in(extraction.plan)]]
+        return nn.Sequential(OrderedDict((name, extraction.copy(self.get_submodule(name))) for name in names))
 
 
 def count_blocks(depth: float, blocks: int) -> int:

@@ -61,36 +61,23 @@ class ElasticEmbedding(Elastic):
         return self.weight.shape[1] if self.features is None else self.features.size()
 
     def axes(self) -> Iterator[Axis]:
-        """Yield the features."""
         if self.features is not None:
             yield Axis("weight", 1, self.features)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Look up (...) integers. Returns: (..., features in use)."""
-        return F.embedding(
-            tokens,
-            self._slice(None),
-            self.padding_idx,
-            scale_grad_by_freq=self.scale_grad_by_freq,
-            sparse=self.sparse and self._slice(None) is self.weight,
-        )
+        weight = self._slice(None)
+        sparse = self.sparse and weight is self.weight
+        return F.embedding(tokens, weight, self.padding_idx, None, 2.0, self.scale_grad_by_freq, sparse)
 
     def _slice(self, plan: Any) -> torch.Tensor:
         return self.weight if self.features is None else take(self.weight, 1, self.features.spans(plan))
 
-    def _extracted(self, extraction: Extraction) -> nn.Embedding:
+    def _extracted(self, extraction: Extraction) -> nn.Module:
         weight = self._slice(extraction.plan)
-        plain = nn.Embedding(
-            weight.shape[0],
-            weight.shape[1],
-            self.padding_idx,
-            scale_grad_by_freq=self.scale_grad_by_freq,
-            sparse=self.sparse,
-            device="meta",
-        )
-        fill(plain, {"weight": weight}, self)
-        return plain
+        n, size = weight.shape
+        plain = nn.Embedding(n, size, self.padding_idx, None, 2.0, self.scale_grad_by_freq, self.sparse, device="meta")
+        return fill(plain, {"weight": weight}, self)
 
     def extra_repr(self) -> str:
-        """Return the largest layer's shape."""
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}"

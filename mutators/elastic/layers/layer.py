@@ -71,15 +71,19 @@ class Elastic(nn.Module, Extractable):
         if parts is None:
             return self._slices(n, None)
         if self._deciding is None:
-            self._deciding = self._found()
+            self._deciding = self.find_choices()
         name = (self, n, *[choice.index for choice in self._deciding])
         return parts.recall(name, lambda: self._slices(n, None))
 
-    def _found(self) -> tuple[ValueChoice, ...]:
-        """The choices that decide what runs: of this layer's own, and of the layouts that it has, each once."""
-        layouts = [channels for channels in vars(self).values() if isinstance(channels, Channels)]
-        choices = [*(choice for _, choice in self._choices()), *(c for channels in layouts for c in channels.choices)]
-        return tuple({id(choice): choice for choice in choices}.values())
+    def find_layouts(self) -> list[Channels]:
+        """Return the layouts that the layer has."""
+        return [value for value in vars(self).values() if isinstance(value, Channels)]
+
+    def find_choices(self) -> tuple[ValueChoice, ...]:
+        """Return the choices that decide what runs: of this layer's own, and of its layouts, each once."""
+        own = (choice for _, choice in self._choices())
+        layouts = (choice for channels in self.find_layouts() for choice in channels.choices)
+        return tuple({id(choice): choice for choice in (*own, *layouts)}.values())
 
     @property
     def options(self) -> dict[str, tuple[float, ...]]:
@@ -95,13 +99,9 @@ class Elastic(nn.Module, Extractable):
         choices = dict(self._choices())
         if nameless:
             raise ElasticError(f"set_config got {nameless[0]!r}, wanted values by name, of {sorted(choices)}.")
-        problems = [
-            f"{name!r} is unknown, wanted some of {sorted(choices)}"
-            if name not in choices
-            else f"{name}: {choices[name].problem(value)}"
-            for name, value in values.items()
-            if name not in choices or choices[name].problem(value)
-        ]
+        problems = [f"{name!r} is unknown, wanted some of {sorted(choices)}" for name in values if name not in choices]
+        known = [(name, choices[name].problem(value)) for name, value in values.items() if name in choices]
+        problems += [f"{name}: {problem}" for name, problem in known if problem]
         if problems:
             raise ElasticError(f"this {type(self).__name__} cannot be set like this:", problems)
         for name, value in values.items():
@@ -135,15 +135,17 @@ def full_size(size: Size) -> int:
     return size.full if isinstance(size, (Width, Channels)) else max(size)
 
 
-def own_copy(tensor: torch.Tensor | None) -> torch.Tensor | None:
-    """Return a contiguous copy of a tensor, without its graph."""
-    return None if tensor is None else tensor.detach().clone(memory_format=torch.contiguous_format)
+def check_size(name: str, size: Size | None, plain: int) -> list[str]:
+    """Check that the largest number of a size is the plain layer's."""
+    if size is None or full_size(size) == plain:
+        return []
+    return [f"{name}: {full_size(size)} at most, but the layer has {plain}"]
 
 
 def fill(plain: nn.Module, tensors: dict[str, torch.Tensor | None], like: nn.Module) -> nn.Module:
-    """Put weights into a plain layer: parameters where ``like`` has parameters, with their ``requires_grad``."""
+    """Copy weights into a plain layer: parameters where ``like`` has parameters, with their ``requires_grad``."""
     for name, tensor in tensors.items():
-        copied = own_copy(tensor)
+        copied = None if tensor is None else tensor.detach().clone(memory_format=torch.contiguous_format)
         original = get_parameters(like).get(name)
         if copied is not None and original is not None:
             get_parameters(plain)[name] = nn.Parameter(copied, original.requires_grad)

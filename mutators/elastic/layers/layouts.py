@@ -101,35 +101,23 @@ def find_unsortable(net: nn.Module, uses: Sequence[Use]) -> dict[Width, str]:
 def _in_groups(layer: Elastic) -> Iterator[Width]:
     grouped = isinstance(layer, ElasticConvolution) and layer.groups > 1 and not layer.depthwise
     if grouped or (isinstance(layer, ElasticGroupNorm) and layer.group_size > 1):
-        layouts = (value for value in vars(layer).values() if isinstance(value, Channels))
-        yield from (width for channels in layouts for width, _ in channels.segments)
+        yield from (width for channels in layer.find_layouts() for width, _ in channels.segments)
 
 
 def _open_size(layer: Elastic) -> int | None:
     """Return the largest number of channels of an input without a known layout; None: the layout is known."""
-    if isinstance(layer, ElasticConvolution) and layer.inputs is None:
-        return layer.weight.shape[0] if layer.depthwise else layer.weight.shape[layer.IN] * _per_group(layer)
-    if isinstance(layer, ElasticLinear) and layer.inputs is None:
-        return layer.weight.shape[1]
-    if isinstance(layer, ElasticBatchNorm) and layer.channels is None:
-        return layer.full
-    return layer.full if isinstance(layer, ElasticNorm) and layer.channels is None else None
-
-
-def _per_group(layer: ElasticConvolution) -> int:
-    return layer.groups if layer.IN == 1 else 1
+    if isinstance(layer, (ElasticConvolution, ElasticLinear)) and layer.inputs is None:
+        return layer.in_channels if isinstance(layer, ElasticConvolution) else layer.in_features
+    return layer.full if isinstance(layer, (ElasticBatchNorm, ElasticNorm)) and layer.channels is None else None
 
 
 def _as_wide(uses: Sequence[Use], size: int | None) -> Iterator[Width]:
     """Yield the widths in layouts of this size, but for heads, which no other layer reads."""
-    heads = {width for use in uses if isinstance(use.layer, ElasticMultiheadAttention) for width in _projected(use)}
+    projections = [use for use in uses if isinstance(use.layer, ElasticMultiheadAttention) and not use.axis.reads]
+    heads = {width for use in projections for width in use.widths}
     for use in uses:
         if use.axis.channels.full == size:
             yield from (width for width in use.widths if width not in heads)
-
-
-def _projected(use: Use) -> list[Width]:
-    return [] if use.axis.reads else use.widths
 
 
 def _shared(uses: Sequence[Use]) -> Iterator[tuple[Use, Use]]:

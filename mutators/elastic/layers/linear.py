@@ -11,7 +11,7 @@ from torch import nn
 
 from mutators.choices.errors import ElasticError
 from mutators.choices.visitor import Extraction
-from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
+from mutators.elastic.layers.layer import Axis, Elastic, Size, check_size, fill, full_size
 from mutators.elastic.layers.width import take, take_block
 
 
@@ -49,13 +49,8 @@ class ElasticLinear(Elastic):
         nn.Module.__init__(self)
         self.weight, self.bias = linear.weight, linear.bias
         self.inputs, self.outputs = self._own("in_channel", inputs), self._own("channel", outputs)
-        given = {"in_features": (self.inputs, linear.in_features)}
-        given["out_features"] = (self.outputs, linear.out_features)
-        problems = [
-            f"{name} are {channels.full} at most, but the layer has {wanted}"
-            for name, (channels, wanted) in given.items()
-            if channels is not None and channels.full != wanted
-        ]
+        problems = check_size("in_features", self.inputs, linear.in_features)
+        problems += check_size("out_features", self.outputs, linear.out_features)
         if problems:
             raise ElasticError("this linear layer cannot be elastic like this:", problems)
         self._follow(linear)
@@ -77,7 +72,6 @@ class ElasticLinear(Elastic):
         return F.linear(x, weight, bias)
 
     def axes(self) -> Iterator[Axis]:
-        """Yield outputs and inputs of the weight, and the bias."""
         if self.outputs is not None:
             yield Axis("weight", 0, self.outputs)
             if self.bias is not None:
@@ -91,12 +85,10 @@ class ElasticLinear(Elastic):
         bias = None if self.bias is None else take(self.bias, 0, outputs)
         return take_block(self.weight, outputs, inputs), bias
 
-    def _extracted(self, extraction: Extraction) -> nn.Linear:
+    def _extracted(self, extraction: Extraction) -> nn.Module:
         weight, bias = self._slices(self.weight.shape[1], extraction.plan)
         plain = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
-        fill(plain, {"weight": weight, "bias": bias}, self)
-        return plain
+        return fill(plain, {"weight": weight, "bias": bias}, self)
 
     def extra_repr(self) -> str:
-        """Return the largest layer's shape."""
         return f"in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}, bias={self.bias is not None}"

@@ -12,6 +12,7 @@ from torch import nn
 from mutators.choices.errors import ElasticError
 from mutators.choices.visitor import Extraction
 from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
+from mutators.elastic.layers.parts import Tensors
 from mutators.elastic.layers.width import Span, take
 
 
@@ -52,24 +53,19 @@ class ElasticNorm(Elastic):
         raise NotImplementedError
 
     def axes(self) -> Iterator[Axis]:
-        """Yield weight and bias, if there are any."""
         if self.channels is not None:
             yield from (Axis(name, 0, self.channels) for name, p in self._parameters.items() if p is not None)
 
     def _spans(self, n: int, plan: Any = None) -> list[Span]:
         return [(0, n)] if self.channels is None else self.channels.spans(plan)
 
-    def _slices(self, n: int, plan: Any) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def _slices(self, n: int, plan: Any) -> Tensors:
         spans = self._spans(n, plan)
-        return (
-            None if self.weight is None else take(self.weight, 0, spans),
-            None if self.bias is None else take(self.bias, 0, spans),
-        )
+        return tuple(None if vector is None else take(vector, 0, spans) for vector in (self.weight, self.bias))
 
     def _extracted(self, extraction: Extraction) -> nn.Module:
-        plan = extraction.plan
-        weight, bias = self._slices(self.full, plan)
-        n = sum(length for _, length in self._spans(self.full, plan))
+        weight, bias = self._slices(self.full, extraction.plan)
+        n = self.full if self.channels is None else self.channels.size(extraction.plan)
         return fill(self._plain(n), {"weight": weight, "bias": bias}, self)
 
     def _plain(self, n: int) -> nn.Module:
@@ -77,7 +73,6 @@ class ElasticNorm(Elastic):
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """Return the largest norm's size."""
         return f"{self.full}, eps={self.eps}"
 
 
