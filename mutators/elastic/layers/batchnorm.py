@@ -6,28 +6,23 @@ its statistics have to be recalibrated: see :func:`mutators.oneshot.recalibrate_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import nn
 
-from mutators.choices.errors import ElasticError
 from mutators.choices.torch_private import BatchNorm, get_buffers, get_parameters
 from mutators.choices.visitor import Extraction
-from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
-from mutators.elastic.layers.parts import Tensors
-from mutators.elastic.layers.width import Channels, Span, take
-
-_VECTORS = ("weight", "bias", "running_mean", "running_var")
+from mutators.elastic.layers.layer import Size, fill, full_size
+from mutators.elastic.layers.norm import ElasticNorm
+from mutators.elastic.layers.width import Span
 
 
-class ElasticBatchNorm(Elastic, BatchNorm):
+class ElasticBatchNorm(ElasticNorm, BatchNorm):
     """The base of elastic batch norms; the channels are the input's unless a layout is given."""
 
+    VECTORS = ("weight", "bias", "running_mean", "running_var")
     PLAIN: type[BatchNorm]
-    full: int
-    channels: Channels | None
 
     def __init__(
         self,
@@ -37,9 +32,8 @@ class ElasticBatchNorm(Elastic, BatchNorm):
         affine: bool = True,
         track_running_stats: bool = True,
     ) -> None:
-        BatchNorm.__init__(self, full_size(num_features), eps, momentum, affine, track_running_stats)
-        if not isinstance(num_features, int):
-            self.channels = self._own("channel", num_features)
+        nn.Module.__init__(self)
+        self._adopt(self.PLAIN(full_size(num_features), eps, momentum, affine, track_running_stats), num_features)
 
     @classmethod
     def of(cls, norm: BatchNorm, num_features: Size | None = None) -> Self:
@@ -48,32 +42,22 @@ class ElasticBatchNorm(Elastic, BatchNorm):
         Raises:
             ElasticError: ``num_features`` does not fit ``norm``.
         """
-        if num_features is not None and full_size(num_features) != norm.num_features:
-            given = full_size(num_features)
-            raise ElasticError(f"num_features are {given} at most, but the norm has {norm.num_features}.")
-        size = norm.num_features if num_features is None else num_features
-        layer = cls(size, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-        get_parameters(layer).update(get_parameters(norm))
-        get_buffers(layer).update(get_buffers(norm))
-        layer._follow(norm)
-        return layer
+        return super().of(norm, num_features)
+
+    def _adopt(self, norm: BatchNorm, channels: Size | None) -> None:
+        self.momentum, self.affine, self.track_running_stats = norm.momentum, norm.affine, norm.track_running_stats
+        get_parameters(self).update(get_parameters(norm))
+        get_buffers(self).update(get_buffers(norm))
+        super()._adopt(norm, channels)
+
+    @staticmethod
+    def _count(norm: BatchNorm) -> int:
+        return norm.num_features
 
     @property
-    def num_features(self) -> int:
+    def num_features(self) -> int:  # type: ignore[override]  # in torch's a plain attribute
         """Number of channels in use; all, where the input decides."""
-        return self.full if self.channels is None else self.channels.size()
-
-    @num_features.setter
-    def num_features(self, n: int) -> None:  # by torch, once: all of them
-        self.full, self.channels = n, None
-
-    def spans(self, n: int, plan: Any = None) -> list[Span]:
-        """Return the spans of the channels of an input with ``n`` channels."""
-        return [(0, n)] if self.channels is None else self.channels.spans(plan)
-
-    def axes(self) -> Iterator[Axis]:
-        if self.channels is not None:
-            yield from (Axis(name, 0, self.channels) for name in _VECTORS if getattr(self, name) is not None)
+        return self._now
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise (N, C, ...) with the channels in use, to the same shape."""
@@ -99,11 +83,6 @@ class ElasticBatchNorm(Elastic, BatchNorm):
                 self.put("running_var", variance, spans)
         return y
 
-    def _slices(self, n: int, plan: Any) -> Tensors:
-        spans = self.spans(n, plan)
-        vectors = (self.weight, self.bias, self.running_mean, self.running_var)
-        return tuple(None if vector is None else take(vector, 0, spans) for vector in vectors)
-
     @torch.no_grad()
     def put(self, name: str, values: torch.Tensor | None, spans: list[Span]) -> None:
         """Write (sum of lengths,) values into the spans of a vector of this layer, such as ``running_mean``."""
@@ -113,10 +92,10 @@ class ElasticBatchNorm(Elastic, BatchNorm):
             target.narrow(0, start, length).copy_(part)
 
     def _extracted(self, extraction: Extraction) -> nn.Module:
-        size = self.full if self.channels is None else self.channels.size(extraction.plan)
-        plain = self.PLAIN(size, self.eps, self.momentum, self.affine, self.track_running_stats)
-        taken = dict(zip(_VECTORS, self._slices(self.full, extraction.plan), strict=True))
-        return fill(plain, {**taken, "num_batches_tracked": self.num_batches_tracked}, self)
+        return fill(super()._extracted(extraction), {"num_batches_tracked": self.num_batches_tracked}, self)
+
+    def _plain(self, n: int) -> BatchNorm:
+        return self.PLAIN(n, self.eps, self.momentum, self.affine, self.track_running_stats)
 
     def extra_repr(self) -> str:
         return f"{self.full}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"

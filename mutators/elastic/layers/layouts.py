@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from mutators.elastic.layers.attention import ElasticMultiheadAttention
-from mutators.elastic.layers.batchnorm import ElasticBatchNorm
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.layer import Axis, Elastic
 from mutators.elastic.layers.linear import ElasticLinear
@@ -108,7 +107,7 @@ def _open_size(layer: Elastic) -> int | None:
     """Return the largest number of channels of an input without a known layout; None: the layout is known."""
     if isinstance(layer, (ElasticConvolution, ElasticLinear)) and layer.inputs is None:
         return layer.in_channels if isinstance(layer, ElasticConvolution) else layer.in_features
-    return layer.full if isinstance(layer, (ElasticBatchNorm, ElasticNorm)) and layer.channels is None else None
+    return layer.full if isinstance(layer, ElasticNorm) and layer.channels is None else None
 
 
 def _as_wide(uses: Sequence[Use], size: int | None) -> Iterator[Width]:

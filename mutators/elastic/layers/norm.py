@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from mutators.choices.errors import ElasticError
 from mutators.choices.visitor import Extraction
 from mutators.elastic.layers.layer import Axis, Elastic, Size, fill, full_size
 from mutators.elastic.layers.parts import Tensors
-from mutators.elastic.layers.width import Span, take
+from mutators.elastic.layers.width import Channels, Span, take
 
 
 class ElasticNorm(Elastic):
@@ -21,6 +21,10 @@ class ElasticNorm(Elastic):
 
     Make one from a plain norm with :meth:`of`.
     """
+
+    VECTORS: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    full: int
+    channels: Channels | None
 
     @classmethod
     def of(cls, norm: Any, channels: Size | None = None) -> Self:
@@ -54,19 +58,21 @@ class ElasticNorm(Elastic):
 
     def axes(self) -> Iterator[Axis]:
         if self.channels is not None:
-            yield from (Axis(name, 0, self.channels) for name, p in self._parameters.items() if p is not None)
+            yield from (Axis(name, 0, self.channels) for name in self.VECTORS if getattr(self, name) is not None)
 
-    def _spans(self, n: int, plan: Any = None) -> list[Span]:
+    def spans(self, n: int, plan: Any = None) -> list[Span]:
+        """Return the spans of the channels of an input with ``n`` channels."""
         return [(0, n)] if self.channels is None else self.channels.spans(plan)
 
     def _slices(self, n: int, plan: Any) -> Tensors:
-        spans = self._spans(n, plan)
-        return tuple(None if vector is None else take(vector, 0, spans) for vector in (self.weight, self.bias))
+        spans = self.spans(n, plan)
+        vectors = [getattr(self, name) for name in self.VECTORS]
+        return tuple([None if vector is None else take(vector, 0, spans) for vector in vectors])
 
     def _extracted(self, extraction: Extraction) -> nn.Module:
-        weight, bias = self._slices(self.full, extraction.plan)
         n = self.full if self.channels is None else self.channels.size(extraction.plan)
-        return fill(self._plain(n), {"weight": weight, "bias": bias}, self)
+        vectors = zip(self.VECTORS, self._slices(self.full, extraction.plan), strict=True)
+        return fill(self._plain(n), dict(vectors), self)
 
     def _plain(self, n: int) -> nn.Module:
         """Return a plain norm of ``n`` channels, without weights."""

@@ -8,7 +8,6 @@ from torch import nn
 from mutators.choices.errors import ElasticError
 from mutators.choices.torch_private import ConvNd, NormBase, get_parameters
 from mutators.elastic.layers.attention import ElasticMultiheadAttention
-from mutators.elastic.layers.batchnorm import ElasticBatchNorm
 from mutators.elastic.layers.conv import ElasticConv2d
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.embedding import ElasticEmbedding
@@ -110,4 +109,4 @@ def _channels(layer: nn.Module, most: int) -> Channels | int:
     layout = _layout(layer)
     if layout is not None:
         return layout
-    return most if isinstance(layer, (ElasticNorm, ElasticBatchNorm, ElasticConvolution)) else Channels.of(most)
+    return most if isinstance(layer, (ElasticNorm, ElasticConvolution)) else Channels.of(most)
