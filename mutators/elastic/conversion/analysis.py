@@ -62,8 +62,7 @@ class Analysis:
                 self.unseen = describe_error(error)
         for use in self.uses.values():
             if use.stays:
-                for layout in (use.ins, use.outs):
-                    self.ties.fix(layout or (), f"{use.path} stays as it is: {use.stays}")
+                self.ties.fix((*(use.ins or ()), *(use.outs or ())), f"{use.path} stays as it is: {use.stays}")
 
     @property
     def notes(self) -> list[str]:
@@ -165,10 +164,8 @@ _STANDARD = (
 
 
 def _is_leaf(module: nn.Module) -> bool:
-    if isinstance(module, nn.PReLU):
-        return False
     own = type(module).__module__.startswith("torch.nn.modules") and bool(get_parameters(module))
-    return own or kind_of(module) is not None
+    return not isinstance(module, nn.PReLU) and (own or kind_of(module) is not None)
 
 
 def _takes_all_of(model: nn.Module, example: Example) -> bool:
@@ -237,9 +234,7 @@ class _Recorder(TorchFunctionMode):
 def _name(function: Any) -> str:
     """Return a function's name as rules have it: without underscores, and that of a property's getter."""
     name = getattr(function, "__name__", type(function).__name__)
-    if name == "__get__":
-        return str(function.__self__.__name__)
-    return str(name).strip("_")
+    return str(function.__self__.__name__ if name == "__get__" else name.strip("_"))
 
 
 def _run_recorded(analysis: Analysis, model: nn.Module, leaves: set[int], example: Example) -> Any:

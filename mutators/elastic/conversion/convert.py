@@ -121,8 +121,7 @@ def _plan(
     analysis = Analysis(net, example)
     index = {id(module): i for i, module in enumerate(net.modules())}
     uses = sorted(analysis.uses.values(), key=lambda use: index[id(use.module)])
-    _check_named(uses, options, problems)
-    _tie_by_hand(analysis, options, problems)
+    _tie_by_hand(analysis.ties, uses, options, problems)
     stages = find_stages(net, analysis, options, problems)
     return uses, stages, decide_widths(analysis.ties, uses, options, problems), tuple(analysis.notes)
 
@@ -138,17 +137,13 @@ def _find_convolutions(net: nn.Module) -> list[LayerUse]:
     return uses
 
 
-def _check_named(uses: Iterable[LayerUse], options: Options, problems: list[str]) -> None:
-    """Check that layers with candidates of their own can be elastic."""
+def _tie_by_hand(ties: Ties, uses: Sequence[LayerUse], options: Options, problems: list[str]) -> None:
+    """Check that the layers that are named can be elastic, and tie those of ``same_search_space``."""
     by_path = {use.path: use for use in uses}
     for path in sorted({*options.layers, *(name for names in options.same for name in names)}):
         why = by_path[path].stays if path in by_path else "forward did not run it"
         if why:
             problems.append(f"{path} cannot be elastic: {why}. Leave it out")
-
-
-def _tie_by_hand(analysis: Analysis, options: Options, problems: list[str]) -> None:
-    by_path = {use.path: use for use in analysis.uses.values()}
     for names in options.same:
         sizes = {name: by_path[name].width for name in names if name in by_path}
         if len(set(sizes.values())) > 1:
@@ -156,7 +151,7 @@ def _tie_by_hand(analysis: Analysis, options: Options, problems: list[str]) -> N
             problems.append(f"same_search_space: {problem}")
             continue
         for first, second in pairwise(name for name in names if name in by_path):
-            if not analysis.ties.tie(by_path[first].decides, by_path[second].decides, "same_search_space"):
+            if not ties.tie(by_path[first].decides, by_path[second].decides, "same_search_space"):
                 problem = f"{first} and {second} are put together of different parts: take one out"
                 problems.append(f"same_search_space: {problem}")
 

@@ -33,22 +33,17 @@ def grow_layer(layer: nn.Module, ins: Place, outs: Place, generator: torch.Gener
     new = copy_layer(layer)
     norm = not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding))
     axes: tuple[Place | None, ...] = (outs,) if norm else (outs, ins)
-    sizes: dict[str, int] = {}
-    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-        if layer.groups > 1:  # depthwise: dense ones with groups do not grow
-            axes, sizes["groups"] = (outs,), outs[1]
-        elif isinstance(layer, nn.ConvTranspose2d):
-            axes = (ins, outs)
-        sizes |= {"in_channels": ins[1], "out_channels": outs[1]}
-    elif isinstance(layer, nn.Linear):
-        sizes |= {"in_features": ins[1], "out_features": outs[1]}
+    sizes = dict.fromkeys(("in_channels", "in_features"), ins[1])
+    sizes |= dict.fromkeys(("out_channels", "out_features", "embedding_dim", "num_channels", "num_features"), outs[1])
+    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and layer.groups > 1:
+        axes, sizes["groups"] = (outs,), outs[1]  # depthwise: dense ones with groups do not grow
+    elif isinstance(layer, nn.ConvTranspose2d):
+        axes = (ins, outs)
     elif isinstance(layer, nn.Embedding):
-        axes, sizes["embedding_dim"] = (None, outs), outs[1]
+        axes = (None, outs)
     elif isinstance(layer, nn.GroupNorm):
-        sizes |= {"num_groups": layer.num_groups * outs[1] // layer.num_channels, "num_channels": outs[1]}
-    else:
-        sizes["num_features"] = outs[1]
-    new.__dict__.update(sizes)
+        sizes["num_groups"] = layer.num_groups * outs[1] // layer.num_channels
+    new.__dict__.update({name: size for name, size in sizes.items() if name in vars(layer)})
     for name, tensor in [*get_parameters(layer).items(), *get_buffers(layer).items()]:
         if tensor is None or tensor.ndim == 0:
             continue

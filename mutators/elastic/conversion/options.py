@@ -60,26 +60,22 @@ class Options:
 
 
 def keep_distinct(
-    values: Sequence[float], wanted: Callable[[float], float], count: Callable[[float], int]
-) -> dict[int, float]:
-    """Return candidates by the size that they come to; of several with one size, the nearest to it.
+    values: Sequence[float], wanted: Callable[[float], float], count: Callable[[float], int], what: str
+) -> tuple[dict[int, float], str | None]:
+    """Return candidates by the size that they come to, of several with one size the nearest; and a remark on others.
 
     Args:
         wanted: the size that a candidate stands for, not rounded.
-        count: the size that it comes to, in whole channels, groups or blocks.
+        count: the size that it comes to, in whole channels, groups or blocks, as ``what`` says.
     """
     found: dict[int, float] = {}
     for value in values:
         n = count(value)
         if n not in found or abs(wanted(value) - n) < abs(wanted(found[n]) - n):
             found[n] = value
-    return found
-
-
-def describe_dropped(values: Sequence[float], found: Mapping[int, float], what: str) -> str | None:
-    """Return for the report which candidates :func:`keep_distinct` dropped; None: none."""
     others = [str(value) for value in values if value not in found.values()]
-    return f"{', '.join(others)} left out: as many {what} as another, which is nearer" if others else None
+    remark = f"{', '.join(others)} left out: as many {what} as another, which is nearer"
+    return found, remark if others else None
 
 
 def parse_options(

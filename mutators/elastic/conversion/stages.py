@@ -10,7 +10,7 @@ from torch import nn
 
 from mutators.elastic.conversion.analysis import Analysis
 from mutators.elastic.conversion.layers import kind_of
-from mutators.elastic.conversion.options import Numbers, Options, describe_dropped, keep_distinct
+from mutators.elastic.conversion.options import Numbers, Options, keep_distinct
 from mutators.elastic.layers.depth import count_blocks
 from search_spaces.checks import is_int
 
@@ -92,10 +92,9 @@ def _alike(block: nn.Module, last: nn.Module) -> bool:
 
 def _keep_depths(depths: Sequence[float], n: int) -> tuple[Numbers, str | None]:
     """Return each number of blocks once, with that of the whole stage, and a remark on candidates that were dropped."""
-    counts = keep_distinct(
-        depths, lambda depth: depth if is_int(depth) else depth * n, lambda depth: count_blocks(depth, n)
+    counts, dropped = keep_distinct(
+        depths, lambda depth: depth if is_int(depth) else depth * n, lambda depth: count_blocks(depth, n), "blocks"
     )
-    dropped = describe_dropped(depths, counts, "blocks")
     if counts:
         counts.setdefault(n, n if is_int(depths[0]) else 1.0)
     return tuple(counts.values()), dropped

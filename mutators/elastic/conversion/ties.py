@@ -126,9 +126,7 @@ class Ties:
             if alone and all(node is not single[0][0] for node, _ in many):
                 self.bind(single[0][0], many)
                 return True
-        why = f"{where} joins channels that are put together of different parts"
-        self.fix(a, why)
-        self.fix(b, why)
+        self.fix((*a, *b), f"{where} joins channels that are put together of different parts")
         return False
 
     def _union(self, one: Node, other: Node) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mutators.choices.value_choice import ValueChoice
 from mutators.elastic.conversion.layers import LayerUse
-from mutators.elastic.conversion.options import Numbers, Options, describe_dropped, keep_distinct
+from mutators.elastic.conversion.options import Numbers, Options, keep_distinct
 from mutators.elastic.conversion.ties import Layout, Node, Ties
 from mutators.elastic.layers.width import Channels, Width
 
@@ -131,12 +131,11 @@ def _find_candidates(node: Node, values: Numbers, name: str, own: int) -> tuple[
     Larger ones are among them only where it can grow.
     """
     fit = [value for value in values if _size(node, value, name, own) <= node.full or not node.rigid]
-    sizes = keep_distinct(
-        fit, lambda value: _wanted(node, value, name, own), lambda value: _size(node, value, name, own)
+    sizes, dropped = keep_distinct(
+        fit, lambda value: _wanted(node, value, name, own), lambda value: _size(node, value, name, own), "channels"
     )
     larger = [str(value) for value in values if value not in fit]
-    reasons = [f"{', '.join(larger)} left out: it cannot grow, {node.rigid}" if larger else None]
-    reasons.append(describe_dropped(fit, sizes, "channels"))
+    reasons = [f"{', '.join(larger)} left out: it cannot grow, {node.rigid}" if larger else None, dropped]
     if max(sizes, default=0) < node.full:
         sizes[node.full] = 1.0 if name == "expand_ratio" else own
     return tuple(value for _, value in sorted(sizes.items())), "; ".join(filter(None, reasons)) or None

@@ -89,10 +89,6 @@ class ElasticConvTranspose2d(ElasticConvolution):
         more = {"stride": stride, "output_padding": output_padding, "groups": groups, "bias": bias}
         self._build(in_channels, out_channels, kernel_size, padding, dilation, transform_kernel, more)
 
-    def _adopt(self, conv: nn.ConvTranspose2d, *others: object) -> None:  # type: ignore[override]
-        super()._adopt(conv, *others)  # type: ignore[arg-type]
-        self.output_padding = cast(Pair, conv.output_padding)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve (N, C_in, H, W) to (N, C_out, H', W') with the channels in use; H' and W' are the full layer's."""
         weight, bias = self._running(x.shape[1])

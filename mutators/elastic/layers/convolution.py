@@ -90,7 +90,7 @@ class ElasticConvolution(Elastic):
         nn.Module.__init__(self)
         self.stride, self.dilation = cast(Pair, conv.stride), cast(Pair, conv.dilation)
         self._groups, self._own_padding = conv.groups, cast(Pair | str, conv.padding)
-        self.padding_mode = conv.padding_mode
+        self.padding_mode, self.output_padding = conv.padding_mode, cast(Pair, conv.output_padding)
         self.depthwise = conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
         self.weight, self.bias = conv.weight, conv.bias
         self._kernels = sizes or ()

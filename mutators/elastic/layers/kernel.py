@@ -25,16 +25,11 @@ from search_spaces.checks import is_int
 
 
 def check_kernels(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Check kernel sizes. Returns: them, ascending.
-
-    Raises:
-        ElasticError: there are none, or they are not odd and distinct.
-    """
-    wrong = [size for size in sizes if not is_int(size) or size < 1 or size % 2 == 0]
-    if not sizes or wrong or len(set(sizes)) < len(sizes):
-        raise ElasticError(
-            f"kernel sizes are {list(sizes)}, wanted distinct odd numbers: the centre of an even kernel is no pixel."
-        )
+    """Check that kernel sizes are odd and distinct, else raise an ElasticError. Returns: them, ascending."""
+    odd = all(is_int(size) and size > 0 and size % 2 for size in sizes)
+    if not sizes or not odd or len(set(sizes)) < len(sizes):
+        wanted = "distinct odd numbers: the centre of an even kernel is no pixel"
+        raise ElasticError(f"kernel sizes are {list(sizes)}, wanted {wanted}.")
     return tuple(sorted(sizes))
 
 

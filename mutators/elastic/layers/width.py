@@ -93,7 +93,7 @@ class Channels:
             ((width, unit),) = self.segments
             return [(0, width.size(plan) * unit)]
         found: list[Span] = []
-        start: int = 0
+        start = 0
         for width, unit in self.segments:
             length = width.size(plan) * unit
             if found and sum(found[-1]) == start:
