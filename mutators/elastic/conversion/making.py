@@ -104,8 +104,9 @@ class Maker:
             elastic[what] = _join(f"{_join(width.offered)} by {self._widths.keys[id(width)]}" for width in chosen)
         if reasons := dict.fromkeys(node.fixed for node in parts if node.fixed):
             why_not[what] = _join(reasons)
-        if id(use.module) in self._widths.dropped:
-            why_not[self._widths.decisions[id(use.module)].name] = self._widths.dropped[id(use.module)]
+        decision = self._widths.decisions.get(id(use.module))
+        if decision is not None and decision.dropped:
+            why_not[decision.name] = decision.dropped
         return Row(use.path, name, elastic, why_not)
 
 

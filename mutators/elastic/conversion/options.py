@@ -99,7 +99,7 @@ def parse_options(
     stages = {path for path, module in model.named_modules() if isinstance(module, nn.Sequential)}
     if expand_ratio is not None and channel is not None:
         problems.append("expand_ratio and channel are both given: both set the widths, so leave one out")
-    skip = _find_skipped(model, [skip_layers] if isinstance(skip_layers, str) else skip_layers, problems)
+    skip = _find_skipped(model, [skip_layers] if isinstance(skip_layers, str) else list(skip_layers), problems)
     same = tuple(tuple(names) for names in same_search_space or ())
     named = {path: dict(values) for path, values in (ofa_layers or {}).items()}
     if isinstance(channel, Mapping):

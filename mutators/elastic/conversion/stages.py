@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from mutators.elastic.conversion.analysis import Analysis
@@ -66,22 +65,16 @@ def find_stages(model: nn.Module, analysis: Analysis, options: Options, problems
 def _first_exit(stage: nn.Sequential, analysis: Analysis, explicit: bool) -> int:
     """Return the number of blocks after which the shape is the last one's; more than there are, where there is none."""
     blocks = list(stage)
-    runs = analysis.passed.get(id(stage), [])
-    shapes = [_shapes(analysis, block, len(runs)) for block in blocks]
-    if type(stage).forward is not nn.Sequential.forward or not runs or not all(shapes):
+    runs = len(analysis.passed.get(id(stage), []))
+    passed = [analysis.passed.get(id(block), []) for block in blocks]
+    if type(stage).forward is not nn.Sequential.forward or not runs or any(len(found) != runs for found in passed):
         return len(blocks) + 1
     first = len(blocks)
-    while first > 1 and all(given == made for given, made in shapes[first - 1]):
+    while first > 1 and all(given.shape == made.shape for given, made in passed[first - 1]):
         if not (explicit or _alike(blocks[first - 1], blocks[-1])):
             break
         first -= 1
     return first
-
-
-def _shapes(analysis: Analysis, block: nn.Module, runs: int) -> list[tuple[torch.Size, torch.Size]]:
-    """Return the shapes of input and output at each run; none if the block does not run as often as its stage."""
-    found = analysis.passed.get(id(block), [])
-    return [(given.shape, made.shape) for given, made in found] if len(found) == runs else []
 
 
 def _alike(block: nn.Module, last: nn.Module) -> bool:
@@ -102,11 +95,11 @@ def _keep_depths(depths: Sequence[float], n: int) -> tuple[Numbers, str | None]:
 
 def _tie_exits(analysis: Analysis, stage: nn.Sequential, depths: Numbers) -> None:
     """Tie the widths after every possible last block to those after the stage."""
-    blocks = list(stage)
+    exits = [stage[count_blocks(depth, len(stage)) - 1] for depth in depths]
     for at, (_, last) in enumerate(analysis.passed[id(stage)]):
         layouts = analysis.ties.read(last)
-        for count in (count_blocks(depth, len(blocks)) for depth in depths):
-            other = analysis.ties.read(analysis.passed[id(blocks[count - 1])][at][1])
+        for block in exits:
+            other = analysis.ties.read(analysis.passed[id(block)][at][1])
             for dim in {*layouts, *other}:
                 both = [found[dim] for found in (layouts, other) if dim in found]
                 if len(both) == 2:

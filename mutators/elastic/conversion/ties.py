@@ -91,9 +91,9 @@ class Ties:
             node, unit = parts[0]
             if node.full % n:
                 return None
-            piece: Layout = ((Node(node.full // n), 1),)
-            self.bind(node, piece * n)
-            return ((piece[0][0], unit),)
+            piece = Node(node.full // n)
+            self.bind(node, ((piece, 1),) * n)
+            return ((piece, unit),)
         found: list[Layout] = [()]
         for part in parts:
             if size_of(found[-1]) == size:

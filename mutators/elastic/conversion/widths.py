@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mutators.choices.value_choice import ValueChoice
 from mutators.elastic.conversion.layers import LayerUse
@@ -12,13 +13,12 @@ from mutators.elastic.conversion.ties import Layout, Node, Ties
 from mutators.elastic.layers.width import Channels, Width
 
 
-@dataclass
-class Decision:
-    """A choice of widths, and the layer that it is a child of."""
+class Decision(NamedTuple):
+    """A choice of widths, its name in the layer that holds it, and a remark on candidates that were dropped."""
 
-    holder: LayerUse
     name: str
     choice: ValueChoice
+    dropped: str | None
 
 
 @dataclass
@@ -29,14 +29,12 @@ class Widths:
         decisions: by ``id`` of the layer that holds it.
         keys: by ``id`` of a width: the key that decides it.
         before: by ``id`` of a width: its size in the model, where it has grown.
-        dropped: by ``id`` of the layer that holds a choice: candidates that were dropped, and why.
     """
 
     ties: Ties
     decisions: dict[int, Decision] = field(default_factory=dict)
     keys: dict[int, str] = field(default_factory=dict)
     before: dict[int, int] = field(default_factory=dict)
-    dropped: dict[int, str] = field(default_factory=dict)
     _of: dict[int, Width] = field(default_factory=dict)
 
     def channels(self, layout: Layout | None) -> Channels | None:
@@ -57,9 +55,9 @@ class Widths:
 
     def decide(self, node: Node, holder: LayerUse, name: str, values: Numbers, own: int) -> None:
         """Make a choice for a width; a layer whose outputs have several parts has one choice for all of them."""
-        known, why = self.decisions.get(id(holder.module)), None
+        known, dropped = self.decisions.get(id(holder.module)), None
         if known is None:
-            values, why = _find_candidates(node, values, name, own)
+            values, dropped = _find_candidates(node, values, name, own)
         else:
             name, values = known.name, known.choice.values
         sizes = [_size(node, value, name, own) for value in values]
@@ -68,9 +66,7 @@ class Widths:
             node.fixed = f"there is no other number of its {node.full} channels on offer{groups}"
             return
         if known is None:
-            known = self.decisions[id(holder.module)] = Decision(holder, name, ValueChoice(values))
-            if why is not None:
-                self.dropped[id(holder.module)] = why
+            known = self.decisions[id(holder.module)] = Decision(name, ValueChoice(values), dropped)
         width = self._of[id(node)] = Width.of(known.choice, sizes)
         self.keys[id(width)] = f"{holder.path}.{name}".lstrip(".")
         if width.full > node.full:

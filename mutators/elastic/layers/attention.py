@@ -206,8 +206,8 @@ class ElasticMultiheadAttention(Elastic, Attention):
             plain.out_proj.weight, plain.out_proj.bias = out.weight, out.bias
         else:
             empty = nn.Parameter(torch.empty(0))
-            in_bias = None if bias is None else empty
-            plain = Attention(empty, in_bias, out, self.head_dim, self.dropout, self.batch_first)
+            parts = empty, None if bias is None else empty, out
+            plain = Attention(*parts, self.head_dim, self.dropout, self.batch_first)
         return fill(plain, {"in_proj_weight": weight, "in_proj_bias": bias}, self)
 
 

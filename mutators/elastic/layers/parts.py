@@ -46,7 +46,6 @@ class _Gradient:
             cut(self.whole, self._block).zero_()
 
     def mark_written(self, block: Block) -> None:
-        """Note that this block was written, and nothing else."""
         self._block, self._version = block, get_version(self.whole)
 
 
@@ -169,12 +168,9 @@ class Parts:
     def leaf(
         self, key: Hashable, make: Callable[[], Leaf], whole: torch.Tensor, *others: torch.Tensor
     ) -> torch.Tensor | None:
-        """Return a leaf made of one or several parameters, with their current values; None if autograd has to make it.
+        """Return a leaf made of some parameters, with their current values; None if autograd has to make it.
 
-        Args:
-            key: of the leaf, among those of ``whole``.
-            make: called once for each key.
-            whole, others: the parameters.
+        ``make`` is called once for each ``key`` of ``whole``.
         """
         if any(id(tensor) not in self._free for tensor in (whole, *others)):
             return None
@@ -279,9 +275,7 @@ def cut(tensor: torch.Tensor, block: Block) -> torch.Tensor:
 
 def _contains(outer: Block, inner: Block) -> bool:
     """Return whether a block contains another one; False if only one of them cuts columns."""
-    if not inner[1]:
-        return True
-    if (inner[3] == 0) != (outer[3] == 0):
-        return False
+    if not inner[1] or (inner[3] == 0) != (outer[3] == 0):
+        return not inner[1]
     rows = outer[0] <= inner[0] and inner[0] + inner[1] <= outer[0] + outer[1]
     return rows and outer[2] <= inner[2] and inner[2] + inner[3] <= outer[2] + outer[3]
