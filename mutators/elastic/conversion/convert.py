@@ -83,9 +83,8 @@ def convert(
     """
     if any(isinstance(module, Mutable) for module in model.modules()):
         raise ElasticError("the model has choices already: convert it first, and then put other choices into it.")
-    options = parse_options(
-        model, kernel_size, expand_ratio, channel, depth, skip_layers, same_search_space, ofa_layers
-    )
+    sizes = kernel_size, expand_ratio, channel, depth
+    options = parse_options(model, *sizes, skip_layers, same_search_space, ofa_layers)
     net = copy.deepcopy(model)
     found = example_of(net, example, input_shape)
     problems: list[str] = []

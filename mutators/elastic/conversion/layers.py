@@ -25,11 +25,9 @@ from mutators.elastic.layers.width import Channels, Width
 
 @dataclass
 class LayerUse:
-    """A layer that a forward pass ran.
+    """A plain layer that a forward pass ran.
 
     Attributes:
-        path: of the layer.
-        module: the plain layer.
         ins, outs: the layouts of input and output; None before it has run.
         own: the width that this layer decides, unless it is tied to an earlier one; norms have none.
         stays: why it is not replaced; None: it may be.

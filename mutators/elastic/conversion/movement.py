@@ -35,22 +35,16 @@ def _sizes(call: Call, name: str) -> list[int]:
     return list(given)
 
 
-def _flatten(call: Call) -> None:
-    """Reshape to the sizes of the result; also where only dimensions of size 1 come or go."""
-    call.write(_reshape(call.ties, call.x, call.out, None, call.name))
-
-
 def _view(call: Call) -> None:
     if len(call.args) > 1 and isinstance(call.args[1], torch.dtype):
         return fix_unknown(call)
-    wanted = _sizes(call, "shape" if "shape" in call.kwargs else "size")
-    return call.write(_reshape(call.ties, call.x, call.out, wanted, call.name))
+    return _reshape(call, _sizes(call, "shape" if "shape" in call.kwargs else "size"))
 
 
 def _unflatten(call: Call) -> None:
     dim = call.argument(1, "dim", 0) % call.x.ndim
     wanted = [-1] * dim + list(call.argument(2, "sizes", ())) + [-1] * (call.x.ndim - dim - 1)
-    call.write(_reshape(call.ties, call.x, call.out, wanted, call.name))
+    _reshape(call, wanted)
 
 
 def _expand(call: Call) -> None:
@@ -142,28 +136,27 @@ def _getitem(call: Call) -> None:
     return call.write(layouts)
 
 
-def _reshape(ties: Ties, x: torch.Tensor, out: torch.Tensor, wanted: Sequence[int] | None, where: str) -> Layouts:
-    """Return the layouts of ``out``, which has the elements of ``x`` in the same order.
+def _reshape(call: Call, wanted: Sequence[int] | None = None) -> None:
+    """Give the result, which has the same elements in the same order, its layouts.
 
     Args:
         wanted: the sizes that the call gives, with -1 among them; None: it gives none, as for ``flatten``.
     """
-    sizes = [-1] * out.ndim if wanted is None else list(wanted)
-    before, after = ties.read(x), Layouts()
-    for old, new in _groups(list(x.shape), list(out.shape)):
-        layouts = {dim: before[dim] for dim in old if dim in before}
-        if not layouts:
-            continue
+    ties, old_sizes, new_sizes = call.ties, list(call.x.shape), list(call.out.shape)
+    sizes = [-1] * len(new_sizes) if wanted is None else wanted
+    after: Layouts = {}
+    for old, new in _groups(old_sizes, new_sizes):
+        layouts = {dim: call.layouts[dim] for dim in old if dim in call.layouts}
         if len(layouts) > 1:
-            ties.fix(sum(layouts.values(), ()), f"{where} merges two dimensions of channels")
-            continue
-        dim, layout = layouts.popitem()
-        merged = _merge(layout, [x.shape[i] for i in old], old.index(dim))
-        target = _find_target(ties, merged, sizes, new, where)
-        if target is not None:
-            inner = _split(ties, merged, [out.shape[i] for i in new], new.index(target), where)
-            after |= {} if inner is None else {target: inner}
-    return after
+            ties.fix(sum(layouts.values(), ()), f"{call.name} merges two dimensions of channels")
+        elif layouts:
+            dim, layout = layouts.popitem()
+            merged = _merge(layout, [old_sizes[i] for i in old], old.index(dim))
+            target = _find_target(ties, merged, sizes, new, call.name)
+            if target is not None:
+                inner = _split(ties, merged, [new_sizes[i] for i in new], new.index(target), call.name)
+                after |= {target: inner} if inner else {}
+    call.write(after)
 
 
 def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:
@@ -226,7 +219,7 @@ def _split(ties: Ties, merged: Layout, sizes: Sequence[int], at: int, where: str
 MOVEMENT: dict[str, Rule] = {
     **dict.fromkeys(("transpose", "swapaxes", "swapdims", "t", "T", "mT"), _transpose),
     **dict.fromkeys(("view", "reshape"), _view),
-    **dict.fromkeys(("flatten", "ravel", "squeeze", "unsqueeze"), _flatten),
+    **dict.fromkeys(("flatten", "ravel", "squeeze", "unsqueeze"), _reshape),
     **dict.fromkeys(("expand", "expand_as"), _expand),
     **dict.fromkeys(("chunk", "split"), _chunk),
     **dict.fromkeys(("roll", "flip"), _rearrange),

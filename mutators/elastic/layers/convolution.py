@@ -17,6 +17,7 @@ from mutators.elastic.layers.width import take, take_block
 
 Pair = tuple[int, int]
 Convolution = nn.Conv2d | nn.ConvTranspose2d
+Sizes = tuple[int, ...] | None
 
 
 class ElasticConvolution(Elastic):
@@ -78,14 +79,7 @@ class ElasticConvolution(Elastic):
         inputs = None if isinstance(in_channels, int) else in_channels
         self._adopt(conv, inputs, out_channels, sizes if len(sizes) > 1 else None, transform_kernel)
 
-    def _adopt(
-        self,
-        conv: Convolution,
-        inputs: Size | None,
-        outputs: Size,
-        sizes: tuple[int, ...] | None,
-        transform_kernel: bool,
-    ) -> None:
+    def _adopt(self, conv: Convolution, inputs: Size | None, outputs: Size, sizes: Sizes, transform: bool) -> None:
         _check_kernel(conv, sizes)
         nn.Module.__init__(self)
         self.stride, self.dilation = cast(Pair, conv.stride), cast(Pair, conv.dilation)
@@ -95,12 +89,12 @@ class ElasticConvolution(Elastic):
         self.weight, self.bias = conv.weight, conv.bias
         self._kernels = sizes or ()
         self._own_kernel = conv.kernel_size[0]  # the kernel that ``_own_padding`` is for
-        self._transforms = transform_kernel
+        self._transforms = transform
         if sizes is not None:
             if sizes[-1] > conv.kernel_size[0]:
                 self.weight = nn.Parameter(grow_kernel(conv.weight.detach(), sizes[-1]), conv.weight.requires_grad)
             self._modules["kernel_size"] = ValueChoice(sizes)  # its key; the attribute is torch's, a pair of ints
-            if transform_kernel:
+            if transform:
                 add_matrices(self, sizes)
         self.inputs = self._own("in_channel", inputs)
         self.outputs = self.inputs if self.depthwise else self._own("channel", outputs)
@@ -214,7 +208,7 @@ class ElasticConvolution(Elastic):
         return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self._own_padding}{kind}"
 
 
-def _check_kernel(conv: Convolution, sizes: tuple[int, ...] | None) -> None:
+def _check_kernel(conv: Convolution, sizes: Sizes) -> None:
     if sizes is None:
         return
     height, width = conv.kernel_size

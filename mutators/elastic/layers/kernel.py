@@ -23,6 +23,8 @@ from mutators.elastic.layers.parts import Block, Leaf, Parts, Target, active_par
 from mutators.elastic.layers.width import Span, take_block
 from search_spaces.checks import is_int
 
+Matrices = Sequence[torch.Tensor]
+
 
 def check_kernels(sizes: Sequence[int]) -> tuple[int, ...]:
     """Check that kernel sizes are odd and distinct, else raise an ElasticError. Returns: them, ascending."""
@@ -85,7 +87,7 @@ def transform_filters(
     return F.linear(filters.reshape(-1, whole.size(1)), whole).view(*filters.shape[:2], size, size)
 
 
-def _compose(matrices: Sequence[torch.Tensor], crops: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def _compose(matrices: Matrices, crops: Matrices) -> list[torch.Tensor]:
     """Multiply crops and matrices in turn, from the largest size. Returns: the product after each of them."""
     found: list[torch.Tensor] = []
     for matrix, crop in zip(matrices, crops, strict=True):
@@ -100,14 +102,7 @@ class _Filters(Leaf):
     Differs from autograd under autocast: filters stay in full precision.
     """
 
-    def __init__(
-        self,
-        parts: Parts,
-        weight: torch.Tensor,
-        block: Block,
-        matrices: Sequence[torch.Tensor],
-        crops: Sequence[torch.Tensor],
-    ) -> None:
+    def __init__(self, parts: Parts, weight: torch.Tensor, block: Block, matrices: Matrices, crops: Matrices) -> None:
         self._targets = [parts.target(matrix, (0, matrix.size(0), 0, 0)) for matrix in matrices]
         self._target = parts.target(weight, block)
         self._matrices, self._crops = [matrix.detach() for matrix in matrices], crops

@@ -17,14 +17,7 @@ from mutators.elastic.layers.width import Channels, Width
 
 
 class Use(NamedTuple):
-    """A dimension of a tensor that widths cut.
-
-    Attributes:
-        path: of the layer.
-        layer: the layer of the tensor.
-        axis: the dimension and its layout.
-        tensor: a parameter or a buffer.
-    """
+    """A dimension of a layer's parameter or buffer that widths cut, and its layout."""
 
     path: str
     layer: Elastic
