@@ -37,8 +37,6 @@ class Part:
     """A module, and the choices that its own costs depend on.
 
     Attributes:
-        path: in the model.
-        module: the module.
         keys: positions of the choices of its widths and kernel.
         gates: by position of a depth, for each of its options whether the module runs.
     """

@@ -94,11 +94,9 @@ class Deep(nn.Module, Extractable):
 
 @dataclass(frozen=True)
 class Supernet:
-    """An elastic model and what it takes to run a part of it.
+    """An elastic model, the space of its choices, and what it takes to run a part of it.
 
     Attributes:
-        model: with elastic choices, trained or not.
-        space: of these choices.
         depth: the choice of the depth that the model's own forward takes as an argument; None: it takes none.
     """
 

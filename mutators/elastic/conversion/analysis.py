@@ -33,7 +33,6 @@ class Analysis:
         example: what it runs on.
 
     Attributes:
-        ties: the layouts of all tensors.
         uses: by ``id`` of the layer: those that can be elastic and did run.
         passed: by ``id`` of a module: (input, output) for each time that it ran.
         recorded: why the graph does not come from torch.fx; None: it does.

@@ -49,7 +49,7 @@ class Options:
 
     @property
     def wants_more_than_kernels(self) -> bool:
-        """Whether there are candidates for widths or depths."""
+        """Tell whether there are candidates for widths or depths."""
         by_layer = any(named.keys() - {"kernel_size"} for named in self.layers.values())
         return bool(self.expand_ratio or self.channel or self.depth or by_layer)
 

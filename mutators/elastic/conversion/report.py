@@ -13,10 +13,9 @@ from mutators.choices.visitor import Extractable, Extraction
 
 @dataclass(frozen=True)
 class Row:
-    """The row of one layer, or of one stage of blocks.
+    """The row of one layer, or of one stage of blocks; ``layer`` is its type before the conversion.
 
     Attributes:
-        path, layer: where it is, and its type before the conversion.
         elastic: options of what became elastic, such as ``{"kernel_size": "3, 5, 7"}``; a width with its choice's key.
         why_not: the reasons of what did not, such as ``{"width": "it is the model's output"}``.
     """

@@ -50,10 +50,6 @@ class ElasticBatchNorm(ElasticNorm, BatchNorm):
         get_buffers(self).update(get_buffers(norm))
         super()._adopt(norm, channels)
 
-    @staticmethod
-    def _count(norm: BatchNorm) -> int:
-        return norm.num_features
-
     @property
     def num_features(self) -> int:  # type: ignore[override]  # in torch's a plain attribute
         """Number of channels in use; all, where the input decides."""

@@ -20,12 +20,9 @@ Size = int | Sequence[int] | Width | Channels
 
 
 class Axis(NamedTuple):
-    """A dimension of one of a layer's own parameters or buffers.
+    """A dimension of a layer's parameter or buffer ``name``, and its layout.
 
     Attributes:
-        name: of the tensor, as the layer calls it.
-        dim: the dimension.
-        channels: its layout.
         reads: whether it is a dimension of the layer's input; the others are of its output.
     """
 

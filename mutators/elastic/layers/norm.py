@@ -41,7 +41,7 @@ class ElasticNorm(Elastic):
     def _adopt(self, norm: Any, channels: Size | None) -> None:
         self.full, self.eps = self._count(norm), norm.eps
         self.weight, self.bias = norm.weight, norm.bias
-        self.channels = None if channels is None or isinstance(channels, int) else self._own("channel", channels)
+        self.channels = None if isinstance(channels, int) else self._own("channel", channels)
         if channels is not None and full_size(channels) != self.full:
             raise ElasticError(f"channels are {full_size(channels)} at most, but the norm has {self.full}.")
         self._follow(norm)
@@ -54,7 +54,7 @@ class ElasticNorm(Elastic):
     @staticmethod
     def _count(norm: Any) -> int:
         """Return the number of channels of the plain norm."""
-        raise NotImplementedError
+        return int(norm.num_features)
 
     def axes(self) -> Iterator[Axis]:
         if self.channels is not None:
