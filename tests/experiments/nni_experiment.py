@@ -160,7 +160,7 @@ class Experiment:
         """How many results the journal holds now."""
         return self.journal.read_bytes().count(b'"event": "tell"') if self.journal.exists() else 0
 
-    def wait(self, until: Callable[[], bool], seconds: float = 120) -> None:
+    def wait(self, until: Callable[[], bool], seconds: float = 300) -> None:
         """Wait for a state of an experiment; NNI offers no event to wait for."""
         deadline = time.monotonic() + seconds
         while not until():
@@ -177,7 +177,7 @@ class Experiment:
         except ManagerError:
             return "UNREACHABLE"
 
-    def wait_until_done(self, seconds: float = 180) -> None:
+    def wait_until_done(self, seconds: float = 600) -> None:
         self.wait(lambda: self.status() in ("DONE", "ERROR"), seconds)
 
     def kill_manager(self) -> None:
