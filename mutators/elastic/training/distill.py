@@ -7,8 +7,8 @@ a layer that a sub-network leaves out adds nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,13 +20,13 @@ from mutators.choices.errors import ElasticError
 from mutators.choices.extracting import extract
 from mutators.choices.torch_private import get_version, tree_leaves
 from mutators.elastic.notation import to_choices
-from mutators.elastic.training.distill_config import DistillConfig
+from mutators.elastic.training.config import DistillConfig
 from mutators.elastic.training.mapping import apply_mapping, make_mapping
-from mutators.elastic.training.outputs import soft_cross_entropy
+from mutators.inputs import match_parameters
 
 
 class Distiller(nn.Module):
-    """A comparison of layers and outputs of student and teacher. Its own parameters are the mapping layers'.
+    """A teacher, and a comparison of its layers with the student's. Its own parameters are the mapping layers'.
 
     Args:
         student: the supernet.
@@ -68,7 +68,7 @@ class Distiller(nn.Module):
 
     @property
     def idle(self) -> bool:
-        """Whether the teacher adds nothing to the loss."""
+        """Return whether the teacher adds nothing to the loss."""
         return not self.pairs and not self.config.lambda_logits
 
     def teach(self, inputs: tuple[Any, ...], others: Mapping[str, Any]) -> Any:
@@ -91,18 +91,13 @@ class Distiller(nn.Module):
         """
         seen = self._seen[which] = {}
 
-        def keep(pair: int) -> Callable[[nn.Module, Any, Any], None]:
-            def hook(_: nn.Module, __: Any, output: Any) -> None:
-                seen[pair] = output[0] if isinstance(output, tuple) else output
+        def keep(pair: int, _: nn.Module, __: Any, output: Any) -> None:
+            seen[pair] = output[0] if isinstance(output, tuple) else output
 
-            return hook
-
-        handles = [layer[which].register_forward_hook(keep(i)) for i, layer in enumerate(self._layers)]
-        try:
+        with ExitStack() as hooks:
+            for i, layer in enumerate(self._layers):
+                hooks.enter_context(layer[which].register_forward_hook(partial(keep, i)))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def forget(self) -> None:
         """Drop the batch and the outputs kept of it."""
@@ -137,48 +132,29 @@ class Distiller(nn.Module):
         loss: torch.Tensor = (self.config.distill_fn or F.mse_loss)(ours, theirs)
         return loss
 
-    def of_outputs(self, outputs: Any, taught: Any) -> torch.Tensor:
-        """Return the outputs' loss, weighted: ().
-
-        Raises:
-            ElasticError: see :func:`mutators.elastic.training.outputs.soft_cross_entropy`.
-        """
-        compare = self.config.logits_fn or partial(soft_cross_entropy, temperature=self.config.temperature)
-        loss: torch.Tensor = compare(outputs, taught) * self.config.lambda_logits
-        return loss
-
     def _mappings(self, student: nn.Module) -> nn.ModuleList:
         """Return a mapping for each pair, of the student's device and type; none without a mapping_op."""
-        made: list[nn.Module] = []
-        problems: list[str] = []
-        op = self.config.mapping_op
-        for (ours, theirs), layers in zip(self.pairs, self._layers, strict=True):
-            if op is None:
-                break
-            try:
-                made.append(make_mapping(op, *layers))
-            except ElasticError as error:
-                problems.append(f"{ours!r} to the teacher's {theirs!r}: {error}")
+        made, problems = nn.ModuleList(), []
+        if self.config.mapping_op is not None:
+            for (ours, theirs), layers in zip(self.pairs, self._layers, strict=True):
+                try:
+                    made.append(make_mapping(self.config.mapping_op, *layers))
+                except ElasticError as error:
+                    problems.append(f"{ours!r} to the teacher's {theirs!r}: {error}")
         if problems:
             raise ElasticError("these layers cannot be mapped:", problems)
-        like = next((p for p in student.parameters() if p.is_floating_point()), torch.empty(0))
-        return nn.ModuleList(made).to(like.device, like.dtype)
+        return match_parameters(student, made)
 
 
 class Stamp:
     """A mark of a forward's arguments: equal to another one of the same tensors, if none was written to since."""
 
     def __init__(self, given: Any) -> None:
-        self.leaves = tree_leaves(given)
-        self._versions = [_version(leaf) for leaf in self.leaves]
+        self.leaves = tree_leaves(given)  # kept, so that no other object gets the id of one
+        self._marks = [(id(leaf), _version(leaf)) for leaf in self.leaves]
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Stamp)
-            and len(self.leaves) == len(other.leaves)
-            and all(a is b for a, b in zip(self.leaves, other.leaves, strict=True))
-            and self._versions == other._versions
-        )
+        return isinstance(other, Stamp) and self._marks == other._marks
 
     __hash__ = None  # type: ignore[assignment]  # tensors change
 

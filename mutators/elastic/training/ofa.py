@@ -22,11 +22,10 @@ from mutators.elastic.model import Supernet, given_depth
 from mutators.elastic.notation import Config, to_choices
 from mutators.elastic.search.results import SearchResult
 from mutators.elastic.search.search import SearchOptions, search_subnets
+from mutators.elastic.training.config import DistillConfig, RunConfig
 from mutators.elastic.training.curriculum import Curriculum
 from mutators.elastic.training.distill import Distiller, make_teacher
-from mutators.elastic.training.distill_config import DistillConfig
 from mutators.elastic.training.losses import Batch, Loss, StepLosses
-from mutators.elastic.training.run_config import RunConfig
 from nas_tuners.search.constraints import Constraints
 from search_spaces.phases.schedule import Region, Schedule
 from search_spaces.schema import Choices, Space, Tokens
