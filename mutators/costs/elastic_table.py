@@ -140,11 +140,7 @@ class NetworkCounter:
         self.by_module(self._anatomy.largest)
 
     def by_module(self, tokens: Tokens) -> dict[str, int]:
-        """Return the multiply-adds of a sub-network by path.
-
-        Raises:
-            CostError: the sub-network cannot be run or counted.
-        """
+        """Return the multiply-adds of a sub-network by path."""
         if tokens not in self._known:
             apply_choices(self._dry.model, self._anatomy.space.decode(tokens))
             self._known[tokens] = self._dry.macs_by_module(self._input_shape, self._ignore)

@@ -70,11 +70,7 @@ def latency_of(
 
 
 def make_runner(model: nn.Module, input_shape: Example) -> Callable[[], float]:
-    """Return a function that runs ``model`` once on random numbers and returns the milliseconds; it has run once.
-
-    Raises:
-        CostError: the model cannot be run.
-    """
+    """Return a function that runs ``model`` once on random numbers and returns the milliseconds; it has run once."""
     device = device_of(model)
 
     @torch.no_grad()
@@ -95,11 +91,7 @@ def make_runner(model: nn.Module, input_shape: Example) -> Callable[[], float]:
 
 @contextmanager
 def threads_set(threads: int | None) -> Iterator[int]:
-    """Give torch this many threads for a while; None changes nothing. Yields: how many it has.
-
-    Raises:
-        CostError: the number is less than 1.
-    """
+    """Give torch this many threads for a while; None changes nothing. Yields: how many it has."""
     if problems := whole("threads", threads, 1, optional=True):
         raise CostError(f"{problems[0]}.")
     before = torch.get_num_threads()

@@ -95,12 +95,7 @@ def measure_cost(
 
 
 def tabulated_space(model: nn.Module) -> Space:
-    """Return a model's space, if a table can hold its costs.
-
-    Raises:
-        CostError: there are no choices, or a key has too many options for a table.
-        ChoiceError: the model's choices do not fit together.
-    """
+    """Return a model's space. Raises a CostError if it has no choices, or one with too many options for a table."""
     emitted = search_space_of(model)
     if not emitted:
         raise CostError(
@@ -132,11 +127,7 @@ class _Meter:
             self.inside(base)
 
     def totals(self, tokens: Sequence[int]) -> dict[str, int]:
-        """Return the costs of an architecture, by metric.
-
-        Raises:
-            CostError: this architecture cannot be run or counted; the message names it.
-        """
+        """Return the costs of an architecture, by metric. A CostError names the architecture."""
         try:
             return {metric: sum(parts.values()) for metric, parts in self._parts(tokens).items()}
         except CostError as error:

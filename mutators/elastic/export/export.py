@@ -98,12 +98,7 @@ def export_subnet(
 def draw_inputs(shapes: Shapes, dtypes: Dtypes | None = None) -> list[Inputs]:
     """Return random inputs of these shapes to try: with a batch of 1 put before each, and as they are.
 
-    Args:
-        shapes: one, or one for each input.
-        dtypes: one for each input, such as "float32" or ``torch.int64``; None: float32. Integers are 0 or 1.
-
-    Raises:
-        ElasticError: they are no shapes or dtypes, or not as many of the ones as of the others.
+    Integers are 0 or 1. Raises an ElasticError if these are no shapes or dtypes, or not as many of each.
     """
     single = bool(shapes) and all(isinstance(size, int) for size in shapes)
     listed: list[Any] = [shapes] if single else list(shapes)
@@ -135,11 +130,7 @@ def _dtype(dtype: Any) -> torch.dtype:
 
 
 def first_outputs(network: nn.Module, candidates: Sequence[Inputs]) -> tuple[Inputs, list[torch.Tensor]]:
-    """Return the first inputs that a network takes, and its outputs, flat.
-
-    Raises:
-        ElasticError: it takes none of them.
-    """
+    """Return the first inputs that a network takes, and its outputs, flat. Raises an ElasticError if it takes none."""
     device = device_of(network)
 
     def try_once(inputs: Inputs) -> tuple[Inputs, list[torch.Tensor]]:
@@ -193,11 +184,7 @@ def _find_called(network: nn.Module, inputs: Inputs) -> set[nn.Module]:
 
 
 def graft_layers(origin: nn.Module, plain: nn.Module, path: str = "") -> nn.Module:
-    """Put the layers of the extracted network into ``origin``, in place. Returns: it, or the layer that replaces it.
-
-    Raises:
-        ElasticError: ``origin`` has no place for a layer.
-    """
+    """Put the layers of the extracted network into ``origin``, in place. Returns: it, or the layer that replaces it."""
     if isinstance(origin, nn.MultiheadAttention):
         return plain  # its attributes repeat the sizes of its weights
     places, children = get_children(origin), get_children(plain)
@@ -225,11 +212,7 @@ def graft_layers(origin: nn.Module, plain: nn.Module, path: str = "") -> nn.Modu
 
 @torch.no_grad()
 def take_weights(supernet: nn.Module, origin: nn.Module) -> nn.Module:
-    """Copy the origin model's weights into a supernet, in place; kernels become crops again. Returns: the supernet.
-
-    Raises:
-        ElasticError: a tensor is missing in the origin model, or has another shape; all of them are named.
-    """
+    """Copy the origin model's weights into a supernet, in place; kernels become crops again. Returns: the supernet."""
     inner = supernet.net if isinstance(supernet, Deep) else supernet
     ours, theirs = inner.state_dict(keep_vars=True), origin.state_dict()
     for path, layer in inner.named_modules():

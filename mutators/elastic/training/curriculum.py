@@ -21,11 +21,6 @@ class Curriculum:
 
     The sub-networks of a step depend on the seed, the step's number and the part that is open, and on nothing else.
 
-    Args:
-        space: of the supernet.
-        config: the phases, the seed and the number of sub-networks a step.
-        elastic_order: the tasks' order; None: kernel_size, width, depth, as far as the space has them.
-
     Attributes:
         schedule: None where everything is open from the first step.
         train_full: whether only the largest sub-network is drawn.

@@ -28,11 +28,6 @@ from mutators.inputs import match_parameters
 class Distiller(nn.Module):
     """A teacher, and a comparison of its layers with the student's. Its own parameters are the mapping layers'.
 
-    Args:
-        student: the supernet.
-        teacher: is not trained, nor saved with this module unless it was made from the supernet.
-        config: the layers to compare, and the weights of the losses.
-
     Raises:
         ElasticError: the teacher is the supernet, a layer is missing in one of them, or no mapping can be made; all are
             named, with near names.
@@ -44,7 +39,12 @@ class Distiller(nn.Module):
         self.pairs = [
             (pair, pair) if isinstance(pair, str) else (pair[0], pair[1]) for pair in config.mapping_layers or ()
         ]
-        problems = _check_shared(student, teacher)
+        problems = []
+        if {*map(id, student.parameters())} & {*map(id, teacher.parameters())}:
+            problems = [
+                "teacher_model has the supernet's own parameters, which would be frozen: leave it out to learn from a "
+                "frozen copy of the largest sub-network, or give a copy.deepcopy"
+            ]
         problems += [problem for pair in self.pairs for problem in _check_layers(student, teacher, *pair)]
         if problems:
             raise ElasticError("the teacher cannot be followed like this:", problems)
@@ -63,7 +63,7 @@ class Distiller(nn.Module):
 
     @property
     def teacher(self) -> nn.Module:
-        """The network to learn from."""
+        """Return the network to learn from."""
         return self._teacher[0]
 
     @property
@@ -85,10 +85,7 @@ class Distiller(nn.Module):
 
     @contextmanager
     def watching(self, which: int = 0) -> Iterator[None]:
-        """Keep the outputs of the layers of the student (0) or the teacher (1) while it runs, and drop those before.
-
-        The hooks are removed afterwards, so that no copy of a network has them.
-        """
+        """Keep the outputs of the layers of the student (0) or the teacher (1) while it runs, and drop those before."""
         seen = self._seen[which] = {}
 
         def keep(pair: int, _: nn.Module, __: Any, output: Any) -> None:
@@ -105,11 +102,7 @@ class Distiller(nn.Module):
         self._seen.clear()
 
     def of_layers(self) -> torch.Tensor:
-        """Return the layers' loss of the last forward of both, weighted: (). A layer that did not run adds nothing.
-
-        Raises:
-            ElasticError: there are no mapping_layers, nothing ran yet, or shapes differ.
-        """
+        """Return the layers' loss of the last forward of both, weighted: (). A layer that did not run adds nothing."""
         if not self.pairs:
             raise ElasticError("there are no mapping_layers to compare: name some, or set lambda_logits.")
         if len(self._seen) < 2:
@@ -163,17 +156,6 @@ def _version(leaf: Any) -> int | None:
     return get_version(leaf) if isinstance(leaf, torch.Tensor) and not leaf.is_inference() else None
 
 
-def _check_shared(student: nn.Module, teacher: nn.Module) -> list[str]:
-    """Check that the teacher is no part of the supernet, which would be frozen with it."""
-    own = {id(parameter) for parameter in student.parameters()}
-    if not any(id(parameter) in own for parameter in teacher.parameters()):
-        return []
-    return [
-        "teacher_model has the supernet's own parameters, which would be frozen: leave it out to learn from a frozen "
-        "copy of the largest sub-network, or give a copy.deepcopy"
-    ]
-
-
 def _check_layers(student: nn.Module, teacher: nn.Module, ours: str, theirs: str) -> list[str]:
     problems = []
     for whose, model, name in (("supernet", student, ours), ("teacher", teacher, theirs)):
@@ -185,11 +167,7 @@ def _check_layers(student: nn.Module, teacher: nn.Module, ours: str, theirs: str
 
 
 def make_teacher(model: nn.Module, config: DistillConfig) -> nn.Module:
-    """Return the network that ``config`` says to learn from.
-
-    Raises:
-        ElasticError: the file cannot be read, or its weights do not fit the network.
-    """
+    """Return the network that ``config`` says to learn from. Raises an ElasticError if its file does not fit it."""
     teacher = config.teacher_model
     if teacher is None:
         teacher = extract(model, to_choices(model, {}))

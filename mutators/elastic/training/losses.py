@@ -22,12 +22,7 @@ WAY_OUT = "give a function of (student's outputs, teacher's): RunConfig.sandwich
 
 
 class StepLosses:
-    """The losses of the sub-networks of a step on one batch.
-
-    Args:
-        config: whether the first sub-network, the largest, teaches the others.
-        distiller: None: no teacher.
-    """
+    """The losses of the sub-networks of a step on one batch. In a sandwich the first of them teaches the others."""
 
     def __init__(self, config: RunConfig, distiller: Distiller | None) -> None:
         self._config, self._distiller = config, distiller
@@ -122,11 +117,7 @@ def _is_logits(leaf: Any) -> bool:
 
 
 def _detach(leaf: Any) -> Any:
-    """Return an output without its graph; None and numbers stay.
-
-    Raises:
-        ElasticError: it is anything else, which may hold a graph.
-    """
+    """Return an output without its graph. Raises an ElasticError if it is no tensor, number, string or None."""
     if isinstance(leaf, torch.Tensor):
         return leaf.detach()
     if leaf is None or isinstance(leaf, (bool, int, float, str)):
