@@ -50,7 +50,7 @@ def read_choices(
             wrong = error.problems or [str(error)]
         problems += [f"{key!r}: {problem}" for problem in wrong]
         if not wrong:
-            choices[key] = _complete(domains[key], choice["_idx"])
+            choices[key] = domains[key].choice(domains[key].token(choice))
     if problems:
         raise ChoiceError(f"{what} does not fit this model ({len(problems)} wrong):", problems)
     return choices
@@ -73,26 +73,18 @@ def to_choice(domain: LayerDomain | InputDomain, value: Any) -> Choice:
     if isinstance(value, dict):
         return value
     names = domain.names if isinstance(domain, LayerDomain) else domain.candidates
-    indices = _from_bools(names, value) if _is_multihot(value) else _from_list(names, value)
+    several = isinstance(value, (list, tuple))
+    if several and value and all(isinstance(item, bool) for item in value):
+        if len(value) != len(names):
+            raise ChoiceError(f"{value!r} has {len(value)} bools, wanted {len(names)}, one for each of {list(names)}")
+        indices = [index for index, chosen in enumerate(value) if chosen]
+    else:
+        indices = [_index(names, item) for item in (value if several else [value])]
     if isinstance(domain, InputDomain):
         return {"_idx": indices}
     if len(indices) != 1:
         raise ChoiceError(f"{value!r} chooses {len(indices)} candidates, wanted exactly one of {list(names)}")
     return {"_idx": indices[0]}
-
-
-def _is_multihot(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(item, bool) for item in value)
-
-
-def _from_bools(names: tuple[str, ...], value: Any) -> list[int]:
-    if len(value) != len(names):
-        raise ChoiceError(f"{value!r} has {len(value)} bools, wanted {len(names)}, one for each of {list(names)}")
-    return [index for index, chosen in enumerate(value) if chosen]
-
-
-def _from_list(names: tuple[str, ...], value: Any) -> list[int]:
-    return [_index(names, item) for item in (value if isinstance(value, (list, tuple)) else [value])]
 
 
 def _index(names: tuple[str, ...], item: Any) -> int:
@@ -114,10 +106,3 @@ def _respell(key: str, choice: Any) -> Any:
         return choice
     warnings.warn(f"the choice of {key!r} has _idex; it is read as _idx: write that.", stacklevel=4)
     return {"_idx" if name == "_idex" else name: value for name, value in choice.items()}
-
-
-def _complete(domain: LayerDomain | InputDomain, index: Any) -> Choice:
-    if isinstance(domain, LayerDomain):
-        return {"_value": domain.names[int(index)], "_idx": int(index)}
-    indices = sorted(int(i) for i in index)
-    return {"_value": [domain.candidates[i] for i in indices], "_idx": indices}

@@ -16,11 +16,7 @@ REDUCTIONS = ("sum", "mean", "concat", "none")
 
 
 def check_reduction(reduction: str) -> str:
-    """Return ``reduction`` if it is a known one.
-
-    Raises:
-        ValueError: it is none of :data:`REDUCTIONS`.
-    """
+    """Return ``reduction``, or raise a ValueError if it is unknown."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}, wanted one of {', '.join(REDUCTIONS)}.")
     return reduction
@@ -54,15 +50,10 @@ def mask_of(indices: Sequence[int], n: int) -> torch.Tensor:
 
 
 def ordered_inputs(inputs: Any, names: Sequence[str], where: str) -> Sequence[Any]:
-    """Return the inputs of an input choice in the order of its candidates.
-
-    Args:
-        inputs: a list or tuple, one for each candidate, or a dict by the candidates' names.
-        names: of the candidates; "" is a candidate without a name.
-        where: which choice, for the message.
+    """Return a list, a tuple or a dict of inputs in the order of the candidates' names; "" is one without a name.
 
     Raises:
-        ChoiceError: the number, the type or the names do not fit.
+        ChoiceError: the number, the type or the names do not fit the choice, which is described by ``where``.
     """
     if isinstance(inputs, (list, tuple)):
         if len(inputs) != len(names):
@@ -86,9 +77,7 @@ class SelectedInputs(nn.Module):
     Args:
         names: of the candidates.
         indices: of the selected ones, ascending.
-        reduction: see :func:`combine`.
-        return_mask: also return the selection as a mask, (len(names),) bool.
-        n_chosen: as the ``InputChoice`` had it. Other names that a forward may read of a choice are here as well.
+        reduction, return_mask, n_chosen: as the ``InputChoice`` had them. A forward may read its other names here too.
     """
 
     def __init__(

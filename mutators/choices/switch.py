@@ -1,4 +1,4 @@
-"""Set a model to one architecture after another, fast; or to one for a while."""
+"""Set a model to one architecture after another, fast; or to one, or to other training modes, for a while."""
 
 from __future__ import annotations
 
@@ -63,3 +63,14 @@ def applied(model: nn.Module, choices: Choices) -> Iterator[None]:
     finally:
         for mutable, state in zip(mutables, before, strict=True):
             vars(mutable).update(state)
+
+
+@contextmanager
+def kept_modes(model: nn.Module) -> Iterator[None]:
+    """Put each module's training mode back afterwards, also where it is another than the model's own."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            vars(module)["training"] = training  # by its dict: a candidate may be called "training"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import OneShotError
-from mutators.choices.modes import kept_modes
+from mutators.choices.switch import kept_modes
 from mutators.elastic.layers.batchnorm import ElasticBatchNorm
 from mutators.inputs import device_of
 from mutators.oneshot.data import to_device, walk_batches

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import OneShotError
-from mutators.choices.modes import kept_modes
-from mutators.choices.switch import applied
+from mutators.choices.switch import applied, kept_modes
 from mutators.inputs import device_of
 from mutators.oneshot.batchnorm import (
     Forward,

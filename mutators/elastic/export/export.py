@@ -15,8 +15,7 @@ from torch import nn
 
 from mutators.choices.errors import ElasticError, OneShotError
 from mutators.choices.extracting import extract
-from mutators.choices.modes import kept_modes
-from mutators.choices.switch import applied
+from mutators.choices.switch import applied, kept_modes
 from mutators.choices.torch_private import get_children, tree_leaves
 from mutators.elastic.export.grafting import graft_layers, take_weights
 from mutators.elastic.model import AtDepth, Supernet
