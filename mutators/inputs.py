@@ -72,31 +72,16 @@ def run_first(
     run: Callable[[Inputs], Result],
     error: type[ProblemsError] = CostError,
 ) -> Result:
-    """Return what ``run`` makes of the first inputs that it takes.
-
-    Args:
-        model: is named in the error.
-        candidates: inputs to try.
-        run: runs the model on inputs, whatever that raises.
-        error: class of the error.
-
-    Raises:
-        ProblemsError: of that class: the model takes none of them.
-    """
+    """Return what ``run`` makes of the first candidates that it takes; raise ``error`` if it takes none."""
     failed: Exception | None = None
     for inputs in candidates:
         try:
             return run(inputs)
         except Exception as raised:  # whatever the author's forward raises
             failed = failed or raised
-    tried = " or ".join(map(describe_inputs, candidates))
+    tried = " or ".join(", ".join("x".join(map(str, x.shape)) for x in inputs) for inputs in candidates)
     reason = f"{type(failed).__name__}: {first_line(failed)}"
     raise error(f"{type(model).__name__} cannot be run on {tried}: {reason}") from failed
-
-
-def describe_inputs(inputs: Inputs) -> str:
-    """Return the shapes of inputs, for a message."""
-    return ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
 
 
 def first_line(error: BaseException | None) -> str:

@@ -139,11 +139,14 @@ def _receive() -> dict[str, Any] | None:
     """Return this trial's parameters; None or {} in a standalone run."""
     if not os.environ.get("NNI_PLATFORM"):
         return None
-    if not _in_experiment():
-        return _receive_unittest()
     import nni
     from nni.runtime import trial_command_channel as channels
 
+    if not _in_experiment():
+        with warnings.catch_warnings():  # nni's advice to those who run without an experiment
+            warnings.simplefilter("ignore", RuntimeWarning)
+            received: dict[str, Any] | None = nni.get_next_parameter()
+        return received
     parameters = nni.get_current_parameter()
     if parameters is None:
         if multiprocessing.parent_process() is not None:
@@ -160,15 +163,6 @@ def _receive() -> dict[str, Any] | None:
         channel = channels.set_default_trial_command_channel(Witness(channel))
     watch_this_trial(channel, nni.report_final_result, _uid_in(parameters))
     return dict(parameters)
-
-
-def _receive_unittest() -> dict[str, Any] | None:
-    import nni
-
-    with warnings.catch_warnings():  # nni's advice to those who run without an experiment
-        warnings.simplefilter("ignore", RuntimeWarning)
-        received: dict[str, Any] | None = nni.get_next_parameter()
-    return received
 
 
 def _uid() -> dict[str, Any]:

@@ -39,9 +39,6 @@ class Witness:
         self.channel = channel
         self.final_sent = False
 
-    def receive_parameter(self) -> Any:
-        return self.channel.receive_parameter()
-
     def send_metric(self, type: str, *args: Any, **kwargs: Any) -> None:
         self.channel.send_metric(type, *args, **kwargs)
         self.final_sent = self.final_sent or type == "FINAL"

@@ -47,8 +47,7 @@ def walk(model: nn.Module) -> list[Site]:
     Differs: choices may be nested.
     """
     found = list(_find_sites(model, "", "", set()))
-    problems = [*_bad_keys(found), *_bad_sharing(found), *_bad_origins(found)]
-    if problems:
+    if problems := [*_bad_keys(found), *_bad_sharing(found), *_bad_origins(found)]:
         raise ChoiceError("the choices of this model do not fit together:", problems)
     return found
 

@@ -18,9 +18,9 @@ def to_callable(given: Any, known: Mapping[str, Callable[..., Any]] | None = Non
     Raises:
         ChoiceError: it is nothing of these; ``problems`` says what it is.
     """
-    names = "".join(f", {name!r}" for name in known or {})
-    if isinstance(given, str) and given in (known or {}):
-        return (known or {})[given]
+    known = known or {}
+    if isinstance(given, str) and given in known:
+        return known[given]
     if isinstance(given, str) and ":" in given:
         try:
             return find_factory(given)
@@ -28,20 +28,15 @@ def to_callable(given: Any, known: Mapping[str, Callable[..., Any]] | None = Non
             raise ChoiceError("", [str(error)]) from error
     if not callable(given):
         got = "it is missing" if given is None else f"it is {given!r}"
+        names = "".join(f", {name!r}" for name in known)
         raise ChoiceError("", [f'{got}, wanted a class, a function, "module:function"{names}'])
     found: Callable[..., Any] = given
     return found
 
 
 def build_module(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> nn.Module:
-    """Return the module that ``factory`` builds.
-
-    Raises:
-        ChoiceError: arguments are missing or unknown, the call failed, or it returned something else; ``problems``
-            says which.
-    """
-    wrong = argument_problems(factory, arguments)
-    if wrong:
+    """Return the module that ``factory`` builds, or raise a ChoiceError whose ``problems`` say what is wrong."""
+    if wrong := argument_problems(factory, arguments):
         raise ChoiceError("", wrong)
     try:
         return run_factory(factory, arguments, _name(factory))

@@ -96,8 +96,7 @@ def convert_placeholders(model: nn.Module, mapping: Mapping[str, Mapping[str, An
     """
     plan = _Plan(mapping)
     plan.scan(model, "", 0)
-    problems = [*plan.problems, *plan.disagreements()]
-    if problems:
+    if problems := [*plan.problems, *plan.disagreements()]:
         raise ChoiceError(f"the placeholders of this model cannot be converted ({len(problems)} wrong):", problems)
     return plan.carry_out(model)
 
@@ -158,11 +157,7 @@ class _Plan:
 
 
 def _build(placeholder: Placeholder, mapping: Mapping[str, Any]) -> nn.Module:
-    """Return the choice for one placeholder.
-
-    Raises:
-        ChoiceError: it cannot be built; ``problems`` says why.
-    """
+    """Return the choice for one placeholder, or raise a ChoiceError whose ``problems`` say what is wrong."""
     entry = _entry(placeholder, mapping)
     problems: list[str] = []
     target = _attempt(problems, "type", lambda: to_callable(entry.get("type"), TARGETS))
@@ -198,10 +193,9 @@ def _candidates(placeholder: Placeholder, entry: Mapping[str, Any]) -> dict[str,
     problems: list[str] = []
     built: dict[str, nn.Module] = {}
     for name, candidate in offered.items():
-        if isinstance(candidate, nn.Module) and offered is placeholder.choices:
-            built[name] = candidate
-            continue
-        module = _attempt(problems, f"choice {name!r}", partial(_candidate, candidate, entry["choice_args"]))
+        is_own = isinstance(candidate, nn.Module) and offered is placeholder.choices
+        build = partial(_candidate, candidate, entry["choice_args"])
+        module = candidate if is_own else _attempt(problems, f"choice {name!r}", build)
         if module is not None:
             built[name] = module
     if problems:

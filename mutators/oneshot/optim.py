@@ -54,8 +54,7 @@ class Update:
     short step. So there is one such loop a step, in :meth:`gather`; the rest works on parameters with a gradient.
 
     Args:
-        optimizer: of the parameters.
-        clip_norm: see :class:`TrainConfig`.
+        optimizer, clip_norm: see :class:`TrainConfig`.
         scale: whether losses are scaled, as half precision needs it.
         narrow: show the optimizer only parameters with a gradient: right for optimizers that skip the rest anyway.
     """
@@ -97,10 +96,3 @@ class Update:
         for active in self.active:
             for parameter in active:
                 parameter.grad = None
-
-
-def check_user_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
-    """Return the problems of a user's own optimizer for ``model``."""
-    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    lost = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in known]
-    return [f"the optimizer does not have {len(lost)} of the model's parameters, such as {lost[0]!r}"] if lost else []

@@ -115,8 +115,7 @@ def macs_bins(
 
 def _check_bins(table: CostTable, bounds: Sequence[float], metric: str, tries: int) -> None:
     costs = table.bounds(metric)
-    problems = whole("tries", tries, 1)
-    if problems:
+    if problems := whole("tries", tries, 1):
         raise OneShotError(f"{problems[0]}.")
     if len(bounds) < 2 or not all(map(is_number, bounds)) or any(a >= b for a, b in pairwise(bounds)):
         raise OneShotError(f"bounds are {list(bounds)}, wanted at least two ascending numbers.")

@@ -59,13 +59,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def is_conv1x1(model: nn.Module, module: nn.Module, weight: torch.Tensor) -> bool:
-    """Return whether a weight is that of a 1x1 convolution, (C_out, C_in / groups, 1, 1).
-
-    Args:
-        model: not wrapped.
-        module: owner of the weight.
-        weight: to look at.
-    """
+    """Return whether the weight of a module is that of a 1x1 convolution, (C_out, C_in / groups, 1, 1)."""
     if weight.dim() != 4 or weight.shape[2:] != (1, 1):
         return False
     if module is model and not isinstance(module, ConvNd):
@@ -79,7 +73,8 @@ def find_weights(model: nn.Module) -> dict[str, tuple[nn.Module, nn.Parameter]]:
     seen: set[int] = set()
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(prefix=path, recurse=False):
-            if id(parameter) not in seen and _is_weight(module, name) and _can_be_pruned(parameter):
+            has_values = parameter.dim() >= 2 and parameter.is_floating_point() and parameter.numel() > 0
+            if id(parameter) not in seen and has_values and _is_weight(module, name):
                 found[name] = (module, parameter)
             seen.add(id(parameter))
     return found
@@ -115,10 +110,6 @@ def _is_weight(module: nn.Module, name: str) -> bool:
 
 def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, NORMS) or ("Norm" in type(module).__name__ and not isinstance(module, NO_NORMS))
-
-
-def _can_be_pruned(parameter: nn.Parameter) -> bool:
-    return parameter.dim() >= 2 and parameter.is_floating_point() and parameter.numel() > 0
 
 
 def _nothing_left(conv1x1_only: bool) -> str:
