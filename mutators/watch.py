@@ -18,12 +18,9 @@ _watch: _Watch | None = None
 
 
 def watch_this_trial(witness: Witness, send_final: Callable[[dict[str, Any]], None], uid: dict[str, Any]) -> None:
-    """Report a failure if the process ends without a final metric. A second call changes nothing.
+    """Report a failure by ``send_final``, with the ``uid`` entry, if the process ends without a final metric.
 
-    Args:
-        witness: stands in NNI's channel and knows whether a final metric was sent.
-        send_final: sends a final metric.
-        uid: ``{"_uid": uid}``, or {} if the tuner gave none.
+    A second call changes nothing.
     """
     global _watch
     if _watch is None:

@@ -27,12 +27,8 @@ def read_choices(
 ) -> dict[str, Choice]:
     """Return choices as ``{key: {"_value", "_idx"}}`` in the order of ``domains``, indices ascending.
 
-    Args:
-        domains: what can be chosen, by key.
-        given: choices by key.
-        read: returns what is given for a key as ``{"_idx": ...}``, or raises a ChoiceError.
-        is_meant: tells whether an entry under an unknown key is a mistake.
-        what: is given, for the messages.
+    ``read`` returns what is given for a key as ``{"_idx": ...}``, or raises a ChoiceError; ``is_meant`` tells whether
+    an entry under an unknown key is a mistake.
 
     Raises:
         ChoiceError: keys are missing or unknown, or a choice cannot be read or is not on offer; all of it is named.

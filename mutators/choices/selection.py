@@ -74,10 +74,7 @@ def ordered_inputs(inputs: Any, names: Sequence[str], where: str) -> Sequence[An
 class SelectedInputs(nn.Module):
     """A fixed selection of inputs, without parameters: an ``InputChoice`` in an extracted network.
 
-    Args:
-        names: of the candidates.
-        indices: of the selected ones, ascending.
-        reduction, return_mask, n_chosen: as the ``InputChoice`` had them. A forward may read its other names here too.
+    Holds all that a forward may read of an ``InputChoice``, under the same names.
     """
 
     def __init__(
@@ -109,14 +106,7 @@ class SelectedInputs(nn.Module):
 
 
 class ChosenLayer(nn.Module):
-    """A fixed layer that returns a list (reduction "none"), or a mask beside its output, as its ``LayerChoice`` did.
-
-    Args:
-        chosen: the layer, whose parameters stand under this name.
-        index: of the layer, among the candidates.
-        names: of the candidates.
-        reduction, return_mask: see ``LayerChoice``.
-    """
+    """A fixed layer, as ``chosen``, that returns a list or a mask beside its output, as its ``LayerChoice`` did."""
 
     def __init__(self, chosen: nn.Module, index: int, names: Sequence[str], reduction: str, return_mask: bool) -> None:
         super().__init__()

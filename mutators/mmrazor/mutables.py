@@ -148,14 +148,7 @@ class DifferentiableEdge(InputChoice):
 
 
 class ChosenEdges(Candidates):
-    """The chosen edges, by name: a :class:`DifferentiableEdge` in an extracted network.
-
-    Args:
-        names: of all inputs, in order.
-        edges: the modules of some of them.
-        reduction: see :func:`mutators.choices.selection.combine`.
-        num_chosen: as the ``DifferentiableEdge`` had it.
-    """
+    """The chosen edges, by name: a :class:`DifferentiableEdge` in an extracted network."""
 
     def __init__(
         self,
@@ -165,14 +158,14 @@ class ChosenEdges(Candidates):
         num_chosen: int | tuple[int, int] | None = None,
     ) -> None:
         super().__init__({})
-        self.inputs, self.reduction = tuple(names), reduction
-        self.choices, self.n_candidates, self.num_chosen = list(names), len(names), num_chosen
+        self.choices, self.n_candidates = list(names), len(names)
+        self.reduction, self.num_chosen = reduction, num_chosen
         self.chosen = tuple(index for index, name in enumerate(names) if name in edges)
-        self._modules.update(edges)
+        self._modules.update(edges)  # last: an edge may be called as one of the attributes above
 
     def forward(self, optional_inputs: Any) -> Any:
         """Run and reduce. ``optional_inputs``: as for the :class:`DifferentiableEdge`."""
-        outputs = _Outputs(self, ordered_inputs(optional_inputs, self.inputs, "ChosenEdges"), self.inputs)
+        outputs = _Outputs(self, ordered_inputs(optional_inputs, self.choices, "ChosenEdges"), self.choices)
         return combine([outputs[i] for i in self.chosen], self.reduction)
 
 

@@ -51,12 +51,7 @@ class Pruner(Stateful, Protocol):
 
 
 class Training:
-    """A training of a supernet and its state.
-
-    Args:
-        model, loader, config, paths, mutator, optimizer, pruner: as in :func:`mutators.oneshot.train_supernet`.
-        batch_loss: runs the model on a batch and returns the loss.
-        by_parts: see :mod:`mutators.elastic.layers.parts`.
+    """A training of a supernet and its state; arguments as of :func:`mutators.oneshot.train_supernet`.
 
     Attributes:
         step: number of steps so far.

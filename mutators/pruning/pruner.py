@@ -207,8 +207,6 @@ class GMPUnstructuredPruner(UnstructuredPruner):
     pruned by then. Load the weights before or after, but before the first forward or ``step()``, and before masks or
     state are read. The masks are the same unless a weight that is kept happens to be exactly zero.
 
-    Export (``torch.export``, ``torch.jit``, ONNX) after :meth:`remove`.
-
     Args:
         model: as in :class:`UnstructuredPruner`.
         ratio: the target, in [0, 1).
