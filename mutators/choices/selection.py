@@ -86,14 +86,10 @@ class SelectedInputs(nn.Module):
         n_chosen: int | tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        self.names, self.indices = tuple(names), tuple(indices)
+        self.names = tuple(names)
+        self.indices = self.chosen = tuple(indices)
         self.choose_from, self.n_candidates, self.n_chosen = list(names), len(names), n_chosen
         self.reduction, self.return_mask = reduction, return_mask
-
-    @property
-    def chosen(self) -> tuple[int, ...]:
-        """Return the indices of the selected inputs, ascending."""
-        return self.indices
 
     def forward(self, optional_inputs: Any) -> Any:
         """Select and reduce. ``optional_inputs``: a list, a tuple or a dict, as for the ``InputChoice``."""

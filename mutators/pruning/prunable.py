@@ -88,7 +88,11 @@ def choose_parameters(model: nn.Module, conv1x1_only: bool, skip: SkipParams | N
     candidates = find_weights(model)
     if skip is None:
         names = [name for name, (m, p) in candidates.items() if not conv1x1_only or is_conv1x1(model, m, p)]
-        return names, [] if names else [_nothing_left(conv1x1_only)]
+        if names:
+            return names, []
+        if conv1x1_only:
+            return [], ["the model has no 1x1 convolution to prune: leave out prune_params_type, to prune all weights"]
+        return [], ["the model has no weight to prune: wanted a parameter of two or more dimensions outside of norms"]
     if not callable(skip):
         return [], [f"skip_params_func is a {type(skip).__name__}, wanted a function of the model"]
     skipped, problems = _read_skipped(model, skip(model))
@@ -110,12 +114,6 @@ def _is_weight(module: nn.Module, name: str) -> bool:
 
 def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, NORMS) or ("Norm" in type(module).__name__ and not isinstance(module, NO_NORMS))
-
-
-def _nothing_left(conv1x1_only: bool) -> str:
-    if conv1x1_only:
-        return "the model has no 1x1 convolution to prune: leave out prune_params_type, to prune all weights"
-    return "the model has no weight to prune: wanted a parameter of two or more dimensions outside of norms"
 
 
 def _read_skipped(model: nn.Module, answer: Any) -> tuple[set[int], list[str]]:
