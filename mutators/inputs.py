@@ -23,13 +23,10 @@ Result = TypeVar("Result")
 
 
 def inputs_for(model: nn.Module, example: Example) -> list[Inputs]:
-    """Return the inputs to try, the likeliest first.
+    """Return the inputs to try, the likeliest first: for tensors what was given.
 
-    Returns: for tensors what was given; for a shape (C, ...) zeros of (1, C, ...), of the type and on the device of
-        the model's parameters, and for (1, C, ...) also zeros of this very shape: many write the batch as well.
-
-    Raises:
-        CostError: the example is neither.
+    For a shape (C, ...) they are zeros of (1, C, ...), of the type and on the device of the model's parameters; for
+    (1, C, ...) also of this very shape, since many write the batch as well. Raises a CostError for anything else.
     """
     if isinstance(example, torch.Tensor):
         return [(example,)]

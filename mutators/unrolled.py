@@ -17,9 +17,6 @@ from torch import Tensor, nn
 Loss = Callable[[], Tensor]
 """Computes the loss of the current weights and architecture on a batch: a scalar with its graph."""
 
-_RADIUS = 0.01
-"""Length of the step to either side by which a Hessian-vector product is measured, as in the paper."""
-
 
 def first_order_gradient(valid_loss: Loss, arch: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """Return the validation loss at the current weights, and its gradient, one tensor a parameter of ``arch``."""
@@ -103,7 +100,7 @@ def _hessian_vector_product(
     length = torch.sqrt(torch.stack([v.square().sum() for v in vector]).sum()) if vector else torch.zeros(())
     if length == 0:
         return [torch.zeros_like(a) for a in arch]
-    step = _RADIUS / float(length)
+    step = 0.01 / float(length)  # as in the paper
     ahead = _gradients_at(train_loss, weights, vector, step, arch)
     behind = _gradients_at(train_loss, weights, vector, -step, arch)
     return [(a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)]

@@ -59,12 +59,9 @@ def indices_of(choice: Choice) -> tuple[int, ...]:
 
 
 def to_choice(domain: LayerDomain | InputDomain, value: Any) -> Choice:
-    """Return ``{"_idx": ...}`` for a short notation; what is an object already is returned as it is.
+    """Return ``{"_idx": ...}`` for a short notation, indices unchecked; what is an object already, as it is.
 
     A text is always a name, an int always an index: for the candidates ``{"1": a, "0": b}``, "1" is a and 1 is b.
-
-    Raises:
-        ChoiceError: it is no notation, or a name is unknown or stands several times. Indices are not checked.
     """
     if isinstance(value, dict):
         return value

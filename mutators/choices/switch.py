@@ -18,10 +18,7 @@ _STATE = ("_active", "_mutator", "_resolved_key")
 
 
 class Switch:
-    """The choices of a model, found once, so that :meth:`set` is fast.
-
-    Args:
-        model: with choices, or without any.
+    """The choices of a model, if it has any, found once, so that :meth:`set` is fast.
 
     Raises:
         ChoiceError: the choices do not fit together, or a mutator is bound to the model.

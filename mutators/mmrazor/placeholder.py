@@ -29,8 +29,7 @@ TARGETS: dict[str, Callable[..., nn.Module]] = {
 
 _Built = TypeVar("_Built")
 _OURS = {"type", "choices", "choice_args"}
-_DEEPEST = 32
-"""Placeholders within choices of placeholders; more than this, and a group contains itself."""
+_DEEPEST = 32  # placeholders within choices of placeholders: more, and a group contains itself
 
 
 class Placeholder(nn.Module):

@@ -53,10 +53,8 @@ class Update:
     A supernet has several times the parameters of a path, and a loop over all of them takes a noticeable part of a
     short step. So there is one such loop a step, in :meth:`gather`; the rest works on parameters with a gradient.
 
-    Args:
-        optimizer, clip_norm: see :class:`TrainConfig`.
-        scale: whether losses are scaled, as half precision needs it.
-        narrow: show the optimizer only parameters with a gradient: right for optimizers that skip the rest anyway.
+    With ``scale`` losses are scaled, as half precision needs it. With ``narrow`` the optimizer sees only parameters
+    with a gradient, which is right for optimizers that skip the rest anyway.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, clip_norm: float | None, scale: bool, narrow: bool) -> None:
