@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mutators.choices.modes import kept_modes
+from mutators.choices.switch import kept_modes
 from mutators.inputs import Example, Inputs, device_of, inputs_for, run_first
 from search_spaces.checks import whole
 from search_spaces.errors import CostError

@@ -17,8 +17,7 @@ from torch import nn
 
 from mutators.choices.errors import ElasticError, OneShotError
 from mutators.choices.extracting import extract
-from mutators.choices.modes import kept_modes
-from mutators.choices.switch import applied
+from mutators.choices.switch import applied, kept_modes
 from mutators.choices.torch_private import get_buffers, get_children, get_parameters, tree_leaves
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.kernel import grow_kernel, matrix_name

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import ElasticError
-from mutators.choices.modes import kept_modes
+from mutators.choices.switch import kept_modes
 from mutators.elastic.export.export import Dtypes, Shapes, draw_inputs, first_outputs
 from mutators.inputs import Inputs
 from mutators.oneshot.rng import kept_rng

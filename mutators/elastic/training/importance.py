@@ -16,8 +16,7 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import ElasticError
-from mutators.choices.modes import kept_modes
-from mutators.choices.switch import applied
+from mutators.choices.switch import applied, kept_modes
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.walk import walk
 from mutators.elastic.layers.attention import ElasticMultiheadAttention
