@@ -8,7 +8,7 @@ exports can be applied as it is, since every layer choice keeps one layer, also 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from mutators.base import Mutator, Sample
 from mutators.choices.selection import mask_of
 from mutators.inputs import device_of
-from mutators.unrolled import Loss, check_optimizer, first_order_gradient, second_order_gradient, unchanged_buffers
+from mutators.unrolled import Loss, first_order_gradient, second_order_gradient, unchanged_buffers
 from search_spaces.domains import Choice, InputDomain, LayerDomain
-
-_INITIAL_SCALE = 1e-3
 
 
 class DartsMutator(Mutator):
@@ -46,16 +44,16 @@ class DartsMutator(Mutator):
             raise TypeError(f"ignore is the text {ignore!r}, wanted a list of names.")
         super().__init__(model)
         self.ignore = frozenset(ignore)
+        self._layers = {key: domain for key, domain in self.domains.items() if isinstance(domain, LayerDomain)}
         generator = torch.Generator().manual_seed(seed)
         device = device_of(model)
         self.alphas = nn.ParameterDict()
-        for key, domain in self._layers():
-            initial = _INITIAL_SCALE * torch.randn(domain.radix, generator=generator)
-            self.alphas[_escape(key)] = nn.Parameter(initial.to(device))
+        for key, domain in self._layers.items():
+            self.alphas[_escape(key)] = nn.Parameter((1e-3 * torch.randn(domain.radix, generator=generator)).to(device))
 
     def parameters(self) -> list[nn.Parameter]:
         """Return the architecture parameters, in the order of the keys."""
-        return [self.alpha(key) for key, _ in self._layers()]
+        return [self.alpha(key) for key in self._layers]
 
     def alpha(self, key: str) -> nn.Parameter:
         """Return the architecture parameters of a layer choice, (number of candidates,).
@@ -69,7 +67,9 @@ class DartsMutator(Mutator):
     def sample_search(self) -> Sample:
         """Return by key the candidates' weights, (number of candidates,) float; True for each input."""
         return {
-            key: torch.softmax(self.alpha(key), 0) if isinstance(domain, LayerDomain) else _all_inputs(domain)
+            key: torch.softmax(self.alpha(key), 0)
+            if isinstance(domain, LayerDomain)
+            else torch.ones(len(domain.candidates), dtype=torch.bool)
             for key, domain in self.domains.items()
         }
 
@@ -84,7 +84,7 @@ class DartsMutator(Mutator):
         named = {name for key in inputs for name in self._names(key)}
         kept = {self._names(key)[i] for key, chosen in inputs.items() for i in chosen}
         final = {key: mask_of(chosen, len(self._names(key))) for key, chosen in inputs.items()}
-        for key, domain in self._layers():
+        for key, domain in self._layers.items():
             final[key] = mask_of([] if key in named - kept else [self._best(key)], domain.radix)
         return {key: final[key] for key in self.domains}
 
@@ -126,7 +126,6 @@ class DartsMutator(Mutator):
         Raises:
             ValueError: the optimizer does something else.
         """
-        check_optimizer(optimizer)
         with unchanged_buffers(self.model):
             loss, gradients = second_order_gradient(
                 self._fresh(train_loss), self._fresh(valid_loss), optimizer, self.parameters()
@@ -145,11 +144,6 @@ class DartsMutator(Mutator):
             parameter.grad = gradient
         self._sample = None  # its graph is used up: who forgets reset() is told so
         return loss
-
-    def _layers(self) -> Iterator[tuple[str, LayerDomain]]:
-        for key, domain in self.domains.items():
-            if isinstance(domain, LayerDomain):
-                yield key, domain
 
     def _names(self, key: str) -> tuple[str, ...]:
         domain = self.domains[key]
@@ -173,14 +167,10 @@ class DartsMutator(Mutator):
         return sorted(order[:count])
 
     def _strength(self, name: str) -> float | None:
-        if not isinstance(self.domains.get(name), LayerDomain):
+        if name not in self._layers:
             return None
         weight = torch.softmax(self.alpha(name).detach(), 0)[self._best(name)]
         return 0.0 if self._names(name)[self._best(name)] in self.ignore else float(weight)
-
-
-def _all_inputs(domain: InputDomain) -> Tensor:
-    return torch.ones(len(domain.candidates), dtype=torch.bool)
 
 
 def _escape(key: str) -> str:

@@ -20,6 +20,7 @@ LENGTHS = (16, 32, 64, 8, 128, 12, 10, 20, 24, 48, 50, 100, 256, 512)
 """Lengths of sequences that are tried."""
 
 Result = TypeVar("Result")
+Moved = TypeVar("Moved", torch.Tensor, nn.ModuleList)
 
 
 def inputs_for(model: nn.Module, example: Example) -> list[Inputs]:
@@ -39,7 +40,7 @@ def inputs_for(model: nn.Module, example: Example) -> list[Inputs]:
     if not parts or not all(type(part) is int and part > 0 for part in parts):
         raise CostError(f"the input is {example!r}, wanted a shape such as (3, 224, 224), a tensor, or some of them.")
     shapes = [(1, *parts)] + ([tuple(parts)] if parts[0] == 1 and len(parts) > 1 else [])
-    return [(_as_parameters(model, torch.zeros(shape)),) for shape in shapes]
+    return [(match_parameters(model, torch.zeros(shape)),) for shape in shapes]
 
 
 def guess_inputs(model: nn.Module) -> Iterator[torch.Tensor]:
@@ -63,7 +64,7 @@ def guess_inputs(model: nn.Module) -> Iterator[torch.Tensor]:
 
 def random_input(model: nn.Module, shape: Sequence[int]) -> torch.Tensor:
     """Return an input of this shape, of the type and on the device of the model's parameters; always the same."""
-    return _as_parameters(model, torch.rand(tuple(shape), generator=torch.Generator().manual_seed(0)))
+    return match_parameters(model, torch.rand(tuple(shape), generator=torch.Generator().manual_seed(0)))
 
 
 def run_first(
@@ -74,14 +75,8 @@ def run_first(
 ) -> Result:
     """Return what ``run`` makes of the first inputs that it takes.
 
-    Args:
-        model: is named in the error.
-        candidates: inputs to try.
-        run: runs the model on inputs, whatever that raises.
-        error: class of the error.
-
     Raises:
-        ProblemsError: of that class: the model takes none of them.
+        ProblemsError: of the class ``error``: the model takes none of them.
     """
     failed: Exception | None = None
     for inputs in candidates:
@@ -89,14 +84,9 @@ def run_first(
             return run(inputs)
         except Exception as raised:  # whatever the author's forward raises
             failed = failed or raised
-    tried = " or ".join(map(describe_inputs, candidates))
+    tried = " or ".join(", ".join("x".join(map(str, tensor.shape)) for tensor in inputs) for inputs in candidates)
     reason = f"{type(failed).__name__}: {first_line(failed)}"
     raise error(f"{type(model).__name__} cannot be run on {tried}: {reason}") from failed
-
-
-def describe_inputs(inputs: Inputs) -> str:
-    """Return the shapes of inputs, for a message."""
-    return ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
 
 
 def first_line(error: BaseException | None) -> str:
@@ -116,6 +106,7 @@ def device_of(model: nn.Module) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
-def _as_parameters(model: nn.Module, numbers: torch.Tensor) -> torch.Tensor:
+def match_parameters(model: nn.Module, moved: Moved) -> Moved:
+    """Return ``moved`` on the device and in the type of a model's floating-point parameters."""
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    return numbers.to(like.device, like.dtype)
+    return moved.to(like.device, like.dtype)

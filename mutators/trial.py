@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +19,6 @@ from torch import nn
 
 from mutators.choices.applying import apply_choices
 from mutators.choices.walk import decisions, search_space_of, walk
-from mutators.metrics import check_others, to_number
 from mutators.watch import Witness, watch_this_trial
 from search_spaces.domains import Choice, Domain, InputDomain
 from search_spaces.files import write_atomically
@@ -123,6 +123,53 @@ def report_final(metric: Any, **others: Any) -> None:
         nni.report_final_result({"default": number, **kept} if kept else number)
 
 
+def to_number(metric: Any) -> float | int:
+    """Return a Python number for a number, or for a tensor, array or NumPy scalar of one element.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    value = _item(metric)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        shape = f" of shape {tuple(metric.shape)}" if hasattr(metric, "shape") else ""
+        raise TypeError(
+            f"the metric is a {type(metric).__name__}{shape}, wanted a number or a tensor of one element; "
+            "report_final takes what else there is to say as keywords."
+        )
+    return value
+
+
+def check_others(others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is reported beside the metric, tensors of one element as numbers.
+
+    Raises:
+        ValueError: a name is "default" or begins with ``_``; all are named.
+        TypeError: a value cannot be written as JSON; all are named.
+    """
+    reserved = [name for name in others if name == "default" or name.startswith("_")]
+    if reserved:
+        raise ValueError(f"these names are kept for the tuner: {reserved}. Give the results others.")
+    values = {name: _item(value) for name, value in others.items()}
+    wrong = [f"{name} ({type(value).__name__})" for name, value in values.items() if not _is_json(value)]
+    if wrong:
+        raise TypeError(f"these results cannot be written as JSON: {', '.join(wrong)}. Report numbers, texts or lists.")
+    return values
+
+
+def _item(value: Any) -> Any:
+    """Return the one element of a tensor, an array or a NumPy scalar; anything else as it is."""
+    size = value.numel() if hasattr(value, "numel") else getattr(value, "size", None)
+    return value.item() if hasattr(value, "item") and size == 1 else value
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
 def _in_experiment() -> bool:
     return os.environ.get("NNI_PLATFORM") not in (None, "", "unittest")
 
@@ -139,11 +186,14 @@ def _receive() -> dict[str, Any] | None:
     """Return this trial's parameters; None or {} in a standalone run."""
     if not os.environ.get("NNI_PLATFORM"):
         return None
-    if not _in_experiment():
-        return _receive_unittest()
     import nni
     from nni.runtime import trial_command_channel as channels
 
+    if not _in_experiment():
+        with warnings.catch_warnings():  # nni's advice to those who run without an experiment
+            warnings.simplefilter("ignore", RuntimeWarning)
+            received: dict[str, Any] | None = nni.get_next_parameter()
+        return received
     parameters = nni.get_current_parameter()
     if parameters is None:
         if multiprocessing.parent_process() is not None:
@@ -160,15 +210,6 @@ def _receive() -> dict[str, Any] | None:
         channel = channels.set_default_trial_command_channel(Witness(channel))
     watch_this_trial(channel, nni.report_final_result, _uid_in(parameters))
     return dict(parameters)
-
-
-def _receive_unittest() -> dict[str, Any] | None:
-    import nni
-
-    with warnings.catch_warnings():  # nni's advice to those who run without an experiment
-        warnings.simplefilter("ignore", RuntimeWarning)
-        received: dict[str, Any] | None = nni.get_next_parameter()
-    return received
 
 
 def _uid() -> dict[str, Any]:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 Loss = Callable[[], Tensor]
 """Computes the loss of the current weights and architecture on a batch: a scalar with its graph."""
-
-_RADIUS = 0.01
-"""Length of the step to either side by which a Hessian-vector product is measured, as in the paper."""
 
 
 def first_order_gradient(valid_loss: Loss, arch: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -31,27 +29,25 @@ def second_order_gradient(
 ) -> tuple[Tensor, list[Tensor]]:
     """Return what :func:`first_order_gradient` does, for the weights after a step of ``optimizer`` on ``train_loss``.
 
-    The dependence of that step on ``arch`` is a Hessian-vector product, measured by a central finite difference.
-
-    Args:
-        train_loss: called three times, and has to see the same batch each time.
-        valid_loss: called once.
-        optimizer: of the weights, not stepped.
-        arch: parameters that the losses depend on.
+    The dependence of that step on ``arch`` is a Hessian-vector product, measured by a central finite difference, for
+    which ``train_loss`` has to see the same batch each of three times. The optimizer is not stepped.
 
     Raises:
         ValueError: the optimizer does anything but a plain step with momentum and weight decay.
     """
-    check_optimizer(optimizer)
-    weights, rates = _weights(optimizer)
+    _check_optimizer(optimizer)
+    trained = [(w, group) for group in optimizer.param_groups for w in group["params"] if w.requires_grad]
+    weights = [weight for weight, _ in trained]
     with _restored(weights):
-        gradients = _sparse_gradients(train_loss(), weights)
-        _step(optimizer, weights, gradients)
+        gradients = torch.autograd.grad(train_loss(), weights, allow_unused=True)
+        for (weight, group), gradient in zip(trained, gradients, strict=True):
+            if gradient is not None:
+                _step(weight, gradient, group, optimizer.state.get(weight, {}).get("momentum_buffer"))
         loss = valid_loss()
         direct = torch.autograd.grad(loss, [*arch, *weights], allow_unused=True)
     moved = [
-        torch.zeros_like(w) if v is None or g is None else rate * v
-        for w, v, g, rate in zip(weights, direct[len(arch) :], gradients, rates, strict=True)
+        torch.zeros_like(w) if v is None or g is None else float(group["lr"]) * v
+        for (w, group), v, g in zip(trained, direct[len(arch) :], gradients, strict=True)
     ]
     product = _hessian_vector_product(train_loss, weights, moved, arch)
     return loss.detach(), [
@@ -59,7 +55,7 @@ def second_order_gradient(
     ]
 
 
-def check_optimizer(optimizer: object) -> None:
+def _check_optimizer(optimizer: object) -> None:
     """Raise a ValueError unless it is an SGD whose step :func:`second_order_gradient` can unroll."""
     if not isinstance(optimizer, torch.optim.SGD):
         raise ValueError(
@@ -73,8 +69,7 @@ def check_optimizer(optimizer: object) -> None:
 @contextmanager
 def unchanged_buffers(model: nn.Module) -> Iterator[None]:
     """Put buffers such as batch norm's statistics back at the end, also after an exception."""
-    buffers = list(model.buffers())
-    with _restored(buffers):
+    with _restored(list(model.buffers())):
         yield
 
 
@@ -89,25 +84,13 @@ def _restored(tensors: Sequence[Tensor]) -> Iterator[None]:
                 tensor.copy_(value)
 
 
-def _weights(optimizer: torch.optim.SGD) -> tuple[list[Tensor], list[float]]:
-    """Return the weights that the optimizer trains, and the learning rate of each."""
-    pairs = [(w, float(g["lr"])) for g in optimizer.param_groups for w in g["params"] if w.requires_grad]
-    return [w for w, _ in pairs], [rate for _, rate in pairs]
-
-
-def _step(optimizer: torch.optim.SGD, weights: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """Move the weights as ``optimizer.step()`` would; its state stays as it is. A weight without gradient stays."""
-    settings = {id(w): group for group in optimizer.param_groups for w in group["params"]}
-    with torch.no_grad():
-        for weight, gradient in zip(weights, gradients, strict=True):
-            if gradient is None:
-                continue
-            group = settings[id(weight)]
-            direction = gradient + group["weight_decay"] * weight
-            momentum = optimizer.state[weight].get("momentum_buffer") if weight in optimizer.state else None
-            if momentum is not None:
-                direction = direction + group["momentum"] * momentum
-            weight.sub_(float(group["lr"]) * direction)
+@torch.no_grad()
+def _step(weight: Tensor, gradient: Tensor, group: dict[str, Any], momentum: Tensor | None) -> None:
+    """Move a weight as ``SGD.step()`` would; the optimizer's state stays as it is."""
+    direction = gradient + group["weight_decay"] * weight
+    if momentum is not None:
+        direction = direction + group["momentum"] * momentum
+    weight.sub_(float(group["lr"]) * direction)
 
 
 def _hessian_vector_product(
@@ -117,7 +100,7 @@ def _hessian_vector_product(
     length = torch.sqrt(torch.stack([v.square().sum() for v in vector]).sum()) if vector else torch.zeros(())
     if length == 0:
         return [torch.zeros_like(a) for a in arch]
-    step = _RADIUS / float(length)
+    step = 0.01 / float(length)  # as in the paper
     ahead = _gradients_at(train_loss, weights, vector, step, arch)
     behind = _gradients_at(train_loss, weights, vector, -step, arch)
     return [(a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
@@ -136,7 +119,3 @@ def _gradients_at(
 def _gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     found = torch.autograd.grad(loss, list(tensors), allow_unused=True)
     return [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]
-
-
-def _sparse_gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
-    return list(torch.autograd.grad(loss, list(tensors), allow_unused=True))

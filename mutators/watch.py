@@ -13,23 +13,36 @@ from typing import Any
 
 _logger = logging.getLogger(__name__)
 _LONGEST_REASON = 200
-
-_watch: _Watch | None = None
+_watching = False
 
 
 def watch_this_trial(witness: Witness, send_final: Callable[[dict[str, Any]], None], uid: dict[str, Any]) -> None:
-    """Report a failure if the process ends without a final metric. A second call changes nothing.
+    """Report a failure by ``send_final``, with the ``uid`` entry, if the process ends without a final metric.
 
-    Args:
-        witness: stands in NNI's channel and knows whether a final metric was sent.
-        send_final: sends a final metric.
-        uid: ``{"_uid": uid}``, or {} if the tuner gave none.
+    A second call changes nothing.
     """
-    global _watch
-    if _watch is None:
-        _watch = _Watch(witness, send_final, uid)
-        sys.excepthook = _watch.at_exception
-        atexit.register(_watch.at_exit)
+    global _watching
+    if _watching:
+        return
+    _watching, process, previous = True, os.getpid(), sys.excepthook
+
+    def report(reason: str) -> None:
+        """Send the failure, unless a final metric was sent, or this is a forked child. Never raises."""
+        if witness.final_sent or os.getpid() != process:
+            return
+        try:
+            send_final({"default": math.nan, **uid, "_failed": reason})
+        except Exception as error:
+            _logger.warning("the failure of this trial could not be reported: %s: %s", type(error).__name__, error)
+
+    def at_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        try:
+            previous(kind, error, trace)  # first, so that nothing here can hide it
+        finally:
+            report("interrupted" if issubclass(kind, KeyboardInterrupt) else _reason(kind, error))
+
+    sys.excepthook = at_exception
+    atexit.register(report, "the trial ended without a final metric")
 
 
 class Witness:
@@ -39,42 +52,12 @@ class Witness:
         self.channel = channel
         self.final_sent = False
 
-    def receive_parameter(self) -> Any:
-        return self.channel.receive_parameter()
-
     def send_metric(self, type: str, *args: Any, **kwargs: Any) -> None:
         self.channel.send_metric(type, *args, **kwargs)
         self.final_sent = self.final_sent or type == "FINAL"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.channel, name)
-
-
-class _Watch:
-    """The hooks of one trial: at an uncaught exception, and at the end."""
-
-    def __init__(self, witness: Witness, send_final: Callable[[dict[str, Any]], None], uid: dict[str, Any]) -> None:
-        self.witness, self.send_final, self.uid = witness, send_final, uid
-        self.process = os.getpid()
-        self.previous: Callable[..., Any] = sys.excepthook
-
-    def at_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        try:
-            self.previous(kind, error, trace)  # first, so that nothing here can hide it
-        finally:
-            self.report("interrupted" if issubclass(kind, KeyboardInterrupt) else _reason(kind, error))
-
-    def at_exit(self) -> None:
-        self.report("the trial ended without a final metric")
-
-    def report(self, reason: str) -> None:
-        """Send the failure, unless a final metric was sent, or this is a forked child. Never raises."""
-        if self.witness.final_sent or os.getpid() != self.process:
-            return
-        try:
-            self.send_final({"default": math.nan, **self.uid, "_failed": reason})
-        except Exception as error:
-            _logger.warning("the failure of this trial could not be reported: %s: %s", type(error).__name__, error)
 
 
 def _reason(kind: type[BaseException], error: BaseException) -> str:

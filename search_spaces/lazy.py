@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 
@@ -22,9 +21,8 @@ def lazy_names(
         moved: names that were public here before, and the full names that they have now. They still load, with a
             DeprecationWarning that says what to write.
     """
-    stub = Path(str(import_module(package).__file__)).with_suffix(".pyi")
-    lines = [line.split() for line in stub.read_text(encoding="utf-8").splitlines()]
-    home_of = {name: module for _, module, _, name, *_ in lines}
+    with open(f"{import_module(package).__file__}i", encoding="utf-8") as stub:  # __init__.pyi, beside __init__.py
+        home_of = {name: module for _, module, _, name, *_ in map(str.split, stub)}
 
     def load(name: str) -> Any:
         if moved and name in moved:

@@ -50,10 +50,7 @@ class Candidates(nn.Module):
 
 
 def named_candidates(offered: Any) -> dict[str, nn.Module]:
-    """Return the candidates of a layer choice by name.
-
-    Args:
-        offered: a list, whose names are "0", "1", ..., or a dict of names.
+    """Return candidates by name: those of a dict, or of a list by "0", "1", and so on.
 
     Raises:
         TypeError: it is neither, or a candidate is no module, or a name is no text; all of them are named.

@@ -95,11 +95,7 @@ class InputChoice(ForwardChoice):
 
 
 def _read_names(n_candidates: int | None, choose_from: Sequence[str] | None, n_chosen: Any) -> list[str]:
-    """Return the names of an input choice's candidates.
-
-    Raises:
-        ChoiceError: its three arguments are wrong or do not fit together; all that is wrong is listed.
-    """
+    """Return the names of an input choice's candidates, or raise a ChoiceError that lists all that is wrong."""
     problems = whole("n_candidates", n_candidates, 1, optional=True)
     names: list[str] = []
     if choose_from is None:

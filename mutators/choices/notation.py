@@ -27,12 +27,8 @@ def read_choices(
 ) -> dict[str, Choice]:
     """Return choices as ``{key: {"_value", "_idx"}}`` in the order of ``domains``, indices ascending.
 
-    Args:
-        domains: what can be chosen, by key.
-        given: choices by key.
-        read: returns what is given for a key as ``{"_idx": ...}``, or raises a ChoiceError.
-        is_meant: tells whether an entry under an unknown key is a mistake.
-        what: is given, for the messages.
+    ``read`` returns what is given for a key as ``{"_idx": ...}``, or raises a ChoiceError; ``is_meant`` tells whether
+    an entry under an unknown key is a mistake.
 
     Raises:
         ChoiceError: keys are missing or unknown, or a choice cannot be read or is not on offer; all of it is named.
@@ -50,7 +46,7 @@ def read_choices(
             wrong = error.problems or [str(error)]
         problems += [f"{key!r}: {problem}" for problem in wrong]
         if not wrong:
-            choices[key] = _complete(domains[key], choice["_idx"])
+            choices[key] = domains[key].choice(domains[key].token(choice))
     if problems:
         raise ChoiceError(f"{what} does not fit this model ({len(problems)} wrong):", problems)
     return choices
@@ -63,36 +59,25 @@ def indices_of(choice: Choice) -> tuple[int, ...]:
 
 
 def to_choice(domain: LayerDomain | InputDomain, value: Any) -> Choice:
-    """Return ``{"_idx": ...}`` for a short notation; what is an object already is returned as it is.
+    """Return ``{"_idx": ...}`` for a short notation, indices unchecked; what is an object already, as it is.
 
     A text is always a name, an int always an index: for the candidates ``{"1": a, "0": b}``, "1" is a and 1 is b.
-
-    Raises:
-        ChoiceError: it is no notation, or a name is unknown or stands several times. Indices are not checked.
     """
     if isinstance(value, dict):
         return value
     names = domain.names if isinstance(domain, LayerDomain) else domain.candidates
-    indices = _from_bools(names, value) if _is_multihot(value) else _from_list(names, value)
+    several = isinstance(value, (list, tuple))
+    if several and value and all(isinstance(item, bool) for item in value):
+        if len(value) != len(names):
+            raise ChoiceError(f"{value!r} has {len(value)} bools, wanted {len(names)}, one for each of {list(names)}")
+        indices = [index for index, chosen in enumerate(value) if chosen]
+    else:
+        indices = [_index(names, item) for item in (value if several else [value])]
     if isinstance(domain, InputDomain):
         return {"_idx": indices}
     if len(indices) != 1:
         raise ChoiceError(f"{value!r} chooses {len(indices)} candidates, wanted exactly one of {list(names)}")
     return {"_idx": indices[0]}
-
-
-def _is_multihot(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(item, bool) for item in value)
-
-
-def _from_bools(names: tuple[str, ...], value: Any) -> list[int]:
-    if len(value) != len(names):
-        raise ChoiceError(f"{value!r} has {len(value)} bools, wanted {len(names)}, one for each of {list(names)}")
-    return [index for index, chosen in enumerate(value) if chosen]
-
-
-def _from_list(names: tuple[str, ...], value: Any) -> list[int]:
-    return [_index(names, item) for item in (value if isinstance(value, (list, tuple)) else [value])]
 
 
 def _index(names: tuple[str, ...], item: Any) -> int:
@@ -114,10 +99,3 @@ def _respell(key: str, choice: Any) -> Any:
         return choice
     warnings.warn(f"the choice of {key!r} has _idex; it is read as _idx: write that.", stacklevel=4)
     return {"_idx" if name == "_idex" else name: value for name, value in choice.items()}
-
-
-def _complete(domain: LayerDomain | InputDomain, index: Any) -> Choice:
-    if isinstance(domain, LayerDomain):
-        return {"_value": domain.names[int(index)], "_idx": int(index)}
-    indices = sorted(int(i) for i in index)
-    return {"_value": [domain.candidates[i] for i in indices], "_idx": indices}

@@ -16,11 +16,7 @@ REDUCTIONS = ("sum", "mean", "concat", "none")
 
 
 def check_reduction(reduction: str) -> str:
-    """Return ``reduction`` if it is a known one.
-
-    Raises:
-        ValueError: it is none of :data:`REDUCTIONS`.
-    """
+    """Return ``reduction``, or raise a ValueError if it is unknown."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}, wanted one of {', '.join(REDUCTIONS)}.")
     return reduction
@@ -54,15 +50,10 @@ def mask_of(indices: Sequence[int], n: int) -> torch.Tensor:
 
 
 def ordered_inputs(inputs: Any, names: Sequence[str], where: str) -> Sequence[Any]:
-    """Return the inputs of an input choice in the order of its candidates.
-
-    Args:
-        inputs: a list or tuple, one for each candidate, or a dict by the candidates' names.
-        names: of the candidates; "" is a candidate without a name.
-        where: which choice, for the message.
+    """Return a list, a tuple or a dict of inputs in the order of the candidates' names; "" is one without a name.
 
     Raises:
-        ChoiceError: the number, the type or the names do not fit.
+        ChoiceError: the number, the type or the names do not fit the choice, which is described by ``where``.
     """
     if isinstance(inputs, (list, tuple)):
         if len(inputs) != len(names):
@@ -83,12 +74,7 @@ def ordered_inputs(inputs: Any, names: Sequence[str], where: str) -> Sequence[An
 class SelectedInputs(nn.Module):
     """A fixed selection of inputs, without parameters: an ``InputChoice`` in an extracted network.
 
-    Args:
-        names: of the candidates.
-        indices: of the selected ones, ascending.
-        reduction: see :func:`combine`.
-        return_mask: also return the selection as a mask, (len(names),) bool.
-        n_chosen: as the ``InputChoice`` had it. Other names that a forward may read of a choice are here as well.
+    Holds all that a forward may read of an ``InputChoice``, under the same names.
     """
 
     def __init__(
@@ -100,14 +86,10 @@ class SelectedInputs(nn.Module):
         n_chosen: int | tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        self.names, self.indices = tuple(names), tuple(indices)
+        self.names = tuple(names)
+        self.indices = self.chosen = tuple(indices)
         self.choose_from, self.n_candidates, self.n_chosen = list(names), len(names), n_chosen
         self.reduction, self.return_mask = reduction, return_mask
-
-    @property
-    def chosen(self) -> tuple[int, ...]:
-        """Return the indices of the selected inputs, ascending."""
-        return self.indices
 
     def forward(self, optional_inputs: Any) -> Any:
         """Select and reduce. ``optional_inputs``: a list, a tuple or a dict, as for the ``InputChoice``."""
@@ -120,14 +102,7 @@ class SelectedInputs(nn.Module):
 
 
 class ChosenLayer(nn.Module):
-    """A fixed layer that returns a list (reduction "none"), or a mask beside its output, as its ``LayerChoice`` did.
-
-    Args:
-        chosen: the layer, whose parameters stand under this name.
-        index: of the layer, among the candidates.
-        names: of the candidates.
-        reduction, return_mask: see ``LayerChoice``.
-    """
+    """A fixed layer, as ``chosen``, that returns a list or a mask beside its output, as its ``LayerChoice`` did."""
 
     def __init__(self, chosen: nn.Module, index: int, names: Sequence[str], reduction: str, return_mask: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Set a model to one architecture after another, fast; or to one for a while."""
+"""Set a model to one architecture after another, fast; or to one, or to other training modes, for a while."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ _STATE = ("_active", "_mutator", "_resolved_key")
 
 
 class Switch:
-    """The choices of a model, found once, so that :meth:`set` is fast.
-
-    Args:
-        model: with choices, or without any.
+    """The choices of a model, if it has any, found once, so that :meth:`set` is fast.
 
     Raises:
         ChoiceError: the choices do not fit together, or a mutator is bound to the model.
@@ -63,3 +60,14 @@ def applied(model: nn.Module, choices: Choices) -> Iterator[None]:
     finally:
         for mutable, state in zip(mutables, before, strict=True):
             vars(mutable).update(state)
+
+
+@contextmanager
+def kept_modes(model: nn.Module) -> Iterator[None]:
+    """Put each module's training mode back afterwards, also where it is another than the model's own."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            vars(module)["training"] = training  # by its dict: a candidate may be called "training"

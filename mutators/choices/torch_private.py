@@ -20,15 +20,6 @@ from torch import nn
 # forward makes tensors of its own.
 from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 
-# Base classes of all batch norms, of all batch and instance norms, and of all convolutions, of any dimension. Would be
-# replaced by tuples of the public classes, and classes that users derive from the bases would be missed.
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
-from torch.nn.modules.batchnorm import _NormBase as NormBase
-from torch.nn.modules.conv import _ConvNd as ConvNd
-
-# Tells the magnitude of a normed weight, which must not be pruned. Would be replaced by the class's name.
-from torch.nn.utils.parametrizations import _WeightNorm as NormedWeight
-
 # Sees all operations of a forward, to count their costs. Documented in torch's notes on extending; has no public name.
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
@@ -38,35 +29,17 @@ from torch.utils._pytree import tree_leaves as tree_leaves
 from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_map_only as tree_map_only
 
-__all__ = [
-    "COMPILED",
-    "DERIVED_ATTRIBUTES",
-    "BatchNorm",
-    "ConvNd",
-    "FakeTensorMode",
-    "NormBase",
-    "NormedWeight",
-    "TorchDispatchMode",
-    "copy_all",
-    "copy_layer",
-    "get_buffers",
-    "get_children",
-    "get_compiled",
-    "get_forward_hooks",
-    "get_parameters",
-    "get_storage_id",
-    "get_version",
-    "has_gradient_hooks",
-    "has_hooks",
-    "mark_constant",
-    "tree_flatten",
-    "tree_leaves",
-    "tree_map",
-    "tree_map_only",
-]
-
 F = TypeVar("F", bound=Callable[..., Any])
 M = TypeVar("M", bound=nn.Module)
+
+# Base classes of all batch norms, of all batch and instance norms, and of all convolutions, of any dimension. Would be
+# replaced by tuples of the public classes, and classes that users derive from the bases would be missed.
+BatchNorm = nn.modules.batchnorm._BatchNorm
+NormBase = nn.modules.batchnorm._NormBase
+ConvNd = nn.modules.conv._ConvNd
+
+# Tells the magnitude of a normed weight, which must not be pruned. Would be replaced by the class's name.
+NormedWeight = nn.utils.parametrizations._WeightNorm
 
 DERIVED_ATTRIBUTES = frozenset(vars(nn.Module())) | {"_reversed_padding_repeated_twice"}
 """Attributes that every module has, and the one that a convolution derives from its padding: never the user's own."""

@@ -46,17 +46,8 @@ def walk(model: nn.Module) -> list[Site]:
 
     Differs: choices may be nested.
     """
-    found = [
-        Site(
-            path_key if mutable.given_key is None else mutable.given_key,
-            path,
-            mutable,
-            None if mutable.is_fixed else mutable.domain,
-        )
-        for mutable, path, path_key in _mutables(model, "", "", set())
-    ]
-    problems = [*_bad_keys(found), *_bad_sharing(found), *_bad_origins(found)]
-    if problems:
+    found = list(_find_sites(model, "", "", set()))
+    if problems := [*_bad_keys(found), *_bad_sharing(found), *_bad_origins(found)]:
         raise ChoiceError("the choices of this model do not fit together:", problems)
     return found
 
@@ -85,17 +76,18 @@ def search_space_of(model: nn.Module) -> dict[str, Any]:
     return {key: {"_type": d.type, "_value": d.to_json()} for key, d in decisions(walk(model)).items()}
 
 
-def _mutables(module: nn.Module, path: str, key: str, seen: set[int]) -> Iterator[tuple[Mutable, str, str]]:
-    """Yield each mutable with its path and the key that this path stands for, parents first."""
+def _find_sites(module: nn.Module, path: str, key: str, seen: set[int]) -> Iterator[Site]:
+    """Yield each mutable's site, parents first; ``key`` is what the path stands for."""
     if id(module) in seen:
         return
     seen.add(id(module))
     if isinstance(module, Mutable):
-        yield module, path, key
+        given, domain = module.given_key, None if module.is_fixed else module.domain
+        yield Site(key if given is None else given, path, module, domain)
     for name, child in get_children(module).items():
         if child is not None:
             inner = key if _is_wrapping(module, name) else _join(key, name)
-            yield from _mutables(child, _join(path, name), inner, seen)
+            yield from _find_sites(child, _join(path, name), inner, seen)
 
 
 def _is_wrapping(parent: nn.Module, name: str) -> bool:

@@ -21,12 +21,7 @@ OnStep = Callable[[int, int], None]
 
 
 class Steps:
-    """A counter of the steps of a measurement.
-
-    Args:
-        total: expected number of steps.
-        on_step: called after each step; None: no function.
-    """
+    """A counter of the steps of a measurement, of which ``total`` are expected."""
 
     def __init__(self, total: int, on_step: OnStep | None) -> None:
         self._done, self._total, self._on_step = 0, total, on_step
@@ -58,14 +53,7 @@ def describe_latency(model: nn.Module, input_shape: Example, threads: int, **how
 def check_table(
     table: CostTable, samples: TokenArray, measured: Sequence[Mapping[str, int]], seed: int
 ) -> dict[str, Any]:
-    """Return how far the table is from the costs of whole architectures.
-
-    Args:
-        table: of metrics that ``measured`` has.
-        samples: (n, keys) architectures.
-        measured: by metric, the cost of each of them.
-        seed: with which they were drawn.
-    """
+    """Return how far the table is from the costs of n whole architectures, (n, keys), drawn with a seed; as JSON."""
     errors = {}
     for metric in table.metrics:
         wanted = np.array([costs[metric] for costs in measured], dtype=np.float64)
@@ -79,11 +67,7 @@ def check_table(
 
 
 def compare_latency(predicted: FloatArray, measured: FloatArray) -> dict[str, Any]:
-    """Return how far predicted milliseconds are from measured ones.
-
-    Args:
-        predicted: (n,)
-        measured: (n,), positive.
+    """Return how far predicted milliseconds, (n,), are from measured ones, (n,).
 
     Returns: ``mean_absolute_error_percent`` of what was measured; ``rank_correlation``, Spearman's, None where one
         side is constant; and the measured range, without which neither means much.

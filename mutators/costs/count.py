@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -83,22 +83,18 @@ class DryRun:
         self.model = _copy(model, {id(tensor): self._like(tensor) for tensor in _tensors_of(model)})
 
     def macs_by_module(self, input_shape: Example, ignore: Ignore = ()) -> dict[str, int]:
-        """Return multiply-adds by path; see :func:`macs_by_module`.
-
-        Raises:
-            CannotRun: forward failed.
-            CostError: a module's costs are unknown.
-        """
+        """Return multiply-adds by path. Raises CannotRun if forward fails, and CostError if a module's are unknown."""
         trace = run_first(self._original, inputs_for(self._original, input_shape), self._trace, CannotRun)
         paths = {id(module): path for path, module in self.model.named_modules()}
         modules = dict(self.model.named_modules())
         unknown = sorted(paths[module] for module in trace.unknown())
         unknown = [path for path in unknown if not _is_ignored(path, modules[path], ignore)]
         if unknown:
+            classes = {path: type(modules[path]) for path in unknown}
             raise CostError(
                 f"the costs of these modules with parameters are unknown ({len(unknown)}). If they cost nothing, list "
                 "them in ignore=; else build them from layers that are known:",
-                [f"{path or 'the model itself'}: {_class(modules[path])}" for path in unknown],
+                [f"{path or 'the model itself'}: {c.__module__}.{c.__qualname__}" for path, c in classes.items()],
             )
         return {paths.get(module, ""): macs for module, macs in trace.macs.items()}
 
@@ -108,15 +104,10 @@ class DryRun:
         return nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
 
     def _trace(self, inputs: Inputs) -> Trace:
-        mine = tuple(self._like(tensor) for tensor in inputs)
-        with ExitStack() as stack:
-            stack.enter_context(_unfused())
-            stack.enter_context(torch.no_grad())
-            stack.enter_context(torch.random.fork_rng())
-            stack.enter_context(self._mode or nullcontext())
-            trace = stack.enter_context(Trace(self.model))
+        mine, trace = tuple(self._like(tensor) for tensor in inputs), Trace(self.model)
+        with _unfused(), torch.no_grad(), torch.random.fork_rng(), self._mode or nullcontext(), trace:
             self.model(*mine)
-            return trace
+        return trace
 
 
 @contextmanager
@@ -146,9 +137,8 @@ def _copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     try:
         copied = copy.deepcopy(model, memo)
     except Exception as error:  # whatever a module's own __deepcopy__ raises
-        raise CostError(
-            f"{type(model).__name__} cannot be copied: {type(error).__name__}: {first_line(error)}"
-        ) from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise CostError(f"{type(model).__name__} cannot be copied: {reason}") from error
     for module in copied.modules():
         module.__dict__["training"] = False  # not eval(): a model's own may do something else
     return copied
@@ -157,7 +147,3 @@ def _copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
 def _is_ignored(path: str, module: nn.Module, ignore: Ignore) -> bool:
     classes = tuple(entry for entry in ignore if isinstance(entry, type))
     return path in ignore or type(module).__name__ in ignore or isinstance(module, classes)
-
-
-def _class(module: nn.Module) -> str:
-    return f"{type(module).__module__}.{type(module).__qualname__}"

@@ -13,13 +13,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
 from mutators.choices.extracting import extract
@@ -41,14 +40,6 @@ HELD_OUT = 12
 """Number of whole sub-networks that the sums are compared with."""
 
 
-class Milliseconds(NamedTuple):
-    """Latency as a fixed part and terms, and how it was measured."""
-
-    fixed: float
-    terms: list[Term]
-    about: dict[str, Any]
-
-
 def measure_terms(
     model: nn.Module,
     anatomy: Anatomy,
@@ -58,8 +49,11 @@ def measure_terms(
     threads: int | None,
     seed: int,
     progress: OnStep | None,
-) -> Milliseconds:
-    """Time an elastic network; arguments and errors as of :func:`mutators.costs.elastic_table.cost_table`."""
+) -> tuple[float, list[Term], dict[str, Any]]:
+    """Time an elastic network; arguments and errors as of :func:`mutators.costs.elastic_table.cost_table`.
+
+    Returns: the milliseconds as a fixed part and terms, and how they were measured.
+    """
     if problems := whole("repeats", repeats, 1):
         raise CostError(f"{problems[0]}.")
     rng, space = np.random.default_rng(seed), anatomy.space
@@ -80,7 +74,7 @@ def measure_terms(
     seen = list(zip(designed, times, strict=False))
     fixed, terms = sum_terms([_term(anatomy, block, seen) for block in blocks])
     fixed += float(np.median([row[REST] for _, row in seen]))
-    sums = [fixed + sum(_at(term, tokens) for term in terms) for tokens in networks]
+    sums = [fixed + sum(float(c[tuple(tokens[k] for k in keys)]) for keys, c in terms) for tokens in networks]
     wholes = np.array([row[WHOLE] for row in times])
     # A disturbed run is slow in some block only, so that the blocks' lower quartiles sum to less than the whole's.
     scale = float(np.median(wholes[: len(designed)] / sums[: len(designed)]))
@@ -88,7 +82,7 @@ def measure_terms(
     predicted = np.array(sums[len(designed) :]) * scale
     how = {"blocks": len(blocks), "networks": len(designed), "repeats": repeats, "seed": seed}
     fit = compare_latency(predicted, wholes[len(designed) :])
-    return Milliseconds(fixed, terms, describe_latency(model, input_shape, thread_count, **how, held_out=fit))
+    return fixed, terms, describe_latency(model, input_shape, thread_count, **how, held_out=fit)
 
 
 def _find_called(model: nn.Module, anatomy: Anatomy, input_shape: Example) -> set[str]:
@@ -185,31 +179,21 @@ def _clocks(network: nn.Module, paths: Sequence[str], note: Callable[[str, float
         wait(device)
         note(path, (time.perf_counter() - started[path]) * 1000)
 
-    hooks: list[torch.utils.hooks.RemovableHandle] = []
-    for path in paths:
-        module = network.get_submodule(path)
-        hooks.append(module.register_forward_pre_hook(lambda *_, path=path: start(path)))
-        hooks.append(module.register_forward_hook(lambda *_, path=path: stop(path)))
-    try:
+    with ExitStack() as hooks:
+        for path in paths:
+            module = network.get_submodule(path)
+            hooks.enter_context(module.register_forward_pre_hook(lambda *_, path=path: start(path)))
+            hooks.enter_context(module.register_forward_hook(lambda *_, path=path: stop(path)))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _term(anatomy: Anatomy, block: Part, seen: Sequence[tuple[Tokens, dict[str, float]]]) -> Term:
     """Return a block's milliseconds: by form, the median over the networks in which it has that form."""
     by_form: dict[tuple[int, ...], list[float]] = {}
     for tokens, row in seen:
-        if not _runs(block, tokens):
-            continue
-        by_form.setdefault(tuple(tokens[key] for key in block.keys), []).append(row[block.path])
+        if _runs(block, tokens):
+            by_form.setdefault(tuple(tokens[key] for key in block.keys), []).append(row[block.path])
     costs = np.zeros([anatomy.space.radices[key] for key in block.keys])
     for form, times in by_form.items():
         costs[form] = np.median(times)
     return anatomy.gated(block, costs)
-
-
-def _at(term: Term, tokens: Tokens) -> float:
-    keys, costs = term
-    return float(costs[tuple(tokens[key] for key in keys)])

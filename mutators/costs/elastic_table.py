@@ -11,25 +11,34 @@ Differs: MIT's Once-for-All builds a description of the network for each candida
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from mutators.costs.about import OnStep, check_table, describe_model
-from mutators.costs.count import Ignore
+from mutators.choices.applying import apply_choices
+from mutators.choices.extracting import extract
+from mutators.costs.about import OnStep, Steps, check_table, describe_model
+from mutators.costs.count import CannotRun, DryRun, Ignore, count_params
 from mutators.costs.elastic_latency import measure_terms
-from mutators.costs.elastic_macs import NetworkCounter
-from mutators.elastic.anatomy import Anatomy, FloatArray, sum_terms
+from mutators.elastic.anatomy import Anatomy, FloatArray, sum_terms, weightless
+from mutators.elastic.layers.convolution import ElasticConvolution
+from mutators.elastic.layers.embedding import ElasticEmbedding
+from mutators.elastic.layers.norm import ElasticNorm
 from mutators.inputs import Example
 from search_spaces.checks import whole
 from search_spaces.cost.sums import Term, fold_terms
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import CostError
-from search_spaces.schema import Space
+from search_spaces.schema import Space, Tokens
 
 METRICS = ("macs", "params")
+FREE = (ElasticNorm, ElasticEmbedding)
+"""Elastic layers without multiply-adds; their plain layers have none either."""
+MOST_RUNS = 1024
+"""Number of combinations of choices, at most, for which whole networks are counted."""
 
 
 def cost_table(
@@ -73,28 +82,23 @@ def cost_table(
     fixed: dict[str, float] = {}
     terms: dict[str, list[Term]] = {}
     counted = [metric for metric in METRICS if metric in metrics]
-    counter = NetworkCounter(model, anatomy, input_shape, ignore, progress, checks) if counted else None
-    for metric in counted:
-        assert counter is not None
-        found = counter.macs() if metric == "macs" else anatomy.params()
-        fixed[metric], terms[metric] = sum_terms(found)
-    if counter is not None:
+    if counted:
+        counter = NetworkCounter(model, anatomy, input_shape, ignore, Steps(4 + checks, progress))
+        for metric in counted:
+            fixed[metric], terms[metric] = sum_terms(counter.macs() if metric == "macs" else anatomy.params())
         table = _table(space, fixed, terms, about)
         samples = np.unique(space.sample_tokens(np.random.default_rng(seed), checks), axis=0)
         costs = [counter.whole(tuple(row), counted) for row in samples.tolist()]
         about["check"] = check_table(table, samples, costs, seed)
     if "latency_ms" in metrics:
-        ms = measure_terms(model, anatomy, input_shape, repeats=repeats, threads=threads, seed=seed, progress=progress)
-        fixed["latency_ms"], terms["latency_ms"], about["latency_ms"] = ms.fixed, ms.terms, ms.about
+        fixed["latency_ms"], terms["latency_ms"], about["latency_ms"] = measure_terms(
+            model, anatomy, input_shape, repeats=repeats, threads=threads, seed=seed, progress=progress
+        )
     return _table(space, fixed, terms, about)
 
 
 def check_metrics(metrics: Sequence[str], known: Sequence[str]) -> None:
-    """Check that there are metrics, and that all of them are known.
-
-    Raises:
-        CostError: they are not.
-    """
+    """Raise a CostError unless there are metrics, and all of them are known."""
     if not metrics or not set(metrics) <= set(known):
         raise CostError(f"metrics are {list(metrics)}, wanted some of {', '.join(known)}.")
 
@@ -113,3 +117,98 @@ def _table(
                 joint.setdefault(metric, []).append(([space.keys[key] for key in keys], costs))
         options[metric] = columns
     return CostTable(space, fixed, options, about, joint)
+
+
+class NetworkCounter:
+    """A counter of the multiply-adds of whole networks: on shapes alone, or where that fails with numbers."""
+
+    def __init__(self, model: nn.Module, anatomy: Anatomy, input_shape: Example, ignore: Ignore, steps: Steps) -> None:
+        self._anatomy, self._input_shape, self._ignore = anatomy, input_shape, (*ignore, *FREE)
+        self._steps, self._known = steps, dict[Tokens, dict[str, int]]()
+        self._shapes = weightless(model, ())
+        try:
+            self._start(DryRun(model))
+        except CannotRun:
+            self._start(DryRun(model, weightless=False))
+
+    def _start(self, dry: DryRun) -> None:
+        """Count the largest network, as all others later, in a dry run."""
+        for module in dry.model.modules():
+            if isinstance(module, ElasticConvolution):
+                module._transforms = False  # an extracted network does not multiply by kernels' matrices either
+        self._dry = dry
+        self.by_module(self._anatomy.largest)
+
+    def by_module(self, tokens: Tokens) -> dict[str, int]:
+        """Return the multiply-adds of a sub-network by path."""
+        if tokens not in self._known:
+            apply_choices(self._dry.model, self._anatomy.space.decode(tokens))
+            self._known[tokens] = self._dry.macs_by_module(self._input_shape, self._ignore)
+            self._steps.count()
+        return self._known[tokens]
+
+    def whole(self, tokens: Tokens, metrics: Sequence[str]) -> dict[str, int]:
+        """Return what a sub-network costs when it is extracted."""
+        costs = {}
+        if "macs" in metrics:
+            costs["macs"] = sum(self.by_module(tokens).values())
+        if "params" in metrics:
+            costs["params"] = count_params(extract(self._shapes, self._anatomy.space.decode(tokens)))
+        return costs
+
+    def macs(self) -> list[Term]:
+        """Return the multiply-adds of all modules as terms."""
+        anatomy = self._anatomy
+        largest, parts = self.by_module(anatomy.largest), {part.path: part for part in anatomy.parts}
+        found: dict[str, Term] = {}
+        for path, macs in largest.items():
+            sizes = anatomy.sizes(parts[path])["weights"]
+            weights = sizes[tuple(anatomy.largest[key] for key in parts[path].keys)]
+            found[path] = anatomy.gated(parts[path], sizes / weights * macs if weights else np.full_like(sizes, macs))
+        found = {path: (keys, np.rint(costs)) for path, (keys, costs) in found.items()}
+        odd = [path for path in parts if self._is_odd(path, found.get(path, ((), np.zeros(()))))]
+        dependent: dict[tuple[int, ...], list[str]] = {}
+        for path in odd:
+            dependent.setdefault(self._deciding(path), []).append(path)
+        for keys, paths in dependent.items():
+            if math.prod(anatomy.space.radices[key] for key in keys) <= MOST_RUNS:
+                found.update(self._enumerate(keys, paths))
+        return list(found.values())
+
+    def _is_odd(self, path: str, term: Term) -> bool:
+        """Return whether a module's multiply-adds differ from its term in one of the corners of the space."""
+        keys, costs = term
+        corners = self._corners()
+        return any(costs[tuple(t[key] for key in keys)] != self.by_module(t).get(path, 0) for t in corners)
+
+    def _corners(self) -> list[Tokens]:
+        """Return three sub-networks: the smallest depths, the smallest of all else, and the smallest of both."""
+        anatomy = self._anatomy
+        depths = {key for part in anatomy.parts for key in part.gates}
+        shallow = depths | (set(range(len(anatomy.space))) - anatomy.known)
+        narrow = set(range(len(anatomy.space))) - shallow
+        ends = list(zip(anatomy.smallest, anatomy.largest, strict=True))
+        return [
+            tuple(least if key in small else most for key, (least, most) in enumerate(ends))
+            for small in (shallow, narrow, shallow | narrow)
+        ]
+
+    def _deciding(self, path: str) -> tuple[int, ...]:
+        """Return the positions of the choices that, alone at their smallest, change a module's multiply-adds."""
+        anatomy = self._anatomy
+        largest, found = anatomy.largest, []
+        for key, least in enumerate(anatomy.smallest):
+            tokens = (*largest[:key], least, *largest[key + 1 :])
+            if self.by_module(tokens).get(path, 0) != self.by_module(largest).get(path, 0):
+                found.append(key)
+        return tuple(found)
+
+    def _enumerate(self, keys: tuple[int, ...], paths: Sequence[str]) -> dict[str, Term]:
+        """Return the terms of some modules by counting a whole network for each combination of their choices."""
+        shape = [self._anatomy.space.radices[key] for key in keys]
+        found = {path: np.zeros(shape) for path in paths}
+        for setting, tokens in self._anatomy.combinations(keys):
+            macs = self.by_module(tokens)
+            for path in paths:
+                found[path][setting] = macs.get(path, 0)
+        return {path: (keys, costs) for path, costs in found.items()}

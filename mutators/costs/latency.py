@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
-from mutators.choices.modes import kept_modes
+from mutators.choices.switch import kept_modes
 from mutators.inputs import Example, Inputs, device_of, inputs_for, run_first
 from search_spaces.checks import whole
 from search_spaces.errors import CostError
@@ -69,29 +70,28 @@ def latency_of(
 
 
 def make_runner(model: nn.Module, input_shape: Example) -> Callable[[], float]:
-    """Return a function that runs ``model`` once on random numbers and returns the milliseconds; it has run once.
-
-    Raises:
-        CostError: the model cannot be run.
-    """
+    """Return a function that runs ``model`` once on random numbers and returns the milliseconds; it has run once."""
     device = device_of(model)
 
+    @torch.no_grad()
+    def run_timed(*inputs: torch.Tensor) -> float:
+        wait(device)
+        started = time.perf_counter()
+        model(*inputs)
+        wait(device)
+        return (time.perf_counter() - started) * 1000
+
     def try_once(inputs: Inputs) -> Callable[[], float]:
-        drawn = tuple(_fill(tensor) for tensor in inputs)
-        with torch.no_grad():
-            model(*drawn)
-        return lambda: _time(model, drawn, device)
+        run = partial(run_timed, *map(_fill, inputs))
+        run()
+        return run
 
     return run_first(model, inputs_for(model, input_shape), try_once)
 
 
 @contextmanager
 def threads_set(threads: int | None) -> Iterator[int]:
-    """Give torch this many threads for a while; None changes nothing. Yields: how many it has.
-
-    Raises:
-        CostError: the number is less than 1.
-    """
+    """Give torch this many threads for a while; None changes nothing. Yields: how many it has."""
     if problems := whole("threads", threads, 1, optional=True):
         raise CostError(f"{problems[0]}.")
     before = torch.get_num_threads()
@@ -109,15 +109,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
         for module in model.modules():
             vars(module)["training"] = False
         yield
-
-
-def _time(model: nn.Module, inputs: tuple[torch.Tensor, ...], device: torch.device) -> float:
-    with torch.no_grad():
-        wait(device)
-        started = time.perf_counter()
-        model(*inputs)
-        wait(device)
-        return (time.perf_counter() - started) * 1000
 
 
 def wait(device: torch.device) -> None:

@@ -142,9 +142,7 @@ def _typical(times: FloatArray) -> FloatArray:
 def fit_options(space: Space, visits: TokenArray, times: FloatArray) -> tuple[float, dict[str, list[float]]]:
     """Return the fixed part, and by key the options' milliseconds above the fastest's, that explain ``times`` best.
 
-    Args:
-        visits: (rounds, networks, keys) tokens.
-        times: (rounds, networks) milliseconds.
+    ``visits`` are (rounds, networks, keys) tokens, ``times`` (rounds, networks) milliseconds.
     """
     columns = [column - column.min() for column in _least_deviations(space, visits, times)]
     options = {key: column.tolist() for key, column in zip(space.keys, columns, strict=True)}

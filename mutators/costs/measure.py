@@ -6,6 +6,7 @@ Nothing is computed: see :mod:`mutators.costs.count`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -69,8 +70,9 @@ def measure_cost(
         most = min(checks, ELASTIC_CHECKS)
         return cost_table(model, input_shape, metrics, checks=most, seed=seed, ignore=ignore, progress=progress)
     space = tabulated_space(model)
-    base = _base(space)
-    meter = _make_meter(model, space, base, input_shape, ignore)
+    # The first option of every layer choice and the largest set of every input choice.
+    base = tuple(d.radix - 1 if isinstance(d, InputDomain) else 0 for d in space.domains.values())
+    meter = _Meter(model, space, base, input_shape, ignore)
     samples = np.unique(space.sample_tokens(np.random.default_rng(seed), checks), axis=0)
     steps = Steps(1 + sum(space.radices) - len(space) + len(samples), progress)
 
@@ -85,20 +87,15 @@ def measure_cost(
     for at, (key, radix) in enumerate(zip(space.keys, space.radices, strict=True)):
         rows = [whole if token == base[at] else count((*base[:at], token, *base[at + 1 :])) for token in range(radix)]
         for metric in metrics:
-            changes[metric][key] = [row[metric] - whole[metric] + inside[metric].get(key, 0) for row in rows]
-    fixed = {metric: whole[metric] - sum(inside[metric].get(key, 0) for key in space.keys) for metric in metrics}
+            changes[metric][key] = [row[metric] - whole[metric] + inside[metric][key] for row in rows]
+    fixed = {metric: whole[metric] - sum(inside[metric][key] for key in space.keys) for metric in metrics}
     table = CostTable(space, fixed, changes, describe_model(model, input_shape))
     table.about["check"] = check_table(table, samples, [count(row.tolist()) for row in samples], seed)
     return table
 
 
 def tabulated_space(model: nn.Module) -> Space:
-    """Return a model's space, if a table can hold its costs.
-
-    Raises:
-        CostError: there are no choices, or a key has too many options for a table.
-        ChoiceError: the model's choices do not fit together.
-    """
+    """Return a model's space. Raises a CostError if it has no choices, or one with too many options for a table."""
     emitted = search_space_of(model)
     if not emitted:
         raise CostError(
@@ -117,19 +114,20 @@ def tabulated_space(model: nn.Module) -> Space:
 
 
 class _Meter:
-    """A meter of the costs of a model's architectures, of the whole or by choice."""
+    """A meter of the costs of a model's architectures: on shapes alone, or with numbers if ``base`` cannot run so."""
 
-    def __init__(self, run: DryRun, space: Space, input_shape: Example, ignore: Ignore) -> None:
-        self._run, self._space, self._input_shape, self._ignore = run, space, input_shape, ignore
-        sites = walk(run.model)
-        self._keys = {site.path: site.key for site in sites if isinstance(site.mutable, LayerChoice)}
+    def __init__(self, model: nn.Module, space: Space, base: Tokens, input_shape: Example, ignore: Ignore) -> None:
+        self._space, self._input_shape, self._ignore = space, input_shape, ignore
+        self._keys = {site.path: site.key for site in walk(model) if isinstance(site.mutable, LayerChoice)}
+        self._run = DryRun(model)
+        try:
+            self.inside(base)
+        except CannotRun:
+            self._run = DryRun(model, weightless=False)
+            self.inside(base)
 
     def totals(self, tokens: Sequence[int]) -> dict[str, int]:
-        """Return the costs of an architecture, by metric.
-
-        Raises:
-            CostError: this architecture cannot be run or counted; the message names it.
-        """
+        """Return the costs of an architecture, by metric. A CostError names the architecture."""
         try:
             return {metric: sum(parts.values()) for metric, parts in self._parts(tokens).items()}
         except CostError as error:
@@ -137,19 +135,12 @@ class _Meter:
             named = ", ".join(f"{key} {choice['_value']}" for key, choice in choices)
             raise CostError(f"{error}\nThis is the architecture {named}.") from error
 
-    def inside(self, tokens: Sequence[int]) -> dict[str, dict[str, int]]:
-        """Return by metric and key the costs of the modules inside each choice; where it is nested, the innermost.
-
-        Raises:
-            CostError: this architecture cannot be run or counted.
-        """
-        found: dict[str, dict[str, int]] = {}
+    def inside(self, tokens: Sequence[int]) -> dict[str, Counter[str | None]]:
+        """Return by metric and key the costs of the modules inside each choice; where it is nested, the innermost."""
+        found = {metric: Counter[str | None]() for metric in ("macs", "params")}
         for metric, parts in self._parts(tokens).items():
-            sums = found.setdefault(metric, {})
             for path, cost in parts.items():
-                key = self._key_round(path)
-                if key is not None:
-                    sums[key] = sums.get(key, 0) + cost
+                found[metric][self._key_round(path)] += cost
         return found
 
     def _parts(self, tokens: Sequence[int]) -> dict[str, dict[str, int]]:
@@ -165,23 +156,6 @@ class _Meter:
                 return None
             path = path.rpartition(".")[0]
         return self._keys[path]
-
-
-def _make_meter(model: nn.Module, space: Space, base: Tokens, input_shape: Example, ignore: Ignore) -> _Meter:
-    """Return a meter that can run the base architecture: on shapes alone, or where that fails with numbers."""
-    meter = _Meter(DryRun(model), space, input_shape, ignore)
-    try:
-        meter.inside(base)
-    except CannotRun:
-        meter = _Meter(DryRun(model, weightless=False), space, input_shape, ignore)
-        meter.inside(base)
-    return meter
-
-
-def _base(space: Space) -> Tokens:
-    """Return the first option of every layer choice and the largest set of every input choice."""
-    domains = space.domains.values()
-    return tuple(domain.radix - 1 if isinstance(domain, InputDomain) else 0 for domain in domains)
 
 
 def _active_params(model: nn.Module) -> dict[str, int]:

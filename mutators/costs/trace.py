@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from types import TracebackType
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -22,14 +21,7 @@ from mutators.choices.torch_private import (
     tree_leaves,
 )
 
-FREE = (
-    NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    nn.PReLU,
-    nn.Embedding,
-)
+FREE = (NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.PReLU, nn.Embedding)
 """Layers with parameters that have no multiply-adds by the convention."""
 
 
@@ -46,7 +38,7 @@ class Trace:
     def __init__(self, model: nn.Module) -> None:
         self.macs: Counter[int] = Counter()
         self._model = model
-        self._running: list[int] = []
+        self._running: list[int] = []  # ids of the modules that are running, innermost last
         self._constant: dict[int, set[int]] = {}  # by storage: ids of the modules whose parameters went into it
         self._kept: list[torch.Tensor] = []  # so that no constant's storage is used again
         self._used: set[int] = set()
@@ -64,13 +56,16 @@ class Trace:
                 self._constant.setdefault(get_storage_id(parameter), set()).add(id(module))
             for buffer in _present(get_buffers(module)):
                 self._constant.setdefault(get_storage_id(buffer), set())
-        self._stack.enter_context(_tracked(self._running))
-        self._stack.enter_context(_Watch(self._note))
+
+        def leave(*_: object) -> None:
+            self._running.pop()
+
+        enter = register_module_forward_pre_hook(lambda module, _: self._running.append(id(module)))
+        for context in (enter, register_module_forward_hook(leave, always_call=True), _Watch(self._note)):
+            self._stack.enter_context(context)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
         self._kept.clear()
 
@@ -113,38 +108,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def _vector_flops(matrix: torch.Tensor, *_: Any, **__: Any) -> int:
-    """Return twice the multiply-adds of a matrix, or a vector, times a vector."""
-    return 2 * matrix.numel()
-
-
-def _added_vector_flops(_: Any, matrix: torch.Tensor, *__: Any, **___: Any) -> int:
-    return _vector_flops(matrix)
-
-
 _FORMULAS: Mapping[Any, Callable[..., int]] = {
-    torch.ops.aten.mv: _vector_flops,
-    torch.ops.aten.dot: _vector_flops,
-    torch.ops.aten.addmv: _added_vector_flops,
+    torch.ops.aten.mv: lambda matrix, *_, **__: 2 * matrix.numel(),
+    torch.ops.aten.dot: lambda vector, *_, **__: 2 * vector.numel(),
+    torch.ops.aten.addmv: lambda _, matrix, *__, **___: 2 * matrix.numel(),
     **flop_registry,
 }
 """Floating-point operations by operator: torch's, and products with a vector, which it does not know."""
-
-
-@contextmanager
-def _tracked(running: list[int]) -> Iterator[None]:
-    """Keep the ids of the modules that are running in ``running``, innermost last."""
-    enter = register_module_forward_pre_hook(lambda module, _: running.append(id(module)))
-    leave = register_module_forward_hook(lambda *_: _drop_last(running), always_call=True)
-    try:
-        yield
-    finally:
-        enter.remove()
-        leave.remove()
-
-
-def _drop_last(running: list[int]) -> None:
-    running.pop()
 
 
 def _present(tensors: Mapping[str, torch.Tensor | None]) -> list[torch.Tensor]:

@@ -3,9 +3,9 @@ from mutators.elastic.conversion.convert import convert as convert
 from mutators.elastic.conversion.importing import load_weights as load_weights
 from mutators.elastic.conversion.report import conversion_of as conversion_of
 from mutators.elastic.export.onnx_file import export_onnx as export_onnx
-from mutators.elastic.training.distill_config import DistillConfig as DistillConfig
+from mutators.elastic.training.config import DistillConfig as DistillConfig
+from mutators.elastic.training.config import RunConfig as RunConfig
 from mutators.elastic.training.importance import gradient_importance as gradient_importance
 from mutators.elastic.training.ofa import OFA as OFA
-from mutators.elastic.training.run_config import RunConfig as RunConfig
 from mutators.elastic.training.sorting import sort_channels as sort_channels
 from mutators.elastic.training.train import train as train

@@ -22,10 +22,8 @@ _WANTED = 'wanted {"chosen": [names]} or {"_value": name, "_idx": index}'
 def read_subnet(domains: Mapping[str, LayerDomain | InputDomain], subnet: Any) -> dict[str, Choice]:
     """Return a subnet as new choices, ``{key: {"_value", "_idx"}}``, in the order of ``domains``.
 
-    Args:
-        domains: what can be chosen, by key.
-        subnet: by key ``{"chosen": names}``, a choice, or a bare name, index or list of them. Keys that begin with
-            ``_``, and bare values under keys that are not in ``domains``, are ignored, as by ``apply_choices``.
+    It holds by key ``{"chosen": names}``, a choice, or a bare name, index or list of them. Keys that begin with ``_``,
+    and bare values under keys that are not in ``domains``, are ignored, as by ``apply_choices``.
 
     Raises:
         ChoiceError: keys are missing or unknown, or what is chosen is not on offer; all of it is named.

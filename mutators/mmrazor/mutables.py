@@ -16,6 +16,7 @@ from mutators.choices.candidates import Candidates, named_candidates
 from mutators.choices.errors import ChoiceError
 from mutators.choices.input_choice import InputChoice
 from mutators.choices.layer_choice import LayerChoice
+from mutators.choices.mutable import ForwardChoice
 from mutators.choices.notation import indices_of
 from mutators.choices.selection import combine, ordered_inputs
 from mutators.choices.torch_private import get_children
@@ -24,7 +25,25 @@ from mutators.mmrazor.mutable_cfg import read_subnet
 from search_spaces.domains import InputDomain
 
 
-class OneShotOP(LayerChoice):
+class _Exportable(ForwardChoice):
+    """A choice that can be made, and then taken as a plain module, by names."""
+
+    def export(self, chosen: str | Sequence[str]) -> nn.Module:
+        """Choose, and return the plain module of it: the layer itself, or :class:`ChosenEdges` with these very edges.
+
+        Raises:
+            ChoiceError: a name is not on offer, or there are too few or too many.
+
+        Differs: MMRazor drops the other candidates and accepts any name.
+        """
+        assert self.domain is not None
+        name = self.given_key or type(self).__name__
+        indices = indices_of(read_subnet({name: self.domain}, {name: {"chosen": chosen}})[name])
+        self.choose(indices)
+        return replace_choices(self, {id(self): indices})
+
+
+class OneShotOP(_Exportable, LayerChoice):
     """One of several layers.
 
     Args:
@@ -48,16 +67,6 @@ class OneShotOP(LayerChoice):
         """Return the candidates' names, in order."""
         return self.names
 
-    def export(self, chosen: str | Sequence[str]) -> nn.Module:
-        """Choose, and return the plain module of it, which is the candidate itself.
-
-        Raises:
-            ChoiceError: the name is not on offer, or it is not one.
-
-        Differs: MMRazor drops the other candidates and accepts any name.
-        """
-        return _export(self, chosen)
-
 
 class DifferentiableOP(OneShotOP):
     """One of several layers, by the name that mappings for differentiable search use.
@@ -66,7 +75,7 @@ class DifferentiableOP(OneShotOP):
     """
 
 
-class DifferentiableEdge(InputChoice):
+class DifferentiableEdge(_Exportable, InputChoice):
     """Some of several edges, each a layer with an input of its own; their outputs are reduced.
 
     Only the edges that are chosen run. An extracted network holds these alone, under the path of the choice.
@@ -111,14 +120,6 @@ class DifferentiableEdge(InputChoice):
         """Return what can be chosen: a subset of :attr:`choices`."""
         return InputDomain(tuple(self.choices), self.n_chosen)
 
-    def export(self, chosen: str | Sequence[str]) -> nn.Module:
-        """Choose, and return the plain module of it, :class:`ChosenEdges` with these very edges.
-
-        Raises:
-            ChoiceError: a name is not on offer, or there are too few or too many.
-        """
-        return _export(self, chosen)
-
     def forward(self, optional_inputs: Any) -> Any:
         """Run the chosen edges and reduce.
 
@@ -148,14 +149,7 @@ class DifferentiableEdge(InputChoice):
 
 
 class ChosenEdges(Candidates):
-    """The chosen edges, by name: a :class:`DifferentiableEdge` in an extracted network.
-
-    Args:
-        names: of all inputs, in order.
-        edges: the modules of some of them.
-        reduction: see :func:`mutators.choices.selection.combine`.
-        num_chosen: as the ``DifferentiableEdge`` had it.
-    """
+    """The chosen edges, by name: a :class:`DifferentiableEdge` in an extracted network."""
 
     def __init__(
         self,
@@ -165,14 +159,14 @@ class ChosenEdges(Candidates):
         num_chosen: int | tuple[int, int] | None = None,
     ) -> None:
         super().__init__({})
-        self.inputs, self.reduction = tuple(names), reduction
-        self.choices, self.n_candidates, self.num_chosen = list(names), len(names), num_chosen
+        self.choices, self.n_candidates = list(names), len(names)
+        self.reduction, self.num_chosen = reduction, num_chosen
         self.chosen = tuple(index for index, name in enumerate(names) if name in edges)
-        self._modules.update(edges)
+        self._modules.update(edges)  # last: an edge may be called as one of the attributes above
 
     def forward(self, optional_inputs: Any) -> Any:
         """Run and reduce. ``optional_inputs``: as for the :class:`DifferentiableEdge`."""
-        outputs = _Outputs(self, ordered_inputs(optional_inputs, self.inputs, "ChosenEdges"), self.inputs)
+        outputs = _Outputs(self, ordered_inputs(optional_inputs, self.choices, "ChosenEdges"), self.choices)
         return combine([outputs[i] for i in self.chosen], self.reduction)
 
 
@@ -189,10 +183,3 @@ class _Outputs(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         edge, given = self.edges[self.names[index]], self.inputs[index]
         return None if given is None or edge is None else edge(given)
-
-
-def _export(choice: OneShotOP | DifferentiableEdge, chosen: str | Sequence[str]) -> nn.Module:
-    name = choice.given_key or type(choice).__name__
-    indices = indices_of(read_subnet({name: choice.domain}, {name: {"chosen": chosen}})[name])
-    choice.choose(indices)
-    return replace_choices(choice, {id(choice): indices})

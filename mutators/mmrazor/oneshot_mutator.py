@@ -70,8 +70,7 @@ class OneShotMutator:
 
         Differs: the project's one format, which tuners take as it is, where MMRazor's holds modules and masks.
         """
-        left = placeholders_in(model)
-        if left:
+        if left := placeholders_in(model):
             raise ChoiceError(
                 f"{len(left)} placeholders are left, the first {left[0]}: call prepare_from_supernet(model) first."
             )
@@ -142,7 +141,8 @@ class OneShotMutator:
         child = read_subnet(domains, subnet)
         for key, domain in domains.items():
             if self.rng.random() < prob and domain.radix > 1:
-                child[key] = domain.choice(self._other(domain, domain.token(child[key])))
+                other = self.rng.randrange(domain.radix - 1)
+                child[key] = domain.choice(other + (other >= domain.token(child[key])))
         return child
 
     def crossover(self, first: Subnet, second: Subnet, prob: float = 0.5) -> dict[str, Choice]:
@@ -155,10 +155,6 @@ class OneShotMutator:
         _check_probability(prob)
         ours, theirs = (read_subnet(self._prepared(), parent) for parent in (first, second))
         return {key: theirs[key] if self.rng.random() < prob else ours[key] for key in ours}
-
-    def _other(self, domain: LayerDomain | InputDomain, token: int) -> int:
-        drawn = self.rng.randrange(domain.radix - 1)
-        return drawn + (drawn >= token)
 
     def _prepared(self) -> dict[str, LayerDomain | InputDomain]:
         if self.model is None:

@@ -7,6 +7,7 @@ does not fit is reported at once, and then the model is as it was.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -16,8 +17,8 @@ from torch import nn
 from mutators.choices.errors import ChoiceError
 from mutators.choices.mutable import Mutable
 from mutators.choices.torch_private import get_children
-from mutators.mmrazor.building import argument_problems, build_module, to_callable
 from mutators.mmrazor.mutables import DifferentiableEdge, DifferentiableOP, OneShotOP
+from mutators.subnet.trust import FactoryError, find_factory, run_factory
 
 TARGETS: dict[str, Callable[..., nn.Module]] = {
     "OneShotOP": OneShotOP,
@@ -28,8 +29,7 @@ TARGETS: dict[str, Callable[..., nn.Module]] = {
 
 _Built = TypeVar("_Built")
 _OURS = {"type", "choices", "choice_args"}
-_DEEPEST = 32
-"""Placeholders within choices of placeholders; more than this, and a group contains itself."""
+_DEEPEST = 32  # placeholders within choices of placeholders: more, and a group contains itself
 
 
 class Placeholder(nn.Module):
@@ -96,8 +96,7 @@ def convert_placeholders(model: nn.Module, mapping: Mapping[str, Mapping[str, An
     """
     plan = _Plan(mapping)
     plan.scan(model, "", 0)
-    problems = [*plan.problems, *plan.disagreements()]
-    if problems:
+    if problems := [*plan.problems, *plan.disagreements()]:
         raise ChoiceError(f"the placeholders of this model cannot be converted ({len(problems)} wrong):", problems)
     return plan.carry_out(model)
 
@@ -158,22 +157,18 @@ class _Plan:
 
 
 def _build(placeholder: Placeholder, mapping: Mapping[str, Any]) -> nn.Module:
-    """Return the choice for one placeholder.
-
-    Raises:
-        ChoiceError: it cannot be built; ``problems`` says why.
-    """
+    """Return the choice for one placeholder. This and all below raise a ChoiceError whose ``problems`` say why not."""
     entry = _entry(placeholder, mapping)
     problems: list[str] = []
-    target = _attempt(problems, "type", lambda: to_callable(entry.get("type"), TARGETS))
+    target = _attempt(problems, "type", lambda: _to_callable(entry.get("type"), TARGETS))
     modules = _attempt(problems, "", lambda: _candidates(placeholder, entry))
     arguments = {name: value for name, value in entry.items() if name not in _OURS}
     arguments |= {"space_id": placeholder.space_id, "choices": modules}
     if target is not None:
-        problems += argument_problems(target, arguments)
+        problems += _argument_problems(target, arguments)
     if target is None or problems:
         raise ChoiceError("", problems)
-    return build_module(target, arguments)
+    return _build_module(target, arguments)
 
 
 def _entry(placeholder: Placeholder, mapping: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -198,10 +193,9 @@ def _candidates(placeholder: Placeholder, entry: Mapping[str, Any]) -> dict[str,
     problems: list[str] = []
     built: dict[str, nn.Module] = {}
     for name, candidate in offered.items():
-        if isinstance(candidate, nn.Module) and offered is placeholder.choices:
-            built[name] = candidate
-            continue
-        module = _attempt(problems, f"choice {name!r}", partial(_candidate, candidate, entry["choice_args"]))
+        is_own = isinstance(candidate, nn.Module) and offered is placeholder.choices
+        build = partial(_candidate, candidate, entry["choice_args"])
+        module = candidate if is_own else _attempt(problems, f"choice {name!r}", build)
         if module is not None:
             built[name] = module
     if problems:
@@ -212,9 +206,9 @@ def _candidates(placeholder: Placeholder, entry: Mapping[str, Any]) -> dict[str,
 def _candidate(given: Any, arguments: Mapping[str, Any]) -> nn.Module:
     if isinstance(given, nn.Module):
         raise ChoiceError("", [f"it is a {type(given).__name__}, which all placeholders would share: give its class"])
-    factory = to_callable(given.get("type") if isinstance(given, Mapping) else given)
-    own = {name: value for name, value in given.items() if name != "type"} if isinstance(given, Mapping) else {}
-    return build_module(factory, {**own, **arguments})
+    own = dict(given) if isinstance(given, Mapping) else {"type": given}
+    factory = _to_callable(own.pop("type", None), {})
+    return _build_module(factory, {**own, **arguments})
 
 
 def _attempt(problems: list[str], where: str, build: Callable[[], _Built]) -> _Built | None:
@@ -224,3 +218,52 @@ def _attempt(problems: list[str], where: str, build: Callable[[], _Built]) -> _B
     except ChoiceError as error:
         problems += [f"{where}: {problem}" if where else problem for problem in error.problems]
         return None
+
+
+def _to_callable(given: Any, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """Return a class or function that is given itself, as "module:function", or by a name in ``known``."""
+    if isinstance(given, str) and given in known:
+        return known[given]
+    if isinstance(given, str) and ":" in given:
+        try:
+            return find_factory(given)
+        except FactoryError as error:
+            raise ChoiceError("", [str(error)]) from error
+    if not callable(given):
+        got = "it is missing" if given is None else f"it is {given!r}"
+        names = "".join(f", {name!r}" for name in known)
+        raise ChoiceError("", [f'{got}, wanted a class, a function, "module:function"{names}'])
+    found: Callable[..., Any] = given
+    return found
+
+
+def _build_module(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> nn.Module:
+    """Return the module that ``factory`` builds."""
+    if wrong := _argument_problems(factory, arguments):
+        raise ChoiceError("", wrong)
+    try:
+        return run_factory(factory, arguments, _name(factory))
+    except FactoryError as error:
+        raise ChoiceError("", [str(error)]) from error.__cause__
+
+
+def _argument_problems(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> list[str]:
+    """List the keyword arguments that ``factory`` lacks or does not take; nothing if its signature is not known."""
+    try:
+        known = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    named = {p.name: p for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    found = [
+        f"{_name(factory)} lacks the argument {name!r}"
+        for name, p in named.items()
+        if p.default is p.empty and name not in arguments
+    ]
+    if not any(p.kind is p.VAR_KEYWORD for p in known):
+        takes = ", ".join(named) or "none"
+        found += [f"{_name(factory)} takes no {name!r}, only {takes}" for name in arguments if name not in named]
+    return found
+
+
+def _name(factory: Any) -> str:
+    return getattr(factory, "__name__", None) or repr(factory)

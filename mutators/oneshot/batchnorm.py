@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import OneShotError
-from mutators.choices.modes import kept_modes
+from mutators.choices.switch import kept_modes
 from mutators.elastic.layers.batchnorm import ElasticBatchNorm
 from mutators.inputs import device_of
 from mutators.oneshot.data import to_device, walk_batches
@@ -74,8 +74,7 @@ def recalibrate_bn(
     Differs: Megvii averages with momentum 0.1, which forgets all but some 19 batches; MMRazor 1.0 takes the mean of
     the batches' variances, which leaves out how their means differ.
     """
-    problems = whole("batches", batches, 1, optional=True)
-    if problems:
+    if problems := whole("batches", batches, 1, optional=True):
         raise OneShotError(f"{problems[0]}.")
     with normalising_by_batch(model), kept_statistics(model) as before:
         pools, done = _pool_inputs(model, loader, batches, seed, forward or forward_inputs)

@@ -31,11 +31,7 @@ def from_bytes(content: bytes) -> dict[str, Any]:
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint atomically.
-
-    Raises:
-        OneShotError: it cannot be written.
-    """
+    """Write a checkpoint atomically, or raise a OneShotError."""
     try:
         write_atomically(path, to_bytes({"format": FORMAT, **content}))
     except OSError as error:
@@ -45,12 +41,8 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 def read_checkpoint(path: Path, about: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the content of a checkpoint; None if there is no file.
 
-    Args:
-        path: of the file.
-        about: description of this training: all that must be the same for an exact resume.
-
     Raises:
-        OneShotError: it cannot be read, is no checkpoint, or is of another training; the differences are named.
+        OneShotError: it cannot be read, is no checkpoint, or is of another training than ``about`` describes.
     """
     try:
         content = from_bytes(path.read_bytes())

@@ -9,7 +9,6 @@ from mutators.choices.errors import OneShotError
 from search_spaces.checks import above, between, one_of, share, whole
 
 OPTIMIZERS = ("sgd", "adamw")
-LR_SCHEDULES = ("cosine", "linear", "constant")
 STRATEGIES = ("uniform", "fair")
 
 
@@ -62,7 +61,7 @@ class TrainConfig:
             *above("lr", self.lr, 0),
             *share("momentum", self.momentum),
             *between("weight_decay", self.weight_decay, 0),
-            *one_of("schedule", self.schedule, LR_SCHEDULES),
+            *one_of("schedule", self.schedule, ("cosine", "linear", "constant")),
             *between("warmup_epochs", self.warmup_epochs, 0),
             *share("label_smoothing", self.label_smoothing),
             *([] if self.amp in (True, False) else [f"amp is {self.amp!r}, wanted True or False"]),

@@ -44,21 +44,14 @@ def find_generators(loader: Any) -> list[torch.Generator]:
     """Return the generators that a ``DataLoader`` and its samplers hold, each once."""
     sampler = getattr(loader, "sampler", None)
     holders = (loader, sampler, getattr(loader, "batch_sampler", None))
-    held = {id(held): held for held in (getattr(holder, "generator", None) for holder in holders)}
-    return [generator for generator in held.values() if isinstance(generator, torch.Generator)]
+    held = (getattr(holder, "generator", None) for holder in holders)
+    return list(dict.fromkeys(generator for generator in held if isinstance(generator, torch.Generator)))
 
 
 def check_loader(loader: Any, processes: int = 1, resumable: bool = False) -> None:
-    """Refuse loaders whose batches cannot be repeated.
+    """Refuse, with a OneShotError, a loader that cannot repeat its batches or gives all processes the same ones.
 
-    Args:
-        loader: of training batches.
-        processes: number of processes of the distributed training.
-        resumable: whether checkpoints are written.
-
-    Raises:
-        OneShotError: it is an iterator, which can be walked once only; its workers outlive an epoch, with random
-            states that cannot be restored; or several processes would train on the same batches.
+    If the training is to be ``resumable``, also one whose workers outlive an epoch.
     """
     if isinstance(loader, Iterator):
         raise OneShotError(f"the loader is an iterator ({type(loader).__name__}), wanted one that can start again.")

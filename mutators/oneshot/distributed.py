@@ -75,15 +75,7 @@ def gather_bytes(content: bytes, device: torch.device) -> list[bytes]:
 
 
 def check_agreement(description: str, device: torch.device) -> None:
-    """Refuse trainings that differ between processes, which would wait for each other for ever.
-
-    Args:
-        description: all that must be the same everywhere, as text.
-        device: to communicate on.
-
-    Raises:
-        OneShotError: it is not; in every process.
-    """
+    """Raise a OneShotError in every process if descriptions differ: they would wait for each other for ever."""
     texts = [content.decode() for content in gather_bytes(description.encode(), device)]
     different = [f"process {i}: {text}" for i, text in enumerate(texts) if text != texts[0]]
     if different:

@@ -53,11 +53,8 @@ class Update:
     A supernet has several times the parameters of a path, and a loop over all of them takes a noticeable part of a
     short step. So there is one such loop a step, in :meth:`gather`; the rest works on parameters with a gradient.
 
-    Args:
-        optimizer: of the parameters.
-        clip_norm: see :class:`TrainConfig`.
-        scale: whether losses are scaled, as half precision needs it.
-        narrow: show the optimizer only parameters with a gradient: right for optimizers that skip the rest anyway.
+    With ``scale`` losses are scaled, as half precision needs it. With ``narrow`` the optimizer sees only parameters
+    with a gradient, which is right for optimizers that skip the rest anyway.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, clip_norm: float | None, scale: bool, narrow: bool) -> None:
@@ -97,10 +94,3 @@ class Update:
         for active in self.active:
             for parameter in active:
                 parameter.grad = None
-
-
-def check_user_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
-    """Return the problems of a user's own optimizer for ``model``."""
-    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    lost = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in known]
-    return [f"the optimizer does not have {len(lost)} of the model's parameters, such as {lost[0]!r}"] if lost else []

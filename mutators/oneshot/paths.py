@@ -97,7 +97,16 @@ def macs_bins(
         OneShotError: the bounds do not ascend, or no architecture can be in any of the bins.
     """
     arranged = table.arranged(space)
-    _check_bins(arranged, bounds, metric, tries)
+    cost_range = arranged.bounds(metric)
+    if problems := whole("tries", tries, 1):
+        raise OneShotError(f"{problems[0]}.")
+    if len(bounds) < 2 or not all(map(is_number, bounds)) or any(a >= b for a, b in pairwise(bounds)):
+        raise OneShotError(f"bounds are {list(bounds)}, wanted at least two ascending numbers.")
+    if cost_range.high < bounds[0] or cost_range.low > bounds[-1]:
+        raise OneShotError(
+            f"no architecture is in any bin: {metric} goes from {cost_range.low:.6g} to {cost_range.high:.6g}, the "
+            f"bins from {bounds[0]:.6g} to {bounds[-1]:.6g}. Give bounds= within what the architectures cost."
+        )
 
     def paths(step: int) -> list[Tokens]:
         rng = np.random.default_rng((seed, step))
@@ -111,17 +120,3 @@ def macs_bins(
         return [space.sample(rng)]
 
     return paths
-
-
-def _check_bins(table: CostTable, bounds: Sequence[float], metric: str, tries: int) -> None:
-    costs = table.bounds(metric)
-    problems = whole("tries", tries, 1)
-    if problems:
-        raise OneShotError(f"{problems[0]}.")
-    if len(bounds) < 2 or not all(map(is_number, bounds)) or any(a >= b for a, b in pairwise(bounds)):
-        raise OneShotError(f"bounds are {list(bounds)}, wanted at least two ascending numbers.")
-    if costs.high < bounds[0] or costs.low > bounds[-1]:
-        raise OneShotError(
-            f"no architecture is in any bin: {metric} goes from {costs.low:.6g} to {costs.high:.6g}, the bins from "
-            f"{bounds[0]:.6g} to {bounds[-1]:.6g}. Give bounds= within what the architectures cost."
-        )

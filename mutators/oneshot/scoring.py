@@ -11,16 +11,9 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import OneShotError
-from mutators.choices.modes import kept_modes
-from mutators.choices.switch import applied
+from mutators.choices.switch import applied, kept_modes
 from mutators.inputs import device_of
-from mutators.oneshot.batchnorm import (
-    Forward,
-    forward_inputs,
-    kept_statistics,
-    normalising_by_batch,
-    recalibrate_bn,
-)
+from mutators.oneshot.batchnorm import Forward, forward_inputs, kept_statistics, normalising_by_batch, recalibrate_bn
 from mutators.oneshot.data import find_generators, to_device, walk_batches
 from mutators.oneshot.rng import kept_rng
 from search_spaces.checks import whole

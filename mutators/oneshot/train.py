@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from mutators.inputs import device_of
 from mutators.oneshot import distributed
 from mutators.oneshot.config import TrainConfig
 from mutators.oneshot.data import check_loader
-from mutators.oneshot.optim import check_user_optimizer
 from mutators.oneshot.paths import Paths
 from mutators.oneshot.training import BatchLoss, Pruner, Training
 
@@ -122,7 +122,12 @@ def _check_options(
     mutator: Mutator | None,
     optimizer: torch.optim.Optimizer | None,
 ) -> None:
-    problems = [] if optimizer is None else check_user_optimizer(optimizer, model)
+    problems = []
+    if optimizer is not None:
+        known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        lost = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in known]
+        if lost:
+            problems.append(f"the optimizer does not have {len(lost)} of the model's parameters, such as {lost[0]!r}")
     if loss is not None and step is not None:
         problems.append("loss and step are both given, wanted one of them: step computes the loss itself")
     if config.label_smoothing and (loss is not None or step is not None):
@@ -139,12 +144,10 @@ def _check_options(
 
 def _batch_loss(loss: Loss | None, label_smoothing: float) -> BatchLoss:
     """Return a function that runs a model on a batch (inputs, targets) and returns the loss."""
+    compute = loss or partial(F.cross_entropy, label_smoothing=label_smoothing)
 
     def batch_loss(model: nn.Module, batch: Any) -> torch.Tensor:
         inputs, targets = batch
-        outputs = model(inputs)
-        if loss is not None:
-            return loss(outputs, targets)
-        return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
+        return compute(model(inputs), targets)
 
     return batch_loss

@@ -6,7 +6,7 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -28,7 +28,7 @@ from mutators.oneshot.optim import Update, lr_factor, make_optimizer
 from mutators.oneshot.paths import Paths, fair, uniform
 from mutators.oneshot.rng import get_rng_state, set_rng_state
 from search_spaces.progress import Progress
-from search_spaces.schema import Space, Tokens
+from search_spaces.schema import Space
 
 BatchLoss = Callable[[nn.Module, Any], torch.Tensor]
 """(model, batch) to a scalar loss."""
@@ -51,12 +51,7 @@ class Pruner(Stateful, Protocol):
 
 
 class Training:
-    """A training of a supernet and its state.
-
-    Args:
-        model, loader, config, paths, mutator, optimizer, pruner: as in :func:`mutators.oneshot.train_supernet`.
-        batch_loss: runs the model on a batch and returns the loss.
-        by_parts: see :mod:`mutators.elastic.layers.parts`.
+    """A training of a supernet and its state; arguments as of :func:`mutators.oneshot.train_supernet`.
 
     Attributes:
         step: number of steps so far.
@@ -82,9 +77,8 @@ class Training:
         has_elastic = any(isinstance(module, Elastic) for module in model.modules())
         self.parts = Parts(model if by_parts and has_elastic else None)
         self.amp = config.amp and self.device.type == "cuda"
-        self.update = Update(
-            optimizer or make_optimizer(model, config), config.clip_norm, self.amp, narrow=optimizer is None
-        )
+        ours = optimizer is None
+        self.update = Update(optimizer or make_optimizer(model, config), config.clip_norm, self.amp, narrow=ours)
         self.switch = Switch(model) if mutator is None else None
         self.space = Space({}) if self.switch is None else self.switch.space
         self.paths = paths or {"uniform": uniform, "fair": fair}[config.strategy](self.space, config.seed)
@@ -147,9 +141,12 @@ class Training:
         self.update.clear()
         group = self.paths(self.step)
         for tokens in group:
-            self._apply_path(tokens)
+            if self.switch is not None:
+                self.switch.set(tokens)
+            elif self.mutator is not None:
+                self.mutator.reset()
             with self.parts:
-                with self._precision():
+                with torch.autocast("cuda") if self.amp else nullcontext():
                     loss = self.batch_loss(self.model, batch)
                 self.update.backward(loss)  # in which checkpointed activations are computed again, with the same parts
             self.parts.gather()
@@ -159,15 +156,6 @@ class Training:
         if self.pruner is not None:
             self.pruner.step()
         self.step += 1
-
-    def _apply_path(self, tokens: Tokens) -> None:
-        if self.mutator is not None:
-            self.mutator.reset()
-        elif self.switch is not None:
-            self.switch.set(tokens)
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cuda") if self.amp else nullcontext()
 
     def _mean_loss(self, batches_done: int) -> float:
         mean = float(self.loss_sum) / batches_done
@@ -242,8 +230,7 @@ def _open_tensorboard(log_dir: str | PathLike[str] | None, step: int) -> Any:
     if log_dir is None:
         return None
     if importlib.util.find_spec("tensorboard") is None:
-        message = "log_dir is given, but tensorboard is not installed: no scalars are written."
-        warnings.warn(message, stacklevel=4)
+        warnings.warn("log_dir is given, but tensorboard is not installed: no scalars are written.", stacklevel=4)
         return None
     from torch.utils.tensorboard import SummaryWriter
 

@@ -53,7 +53,11 @@ class Masking:
 
     def __init__(self, model: nn.Module, names: Sequence[str], compiled: Sequence[nn.Module] = ()) -> None:
         self._places = {name: _place(model, name) for name in names}
-        self._bits = {name: _all_bits(weight) for name, weight in self.weights().items()}
+        with torch.inference_mode(False):  # else the masks could not change outside of inference mode
+            self._bits = {
+                name: torch.full_like(weight, -1, dtype=integer_as_wide_as(weight), requires_grad=False)
+                for name, weight in self.weights().items()
+            }
         self._rule: Rule | None = None  # computes the masks when they are first needed
         self._in_forward = False  # of the whole model, which has zeroed all weights: its layers need not do so
         self.removed = False
@@ -106,7 +110,8 @@ class Masking:
             weight: Any = get_parameters(module)[attribute]
             bits = self._bits[name]
             if bits.device != weight.device or bits.itemsize != weight.itemsize:  # the model was moved or cast
-                bits = self._bits[name] = _as_wide_as(weight, bits)
+                with torch.inference_mode(False):  # as above
+                    bits = self._bits[name] = bits.to(weight.device, integer_as_wide_as(weight))
             weight.data.view(bits.dtype).bitwise_and_(bits)
 
     def remove(self) -> None:
@@ -201,13 +206,3 @@ def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 def integer_as_wide_as(tensor: torch.Tensor) -> torch.dtype:
     """Return the signed integer type with as many bytes as an element of the tensor."""
     return _INTEGERS[tensor.itemsize]
-
-
-def _all_bits(weight: torch.Tensor) -> torch.Tensor:
-    with torch.inference_mode(False):  # else the mask could not change outside of inference mode
-        return torch.full_like(weight, -1, dtype=integer_as_wide_as(weight), requires_grad=False)
-
-
-def _as_wide_as(weight: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
-    with torch.inference_mode(False):  # as above: the model may have been cast before a forward in inference mode
-        return bits.to(weight.device, integer_as_wide_as(weight))

@@ -59,13 +59,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def is_conv1x1(model: nn.Module, module: nn.Module, weight: torch.Tensor) -> bool:
-    """Return whether a weight is that of a 1x1 convolution, (C_out, C_in / groups, 1, 1).
-
-    Args:
-        model: not wrapped.
-        module: owner of the weight.
-        weight: to look at.
-    """
+    """Return whether the weight of a module is that of a 1x1 convolution, (C_out, C_in / groups, 1, 1)."""
     if weight.dim() != 4 or weight.shape[2:] != (1, 1):
         return False
     if module is model and not isinstance(module, ConvNd):
@@ -79,7 +73,8 @@ def find_weights(model: nn.Module) -> dict[str, tuple[nn.Module, nn.Parameter]]:
     seen: set[int] = set()
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(prefix=path, recurse=False):
-            if id(parameter) not in seen and _is_weight(module, name) and _can_be_pruned(parameter):
+            has_values = parameter.dim() >= 2 and parameter.is_floating_point() and parameter.numel() > 0
+            if id(parameter) not in seen and has_values and _is_weight(module, name):
                 found[name] = (module, parameter)
             seen.add(id(parameter))
     return found
@@ -93,7 +88,11 @@ def choose_parameters(model: nn.Module, conv1x1_only: bool, skip: SkipParams | N
     candidates = find_weights(model)
     if skip is None:
         names = [name for name, (m, p) in candidates.items() if not conv1x1_only or is_conv1x1(model, m, p)]
-        return names, [] if names else [_nothing_left(conv1x1_only)]
+        if names:
+            return names, []
+        if conv1x1_only:
+            return [], ["the model has no 1x1 convolution to prune: leave out prune_params_type, to prune all weights"]
+        return [], ["the model has no weight to prune: wanted a parameter of two or more dimensions outside of norms"]
     if not callable(skip):
         return [], [f"skip_params_func is a {type(skip).__name__}, wanted a function of the model"]
     skipped, problems = _read_skipped(model, skip(model))
@@ -115,16 +114,6 @@ def _is_weight(module: nn.Module, name: str) -> bool:
 
 def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, NORMS) or ("Norm" in type(module).__name__ and not isinstance(module, NO_NORMS))
-
-
-def _can_be_pruned(parameter: nn.Parameter) -> bool:
-    return parameter.dim() >= 2 and parameter.is_floating_point() and parameter.numel() > 0
-
-
-def _nothing_left(conv1x1_only: bool) -> str:
-    if conv1x1_only:
-        return "the model has no 1x1 convolution to prune: leave out prune_params_type, to prune all weights"
-    return "the model has no weight to prune: wanted a parameter of two or more dimensions outside of norms"
 
 
 def _read_skipped(model: nn.Module, answer: Any) -> tuple[set[int], list[str]]:

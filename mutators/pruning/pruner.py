@@ -114,8 +114,7 @@ class UnstructuredPruner:
             PruningError: an assigned ratio does not fit, weights are NaN, or the pruner was removed.
         """
         self._check_not_removed("step")
-        problems = check_ratio(self.ratio)  # it may have been assigned anew
-        if problems:
+        if problems := check_ratio(self.ratio):  # it may have been assigned anew
             raise PruningError(problems[0] + ".")
         self._masking.zero()
         ratio = float(self.ratio)
@@ -188,8 +187,7 @@ class UnstructuredPruner:
             PruningError: the state is of another model or of no pruner; all problems are listed.
         """
         self._check_not_removed("load_state_dict")
-        problems = _check_state(state, self._masking.weights())
-        if problems:
+        if problems := _check_state(state, self._masking.weights()):
             raise PruningError(f"this is no state of this pruner ({len(problems)} wrong):", problems)
         self.iteration = int(state["iteration"])
         self._masking.replace(state["masks"])
@@ -208,8 +206,6 @@ class GMPUnstructuredPruner(UnstructuredPruner):
     From weights alone, ``configs={..., "resume_iteration": n}`` prunes as many zeros of the weights as the schedule has
     pruned by then. Load the weights before or after, but before the first forward or ``step()``, and before masks or
     state are read. The masks are the same unless a weight that is kept happens to be exactly zero.
-
-    Export (``torch.export``, ``torch.jit``, ONNX) after :meth:`remove`.
 
     Args:
         model: as in :class:`UnstructuredPruner`.

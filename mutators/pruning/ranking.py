@@ -52,17 +52,15 @@ class WeightRanking:
             problems.append(f"local_sparsity is {self.local!r}, wanted True or False")
         elif self.local and self.mode == "threshold":
             problems.append("local_sparsity is for mode='ratio': one threshold is the same for all tensors")
-        if not _is_block(self.block):
+        block: Any = self.block
+        if not (isinstance(block, tuple) and len(block) == 2 and all(is_int(side) and side >= 1 for side in block)):
             problems.append(f"sparse_block is {self.block!r}, wanted two integers of at least 1, such as (2, 1)")
         return problems
 
     def keep(self, weights: Mapping[str, torch.Tensor], kept: Mapping[str, torch.Tensor], ratio: float) -> Tensors:
-        """Return a mask for each weight, by name: a bool tensor of its shape, True where weights are kept.
+        """Return masks by name: bool tensors of the weights' shapes, True where ``kept`` so far and not pruned now.
 
-        Args:
-            weights: by name, in the order that breaks ties; weights that were pruned before are zero.
-            kept: masks so far.
-            ratio: share of the weights to prune; not used with a threshold.
+        Ties are broken by the order of ``weights``; with a threshold ``ratio`` is not used.
 
         Raises:
             PruningError: weights are NaN or infinite; all tensors are named.
@@ -186,7 +184,3 @@ def _check_finite(weights: Mapping[str, torch.Tensor]) -> None:
             f"learning rate or clip gradients ({len(problems)} tensors):",
             problems,
         )
-
-
-def _is_block(block: Any) -> bool:
-    return isinstance(block, tuple) and len(block) == 2 and all(is_int(side) and side >= 1 for side in block)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,16 +19,7 @@ from mutators.choices.errors import PruningError
 from search_spaces.checks import between, one_of, share, whole
 
 STRATEGIES = ("gmp", "base")
-_STEPS, _INITIAL = 100, 0.15
 _LEAST = {"stable_iterations": 0, "pruning_iterations": 1, "tunning_iterations": 0, "resume_iteration": 0}
-_DEFAULTS: dict[str, Any] = {
-    "pruning_strategy": "gmp",
-    "stable_iterations": 0,
-    "pruning_iterations": 1000,
-    "tunning_iterations": 1000,
-    "resume_iteration": 0,
-}
-KEYS = (*_DEFAULTS, "pruning_steps", "initial_ratio")
 _EPOCHS = ("stable_epochs", "pruning_epochs", "tunning_epochs")
 
 
@@ -49,11 +40,11 @@ class PruningSchedule:
     """
 
     ratio: float
-    pruning_strategy: str
-    stable_iterations: int
-    pruning_iterations: int
-    tunning_iterations: int
-    resume_iteration: int
+    pruning_strategy: str = "gmp"
+    stable_iterations: int = 0
+    pruning_iterations: int = 1000
+    tunning_iterations: int = 1000
+    resume_iteration: int = 0
     pruning_steps: int
     initial_ratio: float
     compatible: bool = False
@@ -80,6 +71,9 @@ class PruningSchedule:
             stable = int(self.stable_iterations / self.pruning_iterations * self.pruning_steps)
             return iteration // (self.pruning_iterations // self.pruning_steps) - stable
         return (iteration - self.stable_iterations) * self.pruning_steps // self.pruning_iterations
+
+
+KEYS = tuple(field.name for field in fields(PruningSchedule) if field.name not in ("ratio", "compatible"))
 
 
 def iterations(
@@ -109,15 +103,10 @@ def iterations(
 
 
 def read_schedule(configs: Mapping[str, Any] | None, ratio: float, compatible: bool) -> PruningSchedule:
-    """Return the schedule of ``configs``; by default 100 steps from 0.15 on, or fewer from less where that is too much.
-
-    Args:
-        configs, ratio: checked by :func:`check_configs`.
-        compatible: round the phases as PaddleSlim does.
-    """
-    given = {**_DEFAULTS, **{key: as_plain(value) for key, value in (configs or {}).items()}}
-    given.setdefault("pruning_steps", min(_STEPS, given["pruning_iterations"]))
-    given.setdefault("initial_ratio", min(_INITIAL, as_plain(ratio)))
+    """Return the schedule of checked ``configs``; by default 100 steps from 0.15 on, or fewer from less."""
+    given = {key: as_plain(value) for key, value in (configs or {}).items()}
+    given.setdefault("pruning_steps", min(100, given.get("pruning_iterations", PruningSchedule.pruning_iterations)))
+    given.setdefault("initial_ratio", min(0.15, as_plain(ratio)))
     return PruningSchedule(ratio=as_plain(ratio), compatible=compatible, **given)
 
 
@@ -134,7 +123,8 @@ def check_configs(configs: Mapping[str, Any] | None, ratio: Any) -> list[str]:
     if problems:
         return problems
     problems = between("initial_ratio", as_plain(given.get("initial_ratio", 0)), 0, as_plain(ratio))
-    length, steps = given.get("pruning_iterations", _DEFAULTS["pruning_iterations"]), given.get("pruning_steps", 1)
+    length = given.get("pruning_iterations", PruningSchedule.pruning_iterations)
+    steps = given.get("pruning_steps", 1)
     if length < steps:
         problems.append(
             f"pruning_iterations is {length}, fewer than the {steps} pruning_steps: "

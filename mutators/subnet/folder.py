@@ -64,7 +64,10 @@ def save_subnet(
     try:
         space = search_space_of(model)
         network = extract(model, choices) if space else model
-        call = _describe_call(factory, factory_args)
+        if factory is None and factory_args:
+            raise FactoryError("factory_args are given without a factory.")
+        arguments = to_json_arguments(factory_args or {})
+        call = None if factory is None else {"call": name_factory(factory), "args": arguments}
         kept = json.loads(json.dumps(dict(choices)))
     except (ChoiceError, FactoryError, TypeError, ValueError) as error:
         raise SubnetError(f"the subnet cannot be saved: {error}") from error
@@ -108,14 +111,6 @@ def load_subnet(folder: str | PathLike[str], model: nn.Module | None = None) -> 
     return network.eval()
 
 
-def _describe_call(factory: str | Factory | None, arguments: dict[str, Any] | None) -> dict[str, Any] | None:
-    if factory is None:
-        if arguments:
-            raise FactoryError("factory_args are given without a factory.")
-        return None
-    return {"call": name_factory(factory), "args": to_json_arguments(arguments or {})}
-
-
 def _weights(network: nn.Module, sparse: bool) -> bytes:
     state = network.state_dict()
     others = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
@@ -143,11 +138,10 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 
 
 def _read_arch(path: Path) -> dict[str, Any]:
+    content = _read(path)
     try:
-        arch = json.loads(_read(path))
+        arch = json.loads(content)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, SubnetError):
-            raise
         raise SubnetError(f"{path} is not JSON: {error}.") from None
     if not isinstance(arch, dict) or "format" not in arch:
         raise SubnetError(f"{path} is not the description of a subnet: it has no format.")
@@ -174,16 +168,13 @@ def _read_weights(path: Path, arch: dict[str, Any]) -> dict[str, torch.Tensor]:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling, zip and torch each have their own
         raise SubnetError(f"{path} cannot be read as weights: {type(error).__name__}: {error}") from error
-    if not isinstance(state, dict) or not all(map(_is_named_tensor, state.items())):
+    named = isinstance(state, dict) and all(isinstance(name, str) for name in state)
+    if not named or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise SubnetError(f"{path} does not hold tensors by name.")
     try:
         return unpack(state) if arch["format"] == SPARSE else state
     except PruningError as error:
         raise SubnetError(f"{path} is broken: {error}") from error
-
-
-def _is_named_tensor(item: tuple[Any, Any]) -> bool:
-    return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
 
 
 def _network(arch: dict[str, Any], model: nn.Module | None, folder: Path) -> nn.Module:

@@ -25,11 +25,7 @@ class FactoryError(ValueError):
 
 
 def name_factory(factory: str | Factory) -> str:
-    """Return "module:function" for a factory that can be found again under this name, in another process.
-
-    Raises:
-        FactoryError: it cannot, or it is not a class of modules or a function annotated to return one.
-    """
+    """Return "module:function" for a factory that another process can find again by it, or raise a FactoryError."""
     if isinstance(factory, str):
         find_factory(factory)
         return factory
@@ -50,11 +46,7 @@ def name_factory(factory: str | Factory) -> str:
 
 
 def find_factory(name: str) -> Factory:
-    """Return the factory that "module:function" names, checked and not called.
-
-    Raises:
-        FactoryError: there is none, or it is not a class of modules or a function annotated to return one.
-    """
+    """Return the factory that "module:function" names, not called, or raise a FactoryError if it is none."""
     found = resolve(name, FactoryError)
     if not _returns_module(found, name):
         raise FactoryError(
@@ -65,20 +57,12 @@ def find_factory(name: str) -> Factory:
 
 
 def call_factory(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Return the model that the named factory builds.
-
-    Raises:
-        FactoryError: see :func:`find_factory`; or the call failed, or returned something else.
-    """
+    """Return the model that the named factory builds; raise a FactoryError as its two parts do."""
     return run_factory(find_factory(name), arguments, f"{name}(**{dict(arguments)!r})")
 
 
 def run_factory(factory: Callable[..., Any], arguments: Mapping[str, Any], shown: str) -> nn.Module:
-    """Return the model that a factory builds; ``shown`` is the call, for messages.
-
-    Raises:
-        FactoryError: the call failed, or returned something else.
-    """
+    """Return the model that a factory builds, or raise a FactoryError that shows the call as ``shown``."""
     try:
         model = factory(**arguments)
     except Exception as error:  # whatever the author's code raises, the reader has to learn which call it was
@@ -89,11 +73,7 @@ def run_factory(factory: Callable[..., Any], arguments: Mapping[str, Any], shown
 
 
 def to_json_arguments(arguments: Any) -> dict[str, Any]:
-    """Return keyword arguments as JSON gives them back.
-
-    Raises:
-        FactoryError: they are no dict of names, or do not survive JSON.
-    """
+    """Return keyword arguments as JSON gives them back, or raise a FactoryError if it does not."""
     if not isinstance(arguments, Mapping) or not all(isinstance(key, str) for key in arguments):
         raise FactoryError(f"factory_args is {arguments!r}, wanted a dict of keyword arguments.")
     try:

@@ -26,7 +26,7 @@ from mutators import (
     report_final,
     report_intermediate,
 )
-from mutators.metrics import to_number
+from mutators.trial import to_number
 from search_spaces import Space, SpaceError
 from tests.mutators import models, trials
 from tests.mutators.trials import PARAMETERS, Outcome

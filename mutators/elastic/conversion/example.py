@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import ElasticError
-from mutators.choices.modes import kept_modes
+from mutators.choices.switch import kept_modes
 from mutators.choices.torch_private import tree_map_only
 from mutators.inputs import first_line, guess_inputs, random_input
 

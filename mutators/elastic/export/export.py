@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,11 +17,11 @@ from torch import nn
 
 from mutators.choices.errors import ElasticError, OneShotError
 from mutators.choices.extracting import extract
-from mutators.choices.modes import kept_modes
-from mutators.choices.switch import applied
-from mutators.choices.torch_private import get_children, tree_leaves
-from mutators.elastic.export.grafting import graft_layers, take_weights
-from mutators.elastic.model import AtDepth, Supernet
+from mutators.choices.switch import applied, kept_modes
+from mutators.choices.torch_private import get_buffers, get_children, get_parameters, tree_leaves
+from mutators.elastic.layers.convolution import ElasticConvolution
+from mutators.elastic.layers.kernel import grow_kernel, matrix_name
+from mutators.elastic.model import AtDepth, Deep, Supernet
 from mutators.inputs import Inputs, device_of, run_first
 from mutators.oneshot.batchnorm import kept_statistics, recalibrate_bn
 from mutators.oneshot.rng import kept_rng
@@ -28,6 +30,8 @@ from search_spaces.schema import Choices
 Shapes = Sequence[int] | Sequence[Sequence[int]]
 Dtypes = Sequence[str | torch.dtype]
 TOLERANCE = 1e-4
+_FAST_PATH = {nn.TransformerEncoderLayer: "activation_relu_or_gelu", nn.TransformerEncoder: "use_nested_tensor"}
+"""The attributes that let torch's encoders compute everything in one call in evaluation."""
 
 
 def export_subnet(
@@ -45,25 +49,23 @@ def export_subnet(
     Args:
         supernet: stays as it is.
         choices: of the sub-network.
-        origin_model: what the model was made of: a copy of it takes over the sub-network's layers, so that the
-            result is of its class.
-        input_shapes: of an input, or one for each; then the sub-network's outputs are compared with the
-            supernet's, before any calibration. The batch may be left out.
+        origin_model: what the model was made of: a copy of it takes over the sub-network's layers, so that the result
+            is of its class.
+        input_shapes: of an input, or one for each, with or without the batch; then the sub-network's outputs are
+            compared with the supernet's, before any calibration.
         input_dtypes: of these inputs, such as "int64"; None: float32.
         load_weights_from_supernet: False: the weights are ``origin_model``'s own, cut to size.
-        calibration: training batches to recompute the statistics of batch norms on, which are those of a mixture
-            of sub-networks otherwise. None: as they are in the supernet.
+        calibration: training batches to recompute the statistics of batch norms on; None: as they are in the supernet,
+            a mixture of sub-networks.
         calibration_batches: how many; None: all.
 
-    Returns: without an elastic class or an unused channel. Names of parameters are the model's own; only where
-        the model's forward takes a depth, the network is the child ``net`` of one that gives it. Blocks beyond a
-        depth are gone. Where the model's forward takes the depth, they stay unless there are ``input_shapes`` to
-        see by which run; identities then replace them.
+    Returns: without an elastic class or an unused channel. Names of parameters are the model's own; only where the
+        model's forward takes a depth, the network is the child ``net`` of one that gives it. Blocks beyond a depth are
+        gone; where forward takes the depth, identities replace them if ``input_shapes`` show which ones run.
 
     Raises:
-        ElasticError: ``origin_model`` is not what it was made of, shapes
-            do not fit, outputs differ by more than 1e-4 * max(1, logit), or the calibration has too few
-            batches.
+        ElasticError: ``origin_model`` is not what it was made of, shapes do not fit, outputs differ by more than
+            1e-4 * max(1, logit), or the calibration has too few batches.
     """
     if not load_weights_from_supernet and origin_model is None:
         raise ElasticError("load_weights_from_supernet=False takes the origin model's weights: give origin_model.")
@@ -72,8 +74,7 @@ def export_subnet(
     inputs = None if input_shapes is None else draw_inputs(input_shapes, input_dtypes)
     with kept_rng():
         source = supernet.runnable
-        if not load_weights_from_supernet:
-            assert origin_model is not None
+        if not load_weights_from_supernet and origin_model is not None:
             source = take_weights(copy.deepcopy(source), origin_model)
         network = extract(source, choices)
         if origin_model is not None:
@@ -96,12 +97,7 @@ def export_subnet(
 def draw_inputs(shapes: Shapes, dtypes: Dtypes | None = None) -> list[Inputs]:
     """Return random inputs of these shapes to try: with a batch of 1 put before each, and as they are.
 
-    Args:
-        shapes: one, or one for each input.
-        dtypes: one for each input, such as "float32" or ``torch.int64``; None: float32. Integers are 0 or 1.
-
-    Raises:
-        ElasticError: they are no shapes or dtypes, or not as many of the ones as of the others.
+    Integers are 0 or 1. Raises an ElasticError if these are no shapes or dtypes, or not as many of each.
     """
     single = bool(shapes) and all(isinstance(size, int) for size in shapes)
     listed: list[Any] = [shapes] if single else list(shapes)
@@ -111,10 +107,13 @@ def draw_inputs(shapes: Shapes, dtypes: Dtypes | None = None) -> list[Inputs]:
     if len(found) != len(listed):
         raise ElasticError(f"there are {len(listed)} input_shapes and {len(found)} input_dtypes, wanted as many.")
     generator = torch.Generator().manual_seed(0)
-    return [
-        tuple(_draw((*batch, *shape), dtype, generator) for shape, dtype in zip(listed, found, strict=True))
-        for batch in ((1,), ())
-    ]
+
+    def draw(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        floating = dtype.is_floating_point
+        numbers = torch.randn(shape, generator=generator) if floating else torch.randint(2, shape, generator=generator)
+        return numbers.to(dtype)
+
+    return [tuple(draw((*batch, *s), dtype) for s, dtype in zip(listed, found, strict=True)) for batch in ((1,), ())]
 
 
 def _is_shape(shape: Any) -> bool:
@@ -129,18 +128,8 @@ def _dtype(dtype: Any) -> torch.dtype:
     return found
 
 
-def _draw(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
-    if dtype.is_floating_point:
-        return torch.randn(shape, generator=generator).to(dtype)
-    return torch.randint(2, shape, generator=generator).to(dtype)
-
-
 def first_outputs(network: nn.Module, candidates: Sequence[Inputs]) -> tuple[Inputs, list[torch.Tensor]]:
-    """Return the first inputs that a network takes, and its outputs, flat.
-
-    Raises:
-        ElasticError: it takes none of them.
-    """
+    """Return the first inputs that a network takes, and its outputs, flat. Raises an ElasticError if it takes none."""
     device = device_of(network)
 
     def try_once(inputs: Inputs) -> tuple[Inputs, list[torch.Tensor]]:
@@ -152,12 +141,7 @@ def first_outputs(network: nn.Module, candidates: Sequence[Inputs]) -> tuple[Inp
     return run_first(network, candidates, try_once, ElasticError)
 
 
-def _compare(
-    source: nn.Module,
-    choices: Choices,
-    network: nn.Module,
-    candidates: Sequence[Inputs],
-) -> None:
+def _compare(source: nn.Module, choices: Choices, network: nn.Module, candidates: Sequence[Inputs]) -> None:
     """Raise an ElasticError where the exported network's outputs are not the supernet's."""
     with applied(source, choices), kept_modes(source), kept_statistics(source):
         source.eval()
@@ -191,10 +175,57 @@ def _drop_beyond(network: AtDepth, deepest: float, candidates: Sequence[Inputs])
 def _find_called(network: nn.Module, inputs: Inputs) -> set[nn.Module]:
     """Return the modules that a forward calls."""
     ran: set[nn.Module] = set()
-    hooks = [m.register_forward_hook(lambda module, *_: ran.add(module)) for m in network.modules()]
-    try:
+    with ExitStack() as hooks:
+        for module in network.modules():
+            hooks.enter_context(module.register_forward_hook(lambda module, *_: ran.add(module)))
         first_outputs(network, [inputs])
-    finally:
-        for hook in hooks:
-            hook.remove()
     return ran
+
+
+def graft_layers(origin: nn.Module, plain: nn.Module, path: str = "") -> nn.Module:
+    """Put the layers of the extracted network into ``origin``, in place. Returns: it, or the layer that replaces it."""
+    if isinstance(origin, nn.MultiheadAttention):
+        return plain  # its attributes repeat the sizes of its weights
+    places, children = get_children(origin), get_children(plain)
+    missing = [name for name, child in children.items() if child is not None and name not in places]
+    if missing:
+        where = path or "the origin model itself"
+        raise ElasticError(
+            f"origin_model is not what this supernet was made of: {where} has no {missing}, only {list(places)}."
+        )
+    get_parameters(origin).update(get_parameters(plain))
+    get_buffers(origin).update(get_buffers(plain))
+    for name, child in list(places.items()):
+        ours = children.get(name)
+        if ours is None and name not in children:
+            del places[name]  # a block beyond the depth
+        elif ours is None or child is None or not get_children(child) or type(child) is not type(ours):
+            places[name] = ours
+        else:
+            places[name] = graft_layers(child, ours, f"{path}.{name}" if path else name)
+    for kind, switch in _FAST_PATH.items():
+        if isinstance(origin, kind):  # off in the supernet, which pads otherwise
+            setattr(origin, switch, getattr(plain, switch))
+    return origin
+
+
+@torch.no_grad()
+def take_weights(supernet: nn.Module, origin: nn.Module) -> nn.Module:
+    """Copy the origin model's weights into a supernet, in place; kernels become crops again. Returns: the supernet."""
+    inner = supernet.net if isinstance(supernet, Deep) else supernet
+    ours, theirs = inner.state_dict(keep_vars=True), origin.state_dict()
+    for path, layer in inner.named_modules():
+        for smaller, larger in pairwise(layer._kernels) if isinstance(layer, ElasticConvolution) else ():
+            theirs[f"{path}.{matrix_name(larger, smaller)}"] = torch.eye(smaller**2)
+    problems = [f"no {name!r} in origin_model" for name in ours if name not in theirs]
+    for name, tensor in ours.items():
+        given = theirs.get(name, tensor)
+        if given.dim() == 4 and given.shape[2:] != tensor.shape[2:] and given.shape[-1] < tensor.shape[-1]:
+            given = grow_kernel(given, tensor.shape[-1])
+        if given.shape != tensor.shape:
+            problems.append(f"{name!r} is {tuple(theirs[name].shape)} there and {tuple(tensor.shape)} in the supernet")
+        elif not problems:
+            tensor.copy_(given)
+    if problems:
+        raise ElasticError("origin_model is not what this supernet was made of:", problems)
+    return supernet

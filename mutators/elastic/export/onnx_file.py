@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
 import logging
@@ -18,7 +17,7 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import ElasticError
-from mutators.choices.modes import kept_modes
+from mutators.choices.switch import kept_modes
 from mutators.elastic.export.export import Dtypes, Shapes, draw_inputs, first_outputs
 from mutators.inputs import Inputs
 from mutators.oneshot.rng import kept_rng
@@ -26,7 +25,6 @@ from search_spaces.files import write_atomically
 
 OPSET = 18
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def export_onnx(
@@ -54,25 +52,19 @@ def export_onnx(
         ElasticError: the extra is not installed, shapes do not fit, torch cannot translate the network, outputs differ,
             or the file cannot be written.
     """
-    runtime = _import_runtime()
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ElasticError(f"ONNX needs {', '.join(missing)}: pip install 'nas-tuners[onnx]'")
     with kept_rng(), kept_modes(net):
         net.eval()
         inputs, outputs = first_outputs(net, draw_inputs(input_shapes, input_dtypes))
         content = _translate(net, inputs, opset)
-    difference = _difference(runtime, content, inputs, outputs, tolerance)
+    difference = _difference(content, inputs, outputs, tolerance)
     try:
         write_atomically(Path(path), content)
     except OSError as error:
         raise ElasticError(f"cannot write {path}: {error.strerror}.") from error
     return difference
-
-
-def _import_runtime() -> Any:
-    """Return the module onnxruntime, when all of the extra is installed."""
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ElasticError(f"ONNX needs {', '.join(missing)}: pip install 'nas-tuners[onnx]'")
-    return importlib.import_module("onnxruntime")
 
 
 def _translate(net: nn.Module, inputs: Inputs, opset: int) -> bytes:
@@ -116,8 +108,11 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}"
 
 
-def _difference(runtime: Any, content: bytes, inputs: Inputs, outputs: list[torch.Tensor], tolerance: float) -> float:
-    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+def _difference(content: bytes, inputs: Inputs, outputs: list[torch.Tensor], tolerance: float) -> float:
+    """Return the largest difference of onnxruntime's outputs from torch's, which may not exceed the tolerance."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
     got = session.run(None, {name: tensor.cpu().numpy() for name, tensor in zip(names, inputs, strict=True)})
     worst = 0.0

@@ -26,11 +26,7 @@ COMMAND = {"name": "OFA.search", "resume": "run the script that calls OFA.search
 def open_run(search: Search, space: Space, path: str | PathLike[str] | None, scoring: Mapping[str, Any]) -> Run:
     """Return a new run, or the one whose journal is at ``path``, where that left off.
 
-    Args:
-        search: not set up yet.
-        space: of the supernet.
-        path: of the journal; None: in memory only.
-        scoring: what the scores depend on, as JSON.
+    Without a path it is in memory only. ``scoring`` is all that the scores depend on, as JSON.
 
     Raises:
         ElasticError: the file is of another search, each difference is named; or it cannot be read or written.
@@ -52,12 +48,7 @@ def open_run(search: Search, space: Space, path: str | PathLike[str] | None, sco
 
 
 def _read_header(path: Path) -> Event:
-    """Return the first event of a journal.
-
-    Raises:
-        ElasticError: the file is of the format before journals.
-        JournalError: it is no journal.
-    """
+    """Return the first event of a journal. Raises an ElasticError if the file is of the format before journals."""
     with open(path, "rb") as file:
         first = file.readline(1 << 20)
     if first.startswith(b'{"format": 1, "space": '):

@@ -7,7 +7,7 @@ cross-validation, and its rank correlation is that on sub-networks that it never
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +44,7 @@ class RankCorrelation:
 
 
 class Features:
-    """An encoder of sub-networks as one-hot features; those of layers that a depth leaves out are all zero.
-
-    Raises:
-        CostError: the model has no elastic choices, or others beside them.
-    """
+    """An encoder of sub-networks as one-hot features; those of layers that a depth leaves out are all zero."""
 
     def __init__(self, model: nn.Module) -> None:
         self._anatomy = Anatomy(model)
@@ -103,22 +99,19 @@ class AccuracyPredictor:
             )
         order = np.random.default_rng(self._seed).permutation(len(x))
         held, seen = np.split(order, [max(int(HELD_OUT * len(x)), 4)])
-        made = _candidates(self._seed)
+        models = _make_models(self._seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on small data sets iterations often do not converge
-            quality = {name: _cross_validate(make, x[seen], y[seen]) for name, make in made.items()}
+            quality = {name: _cross_validate(model, x[seen], y[seen]) for name, model in models.items()}
             self.kind = max(quality, key=quality.__getitem__)
-            predicted = made[self.kind]().fit(x[seen], y[seen]).predict(x[held])
-            self._model = made[self.kind]().fit(x, y)
+            self._model = models[self.kind]
+            predicted = self._model.fit(x[seen], y[seen]).predict(x[held])
+            self._model.fit(x, y)
         self.ranking = RankCorrelation(*rank_correlations(predicted, y[held]), len(held))
         return self.ranking
 
     def predict(self, tokens: npt.ArrayLike) -> FloatArray:
-        """Return the predicted scores of (n, keys) sub-networks: (n,).
-
-        Raises:
-            ElasticError: it was not fitted.
-        """
+        """Return the predicted scores of (n, keys) sub-networks: (n,). Raises an ElasticError before the fit."""
         if self._model is None:
             raise ElasticError("the predictor was not fitted: call fit(tokens, scores) first.")
         return np.asarray(self._model.predict(self.features.of(tokens)), dtype=np.float64)
@@ -133,7 +126,7 @@ def rank_correlations(a: FloatArray, b: FloatArray) -> tuple[float, float]:
     return float(spearmanr(a, b).statistic), float(kendalltau(a, b).statistic)
 
 
-def _candidates(seed: int) -> dict[str, Callable[[], Any]]:
+def _make_models(seed: int) -> dict[str, Any]:
     """Return the models to choose from; the first of equals is taken."""
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.ensemble import GradientBoostingRegressor
@@ -141,24 +134,17 @@ def _candidates(seed: int) -> dict[str, Callable[[], Any]]:
     from sklearn.neural_network import MLPRegressor
     from sklearn.preprocessing import StandardScaler
 
-    models: dict[str, Callable[[], Any]] = {
-        "ridge": lambda: Ridge(alpha=1.0),
-        "boosting": lambda: GradientBoostingRegressor(learning_rate=0.1, n_estimators=100, random_state=seed),
-        "mlp": lambda: MLPRegressor(
-            hidden_layer_sizes=(64, 64), solver="lbfgs", alpha=0.1, max_iter=300, random_state=seed
-        ),
+    models = {
+        "ridge": Ridge(alpha=1.0),
+        "boosting": GradientBoostingRegressor(learning_rate=0.1, n_estimators=100, random_state=seed),
+        "mlp": MLPRegressor(hidden_layer_sizes=(64, 64), solver="lbfgs", alpha=0.1, max_iter=300, random_state=seed),
     }
-    return {
-        name: lambda make=make: TransformedTargetRegressor(make(), transformer=StandardScaler())  # type: ignore[misc]
-        for name, make in models.items()
-    }
+    return {name: TransformedTargetRegressor(model, transformer=StandardScaler()) for name, model in models.items()}
 
 
-def _cross_validate(make: Callable[[], Any], x: FloatArray, y: FloatArray) -> float:
+def _cross_validate(model: Any, x: FloatArray, y: FloatArray) -> float:
     """Return the rank correlation of scores with the predictions of models fitted without them; -1 if undefined."""
-    predicted = np.zeros_like(y)
-    for fold in np.array_split(np.arange(len(y)), FOLDS):
-        rest = np.setdiff1d(np.arange(len(y)), fold)
-        predicted[fold] = make().fit(x[rest], y[rest]).predict(x[fold])
-    spearman, _ = rank_correlations(predicted, y)
+    from sklearn.model_selection import cross_val_predict
+
+    spearman, _ = rank_correlations(cross_val_predict(model, x, y, cv=FOLDS), y)
     return spearman if np.isfinite(spearman) else -1.0

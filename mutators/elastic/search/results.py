@@ -47,17 +47,17 @@ class SearchResult:
 
     @property
     def choices(self) -> Choices:
-        """The best one's."""
+        """Return the choices of the best."""
         return self.best.choices
 
     @property
     def score(self) -> float:
-        """The best one's."""
+        """Return the score of the best."""
         return self.best.score
 
     @property
     def costs(self) -> Mapping[str, float]:
-        """The best one's."""
+        """Return the costs of the best."""
         return self.best.costs
 
 
@@ -68,14 +68,8 @@ def make_result(
     pareto: str | None,
     ranking: RankCorrelation | None = None,
 ) -> SearchResult:
-    """Return the best of what was measured, with its costs, and the front against one of them.
-
-    Raises:
-        ElasticError: no score is finite.
-    """
-    subnets = [
-        ScoredSubnet(space.decode(tokens), score, costs_by_metric(table, tokens)) for tokens, score in measured.items()
-    ]
+    """Return the best of what was measured and the front, with costs. An ElasticError says that no score is finite."""
+    subnets = [ScoredSubnet(space.decode(t), score, costs_by_metric(table, t)) for t, score in measured.items()]
     usable = [subnet for subnet in subnets if math.isfinite(subnet.score)]
     if not usable:
         raise ElasticError(f"none of {len(subnets)} sub-networks has a finite score: is the supernet trained?")

@@ -35,6 +35,8 @@ from search_spaces.progress import Progress
 from search_spaces.schema import Choices, Space, Tokens
 
 Score = Callable[[Tokens], float]
+Canonical = Callable[[Tokens], Tokens]
+"""Maps the tokens of one sub-network to the same tokens."""
 
 
 class SearchOptions(TypedDict, total=False):
@@ -129,7 +131,8 @@ def search_subnets(
         metric=metric,
     )
     score = partial(_score, measure, supernet.space)
-    same = _find_canonical(supernet)
+    # Choices without effect, of blocks beyond the depth, are set to their largest.
+    same: Canonical = Anatomy(supernet.model).effective if is_elastic(supernet.model) else lambda tokens: tokens
     first = evolution if predictor is None else RandomSearch(seed, limits, limited)
     run = open_run(first, supernet.space, checkpoint, scoring)
     try:
@@ -166,11 +169,6 @@ def _check(numbers: Mapping[str, object], data: object, calibration: object, pre
         raise ElasticError("this cannot be searched:", wrong)
 
 
-def _find_canonical(supernet: Supernet) -> Callable[[Tokens], Tokens]:
-    """Return a function that sets choices without effect (of blocks beyond the depth) to their largest."""
-    return Anatomy(supernet.model).effective if is_elastic(supernet.model) else lambda tokens: tokens
-
-
 class _Failed(BaseException):
     """An evaluation failed. No Exception: the loop takes those for failed trials, but this ends the search.
 
@@ -181,17 +179,10 @@ class _Failed(BaseException):
 class _Scores:
     """The scores of a run's sub-networks, by their canonical tokens and in the order of measuring.
 
-    Args:
-        run: new or resumed.
-        score: measures a sub-network.
-        canonical: maps tokens of the same sub-network to the same tokens.
-        table: of the costs that are journaled with each score.
-        show: whether to show progress.
+    Costs of the table are journaled with each score.
     """
 
-    def __init__(
-        self, run: Run, score: Score, canonical: Callable[[Tokens], Tokens], table: CostTable | None, show: bool
-    ) -> None:
+    def __init__(self, run: Run, score: Score, canonical: Canonical, table: CostTable | None, show: bool) -> None:
         self._run, self._score, self._canonical, self._table, self._show = run, score, canonical, table, show
         trials = run.search.trials.values()
         self._known = {canonical(t.tokens): float(t.metrics["default"]) for t in trials if t.metrics is not None}
@@ -243,11 +234,7 @@ class _Scores:
 
 
 def _score(measure: Callable[[Choices], Mapping[str, Any]], space: Space, tokens: Tokens) -> float:
-    """Return the score of a sub-network by the supernet's weights.
-
-    Raises:
-        ElasticError: it cannot be evaluated, or the metric gives no number.
-    """
+    """Return the score of a sub-network. Raises an ElasticError if it cannot be evaluated or the metric gives none."""
     try:
         scores = measure(space.decode(tokens))
     except OneShotError as error:

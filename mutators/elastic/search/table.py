@@ -61,11 +61,7 @@ def find_table(
 
 
 def _first_input(data: Iterable[Any]) -> torch.Tensor:
-    """Return one input of the first batch, as a batch.
-
-    Raises:
-        ElasticError: there is no batch, or it does not begin with a tensor.
-    """
+    """Return one input of the first batch, as a batch. Raises an ElasticError if there is none."""
     with kept_rng():
         batch = next(iter(walk_batches(data, 0)), None)
     inputs = batch[0] if isinstance(batch, (tuple, list)) else batch

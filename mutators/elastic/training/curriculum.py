@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mutators.choices.errors import ElasticError
-from mutators.elastic.training.run_config import RunConfig
+from mutators.elastic.training.config import RunConfig
 from search_spaces.checks import whole
 from search_spaces.phases.phase import Phase, find_elastic_parts
 from search_spaces.phases.schedule import Region, Schedule
@@ -20,11 +20,6 @@ class Curriculum:
     """The phases of a training, and its position in them.
 
     The sub-networks of a step depend on the seed, the step's number and the part that is open, and on nothing else.
-
-    Args:
-        space: of the supernet.
-        config: the phases, the seed and the number of sub-networks a step.
-        elastic_order: the tasks' order; None: kernel_size, width, depth, as far as the space has them.
 
     Attributes:
         schedule: None where everything is open from the first step.
@@ -61,17 +56,17 @@ class Curriculum:
 
     @property
     def by_hand(self) -> bool:
-        """Whether the open part is set by hand, whatever the epoch."""
+        """Return whether the open part is set by hand, whatever the epoch."""
         return self.train_full or self.fixed is not None or self._task is not None
 
     @property
     def largest(self) -> Tokens:
-        """The largest sub-network."""
+        """Return the largest sub-network."""
         return self._whole.largest(0)
 
     @property
     def epoch(self) -> int:
-        """The epoch that was set, or else that of the steps under the configuration; 0 without one."""
+        """Return the epoch that was set, or else that of the steps under the configuration; 0 without one."""
         images, batch = self.config.total_images, self.config.train_batch_size
         if self._epoch is not None:
             return self._epoch
@@ -79,7 +74,7 @@ class Curriculum:
 
     @property
     def phase(self) -> int:
-        """The index of the phase that the epoch is in; 0 without a schedule."""
+        """Return the index of the phase that the epoch is in; 0 without a schedule."""
         return 0 if self.schedule is None else self.schedule.at(self.epoch)
 
     def set_epoch(self, epoch: int | None) -> None:
@@ -93,11 +88,9 @@ class Curriculum:
 
         Differs: in PaddleSlim "width" opens nothing, a single name ignores the phase, and there is no way back.
         """
-        if task is None:
-            self._task = None
-            return
-        self._whole.of_task(task, phase)  # raises what is wrong
-        self._task = [task] if isinstance(task, str) else list(task), phase
+        if task is not None:
+            self._whole.of_task(task, phase)  # raises what is wrong
+        self._task = None if task is None else ([task] if isinstance(task, str) else list(task), phase)
 
     def region(self) -> Region:
         """Return the part of the space that is open now."""

@@ -7,8 +7,8 @@ a layer that a sub-network leaves out adds nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,18 +20,13 @@ from mutators.choices.errors import ElasticError
 from mutators.choices.extracting import extract
 from mutators.choices.torch_private import get_version, tree_leaves
 from mutators.elastic.notation import to_choices
-from mutators.elastic.training.distill_config import DistillConfig
+from mutators.elastic.training.config import DistillConfig
 from mutators.elastic.training.mapping import apply_mapping, make_mapping
-from mutators.elastic.training.outputs import soft_cross_entropy
+from mutators.inputs import match_parameters
 
 
 class Distiller(nn.Module):
-    """A comparison of layers and outputs of student and teacher. Its own parameters are the mapping layers'.
-
-    Args:
-        student: the supernet.
-        teacher: is not trained, nor saved with this module unless it was made from the supernet.
-        config: the layers to compare, and the weights of the losses.
+    """A teacher, and a comparison of its layers with the student's. Its own parameters are the mapping layers'.
 
     Raises:
         ElasticError: the teacher is the supernet, a layer is missing in one of them, or no mapping can be made; all are
@@ -44,7 +39,12 @@ class Distiller(nn.Module):
         self.pairs = [
             (pair, pair) if isinstance(pair, str) else (pair[0], pair[1]) for pair in config.mapping_layers or ()
         ]
-        problems = _check_shared(student, teacher)
+        problems = []
+        if {*map(id, student.parameters())} & {*map(id, teacher.parameters())}:
+            problems = [
+                "teacher_model has the supernet's own parameters, which would be frozen: leave it out to learn from a "
+                "frozen copy of the largest sub-network, or give a copy.deepcopy"
+            ]
         problems += [problem for pair in self.pairs for problem in _check_layers(student, teacher, *pair)]
         if problems:
             raise ElasticError("the teacher cannot be followed like this:", problems)
@@ -63,12 +63,12 @@ class Distiller(nn.Module):
 
     @property
     def teacher(self) -> nn.Module:
-        """The network to learn from."""
+        """Return the network to learn from."""
         return self._teacher[0]
 
     @property
     def idle(self) -> bool:
-        """Whether the teacher adds nothing to the loss."""
+        """Return whether the teacher adds nothing to the loss."""
         return not self.pairs and not self.config.lambda_logits
 
     def teach(self, inputs: tuple[Any, ...], others: Mapping[str, Any]) -> Any:
@@ -85,24 +85,16 @@ class Distiller(nn.Module):
 
     @contextmanager
     def watching(self, which: int = 0) -> Iterator[None]:
-        """Keep the outputs of the layers of the student (0) or the teacher (1) while it runs, and drop those before.
-
-        The hooks are removed afterwards, so that no copy of a network has them.
-        """
+        """Keep the outputs of the layers of the student (0) or the teacher (1) while it runs, and drop those before."""
         seen = self._seen[which] = {}
 
-        def keep(pair: int) -> Callable[[nn.Module, Any, Any], None]:
-            def hook(_: nn.Module, __: Any, output: Any) -> None:
-                seen[pair] = output[0] if isinstance(output, tuple) else output
+        def keep(pair: int, _: nn.Module, __: Any, output: Any) -> None:
+            seen[pair] = output[0] if isinstance(output, tuple) else output
 
-            return hook
-
-        handles = [layer[which].register_forward_hook(keep(i)) for i, layer in enumerate(self._layers)]
-        try:
+        with ExitStack() as hooks:
+            for i, layer in enumerate(self._layers):
+                hooks.enter_context(layer[which].register_forward_hook(partial(keep, i)))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def forget(self) -> None:
         """Drop the batch and the outputs kept of it."""
@@ -110,11 +102,7 @@ class Distiller(nn.Module):
         self._seen.clear()
 
     def of_layers(self) -> torch.Tensor:
-        """Return the layers' loss of the last forward of both, weighted: (). A layer that did not run adds nothing.
-
-        Raises:
-            ElasticError: there are no mapping_layers, nothing ran yet, or shapes differ.
-        """
+        """Return the layers' loss of the last forward of both, weighted: (). A layer that did not run adds nothing."""
         if not self.pairs:
             raise ElasticError("there are no mapping_layers to compare: name some, or set lambda_logits.")
         if len(self._seen) < 2:
@@ -137,65 +125,35 @@ class Distiller(nn.Module):
         loss: torch.Tensor = (self.config.distill_fn or F.mse_loss)(ours, theirs)
         return loss
 
-    def of_outputs(self, outputs: Any, taught: Any) -> torch.Tensor:
-        """Return the outputs' loss, weighted: ().
-
-        Raises:
-            ElasticError: see :func:`mutators.elastic.training.outputs.soft_cross_entropy`.
-        """
-        compare = self.config.logits_fn or partial(soft_cross_entropy, temperature=self.config.temperature)
-        loss: torch.Tensor = compare(outputs, taught) * self.config.lambda_logits
-        return loss
-
     def _mappings(self, student: nn.Module) -> nn.ModuleList:
         """Return a mapping for each pair, of the student's device and type; none without a mapping_op."""
-        made: list[nn.Module] = []
-        problems: list[str] = []
-        op = self.config.mapping_op
-        for (ours, theirs), layers in zip(self.pairs, self._layers, strict=True):
-            if op is None:
-                break
-            try:
-                made.append(make_mapping(op, *layers))
-            except ElasticError as error:
-                problems.append(f"{ours!r} to the teacher's {theirs!r}: {error}")
+        made, problems = nn.ModuleList(), []
+        if self.config.mapping_op is not None:
+            for (ours, theirs), layers in zip(self.pairs, self._layers, strict=True):
+                try:
+                    made.append(make_mapping(self.config.mapping_op, *layers))
+                except ElasticError as error:
+                    problems.append(f"{ours!r} to the teacher's {theirs!r}: {error}")
         if problems:
             raise ElasticError("these layers cannot be mapped:", problems)
-        like = next((p for p in student.parameters() if p.is_floating_point()), torch.empty(0))
-        return nn.ModuleList(made).to(like.device, like.dtype)
+        return match_parameters(student, made)
 
 
 class Stamp:
     """A mark of a forward's arguments: equal to another one of the same tensors, if none was written to since."""
 
     def __init__(self, given: Any) -> None:
-        self.leaves = tree_leaves(given)
-        self._versions = [_version(leaf) for leaf in self.leaves]
+        self.leaves = tree_leaves(given)  # kept, so that no other object gets the id of one
+        self._marks = [(id(leaf), _version(leaf)) for leaf in self.leaves]
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Stamp)
-            and len(self.leaves) == len(other.leaves)
-            and all(a is b for a, b in zip(self.leaves, other.leaves, strict=True))
-            and self._versions == other._versions
-        )
+        return isinstance(other, Stamp) and self._marks == other._marks
 
     __hash__ = None  # type: ignore[assignment]  # tensors change
 
 
 def _version(leaf: Any) -> int | None:
     return get_version(leaf) if isinstance(leaf, torch.Tensor) and not leaf.is_inference() else None
-
-
-def _check_shared(student: nn.Module, teacher: nn.Module) -> list[str]:
-    """Check that the teacher is no part of the supernet, which would be frozen with it."""
-    own = {id(parameter) for parameter in student.parameters()}
-    if not any(id(parameter) in own for parameter in teacher.parameters()):
-        return []
-    return [
-        "teacher_model has the supernet's own parameters, which would be frozen: leave it out to learn from a frozen "
-        "copy of the largest sub-network, or give a copy.deepcopy"
-    ]
 
 
 def _check_layers(student: nn.Module, teacher: nn.Module, ours: str, theirs: str) -> list[str]:
@@ -209,11 +167,7 @@ def _check_layers(student: nn.Module, teacher: nn.Module, ours: str, theirs: str
 
 
 def make_teacher(model: nn.Module, config: DistillConfig) -> nn.Module:
-    """Return the network that ``config`` says to learn from.
-
-    Raises:
-        ElasticError: the file cannot be read, or its weights do not fit the network.
-    """
+    """Return the network that ``config`` says to learn from. Raises an ElasticError if its file does not fit it."""
     teacher = config.teacher_model
     if teacher is None:
         teacher = extract(model, to_choices(model, {}))

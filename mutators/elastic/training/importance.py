@@ -16,8 +16,7 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import ElasticError
-from mutators.choices.modes import kept_modes
-from mutators.choices.switch import applied
+from mutators.choices.switch import applied, kept_modes
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.walk import walk
 from mutators.elastic.layers.attention import ElasticMultiheadAttention
@@ -58,7 +57,8 @@ def gradient_importance(net: nn.Module, batches: Iterable[Batch], loss: Loss[Bat
         net.eval()
         for batch in batches:
             empty = False
-            products = _products(loss(net, batch), tensors)
+            gradients = torch.autograd.grad(loss(net, batch), tensors, allow_unused=True, materialize_grads=True)
+            products = {id(w): w.detach() * gradient for w, gradient in zip(tensors, gradients, strict=True)}
             for width, uses in pairs.items():
                 scores[width] += _score(width, uses, products)
     if empty:
@@ -82,17 +82,8 @@ def _pairs(uses: list[Use]) -> dict[Width, list[Use]]:
     return found
 
 
-def _products(loss: torch.Tensor, tensors: list[torch.Tensor]) -> dict[int, torch.Tensor]:
-    """Return weight times gradient, by the weight's id; zero where the loss does not depend on it."""
-    gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
-    return {
-        id(tensor): torch.zeros_like(tensor) if gradient is None else tensor.detach() * gradient
-        for tensor, gradient in zip(tensors, gradients, strict=True)
-    }
-
-
 def _score(width: Width, uses: list[Use], products: dict[int, torch.Tensor]) -> torch.Tensor:
-    """Return (full,) scores for one batch: the absolute sums over writing and over reading weights, added."""
+    """Return (full,) scores for a batch: |sum of weight * gradient| of the writing weights plus that of the reading."""
     sums = {reads: torch.zeros(width.full, dtype=torch.float64) for reads in (False, True)}
     for use in uses:
         product = products[id(use.tensor)].double().cpu()
@@ -104,9 +95,6 @@ def _score(width: Width, uses: list[Use], products: dict[int, torch.Tensor]) -> 
 
 def _largest(net: nn.Module) -> dict[str, object]:
     """Return the choices that are applied, with the elastic ones at their largest."""
-    largest = {
-        site.key: site.mutable.domain.choice(site.mutable.values.index(max(site.mutable.values)))
-        for site in walk(net)
-        if isinstance(site.mutable, ValueChoice)
-    }
+    choices = {site.key: site.mutable for site in walk(net) if isinstance(site.mutable, ValueChoice)}
+    largest = {key: choice.domain.choice(choice.values.index(max(choice.values))) for key, choice in choices.items()}
     return {**config_to_choices(net), **largest}

@@ -15,25 +15,21 @@ from mutators.elastic.layers.linear import ElasticLinear
 from mutators.elastic.layers.norm import ElasticLayerNorm, ElasticNorm
 from mutators.elastic.layers.width import Channels
 
-_LAYOUTS = ("outputs", "channels", "features")
 _COUNTS = ("full", "out_channels", "out_features", "num_features", "num_channels", "embedding_dim")
 _FIRST = (ElasticConvolution, ConvNd, NormBase)
 """Layers whose channels are dimension 1."""
-_LAST = (ElasticLinear, ElasticEmbedding, ElasticLayerNorm, ElasticMultiheadAttention)
-_LAST_PLAIN = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.MultiheadAttention)
+_LAST = (
+    *(ElasticLinear, ElasticEmbedding, ElasticLayerNorm, ElasticMultiheadAttention),
+    *(nn.Linear, nn.Embedding, nn.LayerNorm, nn.MultiheadAttention),
+)
 """Layers whose features come last."""
 
 
 def make_mapping(op: str, student: nn.Module, teacher: nn.Module) -> nn.Module:
     """Return a new layer from the student's channels, however many are in use, to the teacher's.
 
-    It knows the layout of its input, so that it is sorted with the student; but it is marked ``aside``: its weights do
-    not count for the importance of channels.
-
-    Args:
-        op: "conv" (or "conv2d"), a 1x1 convolution; or "linear".
-        student: a layer of the supernet, or a block, whose last layer with known channels is taken.
-        teacher: likewise.
+    Of a block, the last layer with known channels is taken. The mapping knows the layout of its input, so that it is
+    sorted with the student; but it is marked ``aside``: its weights do not count for the importance of channels.
 
     Raises:
         ElasticError: the channels are not known, or ``op`` is not for such layers.
@@ -43,7 +39,10 @@ def make_mapping(op: str, student: nn.Module, teacher: nn.Module) -> nn.Module:
     if source is None or n_in is None or n_out is None:
         wrong = type(student if n_in is None else teacher).__name__
         raise ElasticError(f"the channels of a {wrong} are not known: map convolutions, linear layers or norms.")
-    _check_op(op, student)
+    if op == "linear" and isinstance(student, _FIRST):
+        raise ElasticError(f"mapping_op 'linear' is for features that come last, not for a {type(student).__name__}.")
+    if op != "linear" and isinstance(student, _LAST):
+        raise ElasticError(f"mapping_op {op!r} is for maps (N, C, H, W), not for a {type(student).__name__}.")
     inputs = _channels(source, n_in)
     made = ElasticLinear(inputs, n_out) if op == "linear" else ElasticConv2d(inputs, n_out, 1)
     made.aside = True  # type: ignore[assignment]
@@ -51,11 +50,7 @@ def make_mapping(op: str, student: nn.Module, teacher: nn.Module) -> nn.Module:
 
 
 def apply_mapping(layer: nn.Module, output: torch.Tensor, name: str) -> torch.Tensor:
-    """Return a student's output mapped.
-
-    Raises:
-        ElasticError: the output's shape does not fit the mapping.
-    """
+    """Return a student's output mapped. Raises an ElasticError if its shape does not fit the mapping."""
     over_pixels = isinstance(layer, ElasticConv2d)
     inputs = layer.inputs if isinstance(layer, (ElasticConv2d, ElasticLinear)) else None
     size = output.shape[1 if over_pixels else -1] if output.dim() > 1 else None
@@ -68,14 +63,6 @@ def apply_mapping(layer: nn.Module, output: torch.Tensor, name: str) -> torch.Te
         )
     found: torch.Tensor = layer(output)
     return found
-
-
-def _check_op(op: str, layer: nn.Module) -> None:
-    """Check the mapping of a layer; that of a block is checked when it runs."""
-    if op == "linear" and isinstance(layer, _FIRST):
-        raise ElasticError(f"mapping_op 'linear' is for features that come last, not for a {type(layer).__name__}.")
-    if op != "linear" and isinstance(layer, (*_LAST, *_LAST_PLAIN)):
-        raise ElasticError(f"mapping_op {op!r} is for maps (N, C, H, W), not for a {type(layer).__name__}.")
 
 
 def _source(layer: nn.Module) -> nn.Module | None:
@@ -100,7 +87,7 @@ def _largest_size(layer: nn.Module) -> int | None:
 
 def _layout(layer: nn.Module) -> Channels | None:
     """Return the layout of a layer's output; None: it has none."""
-    found = (getattr(layer, name, None) for name in _LAYOUTS)
+    found = (getattr(layer, name, None) for name in ("outputs", "channels", "features"))
     return next((layout for layout in found if isinstance(layout, Channels)), None)
 
 

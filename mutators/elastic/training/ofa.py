@@ -22,11 +22,10 @@ from mutators.elastic.model import Supernet, given_depth
 from mutators.elastic.notation import Config, to_choices
 from mutators.elastic.search.results import SearchResult
 from mutators.elastic.search.search import SearchOptions, search_subnets
+from mutators.elastic.training.config import DistillConfig, RunConfig
 from mutators.elastic.training.curriculum import Curriculum
 from mutators.elastic.training.distill import Distiller, make_teacher
-from mutators.elastic.training.distill_config import DistillConfig
 from mutators.elastic.training.losses import Batch, Loss, StepLosses
-from mutators.elastic.training.run_config import RunConfig
 from nas_tuners.search.constraints import Constraints
 from search_spaces.phases.schedule import Region, Schedule
 from search_spaces.schema import Choices, Space, Tokens
@@ -83,22 +82,22 @@ class OFA(nn.Module):
 
     @property
     def supernet(self) -> Supernet:
-        """The model as its sub-networks are searched and exported."""
+        """Return the model as its sub-networks are searched and exported."""
         return Supernet(self.model, self.space, self._depth)
 
     @property
     def schedule(self) -> Schedule | None:
-        """The phases; None where everything is open from the first step."""
+        """Return the phases; None where everything is open from the first step."""
         return self.curriculum.schedule
 
     @property
     def step(self) -> int:
-        """The number of steps trained; part of the state dict, as the epoch and the task are."""
+        """Return the number of steps trained; part of the state dict, as the epoch and the task are."""
         return self.curriculum.step
 
     @property
     def epoch(self) -> int:
-        """The epoch that was set, or else that of the steps under the run's configuration; 0 without one."""
+        """Return the epoch that was set, or else that of the steps under the run's configuration; 0 without one."""
         return self.curriculum.epoch
 
     def set_epoch(self, epoch: int | None) -> None:
@@ -138,15 +137,11 @@ class OFA(nn.Module):
 
     @property
     def current_config(self) -> Choices:
-        """The sub-network that was drawn or set last, as choices."""
+        """Return the sub-network that was drawn or set last, as choices."""
         return self.space.decode(self._active)
 
     def choices_of(self, config: Config) -> Choices:
-        """Return the choices of a configuration in any notation.
-
-        Raises:
-            ElasticError: it does not fit the model.
-        """
+        """Return the choices of a configuration in any notation; it raises as :meth:`set_net_config` does."""
         return to_choices(self.model, config)
 
     def region(self) -> Region:
@@ -221,12 +216,12 @@ class OFA(nn.Module):
 
     @property
     def netAs_param(self) -> list[nn.Parameter]:  # PaddleSlim's name
-        """The mapping layers' parameters. They are among ``ofa.parameters()``, but not among the model's."""
+        """Return the mapping layers' parameters. They are among ``ofa.parameters()``, but not among the model's."""
         return [] if self.distiller is None else list(self.distiller.mappings.parameters())
 
     @property
     def depth_choice(self) -> ValueChoice | None:
-        """The choice of the depth that the model's own forward takes (``RunConfig.elastic_depth``)."""
+        """Return the choice of the depth that the model's own forward takes (``RunConfig.elastic_depth``)."""
         return self._depth
 
     def forget(self) -> None:

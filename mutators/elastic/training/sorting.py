@@ -120,8 +120,7 @@ def _permute(
 
 def _index(channels: Channels, orders: Mapping[Width, torch.Tensor]) -> torch.Tensor:
     """Return (channels.full,) the old position of the feature at each position."""
-    parts: list[torch.Tensor] = []
-    start: int = 0
+    parts, start = list[torch.Tensor](), 0
     for width, unit in channels.segments:
         order = orders[width] if width in orders else torch.arange(width.full)
         parts.append((order[:, None] * unit + torch.arange(unit)).flatten() + start)
@@ -130,32 +129,24 @@ def _index(channels: Channels, orders: Mapping[Width, torch.Tensor]) -> torch.Te
 
 
 def _trained_options(net: nn.Module, trained: Mapping[str, Options]) -> tuple[dict[int, set[int]], list[str]]:
-    """Return the indices of the trained options by the choice's id, and what is wrong."""
+    """Return the indices of the trained options by the choice's id, the largest always among them; and the problems."""
     keys = {site.mutable: site.key for site in walk(net) if isinstance(site.mutable, ValueChoice)}
     unknown = [pattern for pattern in trained if not any(fits(key, pattern) for key in keys.values())]
     problems = [f"{pattern!r} fits no elastic choice, wanted a key or the last part of one" for pattern in unknown]
     options: dict[int, set[int]] = {}
     for choice, key in keys.items():
         given = next((value for pattern, value in trained.items() if fits(key, pattern)), 1)
-        wrong = _check_options(choice, given)
+        ranked = sorted(range(len(choice.values)), key=lambda index: -choice.values[index])
+        wrong: list[str | None] = []
+        if isinstance(given, (list, tuple)):
+            wrong = [problem for value in given if (problem := choice.problem(value))]
+            options[id(choice)] = set() if wrong else {ranked[0], *map(choice.values.index, given)}
+        elif given == "all" or (is_int(given) and given > 0):
+            options[id(choice)] = set(ranked[: given if is_int(given) else None])
+        else:
+            wrong = [f'{given!r} is no list of options, wanted one, or the number of the largest, or "all"']
         problems += [f"{key!r}: {problem}" for problem in wrong]
-        options[id(choice)] = set() if wrong else _indices(choice, given)
     return options, problems
-
-
-def _check_options(choice: ValueChoice, given: Options) -> list[str]:
-    if isinstance(given, (list, tuple)):
-        return [problem for value in given if (problem := choice.problem(value))]
-    good = given == "all" or (is_int(given) and given > 0)
-    return [] if good else [f'{given!r} is no list of options, wanted one, or the number of the largest, or "all"']
-
-
-def _indices(choice: ValueChoice, given: Options) -> set[int]:
-    """Return the indices of options; the largest is always among them."""
-    ranked = sorted(range(len(choice.values)), key=lambda index: -choice.values[index])
-    if isinstance(given, (list, tuple)):
-        return {ranked[0], *(choice.values.index(value) for value in given)}
-    return set(ranked[: given if is_int(given) else None])
 
 
 def _check_importance(widths: Sequence[Width], importance: Mapping[Width, torch.Tensor]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -34,8 +34,7 @@ class TrainingStage:
     """A part of the training with an optimizer of its own: a phase, or all of it.
 
     Attributes:
-        name: the phase's.
-        config: options of the training; its ``epochs`` are the phase's.
+        config: its ``epochs`` are the phase's.
         first_epoch: over all stages.
         phase: its index, or None where there is no schedule.
     """
@@ -94,7 +93,7 @@ def train(
                 sys.stderr.write(f"phase {i + 1}/{len(stages)}, {stage.name}: {stage.config.epochs} epochs\n")
             if sort and stage.phase is not None:
                 sort_for_phase(ofa, stage.phase)
-            steps = _steps(loader, stage.config)
+            steps = stage.config.steps_per_epoch or (len(loader) if isinstance(loader, Sized) else 1)
             driver = _Driver(ofa, stage, offset, steps, loss)
             losses[stage.name] = train_supernet(
                 ofa,
@@ -142,11 +141,10 @@ class _Driver:
 
 
 def _stages(ofa: OFA, config: Configs) -> list[TrainingStage]:
-    schedule = ofa.schedule
-    if schedule is None or ofa.curriculum.by_hand:
+    if ofa.schedule is None or ofa.curriculum.by_hand:
         return [TrainingStage("all", _config(config, "all", "all"), 0, None)]
     stages, first = [], 0
-    for i, phase in enumerate(schedule.phases):
+    for i, phase in enumerate(ofa.schedule.phases):
         chosen = _config(config, phase.name, phase.task)
         epochs = chosen.epochs if phase.budget is None else phase.budget
         stages.append(TrainingStage(phase.name, replace(chosen, epochs=epochs), first, i))
@@ -163,11 +161,6 @@ def _config(config: Configs, phase: str, task: str) -> TrainConfig:
     return found
 
 
-def _steps(loader: Any, config: TrainConfig) -> int:
-    """Return the number of batches an epoch; the training checks it."""
-    return config.steps_per_epoch or (len(loader) if hasattr(loader, "__len__") else 1)
-
-
 def sort_for_phase(ofa: OFA, phase: int) -> None:
     """Sort the channels if a phase opens widths; widths that are trained already keep their function."""
     schedule = ofa.schedule
@@ -175,13 +168,8 @@ def sort_for_phase(ofa: OFA, phase: int) -> None:
     now = dict(zip(ofa.space.keys, schedule.allowed(phase), strict=True))
     before = dict(zip(ofa.space.keys, schedule.allowed(phase - 1), strict=True)) if phase else {}
     choices = {site.key: site.mutable for site in walk(ofa.model) if isinstance(site.mutable, ValueChoice)}
-    wide = {
-        choice.key
-        for layer in ofa.model.modules()
-        if isinstance(layer, Elastic)
-        for axis in layer.axes()
-        for choice in axis.channels.choices
-    }
+    layers = [layer for layer in ofa.model.modules() if isinstance(layer, Elastic)]
+    wide = {choice.key for layer in layers for axis in layer.axes() for choice in axis.channels.choices}
     if any(len(now[key]) > len(before.get(key, (0,))) for key in wide):
         trained = {key: [choice.values[t] for t in before[key]] for key, choice in choices.items() if key in before}
         sort_channels(ofa, trained)

@@ -146,16 +146,16 @@ def compile_kernel(columns: int) -> Kernel:
     """
     import llvmlite.binding as llvm
 
+    together = _openmp()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    module = llvm.parse_assembly(write_source(columns, _openmp() is not None))
+    module = llvm.parse_assembly(write_source(columns, together is not None))
     host = {"cpu": llvm.get_host_cpu_name(), "features": llvm.get_host_cpu_features().flatten()}
     machine = llvm.Target.from_default_triple().create_target_machine(opt=3, jit=True, **host)
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
     address = engine.get_function_address("run")
     alone = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
-    together = _openmp()
 
     def run(task: Any, threads: int, engine: Any = engine) -> None:  # the engine owns the code
         if threads == 1 or together is None:

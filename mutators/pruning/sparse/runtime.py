@@ -124,8 +124,7 @@ def sparse_inference(network: nn.Module, min_sparsity: float = MIN_SPARSITY) -> 
     >>> sparse_inference(nn.Sequential(conv, nn.ReLU()))[0]
     SparseConv1x1(8, 8, stride=(1, 1), weights=16 of 64)
     """
-    problems = share("min_sparsity", min_sparsity)
-    if problems:
+    if problems := share("min_sparsity", min_sparsity):
         raise SparseRuntimeError(f"{problems[0]}.")
     if find_spec("llvmlite") is None:
         raise SparseRuntimeError('the sparse runtime needs llvmlite: pip install "nas-tuners[sparse]".')

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from mutators.elastic import OFA, DistillConfig, ElasticError, RunConfig, convert, sort_channels, train
 from mutators.elastic.layers import ElasticLinear
-from mutators.elastic.training.outputs import soft_cross_entropy
+from mutators.elastic.training.losses import soft_cross_entropy
 from mutators.elastic.training.train import sort_for_phase
 from mutators.oneshot import TrainConfig
 from tests.mutators.elastic.training import shrinking as nets

@@ -14,7 +14,7 @@ from torch import nn
 from mutators import apply_choices, extract, search_space_of
 from mutators.elastic import OFA, DistillConfig, ElasticError, RunConfig
 from mutators.elastic.layers import ElasticDepth, ElasticLinear
-from mutators.elastic.training.outputs import soft_cross_entropy
+from mutators.elastic.training.losses import soft_cross_entropy
 from search_spaces.errors import PhaseError
 from search_spaces.phases.phase import Phase
 from tests.mutators.elastic.training import shrinking as nets
