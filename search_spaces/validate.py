@@ -61,8 +61,7 @@ class _Object(dict[str, Any]):
 def parse(text: str) -> Any:
     """Read JSON, or else JSON5 (comments, trailing commas, single quotes).
 
-    Raises:
-        Malformed: it is neither; the message gives line and column.
+    Raises Malformed if it is neither; the message gives line and column.
     """
     try:
         return json.loads(text, object_pairs_hook=_Object)

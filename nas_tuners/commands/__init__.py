@@ -18,8 +18,7 @@ class CommandError(RuntimeError):
 def build_model(name: str) -> nn.Module:
     """Build the model that ``MODULE:FUNCTION`` names; its module is looked for in the current folder first.
 
-    Raises:
-        FactoryError: there is no such function, it is not annotated to return a module, or it fails.
+    Raises FactoryError if there is no such function, it is not annotated to return a module, or it fails.
     """
     from mutators.subnet.trust import call_factory
 

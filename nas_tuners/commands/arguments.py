@@ -20,11 +20,7 @@ _FLAGS = {
 
 
 def algorithm_of(name: str) -> type[Search]:
-    """Return the search class of an algorithm.
-
-    Raises:
-        CommandError: there is none of this name.
-    """
+    """Return the search class of an algorithm. Raises CommandError if there is none of this name."""
     if name not in ALGORITHMS:
         raise CommandError(f"--algorithm {name!r} is unknown{meant(name, ALGORITHMS)}")
     return ALGORITHMS[name].search
@@ -33,8 +29,7 @@ def algorithm_of(name: str) -> type[Search]:
 def numbers_of(algorithm: str, texts: Iterable[str]) -> dict[str, Any]:
     """Return the arguments that ``name=value`` texts give an algorithm; values are JSON, or else texts.
 
-    Raises:
-        CommandError: one is malformed, or the algorithm has no such argument; all problems are named.
+    Raises CommandError if one is malformed, or the algorithm has no such argument; all problems are named.
     """
     algorithm_of(algorithm)
     known = ALGORITHMS[algorithm].own_options

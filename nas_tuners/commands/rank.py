@@ -71,8 +71,7 @@ def _scores_of(job: Job) -> TwoScores:
 def _finish(job: Job, run: Run) -> int:
     """Run to the end, and print the architectures in the order of their scores, and Kendall's tau.
 
-    Raises:
-        CommandError: fewer than three have both scores.
+    Raises CommandError if fewer than three have both scores.
     """
     job.finish(run, _scores_of(job))
     told = [trial for trial in run.search.trials.values() if trial.state == "told"]

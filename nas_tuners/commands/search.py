@@ -39,11 +39,7 @@ def resume(job: Job, header: Event, path: Path) -> int:
 
 
 def search_of(job: Job, header: Event, path: Path) -> Search:
-    """Return the search of a journal, fresh.
-
-    Raises:
-        JournalError: its arguments are not those of its algorithm.
-    """
+    """Return the search of a journal, fresh. Raises JournalError if its arguments are not those of its algorithm."""
     try:
         return algorithm_of(job.algorithm)(**header["search"]["arguments"])
     except (KeyError, TypeError) as error:
@@ -51,11 +47,7 @@ def search_of(job: Job, header: Event, path: Path) -> Search:
 
 
 def _finish(job: Job, run: Run) -> int:
-    """Run to the end and print the best, and what to do next.
-
-    Raises:
-        CommandError: no trial has a result.
-    """
+    """Run to the end and print the best, and what to do next. Raises CommandError if no trial has a result."""
     job.finish(run, job.function("evaluate"))
     best, counts, path = run.search.best, run.search.counts, Path(str(run.path))
     ended = f"{counts.told + counts.failed} trials" + (f", {counts.failed} of them failed" if counts.failed else "")

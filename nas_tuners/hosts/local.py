@@ -24,24 +24,16 @@ from search_spaces.resolve import look_in
 class Job:
     """A command's part in the header of a journal: all that a resume needs beside the search.
 
-    Attributes:
-        name: of the command, such as "search".
-        functions: ``module:function`` by role, such as "evaluate".
-        algorithm: its name on the command line.
-        trials: results in total.
-        workers: processes that evaluate.
-        folder: where the command ran; the functions' modules are looked for there first.
-
     Raises:
         ValueError: ``trials`` or ``workers`` is not a whole number from 1 up.
     """
 
-    name: str
-    functions: dict[str, str]
-    algorithm: str
-    trials: int
-    workers: int
-    folder: str
+    name: str  # of the command, such as "search"
+    functions: dict[str, str]  # ``module:function`` by role, such as "evaluate"
+    algorithm: str  # its name on the command line
+    trials: int  # results in total
+    workers: int  # processes that evaluate
+    folder: str  # where the command ran; the functions' modules are looked for there first
 
     def __post_init__(self) -> None:
         if problems := [*whole("--trials", self.trials, 1), *whole("--workers", self.workers, 1)]:
@@ -49,11 +41,7 @@ class Job:
 
     @classmethod
     def of(cls, header: Event, path: Path) -> Self:
-        """Return the job in the header of a journal.
-
-        Raises:
-            JournalError: there is none, or it is malformed.
-        """
+        """Return the job in the header of a journal. Raises JournalError if there is none, or it is malformed."""
         try:
             job = cls(**header["command"])
         except (KeyError, TypeError):
@@ -103,8 +91,7 @@ class Job:
     def finish(self, run: Run, evaluate: Evaluate, quiet: float = 5.0) -> None:
         """Evaluate until the run has its trials, with progress on stderr after ``quiet`` seconds, and close it.
 
-        Raises:
-            KeyboardInterrupt: Ctrl-C was pressed; the text says how to go on.
+        Raises KeyboardInterrupt if Ctrl-C was pressed; the text says how to go on.
         """
         counts = run.search.counts
 

@@ -33,8 +33,7 @@ class NamedFunction:
     def find(self) -> Evaluate:
         """Return the function, not called.
 
-        Raises:
-            EvaluateError: there is no such function, or its module cannot be imported.
+        Raises EvaluateError if there is no such function, or its module cannot be imported.
         """
         return resolve(self.name, EvaluateError)
 

@@ -34,11 +34,7 @@ class Run:
 
     @staticmethod
     def start(
-        search: Search,
-        space: Space,
-        optimize_mode: str = "maximize",
-        path: str | Path | None = None,
-        **more: Any,
+        search: Search, space: Space, optimize_mode: str = "maximize", path: str | Path | None = None, **more: Any
     ) -> Run:
         """Start a search on ``space``; ``more`` goes into the header of the journal.
 

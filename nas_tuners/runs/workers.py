@@ -84,11 +84,7 @@ class Workers:
         return results
 
     def replenish(self) -> None:
-        """Start a new process for each that was killed.
-
-        Raises:
-            WorkerError: they cannot be started.
-        """
+        """Start a new process for each that was killed. Raises WorkerError if they cannot be started."""
         dead, self._dead = self._dead, 0
         self._free += self._start(dead)
 

@@ -37,11 +37,7 @@ class Net:
         return {name: value for name, value in self.config.items() if name not in _NETWORK_ONLY}
 
     def input_shape(self, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
-        """Return (C, H, W) of its images.
-
-        Raises:
-            SANASError: it is not known.
-        """
+        """Return (C, H, W) of its images. Raises SANASError if it is not known."""
         if given is not None:
             return given
         size = self.config.get("input_size")
@@ -89,11 +85,7 @@ class Nets:
         return [search_spaces.build(net.name, tokens=part, **net.config) for net, part in pairs]
 
     def cost_table(self, input_shape: tuple[int, int, int] | None) -> CostTable:
-        """Return the costs of all networks together.
-
-        Raises:
-            SANASError: the size of the images is not known.
-        """
+        """Return the costs of all networks together. Raises SANASError if the size of the images is not known."""
         tables = [paddleslim.cost_table_of(net.name, net.input_shape(input_shape), **net.config) for net in self._nets]
         return tables[0] if len(tables) == 1 else self._sum(tables)
 
@@ -113,8 +105,7 @@ class Nets:
     def to_json(self) -> list[list[Any]]:
         """Return the configurations as JSON.
 
-        Raises:
-            SANASError: one holds something that cannot be written as JSON.
+        Raises SANASError if one holds something that cannot be written as JSON.
         """
         try:
             plain: list[list[Any]] = json.loads(json.dumps([[net.name, dict(net.config)] for net in self._nets]))

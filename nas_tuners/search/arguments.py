@@ -51,11 +51,7 @@ def _describe(signature: inspect.Signature) -> str:
 
 
 def check_search(search: object) -> None:
-    """Check that this is a search, ready to be set up.
-
-    Raises:
-        TypeError: it is a class, or something else.
-    """
+    """Check that this is a search, ready to be set up. Raises TypeError if it is a class, or something else."""
     if isinstance(search, Recorded):
         raise TypeError(f"the search is the class {search.__name__}, wanted an object: write {search.__name__}(...).")
     if not isinstance(type(search), Recorded):
@@ -65,8 +61,7 @@ def check_search(search: object) -> None:
 def to_json(owner: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments as plain JSON: paths as absolute texts, NumPy's values as Python's, objects by ``to_json``.
 
-    Raises:
-        ValueError: one cannot be written as JSON; it is named.
+    Raises ValueError if one cannot be written as JSON; it is named.
     """
     plain = {name: _to_plain(f"{owner}: {name}", value) for name, value in arguments.items()}
     if "constraints" in plain:

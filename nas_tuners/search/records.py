@@ -126,11 +126,7 @@ class Trials(dict[int, Trial]):
         self._resolved = 0
 
     def find(self, uid: int) -> Trial:
-        """Return a trial.
-
-        Raises:
-            ValueError: no such uid was ever proposed.
-        """
+        """Return a trial. Raises ValueError if no such uid was ever proposed."""
         trial = self.get(uid) if is_int(uid) else None
         if trial is None:
             raise ValueError(f"uid {uid!r} was never proposed here; {len(self)} were, from 0 up.")

@@ -51,8 +51,7 @@ class Remaining:
     def read(self, rows: Iterable[Sequence[int]]) -> tuple[list[Tokens], int]:
         """Check proposals. Returns: those that are feasible, known ones too, and how many are not.
 
-        Raises:
-            OutsideError: one is not in the space.
+        Raises OutsideError if one is not in the space.
         """
         if isinstance(rows, np.ndarray) and len(rows) >= _BATCH:
             return self._read_array(rows)

@@ -84,8 +84,7 @@ class Limit:
 def limits_of(constraints: Any) -> tuple[Limit, ...]:
     """Convert constraints to limits; see :data:`Constraints`.
 
-    Raises:
-        ConstraintError: it is no mapping, an end is no number, or a range is empty.
+    Raises ConstraintError if it is no mapping, an end is no number, or a range is empty.
     """
     if constraints is None:
         return ()
@@ -151,8 +150,7 @@ def table_of(cost_table: Table) -> CostTable | None:
 def check_limits(limits: Sequence[Limit], table: CostTable | None) -> None:
     """Check that a table says what the metrics of the limits cost.
 
-    Raises:
-        ConstraintError: there is no table, or it lacks a metric.
+    Raises ConstraintError if there is no table, or it lacks a metric.
     """
     if limits and table is None:
         named = ", ".join(map(str, limits))

@@ -19,14 +19,7 @@ import numpy.typing as npt
 
 from search_spaces.cost.bounds import Bounds, find_bounds
 from search_spaces.cost.sums import FloatArray, Sum, Term
-from search_spaces.cost.table_checks import (
-    FORMAT,
-    JOINT_FORMAT,
-    check_costs,
-    check_file,
-    compare_spaces,
-    flatten_costs,
-)
+from search_spaces.cost.table_checks import FORMAT, JOINT_FORMAT, check_costs, check_file, compare_spaces, flatten_costs
 from search_spaces.errors import CostError, SpaceError
 from search_spaces.files import write_atomically
 from search_spaces.schema import Space

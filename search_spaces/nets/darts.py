@@ -36,17 +36,11 @@ KINDS = ("normal", "reduce")
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One cell of the stack as data.
+    """One cell of the stack as data."""
 
-    Attributes:
-        kind: one of :data:`KINDS`.
-        channels: of each node; the cell's output has ``nodes`` times as many.
-        halved: whether the cell before halved the size, so that the older input is twice as large as the newer.
-    """
-
-    kind: str
-    channels: int
-    halved: bool
+    kind: str  # one of :data:`KINDS`
+    channels: int  # of each node; the cell's output has ``nodes`` times as many
+    halved: bool  # whether the cell before halved the size, so that the older input is twice as large as the newer
 
 
 def plan_cells(layers: int, channels: int) -> tuple[CellPlan, ...]:

@@ -51,15 +51,10 @@ STRIDES_32 = (1, 1, 2, 2, 2)
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one width; the first of them widens.
+    """Blocks of one width; the first of them widens."""
 
-    Attributes:
-        channels: of each block's output; even.
-        depth: number of blocks.
-    """
-
-    channels: int
-    depth: int
+    channels: int  # of each block's output; even
+    depth: int  # number of blocks
 
 
 @dataclass(frozen=True)
@@ -171,14 +166,10 @@ def _stage(variant: Variant, in_channels: int, stage: Stage, stride: int, affine
 
 @dataclass(frozen=True)
 class _Unit:
-    """The shape of one block: (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride).
-
-    Attributes:
-        in_channels: of a stage's first block; None for the others, which keep ``out_channels``.
-    """
+    """The shape of one block: (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride)."""
 
     variant: Variant
-    in_channels: int | None
+    in_channels: int | None  # of a stage's first block; None for the others, which keep ``out_channels``
     out_channels: int
     stride: int
     affine: bool

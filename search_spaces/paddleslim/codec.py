@@ -33,11 +33,7 @@ _BUILDING = ("tokens", "choices", "num_classes", "paddle_compatible")
 
 
 def find_space(name: str) -> TokenSpace:
-    """Return a space by its net's name.
-
-    Raises:
-        NetError: no net of tokens has this name.
-    """
+    """Return a space by its net's name. Raises NetError if no net of tokens has this name."""
     if name not in MODULES:
         raise NetError(f"{name} is no net of tokens: its choices are in it, see search_spaces.build({name!r}).")
     space: TokenSpace = import_module(f"search_spaces.paddleslim.{MODULES[name]}").SPACES[name]
@@ -88,8 +84,7 @@ def describe_network(
 def configure(name: str, config: Mapping[str, Any]) -> tuple[TokenSpace, Any]:
     """Return a space by name, and its arguments as an object of its ``config``.
 
-    Raises:
-        NetError: the name or an argument is unknown, or arguments do not fit; all that is wrong is listed.
+    Raises NetError if the name or an argument is unknown, or arguments do not fit; all that is wrong is listed.
     """
     net, made, problems = _configure(name, config)
     if problems:

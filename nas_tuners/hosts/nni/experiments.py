@@ -12,11 +12,7 @@ from nas_tuners.runs.journal import JOURNAL, JournalError
 
 
 def journal_of(run: str) -> Path:
-    """Return the journal that ``run`` means.
-
-    Raises:
-        JournalError: there is none.
-    """
+    """Return the journal that ``run`` means. Raises JournalError if there is none."""
     path = Path(run)
     if path.is_file():
         return path
@@ -30,11 +26,7 @@ def journal_of(run: str) -> Path:
 
 
 def experiment_of(run: str) -> str:
-    """Return the id of the experiment that ``run`` means.
-
-    Raises:
-        JournalError: there is none.
-    """
+    """Return the id of the experiment that ``run`` means. Raises JournalError if there is none."""
     if not Path(run).exists():
         return _folder_of(run).name
     journal = journal_of(run).resolve()
@@ -53,8 +45,7 @@ def _folder_of(run: str) -> Path:
 def folder_of(experiment: str) -> Path:
     """Return the folder of an experiment; ``latest`` is the one that was started last.
 
-    Raises:
-        ManagerError: there is no such experiment.
+    Raises ManagerError if there is no such experiment.
     """
     known = list_experiments()
     if experiment == "latest" and known:
