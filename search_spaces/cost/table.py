@@ -91,11 +91,7 @@ class CostTable:
 
     @classmethod
     def from_json(cls, data: Any) -> CostTable:
-        """Build a table from its JSON.
-
-        Raises:
-            CostError: something in it is wrong.
-        """
+        """Build a table from its JSON. Raises CostError if something in it is wrong."""
         problems = check_file(data)
         if problems:
             raise CostError("not a valid cost table:", problems)

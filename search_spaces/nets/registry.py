@@ -128,11 +128,7 @@ def choices_of(name: str, tokens: Sequence[int], **config: Any) -> dict[str, Any
 
 
 def input_shape(name: str) -> tuple[int, int, int]:
-    """Return the (C, H, W) that a net was published for.
-
-    Raises:
-        NetError: the name is unknown.
-    """
+    """Return the (C, H, W) that a net was published for. Raises NetError if the name is unknown."""
     if is_of_tokens(name):
         return codec.find_space(name).input_shape
     shape: tuple[int, int, int] = import_module(NETS[name]).INPUT_SHAPE
@@ -140,11 +136,7 @@ def input_shape(name: str) -> tuple[int, int, int]:
 
 
 def references(name: str) -> tuple[Reference, ...]:
-    """Return the known costs of a net's architectures.
-
-    Raises:
-        NetError: the name is unknown.
-    """
+    """Return the known costs of a net's architectures. Raises NetError if the name is unknown."""
     if is_of_tokens(name):
         return codec.find_space(name).references
     found: tuple[Reference, ...] = getattr(import_module(NETS[name]), "REFERENCES", ())

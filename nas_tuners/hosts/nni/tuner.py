@@ -82,11 +82,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
 
     @property
     def run(self) -> Run:
-        """Return the search with its journal.
-
-        Raises:
-            RuntimeError: NNI has not given a search space yet.
-        """
+        """Return the search with its journal. Raises RuntimeError if NNI has not given a search space yet."""
         if self._run is None:
             raise RuntimeError("the tuner has no search space yet.")
         return self._run
