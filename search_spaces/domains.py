@@ -42,10 +42,9 @@ class LayerDomain:
 
     def problems(self, choice: Choice) -> list[str]:
         """Return everything that is wrong with ``choice``; empty if it fits."""
-        wrong = _check_pair(choice, '{"_value": name, "_idx": index}')
-        if wrong:
-            return wrong
-        return _check_index(choice["_idx"], choice.get("_value"), self.names, "_value" in choice)
+        return _check_pair(choice, '{"_value": name, "_idx": index}') or _check_index(
+            choice["_idx"], choice.get("_value"), self.names, "_value" in choice
+        )
 
     def to_json(self) -> Any:
         return list(self.names)

@@ -59,15 +59,16 @@ class Job:
     ) -> Run:
         """Check everything, then start a run with its journal in ``folder``, and say on stderr how much is feasible.
 
-        Raises:
-            EvaluateError: a function cannot be found; nothing was written.
-            JournalError: the folder has a journal.
+        Raises EvaluateError if a function cannot be found, JournalError if the folder has a journal, with nothing
+        written.
         """
         path = folder / JOURNAL
         if has_begun(path):
             raise JournalError(f"{path} exists: go on with nas resume {folder}, or give another folder with -o.")
         look_in(self.folder)
-        _import_functions(evaluate)
+        for function in (evaluate, *vars(evaluate).values()):  # a wrong name is an error at once
+            if isinstance(function, NamedFunction):
+                function.find()
         path.unlink(missing_ok=True)  # of a command that was killed before its first line was whole
         run = Run.start(search, space, optimize_mode, path, command=asdict(self))
         if search.constraints:
@@ -109,10 +110,3 @@ class Job:
             raise KeyboardInterrupt(f"interrupted after {done}; nothing is lost. Go on with: {how}") from None
         finally:
             run.close()
-
-
-def _import_functions(evaluate: Evaluate) -> None:
-    """Import the functions that an evaluation is made of, so that a wrong name is an error at once."""
-    for value in [evaluate, *getattr(evaluate, "__dict__", {}).values()]:
-        if isinstance(value, NamedFunction):
-            value.find()

@@ -27,12 +27,8 @@ class JournalError(RuntimeError):
 class Journal:
     """An open journal. One process at a time may hold it; the lock ends with the process, however that ends.
 
-    Args:
-        path: of the file; it is created, with its folder, if ``header`` is given.
-        header: the first event of a new journal; None opens one that exists.
-
-    Raises:
-        JournalError: it cannot be opened, is held by another process, or is damaged.
+    ``header`` is the first event of a new journal, whose folder is made; None opens one that exists. Raises
+    JournalError if it cannot be opened, is held by another process, or is damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str], header: Event | None = None) -> None:

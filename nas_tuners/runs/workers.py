@@ -29,12 +29,8 @@ class WorkerError(RuntimeError):
 class Workers:
     """Processes that evaluate. Use it as a context: they end with it, at once if there was an exception.
 
-    Args:
-        evaluate: is sent to the processes by its name, so it has to stand at the top of a module.
-        count: number of processes.
-
-    Raises:
-        WorkerError: a process cannot start, or cannot import ``evaluate``.
+    ``evaluate`` is sent to the ``count`` processes by its name, so it has to stand at the top of a module. Raises
+    WorkerError if a process cannot start, or cannot import it.
     """
 
     def __init__(self, evaluate: Evaluate, count: int) -> None:

@@ -50,18 +50,16 @@ class Net:
 
 
 class Nets:
-    """Several nets with one space of all their choices.
+    """Several nets with one space of all their choices; ``configs`` as SANAS takes them.
 
-    Args:
-        configs: ``"Name"``, ``("Name", {...})``, or a list of those.
-
-    Raises:
-        SANASError: it is something else.
-        NetError: there is no net of this name, or not with these arguments.
+    Raises SANASError if they are something else, NetError if there is no net of a name, or not with these arguments.
     """
 
     def __init__(self, configs: Any) -> None:
-        self._nets = _parse_configs(configs)
+        entries = configs if isinstance(configs, list) else [configs]
+        if not entries:
+            raise SANASError(f"configs is empty, {_WANTED}.")
+        self._nets = [_parse_entry(entry) for entry in entries]
         self._spaces = [search_spaces.space_of(net.name, **net.space_config) for net in self._nets]
         many = len(self._nets) > 1
         self._prefixes = [f"net{i}." if many else "" for i in range(len(self._nets))]
@@ -73,11 +71,7 @@ class Nets:
         return tuple(t for net in self._nets for t in paddleslim.initial_tokens(net.name, **net.space_config))
 
     def build(self, tokens: Sequence[int]) -> list[nn.Module]:
-        """Return one network for each net.
-
-        Raises:
-            SpaceError: there are too few tokens or too many, or one is out of its range.
-        """
+        """Return one network for each net. Raises SpaceError as :meth:`Space.decode` does."""
         self.space.decode(tokens)
         rest = iter(tokens)
         parts = [tuple(itertools.islice(rest, len(space))) for space in self._spaces]
@@ -112,13 +106,6 @@ class Nets:
         except (TypeError, ValueError) as error:
             raise SANASError(f"configs cannot be written to a checkpoint: {error}") from None
         return plain
-
-
-def _parse_configs(configs: Any) -> list[Net]:
-    entries = configs if isinstance(configs, list) else [configs]
-    if not entries:
-        raise SANASError(f"configs is empty, {_WANTED}.")
-    return [_parse_entry(entry) for entry in entries]
 
 
 def _parse_entry(entry: Any) -> Net:

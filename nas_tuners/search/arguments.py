@@ -25,15 +25,15 @@ class Recorded(ABCMeta):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Make an object.
 
-        Raises:
-            TypeError: the arguments do not fit, or ``__init__`` does not call that of the base class.
-            ValueError: an argument cannot be written as JSON.
+        Raises TypeError if the arguments do not fit, or ``__init__`` does not call that of the base class; ValueError
+        if an argument cannot be written as JSON.
         """
         signature = inspect.signature(cls.__init__)  # type: ignore[misc]
         try:
             bound = signature.bind(None, *args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{cls.__name__}: {error}. It takes {_describe(signature)}.") from None
+            takes = ", ".join(map(str, list(signature.parameters.values())[1:])) or "no arguments"
+            raise TypeError(f"{cls.__name__}: {error}. It takes {takes}.") from None
         bound.apply_defaults()
         made = super().__call__(*args, **kwargs)
         if not hasattr(made, "trials"):
@@ -44,10 +44,6 @@ class Recorded(ABCMeta):
                 given |= given.pop(name)
         made.arguments = to_json(cls.__name__, given)
         return made
-
-
-def _describe(signature: inspect.Signature) -> str:
-    return ", ".join(map(str, list(signature.parameters.values())[1:])) or "no arguments"
 
 
 def check_search(search: object) -> None:

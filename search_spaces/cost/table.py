@@ -192,19 +192,13 @@ class CostTable:
     def terms(self, metric: str) -> list[Term]:
         """Return what is added to the fixed part: pairs of positions of keys, and costs (radix_1, ..., radix_k).
 
-        A term whose keys are all in another one is folded into that; one of zeros is left out.
-
-        Raises:
-            CostError: the table has no such metric.
+        A term whose keys are all in another one is folded into that; one of zeros is left out. Raises CostError if the
+        table has no such metric.
         """
         return self._sum(metric).terms
 
     def bounds(self, metric: str) -> Bounds:
-        """Return the lowest and the highest cost of an architecture.
-
-        Raises:
-            CostError: the table has no such metric.
-        """
+        """Return the lowest and the highest cost. Raises CostError if the table has no such metric."""
         terms = self.terms(metric)
         return find_bounds(float(self.fixed[metric]), self.space.radices, terms)
 

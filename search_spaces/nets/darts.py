@@ -53,13 +53,9 @@ def plan_cells(layers: int, channels: int) -> tuple[CellPlan, ...]:
 
 
 class DartsCell(nn.Module):
-    """A cell: each node adds up two edges from what came before it; the output is all nodes side by side.
+    """A cell: each node adds up two edges from what came before it; the output is all ``nodes`` side by side.
 
-    Args:
-        cell: kind and width.
-        before: channels of the two inputs, the older first.
-        nodes: number of nodes; their outputs are concatenated.
-        affine: whether batch norms have weight and bias.
+    ``before`` are the channels of the two inputs, the older first; ``affine`` gives batch norms weight and bias.
     """
 
     def __init__(self, cell: CellPlan, before: tuple[int, int], nodes: int, affine: bool) -> None:

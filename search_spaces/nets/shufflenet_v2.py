@@ -27,14 +27,8 @@ from torch import nn
 
 from mutators import LayerChoice
 from search_spaces.checks import one_of
-from search_spaces.nets.layers.blocks import (
-    TwoBranches,
-    check_build,
-    conv_bn,
-    depthwise_bn,
-    split_even_odd,
-    split_halves,
-)
+from search_spaces.nets.layers import blocks
+from search_spaces.nets.layers.blocks import check_build, conv_bn, depthwise_bn
 from search_spaces.reference import Reference
 
 OPTIONS = ("3x3", "5x5", "7x7", "xception")
@@ -179,8 +173,8 @@ class _Unit:
         kernel_size = 3 if option == "xception" else int(option[0])
         bypass = None if self.in_channels is None else self._bypass(self.in_channels, kernel_size)
         main = self._xception() if option == "xception" else self._shuffle(kernel_size)
-        split = split_even_odd if self.variant.shuffle_first else split_halves
-        return TwoBranches(main, bypass, split, shuffle=not self.variant.shuffle_first)
+        split = blocks.split_even_odd if self.variant.shuffle_first else blocks.split_halves
+        return blocks.TwoBranches(main, bypass, split, shuffle=not self.variant.shuffle_first)
 
     @property
     def _widths(self) -> tuple[int, int, int]:

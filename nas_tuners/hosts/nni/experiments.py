@@ -57,14 +57,11 @@ def folder_of(experiment: str) -> Path:
 
 
 def list_experiments(home: Path | None = None, patience: float = 10.0) -> dict[str, dict[str, Any]]:
-    """Return nnictl's list of a user's experiments, by id.
+    """Return nnictl's list of a user's experiments, by id. Raises ManagerError if the list cannot be read.
 
     Args:
         home: the user's home folder; None: that of the user who runs this.
         patience: seconds to wait while NNI writes the list.
-
-    Raises:
-        ManagerError: the list cannot be read.
     """
     path = (home or Path.home()) / "nni-experiments" / ".experiment"
     deadline = time.monotonic() + patience

@@ -122,9 +122,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
         """Take in a result. Only here are NNI's ``parameters`` those that the trial got."""
         with self._guard():
-            uid = uid_in(value)
-            if uid is None:
-                uid = uid_in(parameters)
+            uid = uid_in(value, parameters)
             if uid is None:
                 uid = self._handouts.uid_of(parameter_id)
             self._take_result(uid, value, kwargs.get("trial_job_id"))
@@ -234,9 +232,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
 
     def _import(self, parameters: Any, value: Any, job: str | None) -> None:
         search = self.run.search
-        uid = uid_in(value) if job is not None else None
-        if uid is None:
-            uid = uid_in(parameters)
+        uid = uid_in(parameters) if job is None else uid_in(value, parameters)
         if job is not None and any(trial.job == job for trial in search.trials.values()):
             return  # the journal has it from the trial itself
         if uid is not None and uid in search.trials and (job is not None or self._is_of(uid, parameters)):
