@@ -27,7 +27,7 @@ from mutators.elastic.training.distill import Distiller, make_teacher
 from mutators.elastic.training.distill_config import DistillConfig
 from mutators.elastic.training.losses import Batch, Loss, StepLosses
 from mutators.elastic.training.run_config import RunConfig
-from nas_tuners.search.constraints import Constraints
+from search_spaces.cost.limits import Constraints
 from search_spaces.phases.schedule import Region, Schedule
 from search_spaces.schema import Choices, Space, Tokens
 

@@ -24,12 +24,11 @@ from nas_tuners.hosts.nni.manager import Manager, ManagerError
 from nas_tuners.runs.journal import JOURNAL, JournalError, has_begun
 from nas_tuners.runs.run import Run
 from nas_tuners.search.arguments import check_search
-from nas_tuners.search.base import Search, SearchError
-from nas_tuners.search.constraints import ConstraintError
-from nas_tuners.search.records import MetricError, Proposal
+from nas_tuners.search.base import Search
+from nas_tuners.search.records import MetricError, Proposal, SearchError
 from search_spaces import Space, SpaceError
 from search_spaces.checks import one_of, whole
-from search_spaces.errors import CostError, PhaseError
+from search_spaces.errors import ConstraintError, CostError, PhaseError
 
 _log = logging.getLogger("nas_tuners")
 _EXPLAINED = (JournalError, SpaceError, CostError, ConstraintError, PhaseError)  # their text says all
