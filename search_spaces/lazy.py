@@ -10,7 +10,7 @@ from typing import Any
 
 
 def lazy_names(
-    package: str, moved: Mapping[str, str] | None = None
+    package: str, moved: Mapping[str, str] | None = None, more: Mapping[str, str] | None = None
 ) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__all__``, ``__getattr__`` and ``__dir__`` of a package whose names live in other modules.
 
@@ -21,10 +21,11 @@ def lazy_names(
         package: its ``__name__``.
         moved: names that were public here before, and the full names that they have now. They still load, with a
             DeprecationWarning that says what to write.
+        more: names that a table holds, whether the stub lists them or not, and their modules.
     """
     stub = Path(str(import_module(package).__file__)).with_suffix(".pyi")
     lines = [line.split() for line in stub.read_text(encoding="utf-8").splitlines()]
-    home_of = {name: module for _, module, _, name, *_ in lines}
+    home_of = {name: module for _, module, _, name, *_ in lines} | dict(more or {})
 
     def load(name: str) -> Any:
         if moved and name in moved:
