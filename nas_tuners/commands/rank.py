@@ -69,10 +69,7 @@ def _scores_of(job: Job) -> TwoScores:
 
 
 def _finish(job: Job, run: Run) -> int:
-    """Run to the end, and print the architectures in the order of their scores, and Kendall's tau.
-
-    Raises CommandError if fewer than three have both scores.
-    """
+    """Run to the end, and print the architectures by their scores, and Kendall's tau of at least three."""
     job.finish(run, _scores_of(job))
     told = [trial for trial in run.search.trials.values() if trial.state == "told"]
     failures = describe_failures(run)
