@@ -43,10 +43,7 @@ def _folder_of(run: str) -> Path:
 
 
 def folder_of(experiment: str) -> Path:
-    """Return the folder of an experiment; ``latest`` is the one that was started last.
-
-    Raises ManagerError if there is no such experiment.
-    """
+    """Return an experiment's folder; ``latest`` was started last. Raises ManagerError if there is none."""
     known = list_experiments()
     if experiment == "latest" and known:
         experiment = max(known, key=lambda name: known[name].get("startTime") or 0)
