@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ import yaml
 
 from nas_tuners.search.algorithms import table_rows
 from search_spaces import Space
+from search_spaces.nets import registry
 from tests import script
 from tests.examples.guides import CHECKS
 from tests.experiments.nni_experiment import BIN
@@ -250,6 +252,11 @@ def test_the_tables_of_public_names_are_what_the_packages_export() -> None:
 
 def test_the_table_of_tuners_is_that_of_the_algorithms() -> None:
     assert [line for line in section(README, "Tuners").splitlines() if line.startswith("| `")] == table_rows()
+
+
+def test_the_table_of_nets_is_the_registry() -> None:
+    listed = [re.findall(r"`(\w+)`", row[0]) for row in rows(ROOT / "search_spaces" / "README.md", "Nets")]
+    assert sorted(itertools.chain(*listed)) == sorted(registry.NETS)
 
 
 def test_the_documented_arguments_are_the_real_ones() -> None:

@@ -100,10 +100,9 @@ class Experiment:
         """Run ``nas resume``. Returns: what it printed."""
         starts = self._starts() + 1
         for _ in range(3):
-            with _STARTS:
-                said = self.call("nas", "resume", self.id)
-                if self._has_tuner(starts) or not self._was_too_slow():
-                    break
+            said = self.call("nas", "resume", self.id)
+            if self._has_tuner(starts) or not self._was_too_slow():
+                break
         return said
 
     def _starts(self) -> int:
@@ -161,7 +160,7 @@ class Experiment:
         """How many results the journal holds now."""
         return self.journal.read_bytes().count(b'"event": "tell"') if self.journal.exists() else 0
 
-    def wait(self, until: Callable[[], bool], seconds: float = 120) -> None:
+    def wait(self, until: Callable[[], bool], seconds: float = 300) -> None:
         """Wait for a state of an experiment; NNI offers no event to wait for."""
         deadline = time.monotonic() + seconds
         while not until():
@@ -178,7 +177,7 @@ class Experiment:
         except ManagerError:
             return "UNREACHABLE"
 
-    def wait_until_done(self, seconds: float = 180) -> None:
+    def wait_until_done(self, seconds: float = 600) -> None:
         self.wait(lambda: self.status() in ("DONE", "ERROR"), seconds)
 
     def kill_manager(self) -> None:
