@@ -56,11 +56,8 @@ def _make_parser() -> ArgumentParser:
     _add_runs(add)
     _add_prune(add)
     _add_costs(add)
-    add(
-        "register",
-        "make the tuners known to NNI by name",
-        "In this Python environment config.yml may then say `tuner: {name: NasEvolution}`.",
-    )
+    known = "In this Python environment config.yml may then say `tuner: {name: NasEvolution}`."
+    add("register", "make the tuners known to NNI by name", known)
     return parser
 
 
@@ -72,14 +69,8 @@ def _add_spaces(add: _Add) -> None:
         usage="nas ss-gen [-d DIR] [-o FILE] -- COMMAND",
     )
     p.add_argument("-d", "--directory", type=Path, default=Path(), metavar="DIR", help="folder to run COMMAND in (.)")
-    p.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("search_space.json"),
-        metavar="FILE",
-        help="file to write (search_space.json)",
-    )
+    output = Path("search_space.json")
+    p.add_argument("-o", "--output", type=Path, default=output, metavar="FILE", help=f"file to write ({output})")
     p.add_argument("command", nargs="+", metavar="COMMAND", help="command of a trial, such as: python trial.py")
 
     p = add(
@@ -98,21 +89,13 @@ def _add_searches(add: _Add) -> None:
         "If the search is killed, nas resume goes on with it.",
         epilog="example: nas search search_space.json --evaluate my_module:evaluate --trials 500 -o run",
     )
-    p.add_argument("space", type=Path, metavar="SPACE", help="a search space, such as nas ss-gen writes")
     p.add_argument("--evaluate", required=True, metavar="MODULE:FUNCTION", help="takes choices, returns a metric")
     p.add_argument("--algorithm", default="evolution", metavar="NAME", help=f"{', '.join(ALGORITHMS)} (evolution)")
     p.add_argument("--trials", type=int, default=100, metavar="N", help="results in total, failures included (100)")
     p.add_argument("--minimize", action="store_true", help="the lowest metric is the best; default: the highest")
-    p.add_argument(
-        "--score-key", default="default", metavar="NAME", help="the metric to optimize if there are several (default)"
-    )
-    p.add_argument(
-        "--set",
-        action="append",
-        metavar="NAME=VALUE",
-        dest="numbers",
-        help="an argument of the algorithm, such as mutate_prob=0.2; may be repeated",
-    )
+    p.add_argument("--score-key", default="default", metavar="NAME", help="metric to optimize, of several (default)")
+    argument = "an argument of the algorithm, such as mutate_prob=0.2; may be repeated"
+    p.add_argument("--set", action="append", metavar="NAME=VALUE", dest="numbers", help=argument)
     _add_loop(p)
 
     p = add(
@@ -123,7 +106,6 @@ def _add_searches(add: _Add) -> None:
         "lower for both.",
         epilog="example: nas rank search_space.json --score net:score --retrain net:retrain -n 20 -o ranking",
     )
-    p.add_argument("space", type=Path, metavar="SPACE", help="a search space, such as nas ss-gen writes")
     p.add_argument("--score", required=True, metavar="MODULE:FUNCTION", help="scores choices with the supernet")
     p.add_argument("--retrain", required=True, metavar="MODULE:FUNCTION", help="trains their network alone, scores it")
     p.add_argument("-n", type=int, default=10, dest="trials", metavar="N", help="number of architectures (10)")
@@ -131,15 +113,12 @@ def _add_searches(add: _Add) -> None:
 
 
 def _add_loop(p: ArgumentParser) -> None:
+    p.add_argument("space", type=Path, metavar="SPACE", help="a search space, such as nas ss-gen writes")
     p.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the search (0)")
+    limit = 'such as "macs<=330e6" or "290e6<=macs<=330e6"; may be repeated'
+    p.add_argument("--constraint", action="append", metavar="LIMIT", help=limit)
     p.add_argument(
-        "--constraint",
-        action="append",
-        metavar="LIMIT",
-        help='such as "macs<=330e6" or "290e6<=macs<=330e6"; may be repeated',
-    )
-    p.add_argument(
-        "--cost-table", type=Path, metavar="FILE", help="costs for the constraints, from nas cost or nas latency"
+        "--cost-table", type=Path, metavar="FILE", help="costs for the constraints, from nas cost or latency"
     )
     p.add_argument("--workers", type=int, default=1, metavar="N", help="number of processes that evaluate (1)")
     p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the journal")
@@ -150,9 +129,7 @@ def _add_runs(add: _Add) -> None:
     p.add_argument("source", metavar="RUN", help=_RUN)
     p.add_argument("--json", action="store_true", help="print everything, as one JSON object")
     p.add_argument("--plot", type=Path, metavar="FILE", help="draw to a file: .png, .svg or .pdf")
-    p.add_argument(
-        "--cost", metavar="NAME", help="with --plot: the cost to draw the metric against; default: macs, if known"
-    )
+    p.add_argument("--cost", metavar="NAME", help="with --plot: to draw the metric against; default: macs, if known")
     p.add_argument("--watch", action="store_true", help="print progress until the experiment ends")
 
     p = add(
@@ -164,12 +141,7 @@ def _add_runs(add: _Add) -> None:
     p.add_argument("source", metavar="RUN", help=_RUN)
     p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the files")
     p.add_argument("--model", metavar="MODULE:FUNCTION", help="builds the model with its choices; goes with --weights")
-    p.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help="a state dict of the whole model, or of the network that is written",
-    )
+    p.add_argument("--weights", type=Path, metavar="FILE", help="state dict of the whole model, or of what is written")
 
     p = add(
         "resume",
@@ -195,19 +167,14 @@ def _add_prune(add: _Add) -> None:
     p.add_argument("--conv1x1-only", action="store_true", help="prune 1x1 convolutions only")
     p.add_argument("--local", action="store_true", help="reach the ratio in each tensor; default: over all together")
     p.add_argument("--skip", metavar="MODULE:FUNCTION", help="takes the network, returns names of parameters to keep")
-    p.add_argument(
-        "--train",
-        metavar="MODULE:FUNCTION",
-        help='takes the network, returns {"loader": batches, "config": TrainConfig(...)}',
-    )
+    training = 'takes the network, returns {"loader": batches, "config": TrainConfig(...)}'
+    p.add_argument("--train", metavar="MODULE:FUNCTION", help=training)
     p.add_argument("--stable-epochs", type=int, default=0, metavar="N", help="epochs before anything is pruned (0)")
     p.add_argument(
-        "--pruning-epochs", type=int, metavar="N", help="epochs in which the ratio rises; default: half of the rest"
+        "--pruning-epochs", type=int, metavar="N", help="epochs in which it rises; default: half of the rest"
     )
     p.add_argument("--pruning-steps", type=int, metavar="N", help="steps in which it rises; default: 100, or fewer")
-    p.add_argument(
-        "--evaluate", metavar="MODULE:FUNCTION", help="takes a network, returns a number; printed before and after"
-    )
+    p.add_argument("--evaluate", metavar="MODULE:FUNCTION", help="scores a network; printed before and after")
     p.add_argument("--model", metavar="MODULE:FUNCTION", help="builds the model, if the folder does not name it")
 
 

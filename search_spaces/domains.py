@@ -1,8 +1,9 @@
 """Kinds of decision: the options of one key, numbered from 0.
 
-A domain maps a *token* (an int in ``range(radix)``) to a *choice* (what a trial receives) and back. ``layer_choice``
-and ``input_choice`` are NNI 1.9's types for architectures; ``choice``, ``randint`` and ``quniform`` are NNI's finite
-types for everything else, so that a learning rate can be searched together with the network.
+A domain maps a *token* (an int in ``range(radix)``) to a *choice* (what a trial receives) and back; ``problems`` lists
+everything that is wrong with a choice, and ``token`` takes only what has none. ``layer_choice`` and ``input_choice``
+are NNI 1.9's types for architectures; ``choice``, ``randint`` and ``quniform`` are NNI's finite types for everything
+else, so that a learning rate can be searched together with the network.
 """
 
 from __future__ import annotations
@@ -37,15 +38,12 @@ class LayerDomain:
         return {"_value": self.names[token], "_idx": token}
 
     def token(self, choice: Choice) -> int:
-        """Return the token of a choice that has no :meth:`problems`."""
         return int(choice["_idx"])
 
     def problems(self, choice: Choice) -> list[str]:
-        """Return everything that is wrong with ``choice``; empty if it fits."""
-        wrong = _check_pair(choice, '{"_value": name, "_idx": index}')
-        if wrong:
-            return wrong
-        return _check_index(choice["_idx"], choice.get("_value"), self.names, "_value" in choice)
+        return _check_pair(choice, '{"_value": name, "_idx": index}') or _check_index(
+            choice["_idx"], choice.get("_value"), self.names, "_value" in choice
+        )
 
     def to_json(self) -> Any:
         return list(self.names)
@@ -90,7 +88,6 @@ class InputDomain:
         raise IndexError(token)
 
     def token(self, choice: Choice) -> int:
-        """Return the token of a choice that has no :meth:`problems`."""
         members = sorted(int(i) for i in choice["_idx"])
         if self.n_chosen is None:
             return sum(1 << i for i in members)
@@ -98,7 +95,6 @@ class InputDomain:
         return sum(math.comb(n, size) for size in range(self.bounds[0], k)) + _rank_subset(members, n)
 
     def problems(self, choice: Choice) -> list[str]:
-        """Return everything that is wrong with ``choice``; empty if it fits."""
         wrong = _check_pair(choice, '{"_value": [names], "_idx": [indices]}')
         if wrong:
             return wrong
@@ -139,14 +135,12 @@ class _Plain(ABC):
         """Return the options as text, for an error message."""
 
     def token(self, choice: Choice) -> int:
-        """Return the token of a choice that has no :meth:`problems`."""
         token = self.find(_to_value(choice))
         if token is None:
             raise LookupError(choice)
         return token
 
     def problems(self, choice: Choice) -> list[str]:
-        """Return everything that is wrong with ``choice``; empty if it fits."""
         value = _to_value(choice)
         token = self.find(value)
         if token is None:

@@ -10,8 +10,7 @@ from pathlib import Path
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file under a temporary name in the same folder, which is made if need be, fsync it, and rename it.
 
-    Raises:
-        OSError: it cannot be written; what stood under ``path`` is as it was.
+    Raises OSError if it cannot be written; what stood under ``path`` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -24,10 +23,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until a folder's entries are on the disk: without it a crash may lose a new file itself."""
     if os.name == "nt":  # a folder cannot be opened there
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -118,15 +118,9 @@ class Progress:
 
 
 def progress_line(done: int, total: int | None, unit: str, seconds: float, fresh: int, note: str = "") -> str:
-    """Return one line: a bar, steps done, time left, rate, note.
+    """Return one line: a bar, steps done of the total (None: unknown), time left, rate, note.
 
-    Args:
-        done: steps so far.
-        total: steps of the whole task; None: unknown.
-        unit: name of the steps in the plural.
-        seconds: since the task began or was resumed.
-        fresh: steps in that time.
-        note: what stands at the end of the line.
+    ``seconds`` and ``fresh``, the steps done in them, are since the task began or was resumed.
 
     >>> progress_line(30, 100, "trials", 60.0, 20, "best 0.93")
     '[###-------] 30/100 trials  ETA 3:30  3.0 s each  best 0.93'

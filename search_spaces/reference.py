@@ -11,18 +11,10 @@ from search_spaces.schema import Tokens
 
 @dataclass(frozen=True)
 class Reference:
-    """The costs of one architecture, as published or derived from what is published.
+    """The costs of one architecture, as published or derived from what is published."""
 
-    Attributes:
-        name: of the architecture.
-        config: the arguments of ``build``.
-        tokens: the architecture.
-        macs: multiply-adds of convolutions and linear layers, batch 1, at the net's ``INPUT_SHAPE``.
-        params: parameters of the extracted network.
-    """
-
-    name: str
-    config: Mapping[str, Any]
-    tokens: Tokens
-    macs: int
-    params: int
+    name: str  # of the architecture
+    config: Mapping[str, Any]  # the arguments of ``build``
+    tokens: Tokens  # the architecture
+    macs: int  # multiply-adds of convolutions and linear layers, batch 1, at the net's ``INPUT_SHAPE``
+    params: int  # parameters of the extracted network

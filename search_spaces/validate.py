@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,29 +62,21 @@ class _Object(dict[str, Any]):
 def parse(text: str) -> Any:
     """Read JSON, or else JSON5 (comments, trailing commas, single quotes).
 
-    Raises:
-        Malformed: it is neither; the message gives line and column.
+    Raises Malformed if it is neither; the message gives line and column.
     """
     try:
-        return json.loads(text, object_pairs_hook=_Object)
+        try:
+            return json.loads(text, object_pairs_hook=_Object)
+        except ValueError:
+            return json5.loads(text, object_pairs_hook=_Object)
     except RecursionError:
         raise Malformed("nested too deeply") from None
-    except ValueError as strict:
-        try:
-            return json5.loads(text, object_pairs_hook=_Object)
-        except RecursionError:
-            raise Malformed("nested too deeply") from None
-        except ValueError as error:
-            reason = " ".join(str(error).split()) or str(strict)
-            raise Malformed(reason.replace("<string>:", "line ", 1)) from None
+    except ValueError as error:
+        raise Malformed(" ".join(str(error).split()).replace("<string>:", "line ", 1)) from None
 
 
 def check_space(obj: object) -> tuple[dict[str, Domain], list[Problem]]:
-    """Return the domains of a space, by key, and a list of everything that is wrong with it.
-
-    Args:
-        obj: what a space file holds: ``{key: {"_type": ..., "_value": ...}}``.
-    """
+    """Return the domains of a space, by key, and a list of everything that is wrong with what its file holds."""
     if not isinstance(obj, dict):
         return {}, [Problem("the search space", _shorten(obj), 'an object {key: {"_type": ..., "_value": ...}}')]
     found = [Problem(_place(key), "the key twice", "each key once") for key in getattr(obj, "repeated", [])]
@@ -124,18 +117,13 @@ def _check_entry(at: str, entry: object) -> Domain | list[Problem]:
     return outcome
 
 
-def _check_layer(at: str, value: Any) -> Domain | list[Problem]:
-    return _check_names(at, value, "candidates") or LayerDomain(tuple(value))
-
-
 def _check_input(at: str, value: Any) -> Domain | list[Problem]:
     if not isinstance(value, dict):
         return [Problem(at, _shorten(value), _VALUE_WANTED["input_choice"])]
     extra = [str(name) for name in value if name not in ("candidates", "n_chosen")]
     found = [Problem(f"{at}.{name}", "an unknown field", "only candidates and n_chosen") for name in extra]
-    for name in ("candidates", "n_chosen"):
-        if name not in value:
-            found.append(Problem(at, f"no {name}", _VALUE_WANTED["input_choice"]))
+    missing = [name for name in ("candidates", "n_chosen") if name not in value]
+    found += [Problem(at, f"no {name}", _VALUE_WANTED["input_choice"]) for name in missing]
     names = value.get("candidates")
     if "candidates" in value:
         found += _check_names(f"{at}.candidates", names, "inputs")
@@ -159,14 +147,13 @@ def _check_choice(at: str, value: Any) -> Domain | list[Problem]:
         return [Problem(at, _shorten(value), "a list of at least one value")]
     found = []
     for i, option in enumerate(value):
+        here = f"{at}[{i}]"
         if isinstance(option, dict) and "_name" in option:
-            found.append(
-                Problem(f"{at}[{i}]", "a nested space (_name)", "a plain value; give the inner keys beside it")
-            )
+            found.append(Problem(here, "a nested space (_name)", "a plain value; give the inner keys beside it"))
         elif not _is_json(option):
-            found.append(Problem(f"{at}[{i}]", _shorten(option), "a JSON value, without NaN or infinity"))
+            found.append(Problem(here, _shorten(option), "a JSON value, without NaN or infinity"))
         elif any(is_same(option, other) for other in value[:i]):
-            found.append(Problem(f"{at}[{i}]", f"{_shorten(option)} again", "each value once"))
+            found.append(Problem(here, f"{_shorten(option)} again", "each value once"))
     return found or ChoiceDomain(tuple(value))
 
 
@@ -196,8 +183,8 @@ def _check_names(at: str, value: Any, what: str) -> list[Problem]:
     ]
 
 
-_CHECKS = {
-    "layer_choice": _check_layer,
+_CHECKS: dict[str, Callable[[str, Any], Domain | list[Problem]]] = {
+    "layer_choice": lambda at, value: _check_names(at, value, "candidates") or LayerDomain(tuple(value)),
     "input_choice": _check_input,
     "choice": _check_choice,
     "randint": _check_randint,

@@ -16,11 +16,7 @@ class CommandError(RuntimeError):
 
 
 def build_model(name: str) -> nn.Module:
-    """Build the model that ``MODULE:FUNCTION`` names; its module is looked for in the current folder first.
-
-    Raises:
-        FactoryError: there is no such function, it is not annotated to return a module, or it fails.
-    """
+    """Build the model that ``MODULE:FUNCTION`` names, in the current folder first, or raise FactoryError."""
     from mutators.subnet.trust import call_factory
 
     look_in(Path.cwd())

@@ -25,12 +25,7 @@ _NOT_FOR_NAS = set(
 
 
 def execute(options: Namespace) -> int:
-    """Check a file, and print what it describes.
-
-    Raises:
-        CommandError: something is wrong; all problems are listed.
-        SpaceError: the same, of a space file.
-    """
+    """Check a file, and print what it describes. Raises CommandError or SpaceError with all that is wrong."""
     path = options.file
     is_config = path.suffix.lower() in (".yml", ".yaml")
     said = _check_config(path) if is_config else describe_space(Space.load(path))

@@ -28,11 +28,7 @@ def execute(options: Namespace) -> int:
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """Return the shape that a text such as ``3,224,224`` means.
-
-    Raises:
-        CommandError: it is not a shape.
-    """
+    """Return the shape that a text such as ``3,224,224`` means. Raises CommandError if it is not a shape."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise CommandError(f"--input is {text!r}, wanted a shape without the batch, such as 3,224,224.")

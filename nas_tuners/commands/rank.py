@@ -69,11 +69,7 @@ def _scores_of(job: Job) -> TwoScores:
 
 
 def _finish(job: Job, run: Run) -> int:
-    """Run to the end, and print the architectures in the order of their scores, and Kendall's tau.
-
-    Raises:
-        CommandError: fewer than three have both scores.
-    """
+    """Run to the end, and print the architectures by their scores, and Kendall's tau of at least three."""
     job.finish(run, _scores_of(job))
     told = [trial for trial in run.search.trials.values() if trial.state == "told"]
     failures = describe_failures(run)
@@ -89,14 +85,11 @@ def _finish(job: Job, run: Run) -> int:
         print(f"{numbers}  {describe_choices(trial)}")
     failed = run.search.counts.failed
     of = f"{len(told)} architectures" + (f", {failed} failed" if failed else "")
-    print(*failures, f"{_describe_tau(*rank_correlation(scores, truths, run.search.seed))} ({of})", sep="\n")
+    tau, low, high = rank_correlation(scores, truths, run.search.seed)
+    agreement = f"{tau:.3f}, {100 * _COVERAGE:.0f} % interval {low:.2f} to {high:.2f}"
+    undefined = "is undefined: all scores of a kind are equal"
+    print(*failures, f"Kendall's tau {undefined if math.isnan(tau) else agreement} ({of})", sep="\n")
     return 0
-
-
-def _describe_tau(tau: float, low: float, high: float) -> str:
-    if math.isnan(tau):
-        return "Kendall's tau is undefined: all scores of a kind are equal"
-    return f"Kendall's tau {tau:.3f}, {100 * _COVERAGE:.0f} % interval {low:.2f} to {high:.2f}"
 
 
 def _metric_of(trial: Trial, name: str) -> float:

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from nas_tuners.commands import CommandError
-from nas_tuners.commands.arguments import algorithm_of, numbers_of
 from nas_tuners.hosts.local import Job
 from nas_tuners.runs.evaluation import NamedFunction
 from nas_tuners.runs.journal import Event, JournalError
 from nas_tuners.runs.run import Run
+from nas_tuners.search.algorithms import ALGORITHMS, Algorithm
 from nas_tuners.search.base import Search
 from nas_tuners.show.text import describe_best_costs, describe_choices, describe_early_phase
 from search_spaces import Space
+from search_spaces.checks import one_of
 from search_spaces.cost.limits import constraints_of
+
+_FLAGS = {"constraints": "--constraint", "cost_table": "--cost-table", "score_key": "--score-key", "seed": "--seed"}
 
 
 def execute(options: Namespace) -> int:
     """Search, and print the best."""
-    search = algorithm_of(options.algorithm)(
+    algorithm = _find_algorithm(options.algorithm)
+    search = algorithm.search(
         seed=options.seed,
         constraints=constraints_of(options.constraint or []),
         cost_table=options.cost_table,
         score_key=options.score_key,
-        **numbers_of(options.algorithm, options.numbers or []),
+        **_read_numbers(options.algorithm, algorithm.own_options, options.numbers or []),
     )
     functions = {"evaluate": options.evaluate}
     job = Job("search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()))
@@ -33,29 +40,49 @@ def execute(options: Namespace) -> int:
     return _finish(job, run)
 
 
+def _find_algorithm(name: str) -> Algorithm:
+    if problems := one_of("--algorithm", name, ALGORITHMS):
+        raise CommandError(f"{problems[0]}.")
+    return ALGORITHMS[name]
+
+
+def _read_numbers(algorithm: str, known: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
+    """Return the arguments that ``name=value`` texts give an algorithm; values are JSON, or else texts."""
+    given, problems = {}, []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            problems.append(f"--set is {text!r}, wanted name=value")
+        elif name in _FLAGS:
+            problems.append(f"--set {name} is not for this: use {_FLAGS[name]}")
+        elif not known:
+            problems.append(f"--set {name}: {algorithm} takes no arguments")
+        else:
+            problems += one_of(f"the name in --set {text}", name, known)
+        try:
+            given[name] = json.loads(value)
+        except ValueError:
+            given[name] = value
+    if problems:
+        raise CommandError("\n".join(problems))
+    return given
+
+
 def resume(job: Job, header: Event, path: Path) -> int:
     """Go on with a search, and print the best."""
     return _finish(job, job.resume(search_of(job, header, path), path))
 
 
 def search_of(job: Job, header: Event, path: Path) -> Search:
-    """Return the search of a journal, fresh.
-
-    Raises:
-        JournalError: its arguments are not those of its algorithm.
-    """
+    """Return the search of a journal, fresh. Raises JournalError if its arguments are not those of its algorithm."""
     try:
-        return algorithm_of(job.algorithm)(**header["search"]["arguments"])
+        return _find_algorithm(job.algorithm).search(**header["search"]["arguments"])
     except (KeyError, TypeError) as error:
         raise JournalError(f"{path}, line 1: the arguments of {job.algorithm} do not fit: {error}") from None
 
 
 def _finish(job: Job, run: Run) -> int:
-    """Run to the end and print the best, and what to do next.
-
-    Raises:
-        CommandError: no trial has a result.
-    """
+    """Run to the end and print the best, and what to do next. Raises CommandError if no trial has a result."""
     job.finish(run, job.function("evaluate"))
     best, counts, path = run.search.best, run.search.counts, Path(str(run.path))
     ended = f"{counts.told + counts.failed} trials" + (f", {counts.failed} of them failed" if counts.failed else "")

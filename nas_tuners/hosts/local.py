@@ -24,24 +24,16 @@ from search_spaces.resolve import look_in
 class Job:
     """A command's part in the header of a journal: all that a resume needs beside the search.
 
-    Attributes:
-        name: of the command, such as "search".
-        functions: ``module:function`` by role, such as "evaluate".
-        algorithm: its name on the command line.
-        trials: results in total.
-        workers: processes that evaluate.
-        folder: where the command ran; the functions' modules are looked for there first.
-
     Raises:
         ValueError: ``trials`` or ``workers`` is not a whole number from 1 up.
     """
 
-    name: str
-    functions: dict[str, str]
-    algorithm: str
-    trials: int
-    workers: int
-    folder: str
+    name: str  # of the command, such as "search"
+    functions: dict[str, str]  # ``module:function`` by role, such as "evaluate"
+    algorithm: str  # its name on the command line
+    trials: int  # results in total
+    workers: int  # processes that evaluate
+    folder: str  # where the command ran; the functions' modules are looked for there first
 
     def __post_init__(self) -> None:
         if problems := [*whole("--trials", self.trials, 1), *whole("--workers", self.workers, 1)]:
@@ -49,11 +41,7 @@ class Job:
 
     @classmethod
     def of(cls, header: Event, path: Path) -> Self:
-        """Return the job in the header of a journal.
-
-        Raises:
-            JournalError: there is none, or it is malformed.
-        """
+        """Return the job in the header of a journal. Raises JournalError if there is none, or it is malformed."""
         try:
             job = cls(**header["command"])
         except (KeyError, TypeError):
@@ -71,15 +59,16 @@ class Job:
     ) -> Run:
         """Check everything, then start a run with its journal in ``folder``, and say on stderr how much is feasible.
 
-        Raises:
-            EvaluateError: a function cannot be found; nothing was written.
-            JournalError: the folder has a journal.
+        Raises EvaluateError if a function cannot be found, JournalError if the folder has a journal, with nothing
+        written.
         """
         path = folder / JOURNAL
         if has_begun(path):
             raise JournalError(f"{path} exists: go on with nas resume {folder}, or give another folder with -o.")
         look_in(self.folder)
-        _import_functions(evaluate)
+        for function in (evaluate, *vars(evaluate).values()):  # a wrong name is an error at once
+            if isinstance(function, NamedFunction):
+                function.find()
         path.unlink(missing_ok=True)  # of a command that was killed before its first line was whole
         run = Run.start(search, space, optimize_mode, path, command=asdict(self))
         if search.constraints:
@@ -103,8 +92,7 @@ class Job:
     def finish(self, run: Run, evaluate: Evaluate, quiet: float = 5.0) -> None:
         """Evaluate until the run has its trials, with progress on stderr after ``quiet`` seconds, and close it.
 
-        Raises:
-            KeyboardInterrupt: Ctrl-C was pressed; the text says how to go on.
+        Raises KeyboardInterrupt if Ctrl-C was pressed; the text says how to go on.
         """
         counts = run.search.counts
 
@@ -122,10 +110,3 @@ class Job:
             raise KeyboardInterrupt(f"interrupted after {done}; nothing is lost. Go on with: {how}") from None
         finally:
             run.close()
-
-
-def _import_functions(evaluate: Evaluate) -> None:
-    """Import the functions that an evaluation is made of, so that a wrong name is an error at once."""
-    for value in [evaluate, *getattr(evaluate, "__dict__", {}).values()]:
-        if isinstance(value, NamedFunction):
-            value.find()

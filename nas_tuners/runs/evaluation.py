@@ -21,20 +21,16 @@ class EvaluateError(ValueError):
 class NamedFunction:
     """A function by its name, imported where it is called, so that it can be sent to other processes.
 
-    Args:
-        name: ``module:function``.
-
     >>> NamedFunction("builtins:len")({"conv": {"_value": "3x3", "_idx": 0}})
     1
     """
 
-    name: str
+    name: str  # ``module:function``
 
     def find(self) -> Evaluate:
         """Return the function, not called.
 
-        Raises:
-            EvaluateError: there is no such function, or its module cannot be imported.
+        Raises EvaluateError if there is no such function, or its module cannot be imported.
         """
         return resolve(self.name, EvaluateError)
 

@@ -13,6 +13,8 @@ import warnings
 from pathlib import Path
 from typing import Any, Self
 
+from search_spaces.files import sync_folder
+
 JOURNAL = "journal.jsonl"  # in the folder of its run
 FORMAT = 1
 Event = dict[str, Any]
@@ -25,12 +27,8 @@ class JournalError(RuntimeError):
 class Journal:
     """An open journal. One process at a time may hold it; the lock ends with the process, however that ends.
 
-    Args:
-        path: of the file; it is created, with its folder, if ``header`` is given.
-        header: the first event of a new journal; None opens one that exists.
-
-    Raises:
-        JournalError: it cannot be opened, is held by another process, or is damaged.
+    ``header`` is the first event of a new journal, whose folder is made; None opens one that exists. Raises
+    JournalError if it cannot be opened, is held by another process, or is damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str], header: Event | None = None) -> None:
@@ -65,17 +63,12 @@ class Journal:
             raise JournalError(f"{self.path} is empty: there is nothing to resume.")
         self.events = [{"event": "header", "format": FORMAT, **header}]
         self.append(self.events[0])
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # else a crash may lose the file itself
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)
 
     def append(self, event: Event) -> None:
         """Write one event and wait until it is on the disk.
 
-        Raises:
-            JournalError: it could not be written; the journal is as it was before.
+        Raises JournalError if it could not be written; the journal is as it was before.
         """
         if self._fd < 0:
             raise JournalError(f"{self.path} is closed.")
@@ -112,8 +105,7 @@ def has_begun(path: Path) -> bool:
 def read(path: str | os.PathLike[str]) -> tuple[list[Event], int]:
     """Return the events of a journal, the header first, and how many bytes of the file they take.
 
-    Raises:
-        JournalError: the file or a line of it cannot be read; the line is named.
+    Raises JournalError if the file or a line of it cannot be read; the line is named.
     """
     try:
         data = Path(path).read_bytes()

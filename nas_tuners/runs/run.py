@@ -10,8 +10,8 @@ from typing import Any
 
 from nas_tuners.runs.journal import Event, Journal, JournalError, has_begun, read
 from nas_tuners.search.arguments import check_search
-from nas_tuners.search.base import Search, SearchError
-from nas_tuners.search.records import InPhase, Proposal, Trial, as_metrics
+from nas_tuners.search.base import Search
+from nas_tuners.search.records import InPhase, Proposal, SearchError, Trial, as_metrics
 from search_spaces import Space, SpaceError, Tokens
 from search_spaces.domains import Choice, Domain, InputDomain, LayerDomain
 
@@ -34,11 +34,7 @@ class Run:
 
     @staticmethod
     def start(
-        search: Search,
-        space: Space,
-        optimize_mode: str = "maximize",
-        path: str | Path | None = None,
-        **more: Any,
+        search: Search, space: Space, optimize_mode: str = "maximize", path: str | Path | None = None, **more: Any
     ) -> Run:
         """Start a search on ``space``; ``more`` goes into the header of the journal.
 

@@ -29,12 +29,8 @@ class WorkerError(RuntimeError):
 class Workers:
     """Processes that evaluate. Use it as a context: they end with it, at once if there was an exception.
 
-    Args:
-        evaluate: is sent to the processes by its name, so it has to stand at the top of a module.
-        count: number of processes.
-
-    Raises:
-        WorkerError: a process cannot start, or cannot import ``evaluate``.
+    ``evaluate`` is sent to the ``count`` processes by its name, so it has to stand at the top of a module. Raises
+    WorkerError if a process cannot start, or cannot import it.
     """
 
     def __init__(self, evaluate: Evaluate, count: int) -> None:
@@ -84,11 +80,7 @@ class Workers:
         return results
 
     def replenish(self) -> None:
-        """Start a new process for each that was killed.
-
-        Raises:
-            WorkerError: they cannot be started.
-        """
+        """Start a new process for each that was killed. Raises WorkerError if they cannot be started."""
         dead, self._dead = self._dead, 0
         self._free += self._start(dead)
 

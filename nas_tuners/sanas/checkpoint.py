@@ -10,9 +10,8 @@ from nas_tuners.runs.journal import JOURNAL, Event, JournalError, has_begun, rea
 from nas_tuners.runs.run import Run, replay
 from nas_tuners.sanas.nets import Nets, SANASError
 from nas_tuners.search import Annealing, ConstraintError
-from nas_tuners.search.base import Table
-from nas_tuners.search.constraints import Limit, limits_of, table_of
 from search_spaces import Space, Tokens
+from search_spaces.cost.limits import Limit, Table, limits_of, table_of
 from search_spaces.cost.table import CostTable
 from search_spaces.cost.table_checks import compare_spaces
 from search_spaces.files import write_atomically

@@ -37,11 +37,7 @@ class Net:
         return {name: value for name, value in self.config.items() if name not in _NETWORK_ONLY}
 
     def input_shape(self, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
-        """Return (C, H, W) of its images.
-
-        Raises:
-            SANASError: it is not known.
-        """
+        """Return (C, H, W) of its images. Raises SANASError if it is not known."""
         if given is not None:
             return given
         size = self.config.get("input_size")
@@ -54,18 +50,16 @@ class Net:
 
 
 class Nets:
-    """Several nets with one space of all their choices.
+    """Several nets with one space of all their choices; ``configs`` as SANAS takes them.
 
-    Args:
-        configs: ``"Name"``, ``("Name", {...})``, or a list of those.
-
-    Raises:
-        SANASError: it is something else.
-        NetError: there is no net of this name, or not with these arguments.
+    Raises SANASError if they are something else, NetError if there is no net of a name, or not with these arguments.
     """
 
     def __init__(self, configs: Any) -> None:
-        self._nets = _parse_configs(configs)
+        entries = configs if isinstance(configs, list) else [configs]
+        if not entries:
+            raise SANASError(f"configs is empty, {_WANTED}.")
+        self._nets = [_parse_entry(entry) for entry in entries]
         self._spaces = [search_spaces.space_of(net.name, **net.space_config) for net in self._nets]
         many = len(self._nets) > 1
         self._prefixes = [f"net{i}." if many else "" for i in range(len(self._nets))]
@@ -77,11 +71,7 @@ class Nets:
         return tuple(t for net in self._nets for t in paddleslim.initial_tokens(net.name, **net.space_config))
 
     def build(self, tokens: Sequence[int]) -> list[nn.Module]:
-        """Return one network for each net.
-
-        Raises:
-            SpaceError: there are too few tokens or too many, or one is out of its range.
-        """
+        """Return one network for each net. Raises SpaceError as :meth:`Space.decode` does."""
         self.space.decode(tokens)
         rest = iter(tokens)
         parts = [tuple(itertools.islice(rest, len(space))) for space in self._spaces]
@@ -89,11 +79,7 @@ class Nets:
         return [search_spaces.build(net.name, tokens=part, **net.config) for net, part in pairs]
 
     def cost_table(self, input_shape: tuple[int, int, int] | None) -> CostTable:
-        """Return the costs of all networks together.
-
-        Raises:
-            SANASError: the size of the images is not known.
-        """
+        """Return the costs of all networks together. Raises SANASError if the size of the images is not known."""
         tables = [paddleslim.cost_table_of(net.name, net.input_shape(input_shape), **net.config) for net in self._nets]
         return tables[0] if len(tables) == 1 else self._sum(tables)
 
@@ -113,21 +99,13 @@ class Nets:
     def to_json(self) -> list[list[Any]]:
         """Return the configurations as JSON.
 
-        Raises:
-            SANASError: one holds something that cannot be written as JSON.
+        Raises SANASError if one holds something that cannot be written as JSON.
         """
         try:
             plain: list[list[Any]] = json.loads(json.dumps([[net.name, dict(net.config)] for net in self._nets]))
         except (TypeError, ValueError) as error:
             raise SANASError(f"configs cannot be written to a checkpoint: {error}") from None
         return plain
-
-
-def _parse_configs(configs: Any) -> list[Net]:
-    entries = configs if isinstance(configs, list) else [configs]
-    if not entries:
-        raise SANASError(f"configs is empty, {_WANTED}.")
-    return [_parse_entry(entry) for entry in entries]
 
 
 def _parse_entry(entry: Any) -> Net:

@@ -17,10 +17,9 @@ from nas_tuners.runs.journal import JOURNAL, has_begun
 from nas_tuners.runs.run import Run
 from nas_tuners.sanas.checkpoint import resume_run, start_run
 from nas_tuners.sanas.nets import Nets, SANASError
-from nas_tuners.search.base import Table
-from nas_tuners.search.constraints import Constraints, limits_of
 from nas_tuners.search.records import Trial
 from search_spaces.checks import whole
+from search_spaces.cost.limits import Constraints, Table, limits_of
 
 if TYPE_CHECKING:
     from torch import nn

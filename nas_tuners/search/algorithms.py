@@ -21,15 +21,10 @@ SHARED = ("seed", "constraints", "cost_table", "score_key")
 
 @dataclass(frozen=True)
 class Algorithm:
-    """An algorithm, imported when it is first used.
+    """An algorithm, imported when it is first used."""
 
-    Args:
-        home: ``module:Class`` of the search.
-        tuner: the name of its tuner in :mod:`nas_tuners`.
-    """
-
-    home: str
-    tuner: str
+    home: str  # ``module:Class`` of the search
+    tuner: str  # the name of its tuner in :mod:`nas_tuners`
 
     @property
     def search(self) -> type[Search]:

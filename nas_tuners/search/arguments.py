@@ -25,15 +25,15 @@ class Recorded(ABCMeta):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Make an object.
 
-        Raises:
-            TypeError: the arguments do not fit, or ``__init__`` does not call that of the base class.
-            ValueError: an argument cannot be written as JSON.
+        Raises TypeError if the arguments do not fit, or ``__init__`` does not call that of the base class; ValueError
+        if an argument cannot be written as JSON.
         """
         signature = inspect.signature(cls.__init__)  # type: ignore[misc]
         try:
             bound = signature.bind(None, *args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{cls.__name__}: {error}. It takes {_describe(signature)}.") from None
+            takes = ", ".join(map(str, list(signature.parameters.values())[1:])) or "no arguments"
+            raise TypeError(f"{cls.__name__}: {error}. It takes {takes}.") from None
         bound.apply_defaults()
         made = super().__call__(*args, **kwargs)
         if not hasattr(made, "trials"):
@@ -46,16 +46,8 @@ class Recorded(ABCMeta):
         return made
 
 
-def _describe(signature: inspect.Signature) -> str:
-    return ", ".join(map(str, list(signature.parameters.values())[1:])) or "no arguments"
-
-
 def check_search(search: object) -> None:
-    """Check that this is a search, ready to be set up.
-
-    Raises:
-        TypeError: it is a class, or something else.
-    """
+    """Check that this is a search, ready to be set up. Raises TypeError if it is a class, or something else."""
     if isinstance(search, Recorded):
         raise TypeError(f"the search is the class {search.__name__}, wanted an object: write {search.__name__}(...).")
     if not isinstance(type(search), Recorded):
@@ -65,8 +57,7 @@ def check_search(search: object) -> None:
 def to_json(owner: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments as plain JSON: paths as absolute texts, NumPy's values as Python's, objects by ``to_json``.
 
-    Raises:
-        ValueError: one cannot be written as JSON; it is named.
+    Raises ValueError if one cannot be written as JSON; it is named.
     """
     plain = {name: _to_plain(f"{owner}: {name}", value) for name, value in arguments.items()}
     if "constraints" in plain:

@@ -20,8 +20,6 @@ from search_spaces.checks import one_of, whole
 from search_spaces.cost.limits import Constraints, Table, check_limits, limits_of, table_of
 from search_spaces.errors import ConstraintError
 
-__all__ = ["Search", "SearchError", "Table"]
-
 _log = logging.getLogger(__name__)
 
 

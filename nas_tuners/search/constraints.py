@@ -12,11 +12,9 @@ from nas_tuners.search.halves import FloatArray, Halves, IntArray, Sampler, spli
 from nas_tuners.search.splitting import Splitting
 from nas_tuners.search.trellis import Trellis, steps_of
 from search_spaces import Space, Tokens
-from search_spaces.cost.limits import Constraints, Limit, limits_of, table_of
+from search_spaces.cost.limits import Limit
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import ConstraintError
-
-__all__ = ["ConstraintError", "Constraints", "Feasible", "Limit", "limits_of", "table_of"]
 
 LIST_LIMIT = 2**18  # up to so many feasible architectures are listed, and the search ends with the last of them
 _TRIALS = 2**14  # drawn at a time, to see how many keep the other limits

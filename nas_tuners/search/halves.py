@@ -38,10 +38,7 @@ class Sampler(Protocol):
 class Halves:
     """Exact for any costs: pairs each sum of one half with the stretch of the other half's sums that completes it.
 
-    Args:
-        columns: the costs of each key's options.
-        limit: on the sum.
-        left: the keys of the first half; see :func:`split_keys`.
+    ``columns`` are the costs of each key's options, ``limit`` is on their sum, and ``left`` of :func:`split_keys`.
     """
 
     exact = True

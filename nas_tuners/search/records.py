@@ -126,11 +126,7 @@ class Trials(dict[int, Trial]):
         self._resolved = 0
 
     def find(self, uid: int) -> Trial:
-        """Return a trial.
-
-        Raises:
-            ValueError: no such uid was ever proposed.
-        """
+        """Return a trial. Raises ValueError if no such uid was ever proposed."""
         trial = self.get(uid) if is_int(uid) else None
         if trial is None:
             raise ValueError(f"uid {uid!r} was never proposed here; {len(self)} were, from 0 up.")
@@ -165,9 +161,7 @@ def as_metrics(metrics: Any, score_key: str = "default") -> dict[str, Any]:
     """Return ``metrics`` as a dict with a float under ``score_key``; NaN and infinity are let through.
 
     A bare number is the score, whatever its key. Where there is no ``default`` beside the score, it is filled in.
-
-    Raises:
-        MetricError: it is neither a number nor such a dict.
+    Raises MetricError if it is neither a number nor such a dict.
     """
     kept = dict(metrics) if isinstance(metrics, Mapping) else {score_key: metrics}
     score, wanted = kept.get(score_key), f"wanted a number, or a dict with a number as {score_key!r}"

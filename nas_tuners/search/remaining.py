@@ -22,19 +22,14 @@ class OutsideError(ValueError):
 
 
 class Remaining:
-    """The feasible architectures of a space that are not known yet.
-
-    Attributes:
-        feasible: the architectures of the space that keep the constraints.
-        known: those that were proposed.
-        found: the number of architectures that the draw under way has already.
-        repeated: the part of the proposals in its last round that were known before.
-    """
+    """The feasible architectures of a space that are not known yet."""
 
     def __init__(self, feasible: Feasible, radices: Sequence[int]) -> None:
-        self.feasible, self.known = feasible, set[Tokens]()
+        self.feasible = feasible
+        self.known = set[Tokens]()  # those that were proposed
         self._radices = tuple(radices)
-        self.found, self.repeated = 0, 0.0
+        self.found = 0  # number of architectures that the draw under way has already
+        self.repeated = 0.0  # the part of the proposals in its last round that were known before
         self._total = feasible.count
         self._unknown: list[Tokens] | None = None  # shuffled, once so few are left that they are listed
 
@@ -51,8 +46,7 @@ class Remaining:
     def read(self, rows: Iterable[Sequence[int]]) -> tuple[list[Tokens], int]:
         """Check proposals. Returns: those that are feasible, known ones too, and how many are not.
 
-        Raises:
-            OutsideError: one is not in the space.
+        Raises OutsideError if one is not in the space.
         """
         if isinstance(rows, np.ndarray) and len(rows) >= _BATCH:
             return self._read_array(rows)
@@ -78,13 +72,10 @@ class Remaining:
         return OutsideError(f"{got}, wanted one token below each of {self._radices}.")
 
     def draw(self, rng: np.random.Generator, n: int, propose: Callable[[int], Sequence[Tokens]]) -> list[Tokens]:
-        """Draw ``n`` unknown architectures; fewer where no more are found, and then none remain.
+        """Draw ``n`` unknown architectures, at most :attr:`count`; fewer where no more are found, and then none remain.
 
-        Args:
-            rng: draws what ``propose`` does not find.
-            n: at most :attr:`count`.
-            propose: gives about so many feasible architectures, known ones too. It is asked again where many are
-                known, and helped out if that does not end.
+        ``propose`` gives about so many feasible ones, known ones too. It is asked again where many are known; ``rng``
+        helps out if that does not end.
         """
         drawn, known = dict[Tokens, None](), self.known
         self.found, self.repeated = 0, 0.0

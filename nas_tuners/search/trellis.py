@@ -44,8 +44,9 @@ class Step:
 def steps_of(radices: Sequence[int], terms: Sequence[Term]) -> list[Step] | None:
     """Return the steps through all keys; None where too many keys meet for any order that was tried."""
     meeting = {key: {key} for key in range(len(radices))} | find_meeting_keys(terms)
-    for sort in (_in_order, _narrowest_first):
-        groups = _groups(sort(radices, meeting), meeting)
+    for narrowest_first in (False, True):
+        order = _order_narrowest_first(radices, meeting) if narrowest_first else range(len(radices))
+        groups = _groups(order, meeting)
         moves = sum(math.prod(radices[key] for key in (*before, *keys)) for before, keys, _ in groups)
         if moves <= _MOST_MOVES and all(len(before) + len(keys) <= 32 for before, keys, _ in groups):
             return _fill(radices, terms, groups)
@@ -72,11 +73,7 @@ def _groups(order: Sequence[int], meeting: dict[int, set[int]]) -> list[Group]:
     return groups
 
 
-def _in_order(radices: Sequence[int], meeting: dict[int, set[int]]) -> Sequence[int]:
-    return range(len(radices))
-
-
-def _narrowest_first(radices: Sequence[int], meeting: dict[int, set[int]]) -> Sequence[int]:
+def _order_narrowest_first(radices: Sequence[int], meeting: dict[int, set[int]]) -> Sequence[int]:
     """Order the keys so that each in turn leaves the fewest states."""
     order: list[int] = []
     placed: set[int] = set()

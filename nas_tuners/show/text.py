@@ -36,16 +36,13 @@ def _summarize_trial(trial: Trial) -> dict[str, Any]:
     summary = {
         "uid": trial.uid,
         "choices": trial.space.decode(trial.tokens),
-        "metrics": {key: None if _is_nan_or_infinite(value) else value for key, value in metrics.items()},
+        # NaN and infinity, which JSON does not have, become null
+        "metrics": {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()},
         "trial_job_id": trial.job,
         "state": trial.state,
     }
     summary |= {"phase": asdict(trial.phase)} if trial.phase else {}
     return summary | ({"reason": trial.reason} if trial.reason else {})
-
-
-def _is_nan_or_infinite(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)  # which JSON does not have
 
 
 def describe_run(run: Run, header: Event, rows: int = 10) -> str:

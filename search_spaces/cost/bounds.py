@@ -30,10 +30,7 @@ class Bounds:
 def find_bounds(fixed: float, radices: Sequence[int], terms: Sequence[Term]) -> Bounds:
     """Return the range of a sum; where too many keys meet, the sum of the terms' own ranges, which holds it.
 
-    Args:
-        fixed: added to every sum.
-        radices: number of options, a key.
-        terms: as :func:`~search_spaces.cost.sums.fold_terms` returns them: none holds all keys of another.
+    ``terms`` are as :func:`~search_spaces.cost.sums.fold_terms` returns them: none holds all keys of another.
     """
     low, high = _find_lowest(radices, terms), _find_lowest(radices, [(keys, -costs) for keys, costs in terms])
     if low is None or high is None:

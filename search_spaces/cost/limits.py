@@ -35,10 +35,7 @@ class Limit:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a limit such as ``macs<=330e6`` or ``290e6<=macs<=330e6``.
-
-        Raises:
-            ConstraintError: it is malformed.
+        """Read a limit such as ``macs<=330e6`` or ``290e6<=macs<=330e6``. Raises ConstraintError if it is malformed.
 
         >>> Limit.parse("290e6 <= macs")
         Limit(metric='macs', low=290000000.0, high=inf)
@@ -84,8 +81,7 @@ class Limit:
 def limits_of(constraints: Any) -> tuple[Limit, ...]:
     """Convert constraints to limits; see :data:`Constraints`.
 
-    Raises:
-        ConstraintError: it is no mapping, an end is no number, or a range is empty.
+    Raises ConstraintError if it is no mapping, an end is no number, or a range is empty.
     """
     if constraints is None:
         return ()
@@ -116,8 +112,7 @@ def _read_number(end: Any) -> Any:
 def constraints_of(texts: Sequence[str]) -> dict[str, list[float | None]] | None:
     """Convert texts such as ``macs<=330e6`` to constraints; None where there are no texts.
 
-    Raises:
-        ConstraintError: one is malformed, or no cost can keep all of them.
+    Raises ConstraintError if one is malformed, or no cost can keep all of them.
 
     >>> constraints_of(["macs<=330e6", "290e6 <= macs", "params>=1000"])
     {'macs': [290000000.0, 330000000.0], 'params': [1000.0, None]}
@@ -135,9 +130,7 @@ def constraints_of(texts: Sequence[str]) -> dict[str, list[float | None]] | None
 def table_of(cost_table: Table) -> CostTable | None:
     """Convert a path or JSON to the cost table that it holds; a table stays itself, and None None.
 
-    Raises:
-        CostError: it cannot be read, or is not valid.
-        ConstraintError: it is something else altogether.
+    Raises CostError if it cannot be read or is not valid, ConstraintError if it is something else altogether.
     """
     if cost_table is None or isinstance(cost_table, CostTable):
         return cost_table
@@ -151,8 +144,7 @@ def table_of(cost_table: Table) -> CostTable | None:
 def check_limits(limits: Sequence[Limit], table: CostTable | None) -> None:
     """Check that a table says what the metrics of the limits cost.
 
-    Raises:
-        ConstraintError: there is no table, or it lacks a metric.
+    Raises ConstraintError if there is no table, or it lacks a metric.
     """
     if limits and table is None:
         named = ", ".join(map(str, limits))

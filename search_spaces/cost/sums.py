@@ -16,12 +16,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Sum:
-    """A fixed cost and terms, always added in the same order.
-
-    Args:
-        fixed: of every architecture.
-        terms: in any order; those whose keys are all in another term are folded into it.
-    """
+    """A fixed cost and terms, always added in the same order; a term with all keys in another is folded into that."""
 
     def __init__(self, fixed: float, terms: Sequence[Term]) -> None:
         self.fixed, self.terms = fixed, fold_terms(terms)

@@ -19,14 +19,7 @@ import numpy.typing as npt
 
 from search_spaces.cost.bounds import Bounds, find_bounds
 from search_spaces.cost.sums import FloatArray, Sum, Term
-from search_spaces.cost.table_checks import (
-    FORMAT,
-    JOINT_FORMAT,
-    check_costs,
-    check_file,
-    compare_spaces,
-    flatten_costs,
-)
+from search_spaces.cost.table_checks import FORMAT, JOINT_FORMAT, check_costs, check_file, compare_spaces, flatten_costs
 from search_spaces.errors import CostError, SpaceError
 from search_spaces.files import write_atomically
 from search_spaces.schema import Space
@@ -98,11 +91,7 @@ class CostTable:
 
     @classmethod
     def from_json(cls, data: Any) -> CostTable:
-        """Build a table from its JSON.
-
-        Raises:
-            CostError: something in it is wrong.
-        """
+        """Build a table from its JSON. Raises CostError if something in it is wrong."""
         problems = check_file(data)
         if problems:
             raise CostError("not a valid cost table:", problems)
@@ -203,19 +192,13 @@ class CostTable:
     def terms(self, metric: str) -> list[Term]:
         """Return what is added to the fixed part: pairs of positions of keys, and costs (radix_1, ..., radix_k).
 
-        A term whose keys are all in another one is folded into that; one of zeros is left out.
-
-        Raises:
-            CostError: the table has no such metric.
+        A term whose keys are all in another one is folded into that; one of zeros is left out. Raises CostError if the
+        table has no such metric.
         """
         return self._sum(metric).terms
 
     def bounds(self, metric: str) -> Bounds:
-        """Return the lowest and the highest cost of an architecture.
-
-        Raises:
-            CostError: the table has no such metric.
-        """
+        """Return the lowest and the highest cost. Raises CostError if the table has no such metric."""
         terms = self.terms(metric)
         return find_bounds(float(self.fixed[metric]), self.space.radices, terms)
 

@@ -36,17 +36,11 @@ KINDS = ("normal", "reduce")
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One cell of the stack as data.
+    """One cell of the stack as data."""
 
-    Attributes:
-        kind: one of :data:`KINDS`.
-        channels: of each node; the cell's output has ``nodes`` times as many.
-        halved: whether the cell before halved the size, so that the older input is twice as large as the newer.
-    """
-
-    kind: str
-    channels: int
-    halved: bool
+    kind: str  # one of :data:`KINDS`
+    channels: int  # of each node; the cell's output has ``nodes`` times as many
+    halved: bool  # whether the cell before halved the size, so that the older input is twice as large as the newer
 
 
 def plan_cells(layers: int, channels: int) -> tuple[CellPlan, ...]:
@@ -59,13 +53,9 @@ def plan_cells(layers: int, channels: int) -> tuple[CellPlan, ...]:
 
 
 class DartsCell(nn.Module):
-    """A cell: each node adds up two edges from what came before it; the output is all nodes side by side.
+    """A cell: each node adds up two edges from what came before it; the output is all ``nodes`` side by side.
 
-    Args:
-        cell: kind and width.
-        before: channels of the two inputs, the older first.
-        nodes: number of nodes; their outputs are concatenated.
-        affine: whether batch norms have weight and bias.
+    ``before`` are the channels of the two inputs, the older first; ``affine`` gives batch norms weight and bias.
     """
 
     def __init__(self, cell: CellPlan, before: tuple[int, int], nodes: int, affine: bool) -> None:
@@ -181,12 +171,6 @@ def encode_genotype(genotype: Genotype) -> Tokens:
 
 
 REFERENCES = (
-    Reference(
-        "darts_v2 cifar10",
-        {"channels": 36, "layers": 20},
-        encode_genotype(DARTS_V2),
-        macs=528_359_040,
-        params=3_349_342,
-    ),
+    Reference("darts_v2 cifar10", {"channels": 36, "layers": 20}, encode_genotype(DARTS_V2), 528_359_040, 3_349_342),
 )
 """The parameters are those that the authors' code counts, "3.349342MB", without the auxiliary head."""

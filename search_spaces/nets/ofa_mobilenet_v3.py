@@ -27,25 +27,15 @@ STEM_CHANNELS, LAST_CHANNELS, MIX_CHANNELS = 16, 960, 1280
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one width; the first of them has the stride.
+    """Blocks of one width; the first of them has the stride."""
 
-    Attributes:
-        channels: of each block's output.
-        stride: of the first block.
-        squeeze: whether blocks have squeeze-and-excite.
-        hardswish: whether blocks have hard swish instead of ReLU.
-        depths: numbers of blocks to choose from.
-        kernels: of the depthwise convolutions, to choose from.
-        ratios: inner channels for each input channel, to choose from.
-    """
-
-    channels: int
-    stride: int
-    squeeze: bool
-    hardswish: bool
-    depths: tuple[int, ...] = (2, 3, 4)
-    kernels: tuple[int, ...] = (3, 5, 7)
-    ratios: tuple[float, ...] = (3, 4, 6)
+    channels: int  # of each block's output
+    stride: int  # of the first block
+    squeeze: bool  # whether blocks have squeeze-and-excite
+    hardswish: bool  # whether blocks have hard swish instead of ReLU
+    depths: tuple[int, ...] = (2, 3, 4)  # numbers of blocks to choose from
+    kernels: tuple[int, ...] = (3, 5, 7)  # of the depthwise convolutions, to choose from
+    ratios: tuple[float, ...] = (3, 4, 6)  # inner channels for each input channel, to choose from
 
 
 STAGES = (

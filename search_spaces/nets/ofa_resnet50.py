@@ -21,13 +21,7 @@ from mutators import ValueChoice
 from mutators.elastic.layers import Channels, ElasticDepth, ElasticLinear, Width
 from mutators.elastic.mit_config import ElasticNetwork
 from search_spaces.nets.layers.blocks import check_build
-from search_spaces.nets.layers.ofa_blocks import (
-    Bottleneck,
-    ResidualLayer,
-    conv_norm,
-    initialise,
-    make_divisible,
-)
+from search_spaces.nets.layers.ofa_blocks import Bottleneck, ResidualLayer, conv_norm, initialise, make_divisible
 from search_spaces.reference import Reference
 
 INPUT_SHAPE = (3, 224, 224)
@@ -38,21 +32,13 @@ WIDTHS = (0.65, 0.8, 1.0)
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one width; the first of them has the stride.
+    """Blocks of one width; the first of them has the stride."""
 
-    Attributes:
-        channels: of each block's output, at multiplier 1.
-        stride: of the first block.
-        blocks: the least number of them.
-        depths: numbers of blocks beyond that to choose from.
-        ratios: inner channels for each output channel, to choose from.
-    """
-
-    channels: int
-    stride: int
-    blocks: int
-    depths: tuple[int, ...] = (0, 1, 2)
-    ratios: tuple[float, ...] = (0.2, 0.25, 0.35)
+    channels: int  # of each block's output, at multiplier 1
+    stride: int  # of the first block
+    blocks: int  # the least number of them
+    depths: tuple[int, ...] = (0, 1, 2)  # numbers of blocks beyond that to choose from
+    ratios: tuple[float, ...] = (0.2, 0.25, 0.35)  # inner channels for each output channel, to choose from
 
 
 STAGES = (

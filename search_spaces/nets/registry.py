@@ -68,11 +68,7 @@ def build(name: str, tokens: Sequence[int] | None = None, **config: Any) -> nn.M
 
 
 def is_of_tokens(name: str) -> bool:
-    """Return whether a net is a plain network of tokens, rather than one with choices in it.
-
-    Raises:
-        NetError: the name is unknown.
-    """
+    """Return whether a net is a plain network of tokens, not one with choices. Raises NetError if it is unknown."""
     if name in codec.MODULES or name in NETS:
         return name in codec.MODULES
     near = difflib.get_close_matches(name, names(), n=1)
@@ -81,11 +77,7 @@ def is_of_tokens(name: str) -> bool:
 
 
 def space_of(name: str, **config: Any) -> Space:
-    """Return the search space of a net.
-
-    Args:
-        name: one of :func:`names`.
-        config: arguments of the net.
+    """Return the search space of a net; ``config`` are arguments of the net.
 
     Raises:
         NetError: the name or an argument is unknown, or arguments do not fit.
@@ -98,12 +90,9 @@ def space_of(name: str, **config: Any) -> Space:
 
 
 def tokens_of(name: str, choices: Choices, **config: Any) -> Tokens:
-    """Return the tokens of an architecture; keys that begin with ``_`` are ignored.
+    """Return the tokens of an architecture, or of a trial's parameters; keys that begin with ``_`` are ignored.
 
-    Args:
-        name: one of :func:`names`.
-        choices: the architecture, or a trial's parameters.
-        config: arguments of the net. Without any, a block space has as many blocks as the keys name.
+    ``config`` are arguments of the net. Without any, a block space has as many blocks as the keys name.
 
     Raises:
         NetError: see :func:`space_of`.
@@ -115,10 +104,7 @@ def tokens_of(name: str, choices: Choices, **config: Any) -> Tokens:
 def choices_of(name: str, tokens: Sequence[int], **config: Any) -> dict[str, Any]:
     """Return the choices that tokens stand for.
 
-    Args:
-        name: one of :func:`names`.
-        tokens: the architecture.
-        config: arguments of the net. Without any, a block space has the blocks that the tokens suffice for.
+    ``config`` are arguments of the net. Without any, a block space has the blocks that the tokens suffice for.
 
     Raises:
         NetError: see :func:`space_of`.
@@ -128,11 +114,7 @@ def choices_of(name: str, tokens: Sequence[int], **config: Any) -> dict[str, Any
 
 
 def input_shape(name: str) -> tuple[int, int, int]:
-    """Return the (C, H, W) that a net was published for.
-
-    Raises:
-        NetError: the name is unknown.
-    """
+    """Return the (C, H, W) that a net was published for. Raises NetError if the name is unknown."""
     if is_of_tokens(name):
         return codec.find_space(name).input_shape
     shape: tuple[int, int, int] = import_module(NETS[name]).INPUT_SHAPE
@@ -140,11 +122,7 @@ def input_shape(name: str) -> tuple[int, int, int]:
 
 
 def references(name: str) -> tuple[Reference, ...]:
-    """Return the known costs of a net's architectures.
-
-    Raises:
-        NetError: the name is unknown.
-    """
+    """Return the known costs of a net's architectures. Raises NetError if the name is unknown."""
     if is_of_tokens(name):
         return codec.find_space(name).references
     found: tuple[Reference, ...] = getattr(import_module(NETS[name]), "REFERENCES", ())

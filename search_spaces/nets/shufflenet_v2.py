@@ -27,14 +27,8 @@ from torch import nn
 
 from mutators import LayerChoice
 from search_spaces.checks import one_of
-from search_spaces.nets.layers.blocks import (
-    TwoBranches,
-    check_build,
-    conv_bn,
-    depthwise_bn,
-    split_even_odd,
-    split_halves,
-)
+from search_spaces.nets.layers import blocks
+from search_spaces.nets.layers.blocks import check_build, conv_bn, depthwise_bn
 from search_spaces.reference import Reference
 
 OPTIONS = ("3x3", "5x5", "7x7", "xception")
@@ -51,15 +45,10 @@ STRIDES_32 = (1, 1, 2, 2, 2)
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one width; the first of them widens.
+    """Blocks of one width; the first of them widens."""
 
-    Attributes:
-        channels: of each block's output; even.
-        depth: number of blocks.
-    """
-
-    channels: int
-    depth: int
+    channels: int  # of each block's output; even
+    depth: int  # number of blocks
 
 
 @dataclass(frozen=True)
@@ -171,14 +160,10 @@ def _stage(variant: Variant, in_channels: int, stage: Stage, stride: int, affine
 
 @dataclass(frozen=True)
 class _Unit:
-    """The shape of one block: (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride).
-
-    Attributes:
-        in_channels: of a stage's first block; None for the others, which keep ``out_channels``.
-    """
+    """The shape of one block: (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride)."""
 
     variant: Variant
-    in_channels: int | None
+    in_channels: int | None  # of a stage's first block; None for the others, which keep ``out_channels``
     out_channels: int
     stride: int
     affine: bool
@@ -188,8 +173,8 @@ class _Unit:
         kernel_size = 3 if option == "xception" else int(option[0])
         bypass = None if self.in_channels is None else self._bypass(self.in_channels, kernel_size)
         main = self._xception() if option == "xception" else self._shuffle(kernel_size)
-        split = split_even_odd if self.variant.shuffle_first else split_halves
-        return TwoBranches(main, bypass, split, shuffle=not self.variant.shuffle_first)
+        split = blocks.split_even_odd if self.variant.shuffle_first else blocks.split_halves
+        return blocks.TwoBranches(main, bypass, split, shuffle=not self.variant.shuffle_first)
 
     @property
     def _widths(self) -> tuple[int, int, int]:

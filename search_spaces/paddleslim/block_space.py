@@ -29,42 +29,25 @@ Options = Mapping[str, tuple[int | str, ...]]
 
 @dataclass(frozen=True)
 class Position:
-    """The position of a block in its chain.
+    """The position of a block in its chain."""
 
-    Attributes:
-        index: of the block, from 0.
-        in_channels: of what comes in.
-        stride: 1 or 2.
-        masked: whether the stride is a mask's.
-        paddle: whether the block is to be PaddleSlim's.
-    """
-
-    index: int
-    in_channels: Number
-    stride: int
-    masked: bool
-    paddle: bool
+    index: int  # of the block, from 0
+    in_channels: Number  # of what comes in
+    stride: int  # 1 or 2
+    masked: bool  # whether the stride is a mask's
+    paddle: bool  # whether the block is to be PaddleSlim's
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Arguments of a chain of blocks, beside its tokens.
+    """Arguments of a chain of blocks, beside its tokens."""
 
-    Attributes:
-        input_size: height of what comes in.
-        output_size: height of what goes out.
-        block_num: number of blocks.
-        block_mask: 1 for a block that halves the size, 0 for one that keeps it; wins over the other three.
-        in_channels: of what comes in.
-        seed: of the initial tokens.
-    """
-
-    input_size: int | None = None
-    output_size: int | None = None
+    input_size: int | None = None  # height of what comes in
+    output_size: int | None = None  # height of what goes out
     block_num: int | None = None
-    block_mask: Sequence[int] | None = None
-    in_channels: int = 3
-    seed: int = 0
+    block_mask: Sequence[int] | None = None  # 1 for a block that halves the size, 0 for one that keeps it; wins
+    in_channels: int = 3  # of what comes in
+    seed: int = 0  # of the initial tokens
 
     def problems(self) -> list[str]:
         """Return everything that is wrong with them."""
@@ -132,18 +115,11 @@ def _check_mask(mask: object) -> list[str]:
 
 @dataclass(frozen=True)
 class BlockSpace:
-    """A space whose architectures are chains of blocks.
+    """A space whose architectures are chains of blocks."""
 
-    Attributes:
-        options: of one block's tokens, by key, in order.
-        make: returns a block's layers and channels, given its options by key and its position.
-        input_shape: (C, H, W) that tests use.
-        references: known costs of its architectures.
-    """
-
-    options: Options
-    make: Callable[[Values, Position], tuple[Layers, Number]]
-    input_shape: tuple[int, int, int] = (3, 32, 32)
+    options: Options  # of one block's tokens, in order
+    make: Callable[[Values, Position], tuple[Layers, Number]]  # from a block's options to its layers and channels
+    input_shape: tuple[int, int, int] = (3, 32, 32)  # (C, H, W) that tests use
     references: tuple[Reference, ...] = ()
     config: type[Blocks] = Blocks
 

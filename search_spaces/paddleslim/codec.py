@@ -13,7 +13,7 @@ from typing import Any
 
 from search_spaces.checks import unknown, whole
 from search_spaces.errors import NetError, SpaceError
-from search_spaces.paddleslim.space import Architecture, Token, TokenSpace, check_tokens, to_space
+from search_spaces.paddleslim.space import Architecture, TokenSpace, check_tokens, to_space
 from search_spaces.schema import Choices, Space, Tokens
 
 MODULES = {
@@ -33,11 +33,7 @@ _BUILDING = ("tokens", "choices", "num_classes", "paddle_compatible")
 
 
 def find_space(name: str) -> TokenSpace:
-    """Return a space by its net's name.
-
-    Raises:
-        NetError: no net of tokens has this name.
-    """
+    """Return a space by its net's name. Raises NetError if no net of tokens has this name."""
     if name not in MODULES:
         raise NetError(f"{name} is no net of tokens: its choices are in it, see search_spaces.build({name!r}).")
     space: TokenSpace = import_module(f"search_spaces.paddleslim.{MODULES[name]}").SPACES[name]
@@ -88,8 +84,7 @@ def describe_network(
 def configure(name: str, config: Mapping[str, Any]) -> tuple[TokenSpace, Any]:
     """Return a space by name, and its arguments as an object of its ``config``.
 
-    Raises:
-        NetError: the name or an argument is unknown, or arguments do not fit; all that is wrong is listed.
+    Raises NetError if the name or an argument is unknown, or arguments do not fit; all that is wrong is listed.
     """
     net, made, problems = _configure(name, config)
     if problems:
@@ -104,14 +99,10 @@ def _configure(name: str, config: Mapping[str, Any], more: Sequence[str] = ()) -
     return net, made, unknown(name, config, [*more, *known]) + made.problems()
 
 
-def _tokens(name: str, config: Mapping[str, Any]) -> tuple[Token, ...]:
-    net, made = configure(name, config)
-    return net.tokens(made)
-
-
 def make_space(name: str, **config: Any) -> Space:
     """Return the search space of a net of tokens; arguments as of :func:`search_spaces.space_of`."""
-    return to_space(_tokens(name, config))
+    net, made = configure(name, config)
+    return to_space(net.tokens(made))
 
 
 def initial_tokens(name: str, **config: Any) -> Tokens:
@@ -134,7 +125,11 @@ def encode(name: str, choices: Choices, **config: Any) -> Tokens:
 
 def decode(name: str, tokens: Sequence[int], **config: Any) -> dict[str, Any]:
     """Return the choices of an architecture; arguments and errors as of :func:`search_spaces.choices_of`."""
-    listed = _tokens(name, config) if config else find_space(name).tokens_for(len(tokens))
+    if config:
+        net, made = configure(name, config)
+        listed = net.tokens(made)
+    else:
+        listed = find_space(name).tokens_for(len(tokens))
     problems = check_tokens(listed, tokens)
     if problems:
         raise SpaceError("tokens do not fit this space:", problems)

@@ -7,10 +7,9 @@ from typing import Any
 from search_spaces.checks import whole
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import NetError
-from search_spaces.paddleslim.codec import configure
+from search_spaces.paddleslim.codec import configure, make_space
 from search_spaces.paddleslim.layers import Layers, compute_cost
 from search_spaces.paddleslim.quantities import Factor, Number, factorize
-from search_spaces.paddleslim.space import to_space
 
 
 def cost_factors(
@@ -58,20 +57,13 @@ def cost_table_of(
 ) -> CostTable:
     """Return the exact table of a net of tokens, ``macs`` and ``params``. Arguments: see :func:`cost_factors`."""
     found = cost_factors(name, input_shape, num_classes, paddle_compatible, **config)
-    net, made = configure(name, {"in_channels": input_shape[0], **config})
-    space = to_space(net.tokens(made))
+    space = make_space(name, **{"in_channels": input_shape[0], **config})
     zeros = {key: [0] * radix for key, radix in zip(space.keys, space.radices, strict=True)}
     options = {
         metric: zeros | {keys[0]: table.tolist() for keys, table in tables if len(keys) == 1}
         for metric, (_, tables) in found.items()
     }
     joint = {metric: [term for term in tables if len(term[0]) > 1] for metric, (_, tables) in found.items()}
-    about = {
-        "model": name,
-        "input_shape": list(input_shape),
-        "num_classes": num_classes,
-        "paddle_compatible": paddle_compatible,
-        "config": config,
-        "exact": True,
-    }
+    about: dict[str, Any] = {"model": name, "input_shape": list(input_shape), "num_classes": num_classes}
+    about |= {"paddle_compatible": paddle_compatible, "config": config, "exact": True}
     return CostTable(space, {metric: fixed for metric, (fixed, _) in found.items()}, options, about, joint)

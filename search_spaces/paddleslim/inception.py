@@ -21,24 +21,12 @@ from search_spaces.paddleslim.space import KERNELS, Values
 CHANNELS = (3, 4, 8, 12, 16, 24, 32, 48, 64, 80, 96, 128, 144, 160, 192, 224, 256, 320, 384, 448, 480, 512, 1024)
 _OTHERS: Options = {"kernel_size": KERNELS, "pool": ("avg", "max")}
 _A = (
-    "pool_channels",
-    "1x1_channels",
-    "single_reduce",
-    "single_channels",
-    "double_reduce",
-    "double_middle",
-    "double_channels",
+    *("pool_channels", "1x1_channels", "single_reduce", "single_channels"),
+    *("double_reduce", "double_middle", "double_channels"),
 )
 _C = (
-    "pool_channels",
-    "1x1_channels",
-    "single_reduce",
-    "single_row_channels",
-    "single_column_channels",
-    "double_reduce",
-    "double_middle",
-    "double_row_channels",
-    "double_column_channels",
+    *("pool_channels", "1x1_channels", "single_reduce", "single_row_channels", "single_column_channels"),
+    *("double_reduce", "double_middle", "double_row_channels", "double_column_channels"),
 )
 
 

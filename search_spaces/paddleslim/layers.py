@@ -16,27 +16,16 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Conv:
-    """Convolution without bias, batch norm and activation: (N, inputs, H, W) to (N, outputs, H/stride, W/stride).
+    """Convolution without bias, batch norm and activation: (N, inputs, H, W) to (N, outputs, H/stride, W/stride)."""
 
-    Attributes:
-        inputs: channels that come in.
-        outputs: channels that go out.
-        kernel: height and width, odd; padded so that only the stride changes the size.
-        depthwise: every group has one channel of the input.
-        stride: 1 or 2; odd sizes are rounded up.
-        act: "relu", "relu6" or None.
-        norm: whether a batch norm follows.
-        dilation: distance of the kernel's taps.
-    """
-
-    inputs: Number
-    outputs: Number
-    kernel: tuple[Number, Number] = (1, 1)
-    depthwise: bool = False
-    stride: int = 1
-    act: str | None = None
-    norm: bool = True
-    dilation: int = 1
+    inputs: Number  # channels that come in
+    outputs: Number  # channels that go out
+    kernel: tuple[Number, Number] = (1, 1)  # height and width, odd; padded so that only the stride changes the size
+    depthwise: bool = False  # every group has one channel of the input
+    stride: int = 1  # 1 or 2; odd sizes are rounded up
+    act: str | None = None  # "relu", "relu6" or None
+    norm: bool = True  # whether a batch norm follows
+    dilation: int = 1  # distance of the kernel's taps
 
 
 @dataclass(frozen=True)
@@ -94,20 +83,15 @@ class Concat:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of DARTS on the outputs of the two cells before it.
+    """A cell of DARTS on the outputs of the two cells before it."""
 
-    Attributes:
-        adapters: layers for the older and for the newer input.
-        nodes: of each node its two edges: the input (0, 1) or node (2, 3, ...) that it comes from, and its layers.
-        stride: of the edges from the inputs.
-    """
-
-    adapters: tuple[tuple[Layer, ...], tuple[Layer, ...]]
-    nodes: tuple[tuple[Edge, Edge], ...]
-    stride: int
+    adapters: tuple[tuple[Layer, ...], tuple[Layer, ...]]  # for the older and for the newer input
+    nodes: tuple[tuple[Edge, Edge], ...]  # of each node its two edges
+    stride: int  # of the edges from the inputs
 
 
 Edge = tuple[int, tuple["Layer", ...]]
+"""The input (0, 1) or node (2, 3, ...) that it comes from, and its layers."""
 
 
 @dataclass(frozen=True)
@@ -123,17 +107,11 @@ Layers = tuple[Layer, ...]
 
 @dataclass(frozen=True)
 class Cost:
-    """Costs of layers for one input, and the size of their output.
+    """Costs of layers for one input, and the size of their output."""
 
-    Attributes:
-        macs: multiply-adds of convolutions.
-        params: weights of convolutions, and two a channel of a batch norm.
-        size: of the output.
-    """
-
-    macs: Number
-    params: Number
-    size: Size
+    macs: Number  # multiply-adds of convolutions
+    params: Number  # weights of convolutions, and two a channel of a batch norm
+    size: Size  # of the output
 
     def __add__(self, after: Cost) -> Cost:
         return Cost(self.macs + after.macs, self.params + after.params, after.size)

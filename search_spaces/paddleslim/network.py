@@ -22,13 +22,8 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
 class TokenNet(nn.Module):
     """The network of an architecture; build it with :func:`search_spaces.build`.
 
-    Args:
-        architecture: the network as data. If it is PaddleSlim's, layers pad as Paddle's and TensorFlow's "SAME".
-
-    Attributes:
-        tokens: of the architecture.
-        features: the stages.
-        head: the linear layer after global pooling, or None.
+    If it is PaddleSlim's, layers pad as Paddle's and TensorFlow's "SAME". ``features`` are the stages, and ``head`` is
+    the linear layer after global pooling, or None.
     """
 
     def __init__(self, architecture: Architecture) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from search_spaces.paddleslim.block_space import BlockSpace, Position
+from search_spaces.paddleslim.block_space import BlockSpace, Options, Position
 from search_spaces.paddleslim.layers import Conv, Layer, Layers, Repeat, Residual
 from search_spaces.paddleslim.quantities import Number, elementwise
 from search_spaces.paddleslim.space import KERNELS, Network, Values, WholeSpace, make_tokens, select_stage
@@ -101,13 +101,10 @@ def _split_repeat(repeat: Number) -> tuple[Number, Number]:
     return first, repeat - first
 
 
-_OPTIONS = {
-    "leading_channels": BLOCK_CHANNELS,
-    "middle_channels": BLOCK_CHANNELS,
-    "channels": BLOCK_CHANNELS,
+_OPTIONS: Options = {
+    **dict.fromkeys(("leading_channels", "middle_channels", "channels"), BLOCK_CHANNELS),
     "kernel_size": KERNELS,
-    "leading_repeat": BLOCK_REPEATS,
-    "trailing_repeat": BLOCK_REPEATS,
+    **dict.fromkeys(("leading_repeat", "trailing_repeat"), BLOCK_REPEATS),
 }
 SPACES = {
     "ResNetSpace": WholeSpace(_TOKENS, INITIAL, _network, (3, 224, 224), _REFERENCES),

@@ -40,43 +40,27 @@ class Token:
 
 @dataclass(frozen=True)
 class Network:
-    """A network as data.
+    """A network as data."""
 
-    Attributes:
-        stages: by name, in the order of running.
-        features: channels at the end.
-    """
-
-    stages: tuple[tuple[str, Layers], ...]
-    features: Number
+    stages: tuple[tuple[str, Layers], ...]  # by name, in the order of running
+    features: Number  # channels at the end
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network and all that it takes to build it, checked.
+    """A network and all that it takes to build it, checked."""
 
-    Attributes:
-        tokens: of the architecture.
-        network: as data.
-        num_classes: of the linear layer after global pooling; None: there is none.
-        paddle: whether it is PaddleSlim's, faults and all.
-    """
-
-    tokens: Tokens
-    network: Network
-    num_classes: int | None
-    paddle: bool
+    tokens: Tokens  # of the architecture
+    network: Network  # as data
+    num_classes: int | None  # of the linear layer after global pooling; None: there is none
+    paddle: bool  # whether it is PaddleSlim's, faults and all
 
 
 @dataclass(frozen=True)
 class Images:
-    """Arguments of a complete network, beside its tokens.
+    """Arguments of a complete network, beside its tokens."""
 
-    Attributes:
-        in_channels: of the images.
-    """
-
-    in_channels: int = 3
+    in_channels: int = 3  # of the images
 
     def problems(self) -> list[str]:
         """Return everything that is wrong with them."""
@@ -116,21 +100,13 @@ class TokenSpace(Protocol):
 
 @dataclass(frozen=True)
 class WholeSpace:
-    """A space whose architectures are complete networks for images.
+    """A space whose architectures are complete networks for images."""
 
-    Attributes:
-        all_tokens: in order.
-        start: the initial tokens.
-        make: returns the network of (options by key, channels of the images, whether PaddleSlim's).
-        input_shape: (C, H, W) that it was published for.
-        references: known costs of its architectures.
-    """
-
-    all_tokens: tuple[Token, ...]
-    start: Tokens
-    make: Callable[[Values, int, bool], Network]
-    input_shape: tuple[int, int, int]
-    references: tuple[Reference, ...]
+    all_tokens: tuple[Token, ...]  # in order
+    start: Tokens  # the initial ones
+    make: Callable[[Values, int, bool], Network]  # from options, channels of the images and whether PaddleSlim's
+    input_shape: tuple[int, int, int]  # (C, H, W) that it was published for
+    references: tuple[Reference, ...]  # known costs of its architectures
     config: type[Images] = Images
 
     def tokens(self, config: Images) -> tuple[Token, ...]:

@@ -86,8 +86,7 @@ class Phase:
 def phases_from_json(entries: object) -> tuple[Phase, ...]:
     """Build phases from a list of phases, or of their JSON.
 
-    Raises:
-        PhaseError: something is wrong; the problems of all of them are listed, each with its place.
+    Raises PhaseError if something is wrong; the problems of all of them are listed, each with its place.
     """
     if not isinstance(entries, (list, tuple)):
         raise PhaseError(f"phases are {entries!r}, wanted a list of objects with name, open and budget.")

@@ -28,8 +28,8 @@ from nas_tuners.runs.journal import JournalError
 from nas_tuners.runs.loop import run_search
 from nas_tuners.runs.run import Run
 from nas_tuners.search import Evolution, RandomSearch
-from nas_tuners.search.constraints import Constraints, limits_of
 from search_spaces.checks import whole
+from search_spaces.cost.limits import Constraints, limits_of
 from search_spaces.cost.table import CostTable
 from search_spaces.progress import Progress
 from search_spaces.schema import Choices, Space, Tokens

@@ -26,7 +26,7 @@ from mutators.elastic.training.config import DistillConfig, RunConfig
 from mutators.elastic.training.curriculum import Curriculum
 from mutators.elastic.training.distill import Distiller, make_teacher
 from mutators.elastic.training.losses import Batch, Loss, StepLosses
-from nas_tuners.search.constraints import Constraints
+from search_spaces.cost.limits import Constraints
 from search_spaces.phases.schedule import Region, Schedule
 from search_spaces.schema import Choices, Space, Tokens
 

@@ -12,11 +12,7 @@ from nas_tuners.runs.journal import JOURNAL, JournalError
 
 
 def journal_of(run: str) -> Path:
-    """Return the journal that ``run`` means.
-
-    Raises:
-        JournalError: there is none.
-    """
+    """Return the journal that ``run`` means. Raises JournalError if there is none."""
     path = Path(run)
     if path.is_file():
         return path
@@ -30,11 +26,7 @@ def journal_of(run: str) -> Path:
 
 
 def experiment_of(run: str) -> str:
-    """Return the id of the experiment that ``run`` means.
-
-    Raises:
-        JournalError: there is none.
-    """
+    """Return the id of the experiment that ``run`` means. Raises JournalError if there is none."""
     if not Path(run).exists():
         return _folder_of(run).name
     journal = journal_of(run).resolve()
@@ -51,11 +43,7 @@ def _folder_of(run: str) -> Path:
 
 
 def folder_of(experiment: str) -> Path:
-    """Return the folder of an experiment; ``latest`` is the one that was started last.
-
-    Raises:
-        ManagerError: there is no such experiment.
-    """
+    """Return an experiment's folder; ``latest`` was started last. Raises ManagerError if there is none."""
     known = list_experiments()
     if experiment == "latest" and known:
         experiment = max(known, key=lambda name: known[name].get("startTime") or 0)
@@ -66,14 +54,11 @@ def folder_of(experiment: str) -> Path:
 
 
 def list_experiments(home: Path | None = None, patience: float = 10.0) -> dict[str, dict[str, Any]]:
-    """Return nnictl's list of a user's experiments, by id.
+    """Return nnictl's list of a user's experiments, by id. Raises ManagerError if the list cannot be read.
 
     Args:
         home: the user's home folder; None: that of the user who runs this.
         patience: seconds to wait while NNI writes the list.
-
-    Raises:
-        ManagerError: the list cannot be read.
     """
     path = (home or Path.home()) / "nni-experiments" / ".experiment"
     deadline = time.monotonic() + patience

@@ -59,10 +59,8 @@ class Handouts:
     def reclaim(self, pending: Callable[[int], bool]) -> None:
         """Queue for giving again, after a resume, the uids that were pending and that NNI does not run again itself.
 
-        NNI re-runs the jobs that were running, by its own records, which often name the wrong parameters.
-
-        Args:
-            pending: says whether a uid still has no result.
+        NNI re-runs the jobs that were running, by its own records, which often name the wrong parameters. ``pending``
+        says whether a uid still has no result.
         """
         manager = Manager.of_tuner()
         self._before = [uid for uid in self._before if pending(uid)]
@@ -80,10 +78,10 @@ class Handouts:
         self._before = [uid for uid in self._before if uid in running]
 
 
-def uid_in(value: Any) -> int | None:
-    """Return the uid inside parameters or a metric."""
-    uid = value.get("_uid") if isinstance(value, Mapping) else None
-    return int(uid) if is_int(uid) else None
+def uid_in(*values: Any) -> int | None:
+    """Return the uid inside the first of these parameters or metrics that has one."""
+    uids = (value.get("_uid") for value in values if isinstance(value, Mapping))
+    return next((int(uid) for uid in uids if is_int(uid)), None)
 
 
 def _parameters_of(job: Mapping[str, Any]) -> list[Any]:

@@ -16,11 +16,7 @@ class ManagerError(RuntimeError):
 
 
 class Manager:
-    """The REST interface of a running experiment.
-
-    Args:
-        url: such as ``http://localhost:8080``, with the experiment's ``urlPrefix`` where it has one.
-    """
+    """The REST interface of a running experiment, at a ``url`` such as http://localhost:8080 and its ``urlPrefix``."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")

@@ -19,11 +19,7 @@ _PATIENCE = 60.0  # seconds until a resumed experiment has to be up
 
 
 def resume_experiment(experiment: str, port: int | None = None) -> int:
-    """Resume an experiment. Returns: the port of its manager.
-
-    Raises:
-        ManagerError: it runs already, or nnictl cannot resume it.
-    """
+    """Resume an experiment. Returns: its port. Raises ManagerError if it runs already, or nnictl cannot resume it."""
     folder = folder_of(experiment)
     entry = list_experiments()[experiment]
     tuners = _find_tuners(folder)

@@ -24,12 +24,11 @@ from nas_tuners.hosts.nni.manager import Manager, ManagerError
 from nas_tuners.runs.journal import JOURNAL, JournalError, has_begun
 from nas_tuners.runs.run import Run
 from nas_tuners.search.arguments import check_search
-from nas_tuners.search.base import Search, SearchError
-from nas_tuners.search.constraints import ConstraintError
-from nas_tuners.search.records import MetricError, Proposal
+from nas_tuners.search.base import Search
+from nas_tuners.search.records import MetricError, Proposal, SearchError
 from search_spaces import Space, SpaceError
 from search_spaces.checks import one_of, whole
-from search_spaces.errors import CostError, PhaseError
+from search_spaces.errors import ConstraintError, CostError, PhaseError
 
 _log = logging.getLogger("nas_tuners")
 _EXPLAINED = (JournalError, SpaceError, CostError, ConstraintError, PhaseError)  # their text says all
@@ -82,11 +81,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
 
     @property
     def run(self) -> Run:
-        """Return the search with its journal.
-
-        Raises:
-            RuntimeError: NNI has not given a search space yet.
-        """
+        """Return the search with its journal. Raises RuntimeError if NNI has not given a search space yet."""
         if self._run is None:
             raise RuntimeError("the tuner has no search space yet.")
         return self._run
@@ -126,9 +121,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
         """Take in a result. Only here are NNI's ``parameters`` those that the trial got."""
         with self._guard():
-            uid = uid_in(value)
-            if uid is None:
-                uid = uid_in(parameters)
+            uid = uid_in(value, parameters)
             if uid is None:
                 uid = self._handouts.uid_of(parameter_id)
             self._take_result(uid, value, kwargs.get("trial_job_id"))
@@ -238,9 +231,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
 
     def _import(self, parameters: Any, value: Any, job: str | None) -> None:
         search = self.run.search
-        uid = uid_in(value) if job is not None else None
-        if uid is None:
-            uid = uid_in(parameters)
+        uid = uid_in(parameters) if job is None else uid_in(value, parameters)
         if job is not None and any(trial.job == job for trial in search.trials.values()):
             return  # the journal has it from the trial itself
         if uid is not None and uid in search.trials and (job is not None or self._is_of(uid, parameters)):

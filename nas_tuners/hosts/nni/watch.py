@@ -15,11 +15,7 @@ _GOES_ON = ("INITIALIZED", "RUNNING", "NO_MORE_TRIAL", "TUNER_NO_MORE_TRIAL")
 
 
 def watch_experiment(experiment: str, interval: float = 1.0) -> str:
-    """Print a line for each change until an experiment has ended. Returns: its last status.
-
-    Raises:
-        ManagerError: there is no such experiment.
-    """
+    """Print a line for each change until an experiment, which has to exist, has ended. Returns: its last status."""
     journal = folder_of(experiment) / "checkpoint" / JOURNAL  # not there yet when the experiment has just begun
     entry = list_experiments()[experiment]
     manager = Manager(f"http://localhost:{entry.get('port')}")

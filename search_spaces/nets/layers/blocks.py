@@ -7,25 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from search_spaces.checks import is_number, whole
+from search_spaces.checks import share, whole
 from search_spaces.errors import NetError
 
 
 def check_build(net: str, counts: Mapping[str, int], dropout: float = 0.0, problems: Sequence[str] = ()) -> None:
-    """Check the arguments of a net's ``build``: whole numbers from 1 up, and a probability.
+    """Check arguments of a net's ``build``: counts by name, from 1 up, and a dropout from 0 up and below 1.
 
-    Args:
-        net: its name.
-        counts: by name.
-        dropout: a probability below 1.
-        problems: of its other arguments.
-
-    Raises:
-        NetError: something does not fit; all of it is listed.
+    Raises NetError with all that does not fit, and with the ``problems`` of its other arguments.
     """
     found = [problem for name, count in counts.items() for problem in whole(name, count, 1)] + list(problems)
-    if not (is_number(dropout) and 0 <= dropout < 1):
-        found.append(f"dropout is {dropout!r}, wanted a number from 0 up and below 1")
+    found += share("dropout", dropout)
     if found:
         raise NetError(f"{net} cannot be built like this:", found)
 
@@ -86,14 +78,8 @@ def split_halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 class TwoBranches(nn.Module):
     """ShuffleNetV2's unit of two branches (Ma et al., ECCV 2018, arXiv:1807.11164).
 
-    With ``bypass`` (a stage's first unit) both branches see all channels; without it the channels are split and the
-    first part is passed on untouched.
-
-    Args:
-        main: layers of the main branch.
-        bypass: layers of the other branch; None splits the channels.
-        split: splits channels in two.
-        shuffle: interleave the branches' channels at the end.
+    With ``bypass`` (a stage's first unit) both branches see all channels. Without it ``split`` divides them, and the
+    first part is passed on untouched. ``shuffle`` interleaves the branches' channels at the end.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ Differs: odd sizes are halved, too, to ceil(H / 2) by every operation.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import nn
@@ -56,36 +57,26 @@ def _depthwise(channels: int, kernel: int, stride: int, affine: bool, dilation: 
     return [nn.ReLU(), spatial, mixing, nn.BatchNorm2d(channels, affine=affine)]
 
 
-def _pool(pool: nn.Module, channels: int) -> nn.Module:
-    return nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False))
-
-
 def _max_pool(channels: int, stride: int, affine: bool) -> nn.Module:
-    return _pool(nn.MaxPool2d(3, stride, padding=1), channels)
+    return nn.Sequential(nn.MaxPool2d(3, stride, padding=1), nn.BatchNorm2d(channels, affine=False))
 
 
 def _avg_pool(channels: int, stride: int, affine: bool) -> nn.Module:
-    return _pool(nn.AvgPool2d(3, stride, padding=1, count_include_pad=False), channels)
+    pool = nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+    return nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False))
 
 
 def _skip(channels: int, stride: int, affine: bool) -> nn.Module:
     return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)
 
 
-def _separable(kernel: int) -> Callable[[int, int, bool], nn.Module]:
-    """Return a maker of twice a depthwise-separable convolution; the first has the stride."""
-
-    def make(channels: int, stride: int, affine: bool) -> nn.Module:
-        return nn.Sequential(*_depthwise(channels, kernel, stride, affine), *_depthwise(channels, kernel, 1, affine))
-
-    return make
+def _separable(channels: int, stride: int, affine: bool, kernel: int) -> nn.Module:
+    """Return twice a depthwise-separable convolution; the first has the stride."""
+    return nn.Sequential(*_depthwise(channels, kernel, stride, affine), *_depthwise(channels, kernel, 1, affine))
 
 
-def _dilated(kernel: int) -> Callable[[int, int, bool], nn.Module]:
-    def make(channels: int, stride: int, affine: bool) -> nn.Module:
-        return nn.Sequential(*_depthwise(channels, kernel, stride, affine, dilation=2))
-
-    return make
+def _dilated(channels: int, stride: int, affine: bool, kernel: int) -> nn.Module:
+    return nn.Sequential(*_depthwise(channels, kernel, stride, affine, dilation=2))
 
 
 OPERATIONS: Mapping[str, Callable[[int, int, bool], nn.Module]] = {
@@ -93,9 +84,9 @@ OPERATIONS: Mapping[str, Callable[[int, int, bool], nn.Module]] = {
     "max_pool_3x3": _max_pool,
     "avg_pool_3x3": _avg_pool,
     "skip_connect": _skip,
-    "sep_conv_3x3": _separable(3),
-    "sep_conv_5x5": _separable(5),
-    "dil_conv_3x3": _dilated(3),
-    "dil_conv_5x5": _dilated(5),
+    "sep_conv_3x3": partial(_separable, kernel=3),
+    "sep_conv_5x5": partial(_separable, kernel=5),
+    "dil_conv_3x3": partial(_dilated, kernel=3),
+    "dil_conv_5x5": partial(_dilated, kernel=5),
 }
 """By the paper's names: (channels, stride, affine) to a module, (N, C, H, W) to (N, C, H / stride, W / stride)."""

@@ -51,8 +51,7 @@ def conv_norm(
 class SqueezeExcite(nn.Module):
     """Gates of channels, computed from the means of all of them (Hu et al., CVPR 2018, arXiv:1709.01507).
 
-    Args:
-        width: of the input; in the middle there is a quarter of the channels in use, rounded to a multiple of 8.
+    In the middle there is a quarter of the channels in use, rounded to a multiple of 8.
     """
 
     def __init__(self, width: Width) -> None:

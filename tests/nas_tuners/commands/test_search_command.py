@@ -98,13 +98,14 @@ def test_the_lowest_is_the_best_of_what_counts(nas: Nas, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--algorithm", "evolutoin"), "--algorithm 'evolutoin' is unknown: did you mean evolution?"),
-        (("--algorithm", "xyz"), "there are random, annealing, evolution"),
-        (("--set", "mutate_prb=0.1"), "evolution has no such argument: did you mean mutate_prob?"),
+        (("--algorithm", "evolutoin"), "--algorithm is 'evolutoin', wanted one of 'annealing', 'evolution'"),
+        (("--algorithm", "evolutoin"), "did you mean 'evolution'?"),
+        (("--set", "mutate_prb=0.1"), "--set mutate_prb=0.1 is 'mutate_prb', wanted one of 'candidate_pool_size'"),
+        (("--set", "mutate_prb=0.1"), "did you mean 'mutate_prob'?"),
         (("--set", "mutate_prob"), "wanted name=value"),
         (("--set", "seed=3"), "use --seed"),
         (("--set", "mutate_prob=2"), "mutate_prob is 2, wanted a number from 0 to 1"),
-        (("--set", "x=1", "--algorithm", "random"), "random has no such argument: it takes none"),
+        (("--set", "x=1", "--algorithm", "random"), "--set x: random takes no arguments"),
         (("--seed", "-1"), "seed is -1, wanted a whole number from 0 up"),
         (("--constraint", "macs<9"), "wanted such as"),
         (("--constraint", "macs"), "wanted such as"),
@@ -216,7 +217,7 @@ COMMAND = {
         (COMMAND | {"functions": None}, "wanted the header of a run of nas search"),
         (COMMAND | {"functions": {}}, "the function is named 'None'"),
         (COMMAND | {"trials": "many"}, "trials is 'many', wanted a whole number"),
-        (COMMAND | {"algorithm": "party"}, "--algorithm 'party' is unknown"),
+        (COMMAND | {"algorithm": "party"}, "--algorithm is 'party', wanted one of"),
         ({"name": "search"}, "wanted the header of a run of nas search"),
     ],
 )
