@@ -31,12 +31,12 @@ class Use(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        """Whether the tensor produces the channels; vectors and depthwise filters only follow them."""
+        """Tell if the tensor produces the channels; vectors and depthwise filters only follow them."""
         return not self.axis.reads and self.tensor.dim() > 1 and not getattr(self.layer, "depthwise", False)
 
     @property
     def aside(self) -> bool:
-        """Whether the layer is no part of the network, such as a mapping of a distillation, which is sorted with it."""
+        """Tell if the layer is no part of the network, such as a mapping of a distillation, which is sorted with it."""
         return getattr(self.layer, "aside", False)
 
     def __str__(self) -> str:

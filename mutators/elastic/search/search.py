@@ -110,14 +110,8 @@ def search_subnets(
     table = find_table(supernet, metrics, cost_table, input_shape, data, checkpoint, seed, progress, ignore)
     limits, limited = constraints or None, table if constraints else None
     evolution = Evolution(population, max(population // 4, 1), constraints=limits, seed=seed, cost_table=limited)
-    scoring = {
-        "weights": digest_of(supernet.model),
-        "seed": seed,
-        "metric": getattr(metric, "__qualname__", type(metric).__qualname__),
-        "calibrated": calibration is not None,
-        "batches": batches,
-        "valid_batches": valid_batches,
-    }
+    given = {"seed": seed, "calibrated": calibration is not None, "batches": batches, "valid_batches": valid_batches}
+    scoring = {"weights": digest_of(supernet.model), "metric": _name(metric), **given}
     if batches is not None and isinstance(calibration, Sized):
         batches = min(batches, len(calibration)) or batches
     measure = partial(
@@ -143,15 +137,23 @@ def search_subnets(
         if not isinstance(predictor, AccuracyPredictor):
             measured = scores.extend(predictor, "measuring")
             predictor = _fit(supernet, measured, seed, progress)
-        predicting = Run.start(evolution, supernet.space)
-        predicted = _Scores(predicting, partial(_predict, predictor), same, None, progress).extend(trials, "predicting")
-        ranked = sorted(predicted, key=predicted.__getitem__, reverse=True)  # of equals the earlier first
-        measured |= scores.measure(ranked[:top_k])
+        predicted = _Scores(Run.start(evolution, supernet.space), partial(_predict, predictor), same, None, progress)
+        measured |= scores.measure(_rank(predicted.extend(trials, "predicting"))[:top_k])
         return make_result(supernet.space, measured, table, pareto, predictor.ranking)
     except JournalError as error:
         raise ElasticError(f"the checkpoint cannot be used: {error}") from error
     finally:
         run.close()
+
+
+def _name(metric: Metric) -> str:
+    """Return the name of a metric, which is a function or an object that is called."""
+    return getattr(metric, "__qualname__", type(metric).__qualname__)
+
+
+def _rank(scores: Mapping[Tokens, float]) -> list[Tokens]:
+    """Return the architectures with the highest scores first; of equals the earlier."""
+    return sorted(scores, key=scores.__getitem__, reverse=True)
 
 
 def _check(numbers: Mapping[str, object], data: object, calibration: object, predictor: object) -> None:
