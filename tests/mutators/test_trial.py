@@ -65,6 +65,7 @@ class TestDryRun:
         assert file.read_text() == json.dumps(models.MNIST_SPACE, indent=2, sort_keys=True) + "\n"
         assert Space.load(file).to_json() == models.MNIST_SPACE
 
+    @pytest.mark.slow
     def test_a_script_stops_there_without_nni(self, tmp_path: Path) -> None:
         body = "sys.modules.pop('nni')\nget_and_apply_next_architecture(Mnist())\nprint('trained')"
         outcome = trials.run_alone(tmp_path, body, NNI_GEN_SEARCH_SPACE=str(tmp_path / "space.json"))
@@ -98,6 +99,7 @@ class TestStandalone:
         assert get_and_apply_next_architecture(model) == {"0": {"_value": [""] * len(want), "_idx": want}}
         assert model[0].chosen == tuple(want)
 
+    @pytest.mark.slow
     def test_a_script_runs_without_nni(self, tmp_path: Path) -> None:
         body = "print(get_and_apply_next_architecture(Mnist())['first_conv']['_value'])\nreport_final(0.5, macs=3)"
         outcome = trials.run_alone(tmp_path, body, NNI_TRIAL_COMMAND_CHANNEL="")
@@ -216,6 +218,7 @@ class TestFailures:
         assert math.isnan(final["default"]) and final["_uid"] == 7 and set(final) == {"default", "_uid", "_failed"}
         return final["_failed"]
 
+    @pytest.mark.slow
     def test_in_a_process_of_its_own(self, tmp_path: Path) -> None:
         body = "get_and_apply_next_architecture(Mnist())\nraise ValueError('loss\\n is bad')"
         outcome = trials.run_alone(tmp_path, body, **trials.EXPERIMENT)

@@ -54,6 +54,7 @@ class DiesAt(Journal):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torn", [False, True], ids=["after an event", "within a line"])
 def test_killed_at_every_single_event_and_resumed_equals_unbroken(tmp_path: Path, torn: bool) -> None:
     unbroken = start(None)

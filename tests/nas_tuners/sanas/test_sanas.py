@@ -361,6 +361,7 @@ def drive(sanas: SANAS) -> None:
             sanas.reward(math.nan if score(tokens) == -7 else score(tokens))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_torch")
 @pytest.mark.parametrize("torn", [False, True], ids=["after an event", "within a line"])
 def test_killed_at_every_event_and_resumed_equals_unbroken(folder: Path, torn: bool) -> None:

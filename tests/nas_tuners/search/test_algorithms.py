@@ -82,6 +82,7 @@ def test_rows_for_readme() -> None:
     assert "`reduce_rate` (0.85), `init_choices` |" in rows[1]
 
 
+@pytest.mark.slow
 def test_a_tuner_is_one_file_and_one_line(tmp_path: Path) -> None:
     """In a copy of the sources, which then runs its own conformance tests over the new algorithm."""
     for package in ("nas_tuners", "search_spaces", "tests"):

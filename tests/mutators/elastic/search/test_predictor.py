@@ -27,7 +27,8 @@ def test_features_are_one_hot_and_zero_beyond_the_depth() -> None:
     assert [shown[depth]["stage.depth"].index(1) for depth in range(3)] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("interacting", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("interacting", [False, True])
 def test_it_ranks_what_it_never_saw(interacting: bool) -> None:
     predictor, rng = AccuracyPredictor(toy.Net()), np.random.default_rng(1)
     rows = np.unique(predictor.features.space.sample_tokens(rng, 200), axis=0)

@@ -243,7 +243,7 @@ def test_a_file_of_another_search_is_refused(tmp_path: Path) -> None:
     assert json.loads(kept.splitlines()[0])["format"] == 1
 
 
-@pytest.mark.parametrize("predictor", [None, 20])
+@pytest.mark.parametrize("predictor", [None, pytest.param(20, marks=pytest.mark.slow)])
 def test_nas_shows_the_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str], predictor: int | None) -> None:
     file, picture = tmp_path / "scores.jsonl", tmp_path / "search.png"
     options: dict[str, Any] = {"cost_table": table_of(), "trials": 25, "top_k": 3, "predictor": predictor}
@@ -276,6 +276,7 @@ def test_an_error_ends_the_search_and_leaves_its_sub_network_to_the_next(tmp_pat
     assert found(trained(), trials=5, checkpoint=file) == found(trained(), trials=5)
 
 
+@pytest.mark.slow
 def test_a_predictor_ranks_and_the_supernet_decides(capsys: pytest.CaptureFixture[str]) -> None:
     ofa, table = trained(), table_of()
     options: dict[str, Any] = {"cost_table": table, "trials": 60, "top_k": 5, "metric": soft}
