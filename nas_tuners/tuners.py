@@ -32,7 +32,7 @@ def make_tuner(algorithm: Algorithm) -> type[SearchTuner]:
         tuning = {name: given.pop(name) for name in ("optimize_mode", "on_failure", "retries") if name in given}
         del given["self"]
         if "cost_table" in given:
-            given["cost_table"] = find_table(given["cost_table"])
+            given["cost_table"] = locate_table(given["cost_table"])
         SearchTuner.__init__(self, search(**given), **tuning)
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
@@ -40,7 +40,7 @@ def make_tuner(algorithm: Algorithm) -> type[SearchTuner]:
     return type(algorithm.tuner, (SearchTuner,), {"__init__": __init__, "__doc__": about, "__module__": __name__})
 
 
-def find_table(table: Table) -> Table:
+def locate_table(table: Table) -> Table:
     """Find a file beside the tuner's code: NNI runs it in its log folder, but puts ``codeDirectory`` on the path."""
     if not isinstance(table, (str, Path)) or Path(table).exists():
         return table

@@ -5,7 +5,7 @@ from search_spaces.lazy import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     moved={
-        "MIT_PHASES": "search_spaces.phases.MIT_PHASES",
+        "MIT_PHASES": "search_spaces.phases.shrinking.MIT_PHASES",
         "Phase": "search_spaces.phases.Phase",
         "PhaseError": "search_spaces.phases.PhaseError",
         "Reference": "search_spaces.reference.Reference",

@@ -26,7 +26,7 @@ STEM_CHANNELS, LAST_CHANNELS, MIX_CHANNELS = 16, 960, 1280
 
 
 @dataclass(frozen=True)
-class Stage:
+class MobileNetStage:
     """Blocks of one width; the first of them has the stride."""
 
     channels: int  # of each block's output
@@ -39,11 +39,11 @@ class Stage:
 
 
 STAGES = (
-    Stage(24, stride=2, squeeze=False, hardswish=False),
-    Stage(40, stride=2, squeeze=True, hardswish=False),
-    Stage(80, stride=2, squeeze=False, hardswish=True),
-    Stage(112, stride=1, squeeze=True, hardswish=True),
-    Stage(160, stride=2, squeeze=True, hardswish=True),
+    MobileNetStage(24, stride=2, squeeze=False, hardswish=False),
+    MobileNetStage(40, stride=2, squeeze=True, hardswish=False),
+    MobileNetStage(80, stride=2, squeeze=False, hardswish=True),
+    MobileNetStage(112, stride=1, squeeze=True, hardswish=True),
+    MobileNetStage(160, stride=2, squeeze=True, hardswish=True),
 )
 
 
@@ -53,7 +53,7 @@ class OFAMobileNetV3(ElasticNetwork):
     Keys are ``stage1.block0.expand_ratio``, ``stage1.block0.depthwise.conv.kernel_size``, ``stage1.depth`` and so on.
     """
 
-    def __init__(self, num_classes: int, in_channels: int, dropout: float, stages: Sequence[Stage]) -> None:
+    def __init__(self, num_classes: int, in_channels: int, dropout: float, stages: Sequence[MobileNetStage]) -> None:
         layers = OrderedDict[str, nn.Module](stem=_fixed(in_channels, STEM_CHANNELS, 3, stride=2))
         layers["first"] = InvertedResidual(STEM_CHANNELS, STEM_CHANNELS, kernels=(3,), ratios=(1,))
         channels = STEM_CHANNELS
@@ -71,7 +71,7 @@ class OFAMobileNetV3(ElasticNetwork):
 
 
 def build(
-    num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.1, stages: Sequence[Stage] = STAGES
+    num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.1, stages: Sequence[MobileNetStage] = STAGES
 ) -> nn.Module:
     """Return the supernet, set to its largest network.
 
@@ -96,7 +96,7 @@ def _fixed(in_channels: int, out_channels: int, kernel_size: int = 1, stride: in
     return nn.Sequential(layers)
 
 
-def _stage(in_channels: int, stage: Stage) -> ElasticDepth:
+def _stage(in_channels: int, stage: MobileNetStage) -> ElasticDepth:
     """Return a stage: (N, in_channels, H, W) to (N, stage.channels, H/stride, W/stride)."""
     activation = nn.Hardswish if stage.hardswish else nn.ReLU
     blocks = {

@@ -31,7 +31,7 @@ WIDTHS = (0.65, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
-class Stage:
+class ResNetStage:
     """Blocks of one width; the first of them has the stride."""
 
     channels: int  # of each block's output, at multiplier 1
@@ -42,10 +42,10 @@ class Stage:
 
 
 STAGES = (
-    Stage(256, stride=1, blocks=2),
-    Stage(512, stride=2, blocks=2),
-    Stage(1024, stride=2, blocks=4),
-    Stage(2048, stride=2, blocks=2),
+    ResNetStage(256, stride=1, blocks=2),
+    ResNetStage(512, stride=2, blocks=2),
+    ResNetStage(1024, stride=2, blocks=4),
+    ResNetStage(2048, stride=2, blocks=2),
 )
 
 
@@ -57,7 +57,7 @@ class OFAResNet50(ElasticNetwork):
     """
 
     def __init__(
-        self, num_classes: int, in_channels: int, dropout: float, widths: Sequence[float], stages: Sequence[Stage]
+        self, num_classes: int, in_channels: int, dropout: float, widths: Sequence[float], stages: Sequence[ResNetStage]
     ) -> None:
         quotas = [make_divisible(STEM_CHANNELS * multiplier) for multiplier in widths]
         choices = ValueChoice(widths), ValueChoice(widths)
@@ -85,7 +85,7 @@ def build(
     in_channels: int = 3,
     dropout: float = 0.0,
     widths: Sequence[float] = WIDTHS,
-    stages: Sequence[Stage] = STAGES,
+    stages: Sequence[ResNetStage] = STAGES,
 ) -> nn.Module:
     """Return the supernet, set to its largest network.
 
@@ -104,7 +104,7 @@ def build(
     return OFAResNet50(num_classes, in_channels, dropout, widths, stages)
 
 
-def _stage(inputs: Width, stage: Stage, widths: Sequence[float]) -> tuple[ElasticDepth, Width]:
+def _stage(inputs: Width, stage: ResNetStage, widths: Sequence[float]) -> tuple[ElasticDepth, Width]:
     """Return a stage, (N, inputs, H, W) to (N, outputs, H/stride, W/stride) rounded up, and its output's width."""
     choice = ValueChoice(widths)
     outputs = Width.of(choice, [make_divisible(stage.channels * multiplier) for multiplier in widths])

@@ -44,7 +44,7 @@ STRIDES_32 = (1, 1, 2, 2, 2)
 
 
 @dataclass(frozen=True)
-class Stage:
+class ShuffleStage:
     """Blocks of one width; the first of them widens."""
 
     channels: int  # of each block's output; even
@@ -61,7 +61,7 @@ class Variant:
     dropout: float
 
 
-STAGES = (Stage(64, 4), Stage(160, 4), Stage(320, 8), Stage(640, 4))
+STAGES = (ShuffleStage(64, 4), ShuffleStage(160, 4), ShuffleStage(320, 8), ShuffleStage(640, 4))
 STEM_CHANNELS, HEAD_CHANNELS = 16, 1024
 VARIANTS = {
     "megvii": Variant(bypass_keeps_width=True, shuffle_first=True, head_bias=False, dropout=0.1),
@@ -80,7 +80,7 @@ class ShuffleNetV2(nn.Module):
         strides: Sequence[int],
         affine: bool,
         dropout: float,
-        stages: Sequence[Stage],
+        stages: Sequence[ShuffleStage],
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(*conv_bn(in_channels, STEM_CHANNELS, 3, strides[0], affine=affine))
@@ -111,7 +111,7 @@ def build(
     strides: Sequence[int] = STRIDES,
     affine: bool = True,
     dropout: float | None = None,
-    stages: Sequence[Stage] = STAGES,
+    stages: Sequence[ShuffleStage] = STAGES,
 ) -> nn.Module:
     """Return the supernet.
 
@@ -137,7 +137,7 @@ def build(
     return ShuffleNetV2(chosen, num_classes, in_channels, strides, affine, rate, stages)
 
 
-def _check_stages(strides: Sequence[int], stages: Sequence[Stage]) -> list[str]:
+def _check_stages(strides: Sequence[int], stages: Sequence[ShuffleStage]) -> list[str]:
     found = []
     if len(strides) != len(stages) + 1 or any(stride not in (1, 2) for stride in strides):
         found.append(f"strides are {list(strides)}, wanted {len(stages) + 1} of 1 or 2: the stem's, then the stages'")
@@ -149,7 +149,7 @@ def _check_stages(strides: Sequence[int], stages: Sequence[Stage]) -> list[str]:
     return found
 
 
-def _stage(variant: Variant, in_channels: int, stage: Stage, stride: int, affine: bool) -> nn.Module:
+def _stage(variant: Variant, in_channels: int, stage: ShuffleStage, stride: int, affine: bool) -> nn.Module:
     """Return a stage: (N, in_channels, H, W) to (N, stage.channels, H/stride, W/stride)."""
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     for i in range(stage.depth):

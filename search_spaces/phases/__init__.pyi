@@ -1,4 +1,3 @@
 from search_spaces.errors import PhaseError as PhaseError
 from search_spaces.phases.phase import Phase as Phase
-from search_spaces.phases.shrinking import MIT_PHASES as MIT_PHASES
 from search_spaces.phases.shrinking import progressive as progressive

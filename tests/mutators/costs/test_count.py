@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from mutators import apply_choices
-from mutators.costs import count_macs, count_params, macs_by_module
+from mutators.costs import count_macs, count_params
+from mutators.costs.count import macs_by_module
 from search_spaces.errors import CostError
 from tests.search_spaces.nets.models import small, space_of
 

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from mutators import LayerChoice
-from mutators.costs import latency_of, measure_cost, measure_latency
+from mutators.costs import measure_cost, measure_latency
 from mutators.costs.about import compare_latency
+from mutators.costs.latency import latency_of
 from mutators.costs.latency_table import _design, fit_options
 from search_spaces import Space
 from search_spaces.errors import CostError

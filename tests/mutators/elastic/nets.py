@@ -21,13 +21,13 @@ def small(name: str) -> ElasticNetwork:
     """One of MIT's nets with two narrow stages, with and without squeeze-and-excite; everything else as it is."""
     stages: Sequence[Any]
     if name == "ofa_mobilenet_v3":
-        stage = ofa_mobilenet_v3.Stage
+        stage = ofa_mobilenet_v3.MobileNetStage
         stages = (
             stage(16, stride=2, squeeze=True, hardswish=True, depths=(1, 2)),
             stage(24, stride=2, squeeze=False, hardswish=False, depths=(1, 2)),
         )
     else:
-        stages = (ofa_resnet50.Stage(64, 1, 1, depths=(0, 1)), ofa_resnet50.Stage(128, 2, 1, depths=(0, 1)))
+        stages = (ofa_resnet50.ResNetStage(64, 1, 1, depths=(0, 1)), ofa_resnet50.ResNetStage(128, 2, 1, depths=(0, 1)))
     return lively(search_spaces.build(name, num_classes=10, stages=stages, dropout=0.0))
 
 

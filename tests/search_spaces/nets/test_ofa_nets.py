@@ -57,7 +57,7 @@ def _norm(n: int) -> int:
     return 2 * n
 
 
-def _mobilenet_params(config: Mapping[str, Sequence[float]], stages: Sequence[ofa_mobilenet_v3.Stage]) -> int:
+def _mobilenet_params(config: Mapping[str, Sequence[float]], stages: Sequence[ofa_mobilenet_v3.MobileNetStage]) -> int:
     """Return the parameters of a sub-network in closed form."""
     total = 3 * 16 * 9 + _norm(16) + 16 * 9 + _norm(16) + 16 * 16 + _norm(16)
     n_in, slot = 16, 0
@@ -73,7 +73,7 @@ def _mobilenet_params(config: Mapping[str, Sequence[float]], stages: Sequence[of
     return total + n_in * 960 + _norm(960) + 960 * 1280 + 1280 * 10 + 10
 
 
-def _resnet_params(config: Mapping[str, Sequence[float]], stages: Sequence[ofa_resnet50.Stage]) -> int:
+def _resnet_params(config: Mapping[str, Sequence[float]], stages: Sequence[ofa_resnet50.ResNetStage]) -> int:
     """Return the parameters of a sub-network in closed form."""
     factors = [ofa_resnet50.WIDTHS[int(index)] for index in config["w"]]
     half = make_divisible(make_divisible(64 * factors[0]) // 2)

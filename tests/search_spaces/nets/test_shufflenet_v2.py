@@ -13,7 +13,7 @@ from torch import nn
 from mutators import apply_choices, extract
 from mutators.costs import count_macs, count_params, measure_cost
 from search_spaces.nets.layers.blocks import shuffle_channels, split_even_odd, split_halves
-from search_spaces.nets.shufflenet_v2 import OPTIONS, PAPER, REFERENCES, STRIDES_32, Stage, build
+from search_spaces.nets.shufflenet_v2 import OPTIONS, PAPER, REFERENCES, STRIDES_32, ShuffleStage, build
 from tests.sampling import sweep
 from tests.search_spaces.nets.models import space_of, step
 
@@ -76,7 +76,7 @@ def test_small_grey_images(variant: str) -> None:
         num_classes=10,
         in_channels=1,
         strides=STRIDES_32,
-        stages=(Stage(32, 1), Stage(48, 1), Stage(64, 2), Stage(96, 1)),
+        stages=(ShuffleStage(32, 1), ShuffleStage(48, 1), ShuffleStage(64, 2), ShuffleStage(96, 1)),
     )
     network = extract(model, space_of(model).decode((0, 1, 2, 3, 0)))
     sizes = []
@@ -132,15 +132,22 @@ def test_dropout_and_bias_are_the_variants() -> None:
 
 def test_all_wrong_arguments_are_named_at_once() -> None:
     with pytest.raises(ValueError, match="shufflenet_v2 cannot be built") as caught:
-        build("nope", num_classes=0, in_channels=0, strides=(2, 2), dropout=1.0, stages=(Stage(15, 0), Stage(15, 1)))
+        build(
+            "nope",
+            num_classes=0,
+            in_channels=0,
+            strides=(2, 2),
+            dropout=1.0,
+            stages=(ShuffleStage(15, 0), ShuffleStage(15, 1)),
+        )
     message = str(caught.value)
     for part in ("'nope'", "'megvii', 'mmrazor'", "num_classes is 0", "in_channels is 0", "[2, 2]", "3 of 1 or 2",
-                 "dropout is 1.0", "Stage(channels=15, depth=0) follows 16 channels"):  # fmt: skip
+                 "dropout is 1.0", "ShuffleStage(channels=15, depth=0) follows 16 channels"):  # fmt: skip
         assert part in message
 
 
 def test_additivity_is_exact_where_stages_are_short() -> None:
-    model = build("megvii", stages=(Stage(64, 2), Stage(160, 2)), strides=(2, 2, 2))
+    model = build("megvii", stages=(ShuffleStage(64, 2), ShuffleStage(160, 2)), strides=(2, 2, 2))
     table = measure_cost(model, (3, 64, 64), checks=8)
     assert table.about["check"]["exact"] == {"macs": True, "params": True}
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from search_spaces import Space
 from search_spaces.domains import LayerDomain
-from search_spaces.phases import MIT_PHASES, Phase, PhaseError, progressive
+from search_spaces.phases import Phase, PhaseError, progressive
 from search_spaces.phases.phase import find_tasks
 from search_spaces.phases.schedule import Region, Schedule, order_by_size
+from search_spaces.phases.shrinking import MIT_PHASES
 from tests.spaces import inputs, layer
 
 SPACE = Space.from_json(
