@@ -30,9 +30,9 @@ lint: .venv/ready
 fast: .venv/ready           ## unit tests, properties, doctests
 	$(PYTEST) -n 2 -m "not slow"
 
-# Experiments mostly wait: they run in one process, what computes in two others (tests/conftest.py).
+# Experiments mostly wait: they run in one process, what computes in the other (tests/conftest.py).
 slow: .venv/ready           ## real NNI experiments, kills, examples; at last, one by one, what is timed
-	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --durations=10 -m "slow and not alone $(SAMPLED)"
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --durations=10 -m "slow and not alone $(SAMPLED)"
 	$(PYTEST) -m "alone $(SAMPLED)"
 
 .venv/ready: setup.py constraints.txt
