@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("search_spaces", "mutators", "nas_tuners")
 
 # Every name that README listed before the packages were split into rooms, by the package it was imported from.
 ONCE_PUBLIC = {
@@ -175,3 +182,24 @@ def test_what_was_public_still_imports(package: str) -> None:
         namespace: dict[str, object] = {}
         exec(line, namespace)
         assert namespace[line.split()[-1]] is value
+
+
+def imports_of_ours(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (module, name) for each name that a file imports from a package of ours, imports in functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in PACKAGES:
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("folder", ["examples", "tests/benchmarks"])
+def test_what_is_outside_the_packages_imports_names_that_exist(folder: str) -> None:
+    """Examples and benchmarks are not type-checked and run rarely: a renamed class would be noticed late."""
+    found = [(path, *names) for path in sorted((ROOT / folder).rglob("*.py")) for names in imports_of_ours(path)]
+    assert len(found) > 10
+    missing = []
+    for path, module, name in found:
+        imported = importlib.import_module(module)
+        is_module = hasattr(imported, "__path__") and find_spec(f"{module}.{name}")
+        if not is_module and not hasattr(imported, name):
+            missing.append(f"{path.relative_to(ROOT)}: from {module} import {name}")
+    assert not missing

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import search_spaces
 from mutators import extract, get_and_apply_next_architecture
 from mutators.oneshot import TrainConfig, evaluate, train_supernet
-from search_spaces.nets.shufflenet_v2 import Stage
+from search_spaces.nets.shufflenet_v2 import ShuffleStage
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "quickstart"))  # the images are loaded as there
 from data import Data, Split, load
@@ -35,7 +35,7 @@ BATCH = 96
 
 def build() -> nn.Module:
     """(N, 1, 28, 28) -> logits (N, 10), with seven choices among 3x3, 5x5, 7x7 and xception blocks."""
-    stages = (Stage(32, 2), Stage(64, 3), Stage(128, 2))
+    stages = (ShuffleStage(32, 2), ShuffleStage(64, 3), ShuffleStage(128, 2))
     return search_spaces.build("shufflenet_v2", num_classes=10, in_channels=1, strides=(2, 1, 2, 2), stages=stages)
 
 
