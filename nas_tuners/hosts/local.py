@@ -97,15 +97,15 @@ class Job:
         counts = run.search.counts
 
         def show(run: Run) -> None:
-            progress.at(run.search.counts.told + run.search.counts.failed)
+            progress.at(run.search.counts.ended)
 
-        total, before = expected_results(run, self.trials), counts.told + counts.failed
+        total, before = expected_results(run, self.trials), counts.ended
         try:
             with Progress(total, "trials", done=before, quiet=quiet) as progress:
                 progress.note = lambda: describe_best(run)
                 run_search(run, evaluate, self.trials, self.workers, show)
         except KeyboardInterrupt:
-            done = f"{counts.told + counts.failed} of {self.trials} trials"
+            done = f"{counts.ended} of {self.trials} trials"
             how = f"nas resume {run.path.parent}" if run.path else "nas resume"
             raise KeyboardInterrupt(f"interrupted after {done}; nothing is lost. Go on with: {how}") from None
         finally:

@@ -11,7 +11,7 @@ from typing import Any
 from nas_tuners.runs.journal import Event, Journal, JournalError, has_begun, read
 from nas_tuners.search.arguments import check_search
 from nas_tuners.search.base import Search
-from nas_tuners.search.records import InPhase, Proposal, SearchError, Trial, as_metrics
+from nas_tuners.search.records import InPhase, Proposal, SearchError, Trial, as_metrics, failure_in
 from search_spaces import Space, SpaceError, Tokens
 from search_spaces.domains import Choice, Domain, InputDomain, LayerDomain
 
@@ -99,17 +99,20 @@ class Run:
         self._write({"event": "suggest", "uid": proposal.uid, "tokens": [list(proposal.tokens)]})
         return proposal
 
-    def tell(self, uid: int, metrics: Any, job: str | None = None) -> bool:
+    def tell(self, uid: int, metrics: Any, job: str | None = None, resource: int | None = None) -> bool:
         """Report a result; it is on the disk before the search learns from it. See :meth:`Search.tell`."""
         self._check()
         kept = as_metrics(metrics, self.search.score_key)
         if uid not in self.search.trials:
             return self.search.tell(uid, kept, job)  # raises
+        if reason := failure_in(kept[self.search.score_key]):
+            return self.fail(uid, reason)
         if self.search.trials[uid].state == "dropped":
             self.note(f"result for uid {uid}, which is not part of the space any more: {kept}")
             return False
-        self._write({"event": "tell", "uid": uid, "metrics": kept, "job": job})
-        return self.search.tell(uid, kept, job)
+        stopped = {} if resource is None else {"resource": resource}
+        self._write({"event": "tell", "uid": uid, "metrics": kept, "job": job, **stopped})
+        return self.search.tell(uid, kept, job, resource)
 
     def fail(self, uid: int, reason: str, learn: bool = True) -> bool:
         """Report a failure; it is on the disk before the search learns from it. See :meth:`Search.fail`."""
@@ -237,7 +240,7 @@ def _apply(run: Run, event: Event) -> None:
             _log.warning("%s proposes something else than its journal says: was it changed?", type(search).__name__)
     elif kind == "tell":
         score = {search.score_key: float(event["metrics"][search.score_key])}  # NaN and infinity are text there
-        search.tell(event["uid"], {**event["metrics"], **score}, event.get("job"))
+        search.tell(event["uid"], {**event["metrics"], **score}, event.get("job"), event.get("resource"))
     elif kind == "fail":
         search.fail(event["uid"], event["reason"], event["learn"])
     elif kind == "space":
@@ -258,8 +261,8 @@ def move_search(search: Search, space: Space, optimize_mode: str) -> Search:
         else:
             new.suggest(tokens, trial.phase)
     for trial in sorted(search.trials.values(), key=lambda t: t.resolved):
-        if new.trials[trial.uid].state == "pending" and trial.state == "told":
-            new.tell(trial.uid, trial.metrics, trial.job)
+        if new.trials[trial.uid].state == "pending" and trial.state in ("told", "stopped"):
+            new.tell(trial.uid, trial.metrics, trial.job, trial.resource)
         elif new.trials[trial.uid].state == "pending" and trial.state == "failed":
             new.fail(trial.uid, trial.reason or "")
     return new

@@ -29,7 +29,7 @@ def watch_experiment(experiment: str, interval: float = 1.0) -> str:
         if journal.exists() and journal.stat().st_size != size:
             size = journal.stat().st_size
             run, _ = load(journal)
-            done, seconds = run.search.counts.told + run.search.counts.failed, time.time() - started
+            done, seconds = run.search.counts.ended, time.time() - started
             total = expected_results(run, limit)
             print(progress_line(done, total, "trials", seconds, done, describe_best(run)), flush=True)
         if status not in _GOES_ON:
