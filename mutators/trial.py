@@ -179,7 +179,7 @@ def _in_experiment() -> bool:
 def _write_space(space: dict[str, Any]) -> NoReturn:
     Space.from_json(space)
     destination = os.environ[_DRY_RUN]
-    write_atomically(Path(destination), (json.dumps(space, indent=2, sort_keys=True) + "\n").encode())
+    write_atomically(Path(destination), (json.dumps(space, indent=2) + "\n").encode())
     _logger.info("search space written to %s", destination)
     raise SystemExit(0)
 

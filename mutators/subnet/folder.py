@@ -76,7 +76,7 @@ def save_subnet(
         "format": SPARSE if sparse else DENSE,
         "choices": kept,
         "factory": call,
-        "space_digest": Space.from_json(space).digest if space else None,
+        "space_digest": Space.from_json(space).unordered_digest if space else None,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "versions": _versions(),
     }
@@ -186,7 +186,7 @@ def _network(arch: dict[str, Any], model: nn.Module | None, folder: Path) -> nn.
     space = search_space_of(model)
     if not space:
         return copy.deepcopy(model)
-    digest, saved = Space.from_json(space).digest, arch["space_digest"]
+    digest, saved = Space.from_json(space).unordered_digest, arch["space_digest"]
     if saved is not None and digest != saved:
         raise SubnetError(
             f"{folder} was saved from another search space (digest {saved[:12]}) than that of this model "

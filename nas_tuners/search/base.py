@@ -1,4 +1,4 @@
-"""Ask and tell, once for all algorithms: nothing twice, nothing infeasible, failures, early stops, the best, the end."""
+"""Ask and tell, once for all algorithms: nothing twice, nothing infeasible, failures, stops, the best, the end."""
 
 from __future__ import annotations
 

@@ -52,6 +52,7 @@ class Trial:
     reason: str | None = None
     job: str | None = None  # the host's name for whatever ran it
     resource: int | None = None  # how many intermediate results a stopped one had reported
+    before: str | None = None  # the state of a dropped one, before
     resolved: int = -1  # the place of its result among all results, from 1
 
     @property
@@ -149,7 +150,7 @@ class Trials(dict[int, Trial]):
 
     def adopt_dropped(self, trial: Trial) -> None:
         """Take in a trial of another space under its own uid, which is the next."""
-        self[trial.uid] = replace(trial, state="dropped")
+        self[trial.uid] = replace(trial, state="dropped", before=trial.before or trial.state)
         self.counts.asked += 1
         self.counts.dropped += 1
 

@@ -64,7 +64,9 @@ def _read_header(path: Path) -> Event:
 def _check_header(header: Event, search: Search, space: Space, scoring: Mapping[str, Any], path: Path) -> None:
     """Check that a journal is of this search. The cost table is checked by its digest when the run is resumed."""
     begun_with = header.get("search", {})
-    then = {"space": header.get("digest"), **header.get("scoring", {}), "search": begun_with.get("name")}
+    same = header.get("space") == space.to_json() and list(header["space"]) == list(space.keys)
+    then = {"space": space.digest if same else header.get("digest"), **header.get("scoring", {})}
+    then |= {"search": begun_with.get("name")}
     then |= begun_with.get("arguments", {})
     now = {"space": space.digest, **scoring, "search": type(search).__name__, **search.arguments}
     now = json.loads(json.dumps(now))
