@@ -217,7 +217,7 @@ def _receive() -> dict[str, Any] | None:
 
 
 def _uid() -> dict[str, Any]:
-    """Return ``{"_uid": uid}`` of the parameters that this process received, or {} if the tuner gave none."""
+    """Return ``_uid`` and its ``_run`` of the parameters that this process received, or {} if the tuner gave none."""
     import nni
 
     parameters = nni.get_current_parameter()
@@ -227,7 +227,9 @@ def _uid() -> dict[str, Any]:
 
 
 def _uid_in(parameters: Any) -> dict[str, Any]:
-    return {"_uid": parameters["_uid"]} if isinstance(parameters, dict) and "_uid" in parameters else {}
+    if not isinstance(parameters, dict) or "_uid" not in parameters:
+        return {}
+    return {key: parameters[key] for key in ("_uid", "_run") if key in parameters}
 
 
 def _first(domain: Domain) -> Choice:
