@@ -42,11 +42,9 @@ def _read_source(source: str, target: Path, optimize_mode: str) -> tuple[str, li
     rows = _read_export(path) if path.is_file() else None
     if rows is not None:
         if unchecked := count_unchecked(rows):
-            warnings.warn(
-                f"{unchecked} of the results do not say which trial they are of, and NNI's export pairs them wrongly "
-                "where trials ran side by side: import the experiment itself, if it was one of ours.",
-                RuntimeWarning,
-                stacklevel=2,
+            print(
+                f"{unchecked} results do not say which trial they are of, and NNI's export pairs them wrongly where "
+                "trials ran side by side: import the experiment itself, if it was one of ours."
             )
         return str(path), read_rows(rows)
     journal = journal_of(source)

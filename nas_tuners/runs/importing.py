@@ -104,7 +104,8 @@ def read_rows(rows: Iterable[Any]) -> list[Result]:
 
 def count_unchecked(rows: Iterable[Any]) -> int:
     """Return how many rows have a result that does not say which uid it is of, so that nothing pairs it anew."""
-    return sum(uid_in(decode_metric(row.get("value"))) is None for row in rows if isinstance(row, Mapping))
+    pairs = [row for row in rows if isinstance(row, Mapping) and isinstance(row.get("parameter"), Mapping)]
+    return sum(uid_in(decode_metric(row.get("value"))) is None for row in pairs)
 
 
 def _read_row(parameters: Any, value: Any, meant: Mapping[tuple[str, int], Any]) -> Result:
