@@ -12,6 +12,7 @@ from nas_tuners.hosts.local import Job
 from nas_tuners.hosts.nni.experiments import experiment_of, journal_of
 from nas_tuners.hosts.nni.resume import resume_experiment
 from nas_tuners.runs.journal import Event, read
+from nas_tuners.runs.run import load
 
 _RESUMES = {"search": search.resume, "rank": rank.resume}
 
@@ -27,6 +28,8 @@ def execute(options: Namespace) -> int:
         raise CommandError("--trials and --workers are for runs of nas search and nas rank; for NNI's: nnictl update.")
     experiment = experiment_of(options.source)
     port = resume_experiment(experiment, options.port)
+    for change in load(journal_of(experiment))[0].changes:
+        print(change)
     print(f"experiment {experiment} goes on: http://localhost:{port}; watch it with: nas show --watch {experiment}")
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ class FakeManager:
         status: str,
         meant: tuple[int, Any],
         ran: int,
-        between: list[Any] = [],
+        between: Sequence[Any] = (),
         final: Any = None,
     ) -> None:
         """Add a job. ``meant``: parameter id and parameters; ``ran``: the parameter id of what it really ran."""
