@@ -31,7 +31,7 @@ def execute(options: Namespace) -> int:
         run.note(f"imported from {source}: {done}")
     finally:
         run.close()
-    print(f"{source}: {len(results)} results: {done}")
+    print(f"{source}, number of results {len(results)}: {done}")
     print(f"more: nas show {options.into}; nas resume {options.into}")
     return 0
 
@@ -43,8 +43,8 @@ def _read_source(source: str, target: Path, optimize_mode: str) -> tuple[str, li
     if rows is not None:
         if unchecked := count_unchecked(rows):
             print(
-                f"{unchecked} results do not say which trial they are of, and NNI's export pairs them wrongly where "
-                "trials ran side by side: import the experiment itself, if it was one of ours."
+                f"{unchecked} of the results do not say which trial they are of, and NNI's export pairs such ones "
+                "wrongly where trials ran side by side: import the experiment itself, if it was one of ours."
             )
         return str(path), read_rows(rows)
     journal = journal_of(source)

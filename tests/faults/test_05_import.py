@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nas_tuners import AnnealingTuner, Run, SearchTuner
 from nas_tuners.cli import main
+from nas_tuners.runs.importing import import_results, read_rows
 from nas_tuners.runs.run import load
 from nas_tuners.search import RandomSearch
 from search_spaces import Space
@@ -143,7 +146,7 @@ def test_fault_05_nas_import_takes_an_export_of_nni_and_pairs_it_anew(
     before = load(target / "journal.jsonl")[0].search
     known = sum(before.known(before.space.encode(row["parameter"])) for row in rows)
     text = said("import", tmp_path / "nni.json", "--into", target)
-    assert f"8 results: {4 - known} told, {known} already known, 4 not taken" in text
+    assert f"number of results 8: {4 - known} told, {known} already known, 4 not taken" in text
     assert "unknown 'd'" in text
     after = load(target / "journal.jsonl")[0]
     assert all_right(after) and len(results(after)) == 2 + 4 - known
@@ -168,7 +171,7 @@ def test_fault_05_nas_import_takes_a_run_by_names_not_by_numbers(tmp_path: Path,
             other.tell(proposal.uid, float(proposal.uid), resource=3 if proposal.uid == 10 else None)
     other.close()
     text = said("import", tmp_path / "other", "--into", target)
-    assert "11 results" in text and "not taken" in text
+    assert "number of results 11" in text and "not taken" in text
     run, _ = load(target / "journal.jsonl")
     imported = [trial for trial in run.search.trials.values() if trial.uid > 2]
     assert imported
@@ -207,7 +210,7 @@ def test_fault_05_results_that_do_not_say_whose_they_are_are_taken_with_a_warnin
     rows = export(experiment(tmp_path, monkeypatch, "A", 1), swapped=False, plain=True)
     (tmp_path / "nni.json").write_text(json.dumps(rows))
     text = said("import", tmp_path / "nni.json", "--into", target)
-    assert "4 results do not say which trial they are of" in text
+    assert "4 of the results do not say which trial they are of" in text
     assert all_right(load(target / "journal.jsonl")[0])
 
 
@@ -216,3 +219,22 @@ def test_fault_05_two_runs_have_two_ids_and_a_resume_keeps_it(target: Path, tmp_
     first, second = (load(p / "journal.jsonl")[0].id for p in (target, tmp_path / "other"))
     assert first != second == other.id
     assert Run.resume(RandomSearch(seed=5), target / "journal.jsonl").id == first
+
+
+NAMES = ["parameter", "value", "a", "b", "c", "_uid", "_run", "_value", "_idx", "default", "_failed", "_stopped"]
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["x", "p", "_uid", '{"default": 3}'])
+JSON = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(JSON, max_size=4))
+def test_fault_05_rows_of_any_kind_are_taken_or_refused(rows: list[Any]) -> None:
+    run = Run.start(RandomSearch(), Space.from_json(SPACE))
+    done = import_results(run, read_rows(rows))
+    assert done.told + done.known + len(done.refused) == len(rows)
+    assert run.search.counts.told + run.search.counts.stopped == done.told and run.search.counts.pending == 0
+    assert str(done).startswith(f"{done.told} told")
