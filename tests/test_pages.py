@@ -40,7 +40,9 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 SHORTER = {
     "maxTrialNumber: 24": "maxTrialNumber: 6",
     "maxTrialNumber: 40": "maxTrialNumber: 2",
-    "maxTrialNumber: 60": "maxTrialNumber: 2",
+    "maxTrialNumber: 60": "maxTrialNumber: 4",
+    "maxTrialNumber: 64": "maxTrialNumber: 12",
+    "phase_budgets: 8": "phase_budgets: 1",
     "python run.py": "python run.py --smoke",
     "python train.py": "python train.py --smoke",
     "python demo.py": "python demo.py --smoke --limit 2000",
