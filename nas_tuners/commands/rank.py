@@ -22,7 +22,7 @@ from nas_tuners.runs.journal import Event
 from nas_tuners.runs.run import Run
 from nas_tuners.search.random import RandomSearch
 from nas_tuners.search.records import Trial, as_metrics
-from nas_tuners.show.text import describe_choices, describe_failures
+from nas_tuners.show.text import describe_choices, describe_failures, shorten_list
 from search_spaces import Choices, Space
 from search_spaces.cost.limits import constraints_of
 
@@ -75,7 +75,7 @@ def _finish(job: Job, run: Run) -> int:
     failures = describe_failures(run)
     if len(told) < 3:
         message = f"{len(told)} architectures have both scores, wanted at least 3."
-        raise CommandError("\n".join([message, *failures[-2:]]))
+        raise CommandError("\n".join([message, *shorten_list(failures, 2, f"nas show {Path(str(run.path)).parent}")]))
     told.sort(key=lambda t: -_metric_of(t, "score"))
     scores, truths = ([_metric_of(t, name) for t in told] for name in ("score", "default"))
     places = {trial.uid: place for place, trial in enumerate(sorted(told, key=lambda t: -_metric_of(t, "default")), 1)}

@@ -23,6 +23,7 @@ from nas_tuners.show.plotdata import (
     running_best,
     visible_range,
 )
+from nas_tuners.show.text import describe_no_result
 from search_spaces.files import write_atomically
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def plot(run: Run, header: Event, path: str | PathLike[str], cost: str | None = 
         raise PlotError(f"cannot draw to {path}: wanted a file that ends in {', '.join(SUFFIXES)}.")
     told = sorted((t for t in run.search.trials.values() if t.state == "told"), key=lambda t: t.resolved)
     if not told:
-        raise PlotError("the run has no result yet: nothing to draw.")
+        raise PlotError(f"the run has {describe_no_result(run)}; nothing to draw.")
     counted = [trial for trial in told if not trial.provisional]
     known = collect_costs(run, header, counted)
     if cost is not None and cost not in known:

@@ -121,7 +121,7 @@ def test_without_matplotlib_the_extra_is_named(nas: Nas, tmp_path: Path, monkeyp
 
 def test_nothing_told_is_nothing_to_draw(tmp_path: Path) -> None:
     path = journal(tmp_path, RandomSearch(), SPACES["one key"], functions.returns_text)
-    with pytest.raises(PlotError, match="no result yet"):
+    with pytest.raises(PlotError, match="no result: all 3 trials failed; nothing to draw"):
         plot(*load(path), tmp_path / "run.png")
 
 
