@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_tuners.commands import CommandError
+from nas_tuners.commands.checks.spaces import load_space
 from nas_tuners.hosts.local import Job
 from nas_tuners.runs.evaluation import NamedFunction
 from nas_tuners.runs.journal import Event, JournalError
@@ -22,7 +23,6 @@ from nas_tuners.show.text import (
     describe_failures,
     shorten_list,
 )
-from search_spaces import Space
 from search_spaces.checks import one_of
 from search_spaces.cost.limits import constraints_of
 
@@ -42,7 +42,7 @@ def execute(options: Namespace) -> int:
     functions = {"evaluate": options.evaluate}
     job = Job("search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()))
     evaluate, mode = NamedFunction(options.evaluate), "minimize" if options.minimize else "maximize"
-    run = job.start(search, Space.load(options.space), options.output, evaluate, mode)
+    run = job.start(search, load_space(options.space), options.output, evaluate, mode)
     return _finish(job, run)
 
 

@@ -45,6 +45,7 @@ class Search(metaclass=Recorded):
 
     arguments: dict[str, Any]  # those that it was made with, as JSON
     space: Space
+    warm_up: int = 0  # trials that are drawn at random before it chooses any
     budget: int | None = None  # how many architectures may be asked for; None: as many as there are
 
     def __init__(
