@@ -66,7 +66,7 @@ class Limit:
         Raises ConstraintError if one of the two is a cost and the other a multiple.
         """
         old = self.low if is_low else self.high
-        if math.isfinite(old) and isinstance(old, Multiple) != isinstance(end, Multiple):
+        if math.isfinite(old) and math.isfinite(end) and isinstance(old, Multiple) != isinstance(end, Multiple):
             raise ConstraintError(
                 f"the constraint {text!r}: {self.metric} has {old!r} and {end!r} as ends, wanted both as costs or both "
                 "as multiples of the highest, such as 0.6x."
