@@ -161,6 +161,6 @@ def _shares(space: Space, key: int, parts: list[list[int]]) -> Shares:
     table = [[count[token] / len(part) for count, part in zip(counts, parts, strict=True)] for token in tokens]
     names = [name_option(space.domains[name].choice(token)) for token in tokens]
     if len(tokens) < radix:
-        names.append("other")
+        names.append(f"{radix - len(tokens)} others")
         table.append([max(0.0, 1 - sum(column)) for column in zip(*table, strict=True)])
     return Shares(name, names, table)

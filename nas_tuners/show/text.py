@@ -156,8 +156,9 @@ def describe_best_costs(run: Run) -> str:
 def describe_best(run: Run) -> str:
     """Return the best so far with its costs, and counts that are not zero: the note of a progress line."""
     best, counts, costs = run.search.best, run.search.counts, describe_best_costs(run)
-    parts = [] if run.phase is None else [str(run.phase)]
-    parts.append(f"best {best.score:.4g}{costs and f' ({costs})'}" if best else "no result yet")
+    phase = [] if run.phase is None else [str(run.phase)]
+    found = f"best {best.score:.4g}{costs and f' ({costs})'}" if best else "no result yet"
+    parts = [found, *phase] if best else [*phase, found]  # what comes last is the first to be left out
     parts += [f"{name} {count}" for name in _NOTED if (count := getattr(counts, name))]
     return "  ".join(parts)
 
