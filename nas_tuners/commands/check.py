@@ -24,13 +24,13 @@ def execute(options: Namespace) -> int:
         return 0
     from nas_tuners.commands.checks.configuration import check_config  # a space is checked without NNI
 
-    print(f"{path} is fine: {check_config(path, config)}")
+    said, doubts = check_config(path, config)
+    print(f"{path} {'can be run' if doubts else 'is fine'}: {said}")
     for note in EXPOSED:
         print(f"note: {note}")
-    for place in find_secrets(config):
-        sys.stderr.write(
-            f"nas: warning: {place} stands there too, and in NNI's web page: use a key file (sshKeyFile).\n"
-        )
+    doubts += [f"{place} stands there too, and in NNI's web page: use sshKeyFile." for place in find_secrets(config)]
+    for doubt in doubts:
+        sys.stderr.write(f"nas: warning: {doubt}\n")
     return 0
 
 

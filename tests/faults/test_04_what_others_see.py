@@ -43,7 +43,10 @@ def test_check_says_who_reaches_the_manager_and_who_reads_the_configuration(nas:
 
 def test_check_warns_of_a_password_and_does_not_print_it(nas: Nas, tmp_path: Path) -> None:
     said = check(nas, tmp_path, password=SECRET)
-    assert "nas: warning: trainingService.machineList[0].password stands there too, and in NNI's web page: use" in said
+    assert (
+        "nas: warning: trainingService.machineList[0].password stands there too, and in NNI's web page: use sshKeyFile"
+        in said
+    )
     assert SECRET not in said
     assert "warning" not in check(nas, tmp_path, sshKeyFile="key")
 

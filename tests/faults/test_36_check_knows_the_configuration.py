@@ -77,6 +77,16 @@ BAD = {
         minimizing({"name": "Curvefitting", "classArgs": {"epoch_num": 9}}),
         "report the negative metric, and maximize",
     ),
+    "command": (config(trialCommand="  "), "trialCommand is '  ', wanted a command such as python3 trial.py"),
+    "concurrency": (config(trialConcurrency=0), "trialConcurrency is 0, wanted a whole number from 1 up"),
+    "number": (config(maxTrialNumber=0), "maxTrialNumber is 0, wanted a whole number from 1 up or None"),
+    "duration": (config(maxTrialDuration="0s"), "self.max_trial_duration"),
+    "advisor": (
+        {name: value for name, value in config(advisor={"name": "BOHB"}).items() if name != "tuner"},
+        "advisor: NNI 3 takes a tuner and an assessor instead",
+    ),
+}
+DOUBTFUL = {
     "generation": (
         config(searchSpace=SPACES["20 x 4"], tuner=evolution(preset="spos", mode="generation"), maxTrialNumber=3),
         "maxTrialNumber is 3, but Evolution only begins to choose after 50 trials",
@@ -101,14 +111,6 @@ BAD = {
             maxTrialNumber=60,
         ),
         "trialConcurrency is 9, but an epoch has 8 trials",
-    ),
-    "command": (config(trialCommand="  "), "trialCommand is '  ', wanted a command such as python3 trial.py"),
-    "concurrency": (config(trialConcurrency=0), "trialConcurrency is 0, wanted a whole number from 1 up"),
-    "number": (config(maxTrialNumber=0), "maxTrialNumber is 0, wanted a whole number from 1 up or None"),
-    "duration": (config(maxTrialDuration="0s"), "self.max_trial_duration"),
-    "advisor": (
-        {name: value for name, value in config(advisor={"name": "BOHB"}).items() if name != "tuner"},
-        "advisor: NNI 3 takes a tuner and an assessor instead",
     ),
 }
 OLD = """
@@ -161,6 +163,15 @@ def test_check_accepts_what_works(nas: Nas, tmp_path: Path, name: str) -> None:
 def test_check_names_what_cannot_work_and_what_to_write(nas: Nas, tmp_path: Path, name: str) -> None:
     written, said = BAD[name]
     assert said in check(nas, tmp_path, written, code=1)
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_check_warns_of_numbers_with_which_a_tuner_cannot_do_its_work(nas: Nas, tmp_path: Path, name: str) -> None:
+    """No error: a short run may be meant to try the rest of a configuration."""
+    written, warned = DOUBTFUL[name]
+    said = check(nas, tmp_path, written)
+    assert f"nas: warning: {warned}" in said
+    assert "can be run" in said and "is fine" not in said
 
 
 def test_a_file_of_nni_1_gets_a_hint_for_each_of_its_names(nas: Nas, tmp_path: Path) -> None:

@@ -26,21 +26,22 @@ class CheckError(ValueError):
     """A configuration cannot be run; the message lists all that is wrong."""
 
 
-def check_config(path: Path, config: dict[str, Any]) -> str:
-    """Return what a configuration describes. Raises CheckError with all that is wrong."""
+def check_config(path: Path, config: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return what a configuration describes, and what its tuner cannot do with it. Raises CheckError."""
     if hints := find_old_names(config):
         raise CheckError(f"{path} is a configuration of NNI 1:" + "".join(f"\n  {hint}" for hint in hints))
     space, problems = check_space(path.parent, config)
     tuner, wrong = (None, [_ADVISOR]) if "advisor" in config else check_tuner(path.parent, config.get("tuner"), space)
     problems += wrong + check_assessor(path.parent, config.get("assessor"), config.get("tuner"))
     problems += check_numbers(config)
-    problems = problems or check_budget(config, tuner) or _check_with_nni(path)
+    problems = problems or _check_with_nni(path)
     if problems:
         raise CheckError(f"{path} cannot be run ({len(problems)} wrong):" + "".join(f"\n  {p}" for p in problems))
     assert space is not None
     limit = config.get("maxTrialNumber")
     ends = isinstance(limit, int) and space.size < limit
-    return describe_space(space) + (f"; the experiment ends after {space.size} trials, not {limit}" if ends else "")
+    end = f"; the experiment ends after {space.size} trials, not {limit}" if ends else ""
+    return describe_space(space) + end, check_budget(config, tuner)
 
 
 def _check_with_nni(path: Path) -> list[str]:
