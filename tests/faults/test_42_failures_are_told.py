@@ -160,10 +160,14 @@ def test_a_run_whose_trials_all_failed_says_so_and_why(nas: Nas, tmp_path: Path)
 
 
 class Stalled(BaseHTTPRequestHandler):
-    """NNI's manager beside a foreign tuner that has died: it calls the experiment running, for ever."""
+    """NNI's manager beside a foreign tuner that has died: it calls the experiment running, for ever (here 20 times)."""
+
+    asked = 0
 
     def do_GET(self) -> None:
-        answer: dict[str, Any] = {"status": "RUNNING", "errors": []} if "status" in self.path else {"params": {}}
+        Stalled.asked += 1
+        status = "RUNNING" if Stalled.asked < 20 else "DONE"
+        answer: dict[str, Any] = {"status": status, "errors": []} if "status" in self.path else {"params": {}}
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
