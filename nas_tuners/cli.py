@@ -115,7 +115,7 @@ def _add_searches(add: _Add) -> None:
 def _add_loop(p: ArgumentParser) -> None:
     p.add_argument("space", type=Path, metavar="SPACE", help="a search space, such as nas ss-gen writes")
     p.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the search (0)")
-    limit = 'such as "macs<=330e6" or "290e6<=macs<=330e6"; may be repeated'
+    limit = 'such as "macs<=330e6", "290e6<=macs<=330e6", or "macs<=0.6x" (of the largest network); may be repeated'
     p.add_argument("--constraint", action="append", metavar="LIMIT", help=limit)
     p.add_argument(
         "--cost-table", type=Path, metavar="FILE", help="costs for the constraints, from nas cost or latency"

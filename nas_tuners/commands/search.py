@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from nas_tuners.commands import CommandError
+from nas_tuners.commands.checks.spaces import load_space
 from nas_tuners.hosts.local import Job
 from nas_tuners.runs.evaluation import NamedFunction
 from nas_tuners.runs.journal import Event, JournalError
 from nas_tuners.runs.run import Run
 from nas_tuners.search.algorithms import ALGORITHMS, Algorithm
 from nas_tuners.search.base import Search
-from nas_tuners.show.text import describe_best_costs, describe_choices, describe_early_phase
-from search_spaces import Space
+from nas_tuners.show.text import (
+    describe_best_costs,
+    describe_choices,
+    describe_early_phase,
+    describe_failures,
+    shorten_list,
+)
 from search_spaces.checks import one_of
 from search_spaces.cost.limits import constraints_of
 
@@ -36,7 +42,7 @@ def execute(options: Namespace) -> int:
     functions = {"evaluate": options.evaluate}
     job = Job("search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()))
     evaluate, mode = NamedFunction(options.evaluate), "minimize" if options.minimize else "maximize"
-    run = job.start(search, Space.load(options.space), options.output, evaluate, mode)
+    run = job.start(search, load_space(options.space), options.output, evaluate, mode)
     return _finish(job, run)
 
 
@@ -89,8 +95,8 @@ def _finish(job: Job, run: Run) -> int:
     if run.search.finished:
         ended += "; there is nothing more to try"
     if best is None:
-        reasons = [trial.reason for trial in run.search.trials.values() if trial.reason]
-        why = describe_early_phase(run) or f"no result. The last one: {reasons[-1] if reasons else 'none'}"
+        reasons = shorten_list(describe_failures(run), 2, f"nas show {path.parent}")
+        why = describe_early_phase(run) or "\n".join(["no result", *reasons])
         raise CommandError(f"{ended}; {why}\njournal {path}")
     costs, folder = describe_best_costs(run), path.parent
     print(f"best {best.score:.6g} (uid {best.uid}{costs and f', {costs}'}) of {ended}")

@@ -212,7 +212,7 @@ def _check_costs(search: Search, first: Event, path: str | Path) -> None:
     if isinstance(search, Ledger):
         return
     then = arguments_in(first).get("constraints") or {}
-    now = {limit.metric: limit.to_json() for limit in search.constraints}
+    now = search.arguments.get("constraints") or {}
     if then != now:
         raise JournalError(f"{path} is of a search with the constraints {then}, wanted those and not {now}.")
     digest, table = first.get("search", {}).get("cost_digest"), search.cost_table

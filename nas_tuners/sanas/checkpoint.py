@@ -43,7 +43,7 @@ def start_run(
 
 def _limits_missed(limits: Sequence[Limit], table: CostTable, tokens: Tokens) -> str:
     """Return the limits that an architecture does not keep, as text."""
-    costs = [(limit, table.cost(limit.metric, tokens)) for limit in limits]
+    costs = [(limit.resolve(table), table.cost(limit.metric, tokens)) for limit in limits]
     return ", ".join(
         f"{cost:.10g} {limit.metric}, wanted {limit}" for limit, cost in costs if not limit.low <= cost <= limit.high
     )

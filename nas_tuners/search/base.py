@@ -17,7 +17,7 @@ from nas_tuners.search.records import Best, InPhase, Proposal, SearchError, Tria
 from nas_tuners.search.remaining import OutsideError, Remaining
 from search_spaces import Space, Tokens
 from search_spaces.checks import one_of, whole
-from search_spaces.cost.limits import Constraints, Table, check_limits, limits_of, table_of
+from search_spaces.cost.limits import Constraints, Table, limits_of, resolve_limits, table_of
 from search_spaces.errors import ConstraintError
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Search(metaclass=Recorded):
     Args:
         seed: of this search alone; no global generator is read or touched.
         constraints: by metric of the cost table, the highest cost allowed, or ``[lowest, highest]`` with None for an
-            open end, in the units of the table; inclusive. All of them hold at once.
+            open end, in the units of the table or as ``"0.6x"`` of the largest network; inclusive. All hold at once.
         cost_table: what the options cost: a :class:`~search_spaces.cost.CostTable`, its path, or its JSON.
         score_key: which entry counts where a trial reports several metrics.
 
@@ -45,6 +45,7 @@ class Search(metaclass=Recorded):
 
     arguments: dict[str, Any]  # those that it was made with, as JSON
     space: Space
+    warm_up: int = 0  # trials that are drawn at random before it chooses any
     budget: int | None = None  # how many architectures may be asked for; None: as many as there are
 
     def __init__(
@@ -58,8 +59,8 @@ class Search(metaclass=Recorded):
         if not isinstance(score_key, str) or not score_key:
             problems.append(f"score_key is {score_key!r}, wanted the name of a metric")
         self._complain(problems)
-        self.constraints, self.cost_table = limits_of(constraints), table_of(cost_table)
-        check_limits(self.constraints, self.cost_table)
+        self.cost_table = table_of(cost_table)
+        self.constraints = resolve_limits(limits_of(constraints), self.cost_table)
         self.seed, self.score_key = int(seed), score_key
         self.rng = np.random.default_rng(self.seed)
         self.trials = Trials()

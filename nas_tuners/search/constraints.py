@@ -63,6 +63,7 @@ class Feasible:
         if table is None or not limits:
             return
         self._table = table.arranged(space)
+        limits = self.limits = tuple(limit.resolve(self._table) for limit in limits)
         self._widened = [limit.widen(self._slack(limit.metric)) for limit in limits]  # rounding errors are forgiven
         self._bounds = {limit.metric: self._table.bounds(limit.metric) for limit in limits}
         self._sampler = min(map(self._sampler_of, self._widened), key=lambda sampler: sampler.share)

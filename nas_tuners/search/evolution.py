@@ -81,6 +81,7 @@ class Evolution(Search):
         self.num_mutation, self.num_crossover = numbers["num_mutation"], numbers["num_crossover"]
         self.mutate_prob, self.max_epoch = float(numbers["mutate_prob"]), numbers["max_epoch"]
         self.mode, self.regularized = mode, regularized
+        self.warm_up = self.candidate_pool_size
         self.budget = None if self.max_epoch is None else self.max_epoch * self.candidate_pool_size
         self._results = 0
         self._elite: list[_Ranked] = []

@@ -94,6 +94,7 @@ class Shrinking(Search):
         self.schedule = Schedule(space, phases)
         if not phases:
             _log.warning("no key of this space is elastic: there is nothing to shrink, and the search begins at once.")
+        self.warm_up = sum(phase.budget or 0 for phase in phases)
         self.inner.setup(space)
         return self.inner._remaining.feasible
 

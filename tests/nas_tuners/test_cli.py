@@ -163,7 +163,7 @@ def test_check_of_a_good_configuration(nas: Nas, code: Path, written: Any, said:
         (config(searchSpace=None), "wanted exactly one of searchSpaceFile and searchSpace"),
         (config(searchSpace=None, searchSpaceFile="none.json"), "cannot read the search space"),
         (config(searchSpace=None, searchSpaceFile="five.json"), "five.json is JSON5, which NNI cannot read"),
-        (config(trialConcurrency="many"), "NNI: "),
+        (config(trialConcurrency="many"), "trialConcurrency is 'many', wanted a whole number from 1 up"),
         (config(trainingService={"platform": "mainframe"}), "NNI: "),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -272,7 +272,8 @@ class OFA(nn.Module):
         put back. The same arguments give the same result, whatever else the process draws.
 
         Args:
-            constraints: by metric, the highest cost allowed, or [lowest, highest]: ``{"latency_ms": 8}``.
+            constraints: by metric, the highest cost allowed, or [lowest, highest]: ``{"latency_ms": 8}``, or ``"0.6x"``
+                of the largest sub-network.
             data: batches (inputs, targets) that were not trained on.
             options: such as ``trials`` and ``checkpoint``; see :class:`mutators.elastic.search.search.SearchOptions`.
 

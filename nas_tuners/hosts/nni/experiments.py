@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nas_tuners.hosts.nni.failures import describe_experiment_failures
 from nas_tuners.hosts.nni.manager import ManagerError
 from nas_tuners.runs.journal import JOURNAL, JournalError
 
@@ -22,7 +24,8 @@ def journal_of(run: str) -> Path:
         if candidate.is_file():
             return candidate
     looked = " or ".join(map(str, candidates))
-    raise JournalError(f"{run} has no journal ({looked}): was it an experiment with one of our tuners?")
+    why = describe_experiment_failures(candidates[-1].parent.parent) or ["was it an experiment with one of our tuners?"]
+    raise JournalError("\n".join([f"{run} has no journal ({looked}):", *why]))
 
 
 def experiment_of(run: str) -> str:
@@ -33,6 +36,12 @@ def experiment_of(run: str) -> str:
     if journal.parent.name != "checkpoint":
         raise JournalError(f"{journal} does not belong to an NNI experiment: nnictl cannot resume or watch it.")
     return journal.parent.parent.name
+
+
+def describe_failures_beside(journal: Path, known: Sequence[str] = ()) -> list[str]:
+    """Return lines about failures that the journal of an experiment does not know of; none for other runs."""
+    inside = journal.resolve().parent
+    return describe_experiment_failures(inside.parent, known) if inside.name == "checkpoint" else []
 
 
 def _folder_of(run: str) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from nas_tuners.hosts.nni.experiments import folder_of, list_experiments
+from nas_tuners.hosts.nni.failures import describe_experiment_failures
 from nas_tuners.hosts.nni.manager import Manager, ManagerError
 
 _PATIENCE = 60.0  # seconds until a resumed experiment has to be up
@@ -42,7 +43,8 @@ def resume_experiment(experiment: str, port: int | None = None) -> int:
             return port
         if attempt == 1:
             call_nnictl("stop", experiment)
-    raise ManagerError(f"nnictl cannot resume {experiment}: {' '.join(done.split())[-300:]}")
+    why = describe_experiment_failures(folder) or [f"log: {folder / 'log' / 'dispatcher.log'}"]
+    raise ManagerError("\n".join([f"nnictl cannot resume {experiment}: {' '.join(done.split())[-300:]}", *why]))
 
 
 def _say(text: str) -> None:
@@ -85,7 +87,7 @@ def _end(process: psutil.Process) -> None:
 
 
 def _is_manager_alive(entry: dict[str, Any]) -> bool:
-    with contextlib.suppress(psutil.Error, ValueError, TypeError):
+    with contextlib.suppress(psutil.Error, ValueError, TypeError, KeyError):
         process = psutil.Process(int(entry["pid"]))
         return process.status() != psutil.STATUS_ZOMBIE and any("nni" in word for word in process.cmdline())
     return False

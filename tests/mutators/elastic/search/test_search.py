@@ -132,6 +132,13 @@ def test_the_front_is_the_front() -> None:
     assert found(trained(), trials=3).front == ()
 
 
+def test_a_limit_may_be_a_multiple_of_the_largest_network() -> None:
+    result = found(trained(), {"macs": "0.6x"}, cost_table=table_of(), trials=12, population=6)
+    assert all(subnet.costs["macs"] <= 0.6 * table_of().bounds("macs").high for subnet in result.measured)
+    absolute = {"macs": 0.6 * table_of().bounds("macs").high}
+    assert found(trained(), absolute, cost_table=table_of(), trials=12, population=6) == result
+
+
 def test_a_table_is_made_where_none_is_given(tmp_path: Path) -> None:
     file = tmp_path / "scores.jsonl"
     options: dict[str, Any] = {"trials": 5, "population": 4, "checkpoint": file}
