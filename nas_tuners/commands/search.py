@@ -75,9 +75,13 @@ def resume(job: Job, header: Event, path: Path) -> int:
 
 def search_of(job: Job, header: Event, path: Path) -> Search:
     """Return the search of a journal, fresh. Raises JournalError if its arguments are not those of its algorithm."""
+    arguments = header["search"]["arguments"]
+    table = arguments.get("cost_table")
+    if isinstance(table, str) and not Path(table).is_file():  # a device would be read for ever
+        raise JournalError(f"{path}, line 1: the cost table {table!r} is no file.")
     try:
-        return _find_algorithm(job.algorithm).search(**header["search"]["arguments"])
-    except (KeyError, TypeError) as error:
+        return _find_algorithm(job.algorithm).search(**arguments)
+    except TypeError as error:
         raise JournalError(f"{path}, line 1: the arguments of {job.algorithm} do not fit: {error}") from None
 
 

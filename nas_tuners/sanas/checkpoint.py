@@ -86,6 +86,9 @@ def _merge_arguments(
 ) -> dict[str, Any]:
     """Return the arguments of the search in a checkpoint, which those that are given again have to equal."""
     saved: dict[str, Any] = header["search"]["arguments"]
+    missing = [name for name in numbers if name not in saved]
+    if missing:
+        raise JournalError(f"{path}, line 1: the header does not fit: its search has no {', '.join(missing)}.")
     usual = {"reduce_rate": 0.85, "seed": 0}
     other = [
         f"{name} was {saved[name]!r} in the checkpoint, is {value!r} here"
