@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import warnings
 from argparse import ArgumentParser
@@ -17,7 +18,9 @@ _RUN = "an experiment's id, latest (the experiment that was started last), a fol
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns: the exit code."""
-    options = _make_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _make_parser().parse_args(words)
+    options.typed = shlex.join(["nas", *words])
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

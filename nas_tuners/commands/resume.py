@@ -74,7 +74,7 @@ def _trust_functions(job: Job, header: Event, path: Path, options: Namespace) ->
     trusted, there = is_signed(header), Path(job.folder).is_dir()
     own = " ".join(f"--{role} MODULE:FUNCTION" for role in job.functions)
     named = f"{' and '.join(map(repr, job.functions.values()))} in {job.folder!r}"
-    ways = (f"{_line(options)} --trust-code", f"{_line(options)} {own}    (a function of yours, in this folder)")
+    ways = (f"{options.typed} --trust-code", f"{options.typed} {own}    (a function of yours, in this folder)")
     require_trust(trusted or options.trust_code, path, f"{named} to be called, {_FOREIGN}", *ways)
     if not there and not options.trust_code:
         raise TrustError(path, f"{named} to be called, but that folder is gone", ways)
@@ -88,15 +88,8 @@ def _check_experiment(experiment: str, options: Namespace) -> None:
     place = os.path.realpath(journal.parent)
     own = is_signed(header) and header.get("checkpoint") == place
     require_trust(
-        own or options.trust_code, journal.parent.parent, f"what to run, {_FOREIGN}", f"{_line(options)} --trust-code"
+        own or options.trust_code, journal.parent.parent, f"what to run, {_FOREIGN}", f"{options.typed} --trust-code"
     )
-
-
-def _line(options: Namespace) -> str:
-    """Return the command that was typed, for a shell."""
-    given = [("--trials", options.trials), ("--workers", options.workers), ("--port", options.port)]
-    words = [word for flag, value in given if value is not None for word in (flag, str(value))]
-    return shlex.join(["nas", "resume", options.source, *words])
 
 
 def _read_header(path: Path) -> Event:

@@ -76,9 +76,6 @@ def resume(job: Job, header: Event, path: Path) -> int:
 def search_of(job: Job, header: Event, path: Path) -> Search:
     """Return the search of a journal, fresh. Raises JournalError if its arguments are not those of its algorithm."""
     arguments = header["search"]["arguments"]
-    table = arguments.get("cost_table")
-    if isinstance(table, str) and not Path(table).is_file():  # a device would be read for ever
-        raise JournalError(f"{path}, line 1: the cost table {table!r} is no file.")
     try:
         return _find_algorithm(job.algorithm).search(**arguments)
     except TypeError as error:
