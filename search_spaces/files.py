@@ -77,7 +77,9 @@ def open_ordinary(path: Path, flags: int) -> int:
     try:
         descriptor = os.open(path, flags | _NO_LINK, 0o644)
     except OSError as error:
-        raise OSError(error.errno, "it is a link" if error.errno == errno.ELOOP else error.strerror, str(path)) from None
+        raise OSError(
+            error.errno, "it is a link" if error.errno == errno.ELOOP else error.strerror, str(path)
+        ) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no ordinary file", str(path))

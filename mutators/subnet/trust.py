@@ -125,7 +125,7 @@ def _is_large(value: Any) -> bool:
         return _is_large([*value.values()])
     if isinstance(value, list):
         return len(value) > _LARGEST or any(map(_is_large, value))
-    return isinstance(value, (int, float)) and not (is_number(value) and abs(value) <= _LARGEST or value in (0, 1))
+    return isinstance(value, (int, float)) and not ((is_number(value) and abs(value) <= _LARGEST) or value in (0, 1))
 
 
 def run_factory(factory: Callable[..., Any], arguments: Mapping[str, Any], shown: str) -> nn.Module:
