@@ -78,7 +78,7 @@ def search_of(job: Job, header: Event, path: Path) -> Search:
     arguments = header["search"]["arguments"]
     try:
         return _find_algorithm(job.algorithm).search(**arguments)
-    except TypeError as error:
+    except (TypeError, LookupError, ArithmeticError) as error:
         raise JournalError(f"{path}, line 1: the arguments of {job.algorithm} do not fit: {error}") from None
 
 
