@@ -1,6 +1,7 @@
 """An append-only journal: one JSON line an event, on the disk before the event takes effect anywhere else.
 
-A line that was cut short by a kill is dropped with a warning; any other line that cannot be read is an error.
+A line that was cut short by a kill is dropped with a warning; any other line that cannot be read, or was changed, is an
+error.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import fcntl
 import json
 import math
 import os
+import re
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,7 +78,8 @@ class Journal:
         if self._fd < 0:
             raise JournalError(f"{self.path} is closed.")
         text = json.dumps(_to_json(event), ensure_ascii=False, allow_nan=False)
-        line = f"{text}\n".encode("utf-8", "backslashreplace")
+        line = text.encode("utf-8", "backslashreplace")
+        line = (_seal(line) if self._size else line) + b"\n"  # the header has a signature
         try:
             written = 0
             while written < len(line):
@@ -137,9 +141,21 @@ def _check_header(header: Event) -> list[str]:
     return problems
 
 
+def _seal(line: bytes) -> bytes:
+    """Add a checksum to a JSON object."""
+    return line[:-1] + b', "crc32": "%08x"}' % zlib.crc32(line)
+
+
+def _unseal(line: bytes) -> bytes | None:
+    """Return what was sealed, None if it was changed since; of earlier versions or written by hand, it has no seal."""
+    found = re.fullmatch(rb'(.*), "crc32": "[0-9a-f]{8}"\}', line)
+    plain = line if found is None else found[1] + b"}"
+    return plain if found is None or _seal(plain) == line else None
+
+
 def _parse_event(path: str | os.PathLike[str], number: int, line: bytes) -> Event:
     try:
-        event = json.loads(line)
+        event = json.loads(_unseal(line) or b"")
     except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
