@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from search_spaces.files import write_atomically
+from search_spaces.files import read_file, write_atomically
 
 _END = b"PK\x05\x06"  # of a zip file, 22 bytes that end with the length of the comment
 
@@ -69,4 +69,4 @@ def read(path: Path) -> dict[str, Any]:
     Raises FileNotFoundError or another OSError if it cannot be read, DamageError if it is something else; warns if
     there is no checksum.
     """
-    return from_bytes(path.read_bytes(), path)
+    return from_bytes(read_file(path), path)

@@ -55,7 +55,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}.") from None
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # as yaml does
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+    ) as error:  # as yaml does
         raise CommandError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise CommandError(

@@ -124,7 +124,7 @@ def test_a_cost_table_that_is_a_device_is_not_read(nas: Nas, code: Path) -> None
         code / "run" / "journal.jsonl",
         lambda h: h["search"]["arguments"].update(cost_table="/dev/zero", constraints={"macs": [0, 1]}),
     )
-    assert "/dev/zero: it is no file" in nas("resume", "run", "--evaluate", "own:f", cwd=code, code=1)
+    assert "/dev/zero: it is no ordinary file" in nas("resume", "run", "--evaluate", "own:f", cwd=code, code=1)
 
 
 def test_the_advice_for_a_script_is_not_the_files(nas: Nas, code: Path) -> None:

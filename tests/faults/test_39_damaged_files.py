@@ -7,6 +7,7 @@ import gzip
 import importlib.util
 import json
 import logging
+import os
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,17 +20,20 @@ import torch
 import yaml
 from torch import nn
 
-from mutators import ChoiceError, InputChoice, LayerChoice, apply_fixed_architecture, checkpoint
+from mutators import ChoiceError, InputChoice, LayerChoice, apply_fixed_architecture, checkpoint, load_subnet
 from mutators.elastic import OFA, ElasticError, RunConfig, convert
 from mutators.elastic.training.shared_checkpoint import SharedCheckpointError, shared_checkpoint
 from mutators.mmrazor import OneShotMutator, load_mutable_cfg
 from mutators.oneshot import OneShotError, TrainConfig, train_supernet
+from mutators.subnet.folder import SubnetError
 from nas_tuners import Run
 from nas_tuners.runs.journal import JournalError
 from nas_tuners.runs.run import load
 from nas_tuners.sanas import SANAS, SANASError
 from nas_tuners.search import Evolution
 from search_spaces import Space
+from search_spaces.cost import CostTable
+from search_spaces.errors import CostError
 from tests.nas_tuners.nas import Nas
 
 ROOT = Path(__file__).parent.parent.parent
@@ -329,3 +333,17 @@ def test_idx_files_that_are_whole_but_wrong(tmp_path: Path, images: ModuleType) 
         write_idx(tmp_path / image, *shape)
         with pytest.raises(SystemExit, match="images"):
             images.load(str(tmp_path))
+
+
+def test_a_pipe_or_a_device_in_a_files_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "arch.json")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with pytest.raises(SubnetError, match="no ordinary file"):
+        load_subnet(tmp_path)
+    for read in (load_mutable_cfg, lambda path: apply_fixed_architecture(Supernet(), path)):
+        with pytest.raises(ChoiceError, match="no ordinary file"):
+            read(tmp_path / "zero")  # type: ignore[operator]
+    with pytest.raises(OneShotError, match="no ordinary file"):
+        train_once(tmp_path / "zero")
+    with pytest.raises(CostError, match="no ordinary file"):
+        CostTable.load(tmp_path / "zero")
