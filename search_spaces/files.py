@@ -70,7 +70,7 @@ def read_private(path: Path, most: int) -> bytes:
 
 
 def read_file(path: Path) -> bytes:
-    """Return what a file holds. Raises OSError if it cannot be read, or is a pipe or a device, which might never end."""
+    """Return what a file holds. Raises OSError if it cannot be read, or is a pipe or a device: these may not end."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(errno.EINVAL, "it is no ordinary file", str(path))
     return path.read_bytes()
