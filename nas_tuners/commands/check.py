@@ -24,7 +24,7 @@ def execute(options: Namespace) -> int:
         return 0
     from nas_tuners.commands.checks.configuration import check_config  # a space is checked without NNI
 
-    said, doubts = check_config(path, config)
+    said, doubts = check_config(path, config, options.trust_code, f"{options.typed} --trust-code")
     print(f"{path} {'can be run' if doubts else 'is fine'}: {said}")
     for note in EXPOSED:
         print(f"note: {note}")
@@ -39,7 +39,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # yaml
         raise CommandError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise CommandError(

@@ -81,9 +81,10 @@ def resume(job: Job, header: Event, path: Path) -> int:
 
 def search_of(job: Job, header: Event, path: Path) -> Search:
     """Return the search of a journal, fresh. Raises JournalError if its arguments are not those of its algorithm."""
+    arguments = header["search"]["arguments"]
     try:
-        return _find_algorithm(job.algorithm).search(**header["search"]["arguments"])
-    except (KeyError, TypeError) as error:
+        return _find_algorithm(job.algorithm).search(**arguments)
+    except (TypeError, LookupError, ArithmeticError) as error:
         raise JournalError(f"{path}, line 1: the arguments of {job.algorithm} do not fit: {error}") from None
 
 

@@ -21,7 +21,7 @@ from search_spaces.cost.bounds import Bounds, find_bounds
 from search_spaces.cost.sums import FloatArray, Sum, Term
 from search_spaces.cost.table_checks import FORMAT, JOINT_FORMAT, check_costs, check_file, compare_spaces, flatten_costs
 from search_spaces.errors import CostError, SpaceError
-from search_spaces.files import write_atomically
+from search_spaces.files import read_file, write_atomically
 from search_spaces.schema import Space
 
 
@@ -79,7 +79,7 @@ class CostTable:
             CostError: it cannot be read, or something in it is wrong; all of that is listed.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = json.loads(read_file(Path(path)))
         except OSError as error:
             raise CostError(f"cannot read the cost table {path}: {error.strerror}. Make it with: nas cost") from None
         except (ValueError, RecursionError) as error:

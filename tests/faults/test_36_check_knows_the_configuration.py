@@ -151,7 +151,7 @@ NEW = (
 def check(nas: Nas, folder: Path, written: Any, code: int = 0) -> str:
     (folder / "own.py").write_text(OWN)
     (folder / "config.yml").write_text(written if isinstance(written, str) else yaml.safe_dump(written))
-    return nas("check", "config.yml", cwd=folder, code=code)
+    return nas("check", "config.yml", "--trust-code", cwd=folder, code=code)
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -35,6 +35,8 @@ def check_space(folder: Path, config: Mapping[str, Any]) -> tuple[Space | None, 
     inline, file = config.get("searchSpace"), config.get("searchSpaceFile")
     if (inline is None) == (file is None):
         return None, ["wanted exactly one of searchSpaceFile and searchSpace"]
+    if file is not None and (path := folder / str(file)).exists() and not path.is_file():
+        return None, [f"searchSpaceFile: {path} is no file"]  # a device would be read for ever
     try:
         space = Space.from_json(inline) if file is None else load_space(folder / str(file))
     except SpaceError as error:
