@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.checks import is_int
-from search_spaces.conditions import Conditions, EntangledError
+from search_spaces.conditions import Conditions, EntangledError, find_cycle
 from search_spaces.domains import Choice, Domain
 from search_spaces.errors import SpaceError
 from search_spaces.nested import Nesting
@@ -265,6 +265,8 @@ def _number_conditions(keys: tuple[str, ...], radices: Tokens, when: Mapping[str
         at[key]: [{at[other]: frozenset(tokens) for other, tokens in clause.items()} for clause in own]
         for key, own in when.items()
     }
+    if cycle := find_cycle({key: {other for clause in own for other in clause} for key, own in when.items()}):
+        raise SpaceError(f"the conditions of {cycle} go round in a circle.")
     try:
         return Conditions(radices, clauses)
     except EntangledError:
