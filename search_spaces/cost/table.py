@@ -243,6 +243,8 @@ class CostTable:
         if self.space.conditions is None or not costs.any():
             return term
         gate = self.space.conditions.gate(keys)
+        if gate is not None and not gate[0]:
+            return term
         wider = None if gate is None else (*keys, *(key for key in gate[0] if key not in keys))
         if gate is None or wider is None or math.prod(self.space.radices[key] for key in wider) > MAX_CELLS:
             named = ", ".join(repr(self.space.keys[key]) for key in keys)
