@@ -221,13 +221,17 @@ class _Walk:
         free = (k for k in order if k not in self._mentions and k not in self._group_at)
         self._total = math.prod(radices[key] for key in free)
         self._steps: list[_Step] = []
-        states: dict[tuple[_Rest, ...], int] = {tuple(name or self._forget(at, False) for at, name in enumerate(names)): 0}
+        states: dict[tuple[_Rest, ...], int] = {
+            tuple(name or self._forget(at, False) for at, name in enumerate(names)): 0
+        }
         for key in walked:
             states = self._take(key, self._split(key, radices[key]), states)
 
     def _split(self, key: int, radix: int) -> list[_Class]:
         """Return the classes of a key's options."""
-        told = {options for at in self._mentions[key] for clause in self._names[at] for k, options in clause if k == key}
+        told = {
+            options for at in self._mentions[key] for clause in self._names[at] for k, options in clause if k == key
+        }
         by_sets: dict[frozenset[frozenset[int]], list[int]] = {}
         for token in sorted(set().union(*told)):
             by_sets.setdefault(frozenset(options for options in told if token in options), []).append(token)
@@ -235,7 +239,9 @@ class _Walk:
         named = np.array(sorted(set().union(*told)), dtype=np.int64)
         return [*found, _Class(named, True, radix - len(named))] if len(named) < radix else found
 
-    def _take(self, key: int, classes: list[_Class], states: dict[tuple[_Rest, ...], int]) -> dict[tuple[_Rest, ...], int]:
+    def _take(
+        self, key: int, classes: list[_Class], states: dict[tuple[_Rest, ...], int]
+    ) -> dict[tuple[_Rest, ...], int]:
         """Add the step of a key. Returns: the states after it, numbered."""
         new: dict[tuple[_Rest, ...], int] = {}
         counts, after = [], []

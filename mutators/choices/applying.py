@@ -16,7 +16,7 @@ from mutators.choices.errors import ChoiceError
 from mutators.choices.layer_choice import LayerChoice
 from mutators.choices.notation import indices_of, read_choices, to_choice
 from mutators.choices.visitor import replace_choices
-from mutators.choices.walk import Site, conditions, decisions, refuse_bound, space_of, walk
+from mutators.choices.walk import Site, conditions, decisions, drop_idle, refuse_bound, walk
 from search_spaces.domains import Choice
 from search_spaces.schema import Choices
 from search_spaces.validate import Malformed, parse
@@ -74,8 +74,7 @@ def apply_fixed_architecture(model: nn.Module, fixed: Mapping[str, Any] | str | 
     layers = [choice for site in sites if isinstance(choice := site.mutable, LayerChoice)]
     plain = [choice for choice in layers if choice.is_bare and choice.is_plain]
     replace_choices(model, {id(choice): indices_of(choices[choice.key]) for choice in plain})
-    space = space_of(sites)
-    return space.decode(space.encode(choices))
+    return drop_idle(sites, choices)
 
 
 def _apply(sites: list[Site], choices: dict[str, Choice]) -> None:

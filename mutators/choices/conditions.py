@@ -83,6 +83,8 @@ def _shorten(clause: dict[str, tuple[int, ...]], whole: Conditions) -> dict[str,
         key: indices
         for key, indices in clause.items()
         if not any(
-            other in whole and all(_implies(own, {key: indices}) for own in whole[other]) for other in clause if other != key
+            other in whole and all(_implies(own, {key: indices}) for own in whole[other])
+            for other in clause
+            if other != key
         )
     }

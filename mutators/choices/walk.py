@@ -15,8 +15,9 @@ from mutators.choices.input_choice import InputChoice
 from mutators.choices.mutable import NO_KEY, Mutable
 from mutators.choices.torch_private import COMPILED, get_children
 from mutators.choices.visitor import Extractable
-from search_spaces.domains import InputDomain, LayerDomain
+from search_spaces.domains import Choice, InputDomain, LayerDomain
 from search_spaces.schema import Space
+from search_spaces.when import sort_clauses, write_condition
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,15 @@ def space_of(sites: list[Site]) -> Space:
     return Space(decisions(sites), conditions(sites))
 
 
+def drop_idle(sites: list[Site], choices: dict[str, Choice]) -> dict[str, Choice]:
+    """Return choices, as a model has them, without those that do not matter."""
+    when = conditions(sites)
+    if not when:
+        return choices
+    space = Space(decisions(sites), when)
+    return space.decode(space.encode(choices))
+
+
 def refuse_bound(sites: list[Site], advice: str = "release() it first") -> None:
     """Raise a ChoiceError if a mutator is bound to a model with these mutables, since it would have precedence."""
     for site in sites:
@@ -100,7 +110,10 @@ def search_space_of(model: nn.Module) -> dict[str, Any]:
     Raises:
         ChoiceError: the model's choices do not fit together.
     """
-    return space_of(walk(model)).to_json()
+    sites = walk(model)
+    domains, when = decisions(sites), conditions(sites)
+    entries = {key: {"_type": d.type, "_value": d.to_json()} for key, d in domains.items()}
+    return entries | {k: entries[k] | {"_when": write_condition(sort_clauses(c), domains)} for k, c in when.items()}
 
 
 class _Finder:

@@ -6,6 +6,7 @@ Nothing is computed: see :mod:`mutators.costs.count`.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -76,30 +77,30 @@ def measure_cost(
     base = space.canonical(base)
     meter = _Meter(model, space, base, input_shape, ignore)
     samples = np.unique(space.sample_tokens(np.random.default_rng(seed), checks), axis=0)
-    steps = Steps(1 + sum(space.radices) - len(space) + len(samples), progress)
-    counted: dict[Tokens, dict[str, int]] = {}
-
-    def count(tokens: Tokens) -> dict[str, int]:
-        if tokens not in counted:
-            counted[tokens] = meter.totals(tokens)
-            steps.count()
-        return counted[tokens]
-
-    changes: dict[str, dict[str, list[float]]] = {metric: {} for metric in metrics}
-    count(base)
-    for key in _inner_first(space):  # what an option brings with it inside is known then
-        at = space.keys.index(key)
-        around = _reach(space, base, key)
-        inside = meter.inside(around)
-        rows = [space.canonical((*around[:at], t, *around[at + 1 :])) for t in range(space.radices[at])]
-        for metric in metrics:
-            costs = [count(row)[metric] - _known(space, changes[metric], row) for row in rows]
-            changes[metric][key] = [cost - costs[around[at]] + inside[metric][key] for cost in costs]
-    fixed = {metric: count(base)[metric] - _known(space, changes[metric], base) for metric in metrics}
-    changes = {metric: {key: costs[key] for key in space.keys} for metric, costs in changes.items()}
+    around = {key: _reach(space, base, key) for key in space.keys}
+    rows = {key: _vary(space, around[key], at) for at, key in enumerate(space.keys)}
+    networks = dict.fromkeys([base, *itertools.chain(*rows.values()), *map(tuple, samples.tolist())])
+    steps = Steps(len(networks), progress)
+    whole: dict[Tokens, dict[str, int]] = {}
+    for tokens in networks:
+        whole[tokens] = meter.totals(tokens)
+        steps.count()
+    fixed, changes = {}, {}
+    for metric in metrics:
+        costs: dict[str, list[float]] = {}
+        for key in _inner_first(space):  # what an option brings with it inside is known then
+            own = [whole[row][metric] - _known(space, costs, row) for row in rows[key]]
+            base_cost = own[around[key][space.keys.index(key)]] - meter.inside(around[key])[metric][key]
+            costs[key] = [cost - base_cost for cost in own]
+        fixed[metric], changes[metric] = whole[base][metric] - _known(space, costs, base), costs
     table = CostTable(space, fixed, changes, describe_model(model, input_shape))
-    table.about["check"] = check_table(table, samples, [count(tuple(row)) for row in samples.tolist()], seed)
+    table.about["check"] = check_table(table, samples, [whole[tuple(row)] for row in samples.tolist()], seed)
     return table
+
+
+def _vary(space: Space, tokens: Tokens, at: int) -> list[Tokens]:
+    """Return an architecture with each option of a key."""
+    return [space.canonical((*tokens[:at], token, *tokens[at + 1 :])) for token in range(space.radices[at])]
 
 
 def _inner_first(space: Space) -> list[str]:

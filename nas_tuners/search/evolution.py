@@ -190,7 +190,6 @@ class Evolution(Search):
         rows[row, key] = (rows[row, key] + self.rng.integers(1, radix)) % radix
         return rows
 
-
     def _pick_keys(self, rows: Rows, times: int) -> npt.NDArray[np.int64]:
         """Pick keys with several options that matter. Returns: (n, times), positions that may repeat."""
         conditions = self.space.conditions

@@ -111,7 +111,6 @@ class Splitting:
             rows[refused, at[refused]] = before[refused]
             yield ~refused, excess
 
-
     def _weights(self, rows: IntArray) -> FloatArray | None:
         """Return the logarithm of the number of settings of the keys that matter, (n,); None where all always do."""
         conditions = self._space.conditions

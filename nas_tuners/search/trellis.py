@@ -114,9 +114,7 @@ def _order_narrowest_first(radices: Sequence[int], meeting: dict[int, set[int]])
     return order
 
 
-def _fill(
-    radices: Sequence[int], terms: Sequence[Term], rules: Sequence[Rule], groups: Sequence[Group]
-) -> list[Step]:
+def _fill(radices: Sequence[int], terms: Sequence[Term], rules: Sequence[Rule], groups: Sequence[Group]) -> list[Step]:
     steps, left, waiting = [], list(terms), list(rules)
     for before, keys, after in groups:
         here = (*before, *keys)

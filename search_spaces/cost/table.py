@@ -20,7 +20,15 @@ import numpy.typing as npt
 
 from search_spaces.cost.bounds import Bounds, find_bounds
 from search_spaces.cost.sums import FloatArray, Sum, Term, spread
-from search_spaces.cost.table_checks import FORMAT, JOINT_FORMAT, MAX_CELLS, check_costs, check_file, compare_spaces, flatten_costs
+from search_spaces.cost.table_checks import (
+    FORMAT,
+    JOINT_FORMAT,
+    MAX_CELLS,
+    check_costs,
+    check_file,
+    compare_spaces,
+    flatten_costs,
+)
 from search_spaces.errors import CostError, SpaceError
 from search_spaces.files import write_atomically
 from search_spaces.schema import Space
@@ -187,7 +195,9 @@ class CostTable:
         """
         self._check(metric)
         if metric in self.joint or self.space.conditions is not None:
-            raise CostError(f"{metric} has joint terms or conditions, no cost of a single option: read terms({metric!r}) instead.")
+            raise CostError(
+                f"{metric} has joint terms or conditions, no cost of a single option: read terms({metric!r}) instead."
+            )
         return [np.array(costs, dtype=np.float64) for costs in self.options[metric].values()]
 
     def terms(self, metric: str) -> list[Term]:
