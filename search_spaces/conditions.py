@@ -24,7 +24,7 @@ Mask = npt.NDArray[np.bool_]
 Clause = Mapping[int, frozenset[int]]
 """By position of a key, the tokens of which it has to have one."""
 
-_MOST_STATES = 2**14  # at one step of the counting
+_MOST_STATES = 2**12  # at one step of the counting
 _MOST_TABLE = 2**16  # options of a key that are looked up in a table
 _MOST_CELLS = 2**20  # of a gate
 
@@ -250,8 +250,8 @@ class _Walk:
                 ways[at] = new.setdefault(left, len(new))
             counts.append(row)
             after.append(ways)
-        if len(new) > _MOST_STATES:
-            raise EntangledError
+            if len(new) > _MOST_STATES:
+                raise EntangledError
         self._steps.append(_Step(key, classes, counts, after))
         return new
 
