@@ -16,7 +16,7 @@ from mutators.choices.errors import ChoiceError
 from mutators.choices.layer_choice import LayerChoice
 from mutators.choices.notation import indices_of, read_choices, to_choice
 from mutators.choices.visitor import replace_choices
-from mutators.choices.walk import Site, decisions, refuse_bound, walk
+from mutators.choices.walk import Site, conditions, decisions, drop_idle, refuse_bound, walk
 from search_spaces.domains import Choice
 from search_spaces.files import read_file
 from search_spaces.schema import Choices
@@ -29,7 +29,8 @@ def apply_choices(model: nn.Module, choices: Choices) -> None:
     Args:
         model: with choices, and without a mutator.
         choices: ``{key: {"_value": name, "_idx": index}}``, for an input choice lists of both. ``_idx`` decides;
-            ``_value`` may be left out. Keys that begin with ``_`` are ignored, and so are hyper-parameters that were
+            ``_value`` may be left out, and so may keys that do not matter, inside a candidate that is not chosen.
+            Keys that begin with ``_`` are ignored, and so are hyper-parameters that were
             searched beside the network: bare values such as ``"lr": 0.1`` under a key that the model does not have.
 
     Raises:
@@ -40,7 +41,7 @@ def apply_choices(model: nn.Module, choices: Choices) -> None:
     be applied only once.
     """
     sites = walk(model)
-    wanted = read_choices(decisions(sites), choices)
+    wanted = read_choices(decisions(sites), choices, when=conditions(sites))
     refuse_bound(sites)
     _apply(sites, wanted)
 
@@ -56,7 +57,7 @@ def apply_fixed_architecture(model: nn.Module, fixed: Mapping[str, Any] | str | 
         fixed: a mapping or the path of a JSON file: ``{key: value}``, where a value is an index, a name, a list of
             them, a list of one bool a candidate, or ``{"_value", "_idx"}``.
 
-    Returns: the choices, as :func:`apply_choices` takes them.
+    Returns: the choices that matter, as :func:`apply_choices` takes them.
 
     Raises:
         ChoiceError: the file cannot be read, keys are missing or unknown, or a value does not fit. All that is wrong
@@ -66,13 +67,15 @@ def apply_fixed_architecture(model: nn.Module, fixed: Mapping[str, Any] | str | 
     """
     given = _read(fixed) if isinstance(fixed, (str, PathLike)) else fixed
     sites = walk(model)
-    choices = read_choices(decisions(sites), given, to_choice, lambda key, value: not str(key).startswith("_"))
+    choices = read_choices(
+        decisions(sites), given, to_choice, lambda key, value: not str(key).startswith("_"), when=conditions(sites)
+    )
     refuse_bound(sites)
     _apply(sites, choices)
     layers = [choice for site in sites if isinstance(choice := site.mutable, LayerChoice)]
     plain = [choice for choice in layers if choice.is_bare and choice.is_plain]
     replace_choices(model, {id(choice): indices_of(choices[choice.key]) for choice in plain})
-    return choices
+    return drop_idle(sites, choices)
 
 
 def _apply(sites: list[Site], choices: dict[str, Choice]) -> None:

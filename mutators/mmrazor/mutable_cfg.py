@@ -15,20 +15,24 @@ from mutators.choices.errors import ChoiceError
 from mutators.choices.notation import read_choices, to_choice
 from search_spaces.domains import Choice, InputDomain, LayerDomain
 from search_spaces.files import read_file, write_atomically
+from search_spaces.schema import When
 
 _WANTED = 'wanted {"chosen": [names]} or {"_value": name, "_idx": index}'
 
 
-def read_subnet(domains: Mapping[str, LayerDomain | InputDomain], subnet: Any) -> dict[str, Choice]:
+def read_subnet(
+    domains: Mapping[str, LayerDomain | InputDomain], subnet: Any, when: When | None = None
+) -> dict[str, Choice]:
     """Return a subnet as new choices, ``{key: {"_value", "_idx"}}``, in the order of ``domains``.
 
     It holds by key ``{"chosen": names}``, a choice, or a bare name, index or list of them. Keys that begin with ``_``,
-    and bare values under keys that are not in ``domains``, are ignored, as by ``apply_choices``.
+    and bare values under keys that are not in ``domains``, are ignored, as by ``apply_choices``. Keys that do not
+    matter, by the conditions ``when``, may be missing.
 
     Raises:
         ChoiceError: keys are missing or unknown, or what is chosen is not on offer; all of it is named.
     """
-    return read_choices(domains, subnet, _read_choice, _is_choice, "the subnet")
+    return read_choices(domains, subnet, _read_choice, _is_choice, "the subnet", when)
 
 
 def load_mutable_cfg(path: str | PathLike[str]) -> dict[str, Any]:

@@ -24,6 +24,9 @@ Constraints = Mapping[str, End | Sequence[End]]
 Table = CostTable | Mapping[str, Any] | str | PathLike[str] | None
 """A cost table, as a constructor takes it: itself, its JSON, or its path."""
 
+MOST_MISMATCH = 0.01
+"""The largest relative error that a table may have found in itself; where keys have conditions, it has to be exact."""
+
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _TEXT = re.compile(rf"(?:({_NUMBER}x?)(<=|>=))?([A-Za-z_]\w*)(?:(<=|>=)({_NUMBER}x?))?")
 
@@ -184,8 +187,8 @@ def table_of(cost_table: Table) -> CostTable | None:
 def resolve_limits(limits: Sequence[Limit], table: CostTable | None) -> tuple[Limit, ...]:
     """Return limits as costs: multiples are of the highest cost in the table.
 
-    Raises ConstraintError if there is no table, it lacks a metric, or a limit asks for more than the table can tell
-    apart; see :func:`~search_spaces.cost.noise.check_noise`.
+    Raises ConstraintError if there is no table, it lacks a metric, it does not match the networks that it is of, or a
+    limit asks for more than the table can tell apart; see :func:`~search_spaces.cost.noise.check_noise`.
     """
     if table is None:
         if limits:
@@ -194,7 +197,22 @@ def resolve_limits(limits: Sequence[Limit], table: CostTable | None) -> tuple[Li
         return ()
     if missing := [limit.metric for limit in limits if limit.metric not in table.metrics]:
         raise ConstraintError(f"the cost table has no metric {missing}, wanted some of {list(table.metrics)}.")
+    if wrong := [problem for limit in limits if (problem := _mismatch(table, limit.metric))]:
+        raise ConstraintError("limits cannot be kept with this cost table:", wrong)
     resolved = tuple(limit.resolve(table) for limit in limits)
     for limit in resolved:
         check_noise(limit.metric, limit.low, limit.high, table)
     return resolved
+
+
+def _mismatch(table: CostTable, metric: str) -> str | None:
+    """Say that a table's sums do not match whole networks, by its own check; None if they do, or it has none."""
+    check = table.about.get("check")
+    errors = check.get("max_relative_error") if isinstance(check, Mapping) else None
+    error = errors.get(metric) if isinstance(errors, Mapping) else None
+    if not is_number(error) or error <= (0 if table.space.conditions is not None else MOST_MISMATCH):
+        return None
+    return (
+        f"its {metric} are off by up to {100 * error:.3g} % from those of whole networks: options cost something "
+        "together that the table does not know. Let trials report what a network costs, and weigh it in the metric"
+    )
