@@ -11,7 +11,7 @@ from torch import nn
 from mutators.choices.candidates import Candidates, named_candidates
 from mutators.choices.errors import ChoiceError
 from mutators.choices.mutable import ForwardChoice
-from mutators.choices.selection import ChosenLayer, check_reduction, combine, mask_of
+from mutators.choices.selection import ChosenLayer, NoLayer, check_reduction, combine, mask_of
 from mutators.choices.torch_private import get_children
 from mutators.choices.visitor import Extraction
 from search_spaces.domains import LayerDomain
@@ -74,6 +74,8 @@ class LayerChoice(ForwardChoice):
         return not self.return_mask and self.reduction != "none"
 
     def make_plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
+        if not indices:
+            return NoLayer()
         (index,) = indices
         chosen = extraction.copy(self.candidate(self.names[index]))
         if self.is_bare:
