@@ -52,9 +52,9 @@ class DartsMutator(Mutator):
             self.alphas[_escape(key)] = nn.Parameter((1e-3 * torch.randn(domain.radix, generator=generator)).to(device))
 
     def parameters(self, recurse: bool = True) -> list[nn.Parameter]:
-        """Return the architecture parameters, in the order of the keys, and the others of a subclass that is a module."""
+        """Return the architecture parameters, in the order of the keys; of a subclass that is a module all of its own."""
         if isinstance(self, nn.Module):
-            return list(super().parameters(recurse))  # type: ignore[misc]
+            return list(super().parameters(recurse))
         return self.__parameters()
 
     def __parameters(self) -> list[nn.Parameter]:

@@ -55,13 +55,15 @@ class MutableTree(list[Mutable]):
 
 def make_tree(sites: list[Site]) -> MutableTree:
     """Make the tree of a model's mutables, which are bound, from their sites, parents first."""
-    below: dict[str | None, list[Site]] = {None: []}
+    below: dict[str, list[Site]] = {site.path: [] for site in sites}
+    top: list[Site] = []
     for site in sites:
-        parents = (path for path in below if path is not None and (not path or site.path.startswith(f"{path}.")))
-        below[max(parents, key=len, default=None)].append(site)
-        below[site.path] = []
+        parts = site.path.split(".") if site.path else []
+        above = (".".join(parts[:n]) for n in range(len(parts) - 1, -1, -1))
+        parent = next((path for path in above if path in below), None)
+        (top if parent is None else below[parent]).append(site)
 
-    def node(site: Site | None) -> MutableTree:
-        return MutableTree(site and site.mutable, map(node, below[site and site.path]))
+    def make_nodes(some: list[Site]) -> Iterator[MutableTree]:
+        return (MutableTree(site.mutable, make_nodes(below[site.path])) for site in some)
 
-    return node(None)
+    return MutableTree(None, make_nodes(top))
