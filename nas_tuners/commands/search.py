@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,13 @@ from search_spaces import Space
 from search_spaces.checks import one_of
 from search_spaces.cost.limits import constraints_of
 
-_FLAGS = {"constraints": "--constraint", "cost_table": "--cost-table", "score_key": "--score-key", "seed": "--seed"}
+_FLAGS = {
+    "constraints": "--constraint",
+    "cost_table": "--cost-table",
+    "score_key": "--score-key",
+    "seed": "--seed",
+    "fixed": "--fix",
+}
 
 
 def execute(options: Namespace) -> int:
@@ -31,6 +38,7 @@ def execute(options: Namespace) -> int:
         constraints=constraints_of(options.constraint or []),
         cost_table=options.cost_table,
         score_key=options.score_key,
+        fixed=_read_fixed(options.fix or []),
         **_read_numbers(options.algorithm, algorithm.own_options, options.numbers or []),
     )
     functions = {"evaluate": options.evaluate}
@@ -66,6 +74,16 @@ def _read_numbers(algorithm: str, known: Mapping[str, Any], texts: Iterable[str]
     if problems:
         raise CommandError("\n".join(problems))
     return given
+
+
+def _read_fixed(texts: Iterable[str]) -> dict[str, str] | None:
+    """Return the options of ``key=option`` texts, by key; None if there are none."""
+    pairs = [(key, option) for key, _, option in (text.partition("=") for text in texts)]
+    problems = [f"--fix is {text!r}, wanted KEY=VALUE" for text in texts if "=" not in text]
+    problems += [f"--fix {key} is given twice" for key, n in Counter(key for key, _ in pairs).items() if n > 1]
+    if problems:
+        raise CommandError("\n".join(problems))
+    return dict(pairs) or None
 
 
 def resume(job: Job, header: Event, path: Path) -> int:

@@ -90,10 +90,10 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         """Take the space: start or resume at first, later go on in the new space with all trials that fit it."""
         with self._guard():
             if self._run is None:
-                self._open(Space.from_json(search_space))
+                self._open(Space.from_json(search_space).fix(self._search.fixed))
                 return
             try:
-                space = Space.from_json(search_space)
+                space = Space.from_json(search_space).fix(self._search.fixed)
                 if space.digest == self._run.space.digest:
                     return
                 dropped = self._run.change_space(space)
