@@ -15,7 +15,7 @@ class Grid(Search):
 
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
         super().setup(space, optimize_mode)
-        self.rest = itertools.product(*map(range, self.space.radices))
+        self.rest = itertools.product(*map(range, space.radices))
 
     def _propose(self, n: int) -> Iterable[Sequence[int]]:
         return itertools.islice(self.rest, n)

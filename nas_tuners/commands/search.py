@@ -21,13 +21,7 @@ from search_spaces import Space
 from search_spaces.checks import one_of
 from search_spaces.cost.limits import constraints_of
 
-_FLAGS = {
-    "constraints": "--constraint",
-    "cost_table": "--cost-table",
-    "score_key": "--score-key",
-    "seed": "--seed",
-    "fixed": "--fix",
-}
+_FLAGS = {"constraints": "--constraint", "cost_table": "--cost-table", "score_key": "--score-key", "seed": "--seed"}
 
 
 def execute(options: Namespace) -> int:
@@ -38,13 +32,13 @@ def execute(options: Namespace) -> int:
         constraints=constraints_of(options.constraint or []),
         cost_table=options.cost_table,
         score_key=options.score_key,
-        fixed=_read_fixed(options.fix or []),
         **_read_numbers(options.algorithm, algorithm.own_options, options.numbers or []),
     )
     functions = {"evaluate": options.evaluate}
     job = Job("search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()))
     evaluate, mode = NamedFunction(options.evaluate), "minimize" if options.minimize else "maximize"
-    run = job.start(search, Space.load(options.space), options.output, evaluate, mode)
+    space = Space.load(options.space).fix(_read_fixed(options.fix or []))
+    run = job.start(search, space, options.output, evaluate, mode)
     return _finish(job, run)
 
 
@@ -76,14 +70,14 @@ def _read_numbers(algorithm: str, known: Mapping[str, Any], texts: Iterable[str]
     return given
 
 
-def _read_fixed(texts: Iterable[str]) -> dict[str, str] | None:
-    """Return the options of ``key=option`` texts, by key; None if there are none."""
+def _read_fixed(texts: Iterable[str]) -> dict[str, str]:
+    """Return the options of ``key=option`` texts, by key."""
     pairs = [(key, option) for key, _, option in (text.partition("=") for text in texts)]
     problems = [f"--fix is {text!r}, wanted KEY=VALUE" for text in texts if "=" not in text]
     problems += [f"--fix {key} is given twice" for key, n in Counter(key for key, _ in pairs).items() if n > 1]
     if problems:
         raise CommandError("\n".join(problems))
-    return dict(pairs) or None
+    return dict(pairs)
 
 
 def resume(job: Job, header: Event, path: Path) -> int:

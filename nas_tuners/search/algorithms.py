@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas_tuners.search.base import Search
 
-SHARED = ("seed", "constraints", "cost_table", "score_key", "fixed")
+SHARED = ("seed", "constraints", "cost_table", "score_key")
 """Options that every search has."""
 
 

@@ -8,8 +8,8 @@ looks further afield instead of ending.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Sequence
+from typing import Self
 
 from nas_tuners.search.base import Search
 from search_spaces import Choices, Space, Tokens
@@ -31,7 +31,7 @@ class Annealing(Search):
         reduce_rate: what each result multiplies the temperature by, in (0, 1].
         init_choices: the architecture to begin with, as ``Space.decode`` gives it; it is evaluated first.
         seed: of this search alone; no global generator is touched.
-        constraints, cost_table, score_key, fixed: as for every :class:`~nas_tuners.search.Search`.
+        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
 
     Raises:
         ValueError: a number is out of its range.
@@ -46,9 +46,8 @@ class Annealing(Search):
         constraints: Constraints | None = None,
         cost_table: Table = None,
         score_key: str = "default",
-        fixed: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(seed, constraints, cost_table, score_key, fixed)
+        super().__init__(seed, constraints, cost_table, score_key)
         if init_temperature is None:
             init_temperature = 10.0 if init_choices is None else 1.0
         self._complain(above("init_temperature", init_temperature, 0) + above("reduce_rate", reduce_rate, 0, 1))
@@ -62,7 +61,7 @@ class Annealing(Search):
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
         """Take the space to search, and check ``init_choices`` against it and against the constraints."""
         if self._init_choices is not None:
-            self._start = space.fix(self.fixed).encode(self._init_choices)
+            self._start = space.encode(self._init_choices)
         super().setup(space, optimize_mode)
         if self._start is not None and not self.feasible(self._start):
             raise ConstraintError(f"init_choices do not keep {', '.join(map(str, self.constraints))}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -36,8 +36,6 @@ class Search(metaclass=Recorded):
             open end, in the units of the table; inclusive. All of them hold at once.
         cost_table: what the options cost: a :class:`~search_spaces.cost.CostTable`, its path, or its JSON.
         score_key: which entry counts where a trial reports several metrics.
-        fixed: by key, the option that every architecture has; only the other keys are searched. See
-            :meth:`search_spaces.Space.fix`.
 
     Raises:
         ValueError: the seed is no whole number from 0 up, ``score_key`` no text, or an argument cannot be JSON.
@@ -55,17 +53,14 @@ class Search(metaclass=Recorded):
         constraints: Constraints | None = None,
         cost_table: Table = None,
         score_key: str = "default",
-        fixed: Mapping[str, Any] | None = None,
     ) -> None:
         problems = whole("seed", seed, 0)
-        if fixed is not None and not isinstance(fixed, Mapping):
-            problems.append(f"fixed is {fixed!r}, wanted an object {{key: option}}")
         if not isinstance(score_key, str) or not score_key:
             problems.append(f"score_key is {score_key!r}, wanted the name of a metric")
         self._complain(problems)
         self.constraints, self.cost_table = limits_of(constraints), table_of(cost_table)
         check_limits(self.constraints, self.cost_table)
-        self.seed, self.score_key, self.fixed = int(seed), score_key, dict(fixed or {})
+        self.seed, self.score_key = int(seed), score_key
         self.rng = np.random.default_rng(self.seed)
         self.trials = Trials()
         self.counts = self.trials.counts
@@ -74,11 +69,8 @@ class Search(metaclass=Recorded):
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
         """Take the space to search, to ``maximize`` or ``minimize`` in; ``_learn`` always sees scores to maximize.
 
-        :attr:`space` is then the given one with the keys fixed that are to be.
-
         Raises:
             ValueError: ``optimize_mode`` is another word.
-            SpaceError: a key to be fixed is not in the space, or its option not on offer.
             ConstraintError: no architecture keeps the constraints; the nearest reachable cost is named.
             CostError: the cost table is of another space.
             RuntimeError: the search has a space already.
@@ -86,7 +78,6 @@ class Search(metaclass=Recorded):
         self._complain(one_of("optimize_mode", optimize_mode, ("maximize", "minimize")))
         if hasattr(self, "space"):
             raise RuntimeError("this search has a space already: use search.fresh() for another.")
-        space = space.fix(self.fixed)
         self._remaining = Remaining(self._feasible_part(space), space.radices)
         self.space = space
         self._sign = 1.0 if optimize_mode == "maximize" else -1.0

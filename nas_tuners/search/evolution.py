@@ -10,7 +10,6 @@ from __future__ import annotations
 import bisect
 import math
 from collections import deque
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,7 @@ class Evolution(Search):
             steady mode their shares are the chances of each kind. One that is not given fills the pool, both halve it.
         mutate_prob: the chance of each key to change in a mutation, beside the one that always does.
         max_epoch: ends the search after ``max_epoch * candidate_pool_size`` architectures; None: never.
-        constraints, cost_table, score_key, seed, fixed: as for every :class:`~nas_tuners.search.Search`.
+        constraints, cost_table, score_key, seed: as for every :class:`~nas_tuners.search.Search`.
         mode: ``steady``, every result counts at once; ``generation``, parents change when a whole epoch has results.
             Asks that come before those are filled with mutants of the best so far.
         regularized: aging evolution: parents win tournaments among the latest ``candidate_pool_size`` results.
@@ -72,9 +71,8 @@ class Evolution(Search):
         mode: str = "steady",
         regularized: bool = False,
         preset: str | None = None,
-        fixed: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(seed, constraints, cost_table, score_key, fixed)
+        super().__init__(seed, constraints, cost_table, score_key)
         given = (candidate_pool_size, candidate_top_k, num_mutation, num_crossover, mutate_prob, max_epoch)
         self._complain([] if preset is None else one_of("preset", preset, _PRESETS))
         numbers = _fill_in(dict(zip((*_SIZES, "mutate_prob", "max_epoch"), given, strict=True)), preset)
@@ -95,7 +93,7 @@ class Evolution(Search):
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
         """Take the space to search."""
         super().setup(space, optimize_mode)
-        self._radices = np.array(self.space.radices, dtype=np.int64)
+        self._radices = np.array(space.radices, dtype=np.int64)
         self._free = np.flatnonzero(self._radices > 1)
 
     def _propose(self, n: int) -> Rows:

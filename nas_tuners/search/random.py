@@ -13,7 +13,7 @@ class RandomSearch(Search):
 
     Args:
         seed: of this search alone.
-        constraints, cost_table, score_key, fixed: as for every :class:`~nas_tuners.search.Search`.
+        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
     """
 
     def _propose(self, n: int) -> Iterable[Sequence[int]]:

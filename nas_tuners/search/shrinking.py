@@ -48,7 +48,7 @@ class Shrinking(Search):
         inner: another algorithm, such as ``evolution``, ``annealing`` or ``random``.
         inner_arguments: of that search.
         seed: of this search and the inner one.
-        constraints, cost_table, score_key, fixed: as for every :class:`~nas_tuners.search.Search`.
+        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
 
     Raises:
         ValueError: an argument is none of these, or one that ``inner`` does not take.
@@ -66,9 +66,8 @@ class Shrinking(Search):
         constraints: Constraints | None = None,
         cost_table: Table = None,
         score_key: str = "default",
-        fixed: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(seed, constraints, cost_table, score_key, fixed)
+        super().__init__(seed, constraints, cost_table, score_key)
         if phases is not None and (elastic_order is not None or phase_budgets is not None):
             raise ValueError("Shrinking: phases were given, which stand instead of elastic_order and phase_budgets.")
         problems = [] if elastic_order is None else check_tasks(elastic_order)
