@@ -48,7 +48,7 @@ class BaseMutator:
         if bound is not None:
             owner = type(bound.mutable.mutator).__name__
             raise RuntimeError(f"{owner} is bound to this model already (at {bound.key!r}): release() it first.")
-        if "_parameters" not in vars(self):  # else a subclass has made itself a module, maybe with parameters
+        if "training" not in vars(self):  # else a subclass has made itself a module, maybe with parameters
             super().__init__()
         vars(self)["model"] = model  # not as a child, where the mutator is a module
         self.domains = decisions(sites)

@@ -52,7 +52,7 @@ class DartsMutator(Mutator):
             self.alphas[_escape(key)] = nn.Parameter((1e-3 * torch.randn(domain.radix, generator=generator)).to(device))
 
     def parameters(self, recurse: bool = True) -> list[nn.Parameter]:
-        """Return the architecture parameters, in the order of the keys; of a subclass that is a module all of its own."""
+        """Return the architecture parameters, in the order of the keys; of a subclass that is a module, all it has."""
         if isinstance(self, nn.Module):
             return list(super().parameters(recurse))
         return self.__parameters()

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from mutators.choices.candidates import Candidates, named_candidates
+from mutators.choices.candidates import Candidates, named_candidates, rename_weights
 from mutators.choices.errors import ChoiceError
 from mutators.choices.mutable import ForwardChoice
 from mutators.choices.selection import ChosenLayer, NoLayer, check_reduction, combine, mask_of
@@ -32,7 +32,8 @@ class LayerChoice(ForwardChoice):
         ChoiceError: it is empty, or a name is empty or holds a dot.
         ValueError: the reduction is unknown.
 
-    Differs: no name is reserved; names that cannot be a module's are refused here, not by torch.
+    Differs: no name is reserved; names that cannot be a module's are refused here, not by torch. In a state dict,
+    weights are ``candidates.NAME.weight``; ``load_state_dict`` takes those of NNI 1.9, ``NAME.weight``, as well.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class LayerChoice(ForwardChoice):
         self.reduction = check_reduction(reduction)
         self.return_mask = return_mask
         self._active: str | None = None
+        self.register_load_state_dict_pre_hook(rename_weights)
 
     @property
     def names(self) -> list[str]:
