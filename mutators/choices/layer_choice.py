@@ -48,7 +48,7 @@ class LayerChoice(ForwardChoice):
         self.reduction = check_reduction(reduction)
         self.return_mask = return_mask
         self._active: str | None = None
-        self.register_load_state_dict_pre_hook(rename_weights)
+        self.register_load_state_dict_pre_hook(rename_weights)  # type: ignore[no-untyped-call]
 
     @property
     def names(self) -> list[str]:
