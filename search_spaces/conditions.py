@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
@@ -57,29 +58,34 @@ class Conditions:
         radices: the number of options of each key.
         clauses: of the keys that have conditions, without cycles. Neither clauses nor options repeat.
 
-    Raises:
-        EntangledError: there are too many to be counted.
-
     Attributes:
-        size: the number of canonical encodings.
         positions: of the keys that have conditions.
+        order: of all keys, each after those that its condition names.
     """
 
     def __init__(self, radices: Sequence[int], clauses: Mapping[int, Sequence[Clause]]) -> None:
         self._radices = np.array(radices, dtype=np.int64)
         parents = {key: sorted({p for clause in own for p in clause}) for key, own in clauses.items()}
         self.positions = tuple(sorted(clauses))
-        self._order = _parents_first(len(radices), parents)
+        self.order = _parents_first(len(radices), parents)
         groups: dict[frozenset[frozenset[tuple[int, frozenset[int]]]], _Group] = {}
-        for key in self._order:
+        for key in self.order:
             if key in clauses:
                 name = frozenset(frozenset(clause.items()) for clause in clauses[key])
                 groups.setdefault(name, _Group(tuple(clauses[key]))).members.append(key)
         self._groups = list(groups.values())
         self._group_of = {key: group for group in self._groups for key in group.members}
         self._parents = parents
-        walk = _Walk([int(radix) for radix in radices], self._order, list(groups), self._groups)
-        self.size, self._walk = walk.count(), walk
+        self._names = list(groups)
+
+    @cached_property
+    def _walk(self) -> _Walk:
+        return _Walk([int(radix) for radix in self._radices], self.order, self._names, self._groups)
+
+    @cached_property
+    def size(self) -> int:
+        """Return the number of canonical encodings. Raises EntangledError if there are too many to be counted."""
+        return self._walk.count()
 
     def active(self, rows: IntArray) -> Mask:
         """Return which keys matter. (n, keys) tokens to (n, keys)."""
@@ -118,6 +124,7 @@ class Conditions:
     def draw(self, rng: np.random.Generator, n: int) -> IntArray:
         """Draw ``n`` canonical encodings, uniformly and independently. Returns: (n, keys)."""
         rows = rng.integers(0, self._radices, size=(n, len(self._radices)))
+        assert self.size
         self._walk.draw(rng, rows)
         return rows * self.active(rows)
 
@@ -125,7 +132,7 @@ class Conditions:
         """Return all canonical encodings; only for a small ``size``. Returns: (size, keys)."""
         rows = np.zeros((1, len(self._radices)), dtype=np.int64)
         active = np.ones(rows.shape, dtype=np.bool_)
-        for key in self._order:
+        for key in self.order:
             if key in self._group_of:
                 active[:, key] = self._hold(self._group_of[key], rows, active)
             times = np.where(active[:, key], self._radices[key], 1)
@@ -146,6 +153,8 @@ class Conditions:
             on.update(new)
             left += new
         axes = tuple(sorted(on))
+        if not axes:
+            return (), np.array(True)
         shape = [int(self._radices[key]) for key in axes]
         if math.prod(shape) > _MOST_CELLS or len(axes) > 32:
             return None
@@ -212,13 +221,17 @@ class _Walk:
         free = (k for k in order if k not in self._mentions and k not in self._group_at)
         self._total = math.prod(radices[key] for key in free)
         self._steps: list[_Step] = []
-        states: dict[tuple[_Rest, ...], int] = {tuple(name or self._forget(at, False) for at, name in enumerate(names)): 0}
+        states: dict[tuple[_Rest, ...], int] = {
+            tuple(name or self._forget(at, False) for at, name in enumerate(names)): 0
+        }
         for key in walked:
             states = self._take(key, self._split(key, radices[key]), states)
 
     def _split(self, key: int, radix: int) -> list[_Class]:
         """Return the classes of a key's options."""
-        told = {options for at in self._mentions[key] for clause in self._names[at] for k, options in clause if k == key}
+        told = {
+            options for at in self._mentions[key] for clause in self._names[at] for k, options in clause if k == key
+        }
         by_sets: dict[frozenset[frozenset[int]], list[int]] = {}
         for token in sorted(set().union(*told)):
             by_sets.setdefault(frozenset(options for options in told if token in options), []).append(token)
@@ -226,7 +239,9 @@ class _Walk:
         named = np.array(sorted(set().union(*told)), dtype=np.int64)
         return [*found, _Class(named, True, radix - len(named))] if len(named) < radix else found
 
-    def _take(self, key: int, classes: list[_Class], states: dict[tuple[_Rest, ...], int]) -> dict[tuple[_Rest, ...], int]:
+    def _take(
+        self, key: int, classes: list[_Class], states: dict[tuple[_Rest, ...], int]
+    ) -> dict[tuple[_Rest, ...], int]:
         """Add the step of a key. Returns: the states after it, numbered."""
         new: dict[tuple[_Rest, ...], int] = {}
         counts, after = [], []

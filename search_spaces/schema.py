@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.checks import is_int
-from search_spaces.conditions import Conditions, EntangledError
+from search_spaces.conditions import Conditions, EntangledError, find_cycle
 from search_spaces.domains import Choice, Domain
 from search_spaces.errors import SpaceError
 from search_spaces.fixing import FixedDomain, narrow_when, read_fixed, whole_of
@@ -48,7 +48,7 @@ class Space:
         fixed: by key, the token of the only option that is on offer; that key then has one option, with token 0.
 
     Raises:
-        SpaceError: so many conditions hang together that the architectures cannot be counted.
+        SpaceError: conditions go round in a circle.
 
     >>> space = Space.from_json({"conv": {"_type": "layer_choice", "_value": ["3x3", "5x5"]}})
     >>> space.radices, space.size
@@ -72,7 +72,6 @@ class Space:
         self.when = {key: sort_clauses(clauses) for key, clauses in (when or {}).items()}
         narrowed = narrow_when(self.when, self.fixed)
         self.conditions = _number_conditions(self.keys, self.radices, narrowed) if self.when else None
-        self.size: int = self.conditions.size if self.conditions else math.prod(self.radices)
         self._nesting = Nesting(domains)
         self._bounds = np.array(self.radices, dtype=np.int64)
         self._free = np.flatnonzero(self._bounds > 1)
@@ -89,7 +88,9 @@ class Space:
             raise SpaceError(f"not a valid search space ({len(problems)} wrong):", problems)
         assert isinstance(obj, dict)
         given = {key: entry["_fixed"] for key, entry in expand_entries(obj) if "_fixed" in entry}
-        return cls(domains, when, read_fixed(domains, given))
+        made = cls(domains, when, read_fixed(domains, given))
+        made.size  # noqa: B018 - so that conditions that cannot be counted are refused here
+        return made
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Space:
@@ -148,6 +149,21 @@ class Space:
         return Space(self._whole_domains, self.when) if self.fixed else self
 
     @cached_property
+    def size(self) -> int:
+        """Return the number of architectures.
+
+        Raises:
+            SpaceError: so many conditions hang together that it cannot be counted.
+        """
+        try:
+            return math.prod(self.radices) if self.conditions is None else self.conditions.size
+        except EntangledError:
+            raise SpaceError(
+                f"the conditions (_when) of {len(self.when)} keys hang together so much that the architectures cannot be "
+                "counted: let fewer keys stand in several conditions, or leave some of them out."
+            ) from None
+
+    @cached_property
     def digest(self) -> str:
         """Return the SHA-256 of the canonical JSON, which does not depend on layout or on the order of keys."""
         canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -160,11 +176,11 @@ class Space:
         choices = self._nesting.flatten(choices)
         wrong = {key: self.domains[key].problems(choices[key]) for key in self.keys if key in choices}
         tokens = {key: self.domains[key].token(choices[key]) for key, problems in wrong.items() if not problems}
-        found = [f"missing {key!r}" for key in self.active(tokens) if key not in choices]
+        found = [f"missing {key!r}" for key in self.active_keys(tokens) if key not in choices]
         found += [f"unknown {key!r}" for key in choices if key not in self.domains and not str(key).startswith("_")]
         return found + [f"{key!r}: {problem}" for key, problems in wrong.items() for problem in problems]
 
-    def active(self, tokens: Mapping[str, int]) -> list[str]:
+    def active_keys(self, tokens: Mapping[str, int]) -> list[str]:
         """Return the keys that matter under some tokens, by key; a key without one fulfils no condition."""
         if self.conditions is None:
             return list(self.keys)
@@ -196,8 +212,12 @@ class Space:
             if not is_int(token) or not 0 <= token < radix:
                 raise SpaceError(f"token {token!r} of key {key!r} is out of range, wanted 0 to {radix - 1}.")
         by_key = dict(zip(self.keys, map(int, tokens), strict=True))
-        choices = {key: self.domains[key].choice(by_key[key]) for key in self.active(by_key)}
+        choices = {key: self.domains[key].choice(by_key[key]) for key in self.active_keys(by_key)}
         return self._nesting.nest(choices) if self._nesting else choices
+
+    def active(self, rows: TokenArray) -> npt.NDArray[np.bool_]:
+        """Return which keys of architectures matter. (n, keys) tokens to (n, keys)."""
+        return np.ones(rows.shape, dtype=np.bool_) if self.conditions is None else self.conditions.active(rows)
 
     @overload
     def canonical(self, encoding: TokenArray) -> TokenArray: ...
@@ -305,10 +325,6 @@ def _number_conditions(keys: tuple[str, ...], radices: Tokens, when: When) -> Co
         at[key]: [{at[other]: frozenset(tokens) for other, tokens in clause.items()} for clause in own]
         for key, own in when.items()
     }
-    try:
-        return Conditions(radices, clauses)
-    except EntangledError:
-        raise SpaceError(
-            f"the conditions (_when) of {len(when)} keys hang together so much that the architectures cannot be counted: "
-            "let fewer keys stand in several conditions, or leave some of them out."
-        ) from None
+    if cycle := find_cycle({key: {other for clause in own for other in clause} for key, own in when.items()}):
+        raise SpaceError(f"the conditions of {cycle} go round in a circle.")
+    return Conditions(radices, clauses)

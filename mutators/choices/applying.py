@@ -16,7 +16,7 @@ from mutators.choices.errors import ChoiceError
 from mutators.choices.layer_choice import LayerChoice
 from mutators.choices.notation import indices_of, is_decision, is_mask, read_choices, to_choice, to_plain
 from mutators.choices.visitor import replace_choices
-from mutators.choices.walk import Site, decisions, refuse_bound, walk
+from mutators.choices.walk import Site, conditions, decisions, drop_idle, refuse_bound, walk
 from search_spaces.checks import is_int
 from search_spaces.domains import Choice, InputDomain, LayerDomain
 from search_spaces.schema import Choices
@@ -29,7 +29,8 @@ def apply_choices(model: nn.Module, choices: Choices) -> None:
     Args:
         model: with choices, and without a mutator.
         choices: ``{key: {"_value": name, "_idx": index}}``, for an input choice lists of both. ``_idx`` decides;
-            ``_value`` may be left out. Keys that begin with ``_`` are ignored, and so are hyper-parameters that were
+            ``_value`` may be left out, and so may keys that do not matter, inside a candidate that is not chosen.
+            Keys that begin with ``_`` are ignored, and so are hyper-parameters that were
             searched beside the network: bare values such as ``"lr": 0.1`` under a key that the model does not have.
 
     Raises:
@@ -40,7 +41,7 @@ def apply_choices(model: nn.Module, choices: Choices) -> None:
     be applied only once.
     """
     sites = walk(model)
-    wanted = read_choices(decisions(sites), choices)
+    wanted = read_choices(decisions(sites), choices, when=conditions(sites))
     refuse_bound(sites)
     _apply(sites, wanted)
 
@@ -62,7 +63,8 @@ def apply_fixed_architecture(model: nn.Module, fixed: Mapping[str, Any] | str | 
     A layer of which the mask chooses no candidate, as :class:`~mutators.DartsMutator` exports those that only feed
     inputs which are not kept, is removed: it returns None.
 
-    Returns: the choices, as :func:`apply_choices` takes them; of layers that are removed they have the first candidate.
+    Returns: the choices that matter, as :func:`apply_choices` takes them; of layers that are removed they have the
+        first candidate.
 
     Raises:
         ChoiceError: the file cannot be read, keys are missing or unknown, or a value does not fit. All that is wrong
@@ -80,15 +82,17 @@ def apply_fixed_architecture(model: nn.Module, fixed: Mapping[str, Any] | str | 
         {**given, **dict.fromkeys(removed, 0)} if removed else given,
         to_choice,
         is_decision if full else _may_be_decision,
+        when=conditions(sites),
     )
-    _check_removed(removed, domains, choices)
+    active = drop_idle(sites, choices)
+    _check_removed(removed, domains, active)
     refuse_bound(sites)
     _apply(sites, choices)
     layers = [choice for site in sites if isinstance(choice := site.mutable, LayerChoice)]
     plain = [choice for choice in layers if choice.is_bare and choice.is_plain]
     indices = {key: () if key in removed else indices_of(choice) for key, choice in choices.items()}
     replace_choices(model, {id(choice): indices[choice.key] for choice in plain})
-    return choices
+    return active
 
 
 def _may_be_decision(key: Any, value: Any) -> bool:
@@ -110,7 +114,7 @@ def _find_removed(domains: Mapping[str, LayerDomain | InputDomain], given: Any) 
 def _check_removed(
     removed: Sequence[str], domains: Mapping[str, LayerDomain | InputDomain], choices: Mapping[str, Choice]
 ) -> None:
-    used = {name for key, d in domains.items() if isinstance(d, InputDomain) for name in choices[key]["_value"]}
+    used = {name for key, c in choices.items() if isinstance(domains[key], InputDomain) for name in c["_value"]}
     problems = [f"{key!r} has no candidate, but an input choice selects it" for key in removed if key in used]
     if problems:
         raise ChoiceError(f"the architecture does not fit this model ({len(problems)} wrong):", problems)

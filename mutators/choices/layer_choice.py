@@ -70,6 +70,14 @@ class LayerChoice(ForwardChoice):
         (index,) = indices
         self._active = self.names[index]
 
+    def gates(self) -> dict[int, tuple[nn.Module, frozenset[int]]]:
+        """Return for each candidate, by ``id``, this choice and its index; for one that stands twice, both."""
+        found: dict[int, tuple[nn.Module, frozenset[int]]] = {}
+        for index, candidate in enumerate(self):
+            _, indices = found.get(id(candidate), (self, frozenset[int]()))
+            found[id(candidate)] = self, indices | {index}
+        return found
+
     @property
     def is_bare(self) -> bool:
         """Tell whether the output of the chosen candidate is handed on as it is."""

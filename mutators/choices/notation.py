@@ -12,6 +12,7 @@ import torch
 from mutators.choices.errors import ChoiceError
 from search_spaces.checks import is_int
 from search_spaces.domains import Choice, InputDomain, LayerDomain
+from search_spaces.schema import Space, When
 
 _FIELDS = {"_idx", "_value", "_idex"}
 _ARRAYS = (torch.Tensor, np.ndarray)
@@ -28,8 +29,11 @@ def read_choices(
     read: Callable[[LayerDomain | InputDomain, Any], Choice] = lambda domain, value: value,
     is_meant: Callable[[Any, Any], bool] = is_decision,
     what: str = "the architecture",
+    when: When | None = None,
 ) -> dict[str, Choice]:
     """Return choices as ``{key: {"_value", "_idx"}}`` in the order of ``domains``, indices ascending.
+
+    Keys that do not matter, by the conditions ``when``, may be missing: they get their first option.
 
     ``read`` returns what is given for a key as ``{"_idx": ...}``, or raises a ChoiceError; ``is_meant`` tells whether
     an entry under an unknown key is a mistake.
@@ -39,8 +43,7 @@ def read_choices(
     """
     if not isinstance(given, Mapping):
         raise ChoiceError(f"{what} is {given!r}, wanted an object {{key: choice}}.")
-    problems = [f"missing {key!r}" for key in domains if key not in given]
-    problems += [f"unknown {key!r}" for key, value in given.items() if key not in domains and is_meant(key, value)]
+    problems = [f"unknown {key!r}" for key, value in given.items() if key not in domains and is_meant(key, value)]
     choices: dict[str, Choice] = {}
     for key in [key for key in domains if key in given]:
         try:
@@ -51,9 +54,13 @@ def read_choices(
         problems += [f"{key!r}: {problem}" for problem in wrong]
         if not wrong:
             choices[key] = domains[key].choice(domains[key].token(choice))
+    tokens = {key: domains[key].token(choice) for key, choice in choices.items()}
+    missing = [key for key in domains if key not in given]
+    needed = set(Space(domains, when).active_keys(tokens) if when and missing else domains)
+    problems = [f"missing {key!r}" for key in missing if key in needed] + problems
     if problems:
         raise ChoiceError(f"{what} does not fit this model ({len(problems)} wrong):", problems)
-    return choices
+    return {key: choices[key] if key in choices else domain.choice(0) for key, domain in domains.items()}
 
 
 def indices_of(choice: Choice) -> tuple[int, ...]:

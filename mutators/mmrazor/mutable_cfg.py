@@ -18,23 +18,26 @@ from mutators.choices.errors import ChoiceError
 from mutators.choices.notation import read_choices, to_choice
 from search_spaces.domains import Choice, InputDomain, LayerDomain
 from search_spaces.files import write_atomically
+from search_spaces.schema import When
 
 _SHUFFLENET = re.compile(r"stage_(\d+)_block_(\d+)|(?:.*\.)?layers\.(\d+)\.(\d+)")  # MMRazor 0.3's, and 1.0's
 _WANTED = 'wanted {"chosen": [names]} or {"_value": name, "_idx": index}'
 
 
-def read_subnet(domains: Mapping[str, LayerDomain | InputDomain], subnet: Any) -> dict[str, Choice]:
+def read_subnet(
+    domains: Mapping[str, LayerDomain | InputDomain], subnet: Any, when: When | None = None
+) -> dict[str, Choice]:
     """Return a subnet as new choices, ``{key: {"_value", "_idx"}}``, in the order of ``domains``.
 
     It holds by key ``{"chosen": names}``, a choice, or a bare name, index or list of them. Keys that begin with ``_``,
-    and bare values under keys that are not in ``domains``, are ignored, as by ``apply_choices``. MMRazor's own keys and
-    names of its ShuffleNetV2 stand for those of ours.
+    and bare values under keys that are not in ``domains``, are ignored, as by ``apply_choices``. Keys that do not
+    matter, by the conditions ``when``, may be missing. MMRazor's keys and names of its ShuffleNetV2 stand for ours.
 
     Raises:
         ChoiceError: keys are missing or unknown, or what is chosen is not on offer; all of it is named.
     """
     given = _respell_shufflenet(domains, subnet) if isinstance(subnet, Mapping) else subnet
-    return read_choices(domains, given, _read_choice, _is_choice, "the subnet")
+    return read_choices(domains, given, _read_choice, _is_choice, "the subnet", when)
 
 
 def load_mutable_cfg(path: str | PathLike[str]) -> dict[str, Any]:
@@ -56,11 +59,11 @@ def load_mutable_cfg(path: str | PathLike[str]) -> dict[str, Any]:
         raise ChoiceError(f"{fspath(path)} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict) or not content:
         raise ChoiceError(f"{fspath(path)} holds {content!r}, wanted keys, each with `chosen:` and a list of names.")
-    problems = []
-    if isinstance(content.get("modules"), dict) and content.keys() <= {"modules", "channels"}:
+    problems, modules = [], content.get("modules")
+    if isinstance(modules, dict) and content.keys() <= {"modules", "channels"} and not _is_entry("modules", modules):
         if content.get("channels"):
             problems.append("it chooses channels, which a mutable_cfg does not here: see mutators.elastic")
-        content = content["modules"]
+        content = modules
     content = {key: {"chosen": [value]} if isinstance(value, str) else value for key, value in content.items()}
     problems += [f"{key!r} is {value!r}, {_WANTED}" for key, value in content.items() if not _is_entry(key, value)]
     if problems:

@@ -78,7 +78,7 @@ class Search(metaclass=Recorded):
         self._complain(one_of("optimize_mode", optimize_mode, ("maximize", "minimize")))
         if hasattr(self, "space"):
             raise RuntimeError("this search has a space already: use search.fresh() for another.")
-        self._remaining = Remaining(self._feasible_part(space), space.radices)
+        self._remaining = Remaining(self._feasible_part(space), space)
         self.space = space
         self._sign = 1.0 if optimize_mode == "maximize" else -1.0
 
@@ -107,7 +107,7 @@ class Search(metaclass=Recorded):
             ValueError: it is known already, or not in the space.
         """
         self.space.decode(tokens)
-        given = tuple(int(token) for token in tokens)
+        given = self.space.canonical(tuple(int(token) for token in tokens))
         if not self.feasible(given):
             raise ConstraintError(f"tokens {given} do not keep {', '.join(map(str, self.constraints))}.")
         if self.known(given) and (phase is None or phase.last):
@@ -131,7 +131,8 @@ class Search(metaclass=Recorded):
         except SearchError:
             same = False
         for tokens in asked:
-            if (self.known(tokens) and (phase is None or phase.last)) or not self._remaining.fits(tokens):
+            fits = self._remaining.fits(tokens) and self.space.canonical(tokens) == tokens
+            if (self.known(tokens) and (phase is None or phase.last)) or not fits:
                 raise ValueError(f"tokens {tokens} were proposed before, or are not in the space")
             self._admit(tokens, phase)
         return same
@@ -212,17 +213,18 @@ class Search(metaclass=Recorded):
 
     def feasible(self, tokens: Tokens) -> bool:
         """Return whether an architecture keeps the constraints."""
-        return self._remaining.feasible.holds(tokens)
+        return self._remaining.feasible.holds(self.space.canonical(tokens))
 
     def known(self, tokens: Tokens) -> bool:
         """Return whether an architecture was proposed before."""
-        return tokens in self._remaining.known
+        return self.space.canonical(tokens) in self._remaining.known
 
     @abstractmethod
     def _propose(self, n: int) -> Iterable[Sequence[int]]:
         """Return about ``n`` architectures, (n, keys), as an array where that is at hand.
 
-        The base drops those that are known or infeasible and asks again, or helps out.
+        Keys that do not matter may have any token: the base sets them to 0. It drops those that are known or infeasible
+        and asks again, or helps out.
         """
 
     @abstractmethod

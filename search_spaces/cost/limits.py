@@ -21,6 +21,9 @@ Constraints = Mapping[str, float | Sequence[float | None]]
 Table = CostTable | Mapping[str, Any] | str | PathLike[str] | None
 """A cost table, as a constructor takes it: itself, its JSON, or its path."""
 
+MOST_MISMATCH = 0.01
+"""The largest relative error that a table may have found in itself; where keys have conditions, it has to be exact."""
+
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _TEXT = re.compile(rf"(?:({_NUMBER})(<=|>=))?([A-Za-z_]\w*)(?:(<=|>=)({_NUMBER}))?")
 
@@ -144,7 +147,7 @@ def table_of(cost_table: Table) -> CostTable | None:
 def check_limits(limits: Sequence[Limit], table: CostTable | None) -> None:
     """Check that a table says what the metrics of the limits cost.
 
-    Raises ConstraintError if there is no table, or it lacks a metric.
+    Raises ConstraintError if there is no table, it lacks a metric, or it does not match the networks that it is of.
     """
     if limits and table is None:
         named = ", ".join(map(str, limits))
@@ -152,3 +155,19 @@ def check_limits(limits: Sequence[Limit], table: CostTable | None) -> None:
     missing = [limit.metric for limit in limits if table is not None and limit.metric not in table.metrics]
     if missing and table is not None:
         raise ConstraintError(f"the cost table has no metric {missing}, wanted some of {list(table.metrics)}.")
+    wrong = [problem for limit in limits if table is not None and (problem := _mismatch(table, limit.metric))]
+    if wrong:
+        raise ConstraintError("limits cannot be kept with this cost table:", wrong)
+
+
+def _mismatch(table: CostTable, metric: str) -> str | None:
+    """Say that a table's sums do not match whole networks, by its own check; None if they do, or it has none."""
+    check = table.about.get("check")
+    errors = check.get("max_relative_error") if isinstance(check, Mapping) else None
+    error = errors.get(metric) if isinstance(errors, Mapping) else None
+    if not is_number(error) or error <= (0 if table.space.conditions is not None else MOST_MISMATCH):
+        return None
+    return (
+        f"its {metric} are off by up to {100 * error:.3g} % from those of whole networks: options cost something together "
+        "that the table does not know. Let the trial report what a network costs, and weigh it in the metric"
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,15 +19,23 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.cost.bounds import Bounds, find_bounds
-from search_spaces.cost.sums import FloatArray, Sum, Term
-from search_spaces.cost.table_checks import FORMAT, JOINT_FORMAT, check_costs, check_file, compare_spaces, flatten_costs
+from search_spaces.cost.sums import FloatArray, Sum, Term, spread
+from search_spaces.cost.table_checks import (
+    FORMAT,
+    JOINT_FORMAT,
+    MAX_CELLS,
+    check_costs,
+    check_file,
+    compare_spaces,
+    flatten_costs,
+)
 from search_spaces.errors import CostError, SpaceError
 from search_spaces.files import write_atomically
 from search_spaces.schema import Space
 
 
 class CostTable:
-    """The costs of every option of every key, in one or more metrics.
+    """The costs of every option of every key, in one or more metrics. What is a key's counts only where that matters.
 
     Args:
         space: whose options these are.
@@ -182,11 +191,13 @@ class CostTable:
         """Return the costs of the options, one (radix,) array a key, in the order of the space's keys.
 
         Raises:
-            CostError: the table has no such metric, or joint terms in it: those have no cost of a single option.
+            CostError: the table has no such metric, or joint terms or conditions in it: those have no cost of a single option.
         """
         self._check(metric)
-        if metric in self.joint:
-            raise CostError(f"{metric} has joint terms, no cost of a single option: read terms({metric!r}) instead.")
+        if metric in self.joint or self.space.conditions is not None:
+            raise CostError(
+                f"{metric} has joint terms or conditions, no cost of a single option: read terms({metric!r}) instead."
+            )
         return [np.array(costs, dtype=np.float64) for costs in self.options[metric].values()]
 
     def terms(self, metric: str) -> list[Term]:
@@ -242,8 +253,22 @@ class CostTable:
             joint = [(tuple(map(position.__getitem__, keys)), costs) for keys, costs in self.joint.get(metric, ())]
             rows = self.options[metric].values()
             single = [((at,), np.array(costs, dtype=np.float64)) for at, costs in enumerate(rows)]
-            self._sums[metric] = Sum(float(self.fixed[metric]), [*joint, *single])
+            self._sums[metric] = Sum(float(self.fixed[metric]), list(map(self._gated, [*joint, *single])))
         return self._sums[metric]
+
+    def _gated(self, term: Term) -> Term:
+        """Return a term that is zero where one of its keys does not matter."""
+        keys, costs = term
+        if self.space.conditions is None or not costs.any():
+            return term
+        gate = self.space.conditions.gate(keys)
+        if gate is not None and not gate[0]:
+            return term
+        wider = None if gate is None else (*keys, *(key for key in gate[0] if key not in keys))
+        if gate is None or wider is None or math.prod(self.space.radices[key] for key in wider) > MAX_CELLS:
+            named = ", ".join(repr(self.space.keys[key]) for key in keys)
+            raise CostError(f"the costs of {named} hang on too many other keys, by their conditions (_when).")
+        return wider, spread(keys, costs, wider) * spread(gate[0], gate[1], wider)
 
     def __repr__(self) -> str:
         return f"CostTable({', '.join(self.metrics)}; {len(self.space)} keys, digest {self.digest[:12]})"
