@@ -89,13 +89,13 @@ def read_fixed(domains: Mapping[str, Domain | FixedDomain], given: object) -> di
 def narrow_when(
     when: Mapping[str, Sequence[Mapping[str, Sequence[int]]]], fixed: Mapping[str, int]
 ) -> dict[str, list[dict[str, Sequence[int]]]]:
-    """Return conditions in the tokens of a space with fixed keys: where one has another option than it has to, never."""
+    """Return conditions in the tokens of a space with fixed keys: of such a key 0, or none if it is fixed to another."""
+
+    def narrow(key: str, tokens: Sequence[int]) -> Sequence[int]:
+        return tokens if key not in fixed else (0,) if fixed[key] in tokens else ()
+
     return {
-        key: [
-            {other: (0,) if other in fixed else tokens for other, tokens in clause.items()}
-            for clause in clauses
-            if all(fixed[other] in tokens for other, tokens in clause.items() if other in fixed)
-        ]
+        key: [{other: narrow(other, tokens) for other, tokens in clause.items()} for clause in clauses]
         for key, clauses in when.items()
     }
 

@@ -141,6 +141,45 @@ def test_limits_count_the_fixed_keys(algorithm: type[Search]) -> None:
         algorithm(constraints={"macs": min(every.values()) - 1}, cost_table=table).setup(narrow)
 
 
+NESTED = {
+    "block": layer("conv", "pool", "skip"),
+    "kernel": {**layer("3", "5", "7"), "_when": {"block": ["conv", "pool"]}},
+    "groups": {**layer("1", "2"), "_when": [{"block": ["conv"], "kernel": ["5", "7"]}, {"block": ["pool"]}]},
+    "end": layer("a", "b"),
+}
+
+
+@pytest.mark.parametrize(
+    ("fixed", "size"),
+    [
+        ({}, 2 * (1 + 2 * 2 + 3 * 2 + 1)),
+        ({"block": "skip"}, 2),
+        ({"block": "conv"}, 2 * (1 + 2 * 2)),
+        ({"kernel": 3}, 2 * (1 + 2 + 1)),
+        ({"kernel": "7", "groups": 2, "end": "b"}, 3),
+        ({"block": "conv", "kernel": 3}, 2),
+    ],
+)
+def test_fixed_keys_beside_conditions(fixed: dict[str, Any], size: int, algorithm: type[Search]) -> None:
+    whole = Space.from_json(NESTED)
+    space = whole.fix(fixed)
+    assert space.size == size and Space.from_json(space.to_json()) == space and space.whole == whole
+    options = {key: list(range(1, radix + 1)) for key, radix in zip(whole.keys, whole.radices, strict=True)}
+    table = CostTable(whole, {"macs": 0}, {"macs": options})
+    search = algorithm(constraints={"macs": 8}, cost_table=table)
+    search.setup(space)
+    found = [space.decode(tokens) for tokens in space.every().tolist()]
+    costs = [table.cost("macs", whole.encode(choices)) for choices in found]
+    assert table.arranged(space).costs("macs", space.every()).tolist() == costs
+    for choices in found:
+        assert all(choices.get(key, {"_value": str(name)})["_value"] == str(name) for key, name in fixed.items())
+    assert len({json.dumps(choices) for choices in found}) == size
+    assert search.feasible_share == pytest.approx(sum(cost <= 8 for cost in costs) / size)
+    seen = [search.ask(1) for _ in range(200)]
+    searched = [p for asked in seen for p in asked if p.phase is None or p.phase.last]
+    assert len(searched) == sum(cost <= 8 for cost in costs)
+
+
 def test_first_choices_of_annealing_have_to_have_the_fixed_options() -> None:
     space = Space.from_json(SPACE)
     start = space.decode((1, 2, 5, 1, 1, 0))
