@@ -22,6 +22,7 @@ from mutators.choices.walk import decisions, drop_idle, search_space_of, walk
 from mutators.watch import Witness, watch_this_trial
 from search_spaces.domains import Choice, Domain, InputDomain
 from search_spaces.files import write_atomically
+from search_spaces.fixing import FixedDomain
 from search_spaces.schema import Choices, Space
 
 _logger = logging.getLogger(__name__)
@@ -229,7 +230,7 @@ def _uid_in(parameters: Any) -> dict[str, Any]:
     return {"_uid": parameters["_uid"]} if isinstance(parameters, dict) and "_uid" in parameters else {}
 
 
-def _first(domain: Domain) -> Choice:
+def _first(domain: Domain | FixedDomain) -> Choice:
     """Return the choice of a standalone run."""
     if not isinstance(domain, InputDomain):
         return domain.choice(0)

@@ -100,6 +100,8 @@ def _add_searches(add: _Add) -> None:
     p.add_argument("--score-key", default="default", metavar="NAME", help="metric to optimize, of several (default)")
     argument = "an argument of the algorithm, such as mutate_prob=0.2; may be repeated"
     p.add_argument("--set", action="append", metavar="NAME=VALUE", dest="numbers", help=argument)
+    option = "search the other keys only: conv=5x5, skip=a,b for several inputs; may be repeated"
+    p.add_argument("--fix", action="append", metavar="KEY=VALUE", help=option)
     _add_loop(p)
 
     p = add(

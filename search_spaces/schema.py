@@ -18,7 +18,8 @@ from search_spaces.checks import is_int
 from search_spaces.conditions import Conditions, EntangledError, find_cycle
 from search_spaces.domains import Choice, Domain
 from search_spaces.errors import SpaceError
-from search_spaces.nested import Nesting
+from search_spaces.fixing import FixedDomain, narrow_when, read_fixed, whole_of
+from search_spaces.nested import Nesting, expand_entries
 from search_spaces.validate import Malformed, check_space, parse
 from search_spaces.when import Clauses, sort_clauses, write_condition
 
@@ -44,6 +45,7 @@ class Space:
         domains: by key.
         when: by key, clauses of which any makes it matter (then it is *active*): by key, the tokens of which that key,
             active itself, has to have one.
+        fixed: by key, the token of the only option that is on offer; that key then has one option, with token 0.
 
     Raises:
         SpaceError: conditions go round in a circle.
@@ -57,13 +59,20 @@ class Space:
     (1,)
     """
 
-    def __init__(self, domains: Mapping[str, Domain], when: When | None = None) -> None:
-        self.domains = dict(domains)
+    def __init__(
+        self, domains: Mapping[str, Domain], when: When | None = None, fixed: Mapping[str, int] | None = None
+    ) -> None:
+        self.fixed = dict(fixed or {})
+        self.domains: dict[str, Domain | FixedDomain] = {
+            key: FixedDomain(domain, self.fixed[key]) if key in self.fixed else domain
+            for key, domain in domains.items()
+        }
         self.keys = tuple(self.domains)
         self.radices: Tokens = tuple(domain.radix for domain in self.domains.values())
         self.when = {key: sort_clauses(clauses) for key, clauses in (when or {}).items()}
-        self.conditions = _number_conditions(self.keys, self.radices, self.when) if self.when else None
-        self._nesting = Nesting(self.domains)
+        narrowed = narrow_when(self.when, self.fixed)
+        self.conditions = _number_conditions(self.keys, self.radices, narrowed) if self.when else None
+        self._nesting = Nesting(domains)
         self._bounds = np.array(self.radices, dtype=np.int64)
         self._free = np.flatnonzero(self._bounds > 1)
 
@@ -77,7 +86,9 @@ class Space:
         domains, when, problems = check_space(obj)
         if problems:
             raise SpaceError(f"not a valid search space ({len(problems)} wrong):", problems)
-        made = cls(domains, when)
+        assert isinstance(obj, dict)
+        given = {key: entry["_fixed"] for key, entry in expand_entries(obj) if "_fixed" in entry}
+        made = cls(domains, when, read_fixed(domains, given))
         made.size  # noqa: B018 - so that conditions that cannot be counted are refused here
         return made
 
@@ -104,9 +115,38 @@ class Space:
         """Return the content of the space's file."""
         return {key: self._entry(key, domain) for key, domain in self.domains.items()}
 
-    def _entry(self, key: str, domain: Domain) -> dict[str, Any]:
+    def _entry(self, key: str, domain: Domain | FixedDomain) -> dict[str, Any]:
         entry = {"_type": domain.type, "_value": domain.to_json()}
-        return entry | {"_when": write_condition(self.when[key], self.domains)} if key in self.when else entry
+        if key in self.when:
+            entry["_when"] = write_condition(self.when[key], self._whole_domains)
+        return entry | {"_fixed": domain.choice(0)} if isinstance(domain, FixedDomain) else entry
+
+    @property
+    def _whole_domains(self) -> dict[str, Domain]:
+        return {key: whole_of(domain) for key, domain in self.domains.items()}
+
+    def fix(self, options: Mapping[str, Any]) -> Space:
+        """Return the space of the architectures in which keys have these options; all others are searched as before.
+
+        The keys stay in every architecture. :attr:`whole` is the space without what is fixed.
+
+        Args:
+            options: by key; see :func:`search_spaces.fixing.read_fixed`.
+
+        Raises:
+            SpaceError: a key is not in the space, or an option not on offer; all of them are named, with the nearest.
+
+        >>> space = Space.from_json({"conv": {"_type": "layer_choice", "_value": ["3x3", "5x5"]}}).fix({"conv": "5x5"})
+        >>> space.size, space.decode((0,))
+        (1, {'conv': {'_value': '5x5', '_idx': 1}})
+        """
+        fixed = self.fixed | read_fixed(self.domains, options)
+        return self if fixed == self.fixed else Space(self._whole_domains, self.when, fixed)
+
+    @cached_property
+    def whole(self) -> Space:
+        """Return the space with nothing fixed."""
+        return Space(self._whole_domains, self.when) if self.fixed else self
 
     @cached_property
     def size(self) -> int:
@@ -279,7 +319,7 @@ class Space:
         return f"Space({len(self.keys)} keys, {self.size:.4g} architectures, digest {self.digest[:12]})"
 
 
-def _number_conditions(keys: tuple[str, ...], radices: Tokens, when: Mapping[str, Clauses]) -> Conditions:
+def _number_conditions(keys: tuple[str, ...], radices: Tokens, when: When) -> Conditions:
     at = {key: position for position, key in enumerate(keys)}
     clauses = {
         at[key]: [{at[other]: frozenset(tokens) for other, tokens in clause.items()} for clause in own]

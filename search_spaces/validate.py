@@ -100,8 +100,8 @@ def check_space(obj: object) -> tuple[dict[str, Domain], dict[str, Clauses], lis
 def _check_entry(at: str, entry: object) -> Domain | list[Problem]:
     if not isinstance(entry, dict):
         return [Problem(at, _shorten(entry), 'an object {"_type": ..., "_value": ...}')]
-    extra = [str(name) for name in entry if name not in ("_type", "_value", "_when")]
-    found = [Problem(f"{at}.{name}", "an unknown field", "only _type, _value and _when") for name in extra]
+    extra = [str(name) for name in entry if name not in ("_type", "_value", "_when", "_fixed")]
+    found = [Problem(f"{at}.{name}", "an unknown field", "only _type, _value, _when and _fixed") for name in extra]
     found += [Problem(f"{at}.{name}", "the field twice", "it once") for name in getattr(entry, "repeated", [])]
     kind = entry.get("_type")
     if not isinstance(kind, str) or kind not in _TYPES:

@@ -6,12 +6,16 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+import torch
+
 from mutators.choices.errors import ChoiceError
 from search_spaces.checks import is_int
 from search_spaces.domains import Choice, InputDomain, LayerDomain
 from search_spaces.schema import Space, When
 
 _FIELDS = {"_idx", "_value", "_idex"}
+_ARRAYS = (torch.Tensor, np.ndarray)
 
 
 def is_decision(key: Any, value: Any) -> bool:
@@ -68,23 +72,54 @@ def indices_of(choice: Choice) -> tuple[int, ...]:
 def to_choice(domain: LayerDomain | InputDomain, value: Any) -> Choice:
     """Return ``{"_idx": ...}`` for a short notation, indices unchecked; what is an object already, as it is.
 
-    A text is always a name, an int always an index: for the candidates ``{"1": a, "0": b}``, "1" is a and 1 is b.
+    A text is always a name, an int always an index: for the candidates ``{"1": a, "0": b}``, "1" is a and 1 is b. A
+    mask is a list of bools, or of floats that are 0 or 1. Tensors and NumPy arrays are read as lists.
     """
     if isinstance(value, dict):
         return value
     names = domain.names if isinstance(domain, LayerDomain) else domain.candidates
-    several = isinstance(value, (list, tuple))
-    if several and value and all(isinstance(item, bool) for item in value):
-        if len(value) != len(names):
-            raise ChoiceError(f"{value!r} has {len(value)} bools, wanted {len(names)}, one for each of {list(names)}")
-        indices = [index for index, chosen in enumerate(value) if chosen]
+    plain = to_plain(value)
+    several = isinstance(plain, list)
+    if several and isinstance(value, _ARRAYS) and _is_ambiguous(plain, len(names)):
+        raise ChoiceError(f"{plain} may be indices or a mask: give a list of indices, or a tensor of bools")
+    if several and (is_mask(plain) or any(isinstance(item, float) for item in plain)):
+        indices = _read_mask(names, plain)
     else:
-        indices = [_index(names, item) for item in (value if several else [value])]
+        indices = [_index(names, item) for item in (plain if several else [plain])]
     if isinstance(domain, InputDomain):
         return {"_idx": indices}
     if len(indices) != 1:
-        raise ChoiceError(f"{value!r} chooses {len(indices)} candidates, wanted exactly one of {list(names)}")
+        raise ChoiceError(f"{plain!r} chooses {len(indices)} candidates, wanted exactly one of {list(names)}")
     return {"_idx": indices[0]}
+
+
+def to_plain(value: Any) -> Any:
+    """Return a tensor, an array or a tuple as a list, and NumPy's and torch's numbers as Python's."""
+    if isinstance(value, (*_ARRAYS, np.generic)):
+        return value.tolist()
+    return [to_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def is_mask(plain: Any) -> bool:
+    """Tell whether this is a list of bools, or of floats that are 0 or 1."""
+    if not isinstance(plain, list) or not plain:
+        return False
+    return all(isinstance(item, bool) for item in plain) or all(
+        isinstance(item, float) and item in (0.0, 1.0) for item in plain
+    )
+
+
+def _is_ambiguous(plain: list[Any], n: int) -> bool:
+    return 1 < len(plain) == n and all(is_int(item) and item in (0, 1) for item in plain)
+
+
+def _read_mask(names: tuple[str, ...], mask: list[Any]) -> list[int]:
+    if not is_mask(mask):
+        raise ChoiceError(f"{mask!r} are weights, wanted bools, or 0.0 and 1.0, one for each of {list(names)}")
+    if len(mask) != len(names):
+        kind = "bools" if isinstance(mask[0], bool) else "numbers"
+        raise ChoiceError(f"{mask!r} has {len(mask)} {kind}, wanted {len(names)}, one for each of {list(names)}")
+    return [index for index, chosen in enumerate(mask) if chosen]
 
 
 def _index(names: tuple[str, ...], item: Any) -> int:

@@ -30,7 +30,7 @@ class Switch:
         self.space = space_of(sites)
         at = {key: position for position, key in enumerate(self.space.keys)}
         for site in sites:
-            site.mutable.bind(None, site.key)
+            site.mutable.bind(None, site.key, site.path)
         self._targets = [(at[site.key], site.mutable, site.domain) for site in sites if site.domain is not None]
 
     def set(self, tokens: Sequence[int]) -> None:

@@ -59,7 +59,7 @@ class OneShotMutator:
         self.model, self._sites = model, [site for site in walk(model) if site.domain is not None]
         self._domains = decisions(self._sites)
         for site in self._sites:
-            site.mutable.bind(site.mutable.mutator, site.key)
+            site.mutable.bind(site.mutable.mutator, site.key, site.path)
         return model
 
     def build_search_space(self, model: nn.Module) -> dict[str, Any]:

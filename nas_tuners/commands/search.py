@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def execute(options: Namespace) -> int:
     functions = {"evaluate": options.evaluate}
     job = Job("search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()))
     evaluate, mode = NamedFunction(options.evaluate), "minimize" if options.minimize else "maximize"
-    run = job.start(search, load_space(options.space), options.output, evaluate, mode)
+    space = load_space(options.space).fix(_read_fixed(options.fix or []))
+    run = job.start(search, space, options.output, evaluate, mode)
     return _finish(job, run)
 
 
@@ -72,6 +74,16 @@ def _read_numbers(algorithm: str, known: Mapping[str, Any], texts: Iterable[str]
     if problems:
         raise CommandError("\n".join(problems))
     return given
+
+
+def _read_fixed(texts: Iterable[str]) -> dict[str, str]:
+    """Return the options of ``key=option`` texts, by key."""
+    pairs = [(key, option) for key, _, option in (text.partition("=") for text in texts)]
+    problems = [f"--fix is {text!r}, wanted KEY=VALUE" for text in texts if "=" not in text]
+    problems += [f"--fix {key} is given twice" for key, n in Counter(key for key, _ in pairs).items() if n > 1]
+    if problems:
+        raise CommandError("\n".join(problems))
+    return dict(pairs)
 
 
 def resume(job: Job, header: Event, path: Path) -> int:

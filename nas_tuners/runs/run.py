@@ -14,6 +14,7 @@ from nas_tuners.search.base import Search
 from nas_tuners.search.records import InPhase, Proposal, SearchError, Trial, as_metrics
 from search_spaces import Space, Tokens
 from search_spaces.domains import Choice, Domain, InputDomain, LayerDomain
+from search_spaces.fixing import FixedDomain
 
 _log = logging.getLogger(__name__)
 
@@ -281,8 +282,10 @@ def _translate(trial: Trial, space: Space) -> Tokens | None:
     return space.canonical(tuple(tokens.values()))
 
 
-def _token(domain: Domain, choice: Choice) -> int | None:
+def _token(domain: Domain | FixedDomain, choice: Choice) -> int | None:
     """Return the token of an option by its name, since indices shift when candidates come or go."""
+    if isinstance(domain, FixedDomain):
+        return 0 if _token(domain.whole, choice) == domain.fixed else None
     if isinstance(domain, LayerDomain) and isinstance(choice, dict) and domain.names.count(choice["_value"]) == 1:
         choice = {"_idx": domain.names.index(choice["_value"])}
     elif isinstance(domain, InputDomain) and isinstance(choice, dict) and isinstance(choice["_value"], list):

@@ -51,7 +51,7 @@ def describe_run(run: Run, header: Event, rows: int = 10) -> str:
     search, counts, size = run.search, run.search.counts, run.space.size
     lines = [
         f"{header['search']['name']}, {run.optimize_mode}, seed {arguments_in(header).get('seed')}; "
-        f"{len(run.space)} choices, {_format_size(size)} architectures, digest {run.space.digest[:12]}",
+        f"{_count_choices(run.space)}, {_format_size(size)} architectures, digest {run.space.digest[:12]}",
         f"{counts.asked} asked: {counts.told} told, {counts.failed} failed, {counts.pending} pending"
         + (f", {counts.dropped} dropped" if counts.dropped else "")
         + (f"; {counts.duplicate} duplicate results" if counts.duplicate else "")
@@ -171,9 +171,13 @@ def expected_results(run: Run, limit: int | None) -> int | None:
     return min(limit, run.space.size) if limit and run.phase is None else limit or None  # phases repeat some
 
 
+def _count_choices(space: Space) -> str:
+    return f"{len(space)} choices" + (f", {len(space.fixed)} of them fixed" if space.fixed else "")
+
+
 def describe_space(space: Space) -> str:
     """Return the number of choices, the exact number of architectures, and the digest."""
     digits = space.size.bit_length() * 0.30103
     size = f"{space.size}" if digits < 4000 else f"about 10^{digits:.0f}"  # Python's own limit of text
     about = f" (about {space.size:.1e})" if 7 < digits < 300 else ""
-    return f"{len(space)} choices, {size} architectures{about}, digest {space.digest}"
+    return f"{_count_choices(space)}, {size} architectures{about}, digest {space.digest}"

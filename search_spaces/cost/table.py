@@ -221,17 +221,26 @@ class CostTable:
         return whole and most < 2**53
 
     def arranged(self, space: Space) -> CostTable:
-        """Return this table with its keys in the order of ``space``.
+        """Return this table with its keys in the order of ``space``, and of those that are fixed there the one option.
 
         Raises:
             CostError: ``space`` is another than the table's; the differences are named.
         """
         if space.keys == self.space.keys and space.digest == self.space.digest:
             return self
-        problems = compare_spaces(self.space, space)
+        problems = compare_spaces(self.space.whole, space.whole)
+        problems += [f"key {key!r} is fixed in the table" for key in self.space.fixed if key not in space.fixed]
         if problems:
             raise CostError("the cost table is of another search space:", problems)
-        return CostTable(space, self.fixed, self.options, self.about, self.joint)
+        at = {key: token for key, token in space.fixed.items() if key not in self.space.fixed}
+        options = {
+            metric: {key: [costs[at[key]]] if key in at else costs for key, costs in own.items()}
+            for metric, own in self.options.items()
+        }
+        joint = {
+            metric: [(keys, _take(keys, costs, at)) for keys, costs in terms] for metric, terms in self.joint.items()
+        }
+        return CostTable(space, self.fixed, options, self.about, joint)
 
     def _check(self, metric: str) -> None:
         if metric not in self.fixed:
@@ -275,6 +284,11 @@ def _to_term(space: Space, keys: Sequence[str], costs: npt.ArrayLike) -> tuple[t
     array = np.array(flatten_costs(costs, shape), dtype=np.float64).reshape(shape) + 0.0  # no negative zeros
     array.setflags(write=False)
     return tuple(keys), array
+
+
+def _take(keys: Sequence[str], costs: FloatArray, at: Mapping[str, int]) -> FloatArray:
+    """Return the costs at one option of some keys, whose axes then have length 1."""
+    return costs[tuple(slice(at[key], at[key] + 1) if key in at else slice(None) for key in keys)]
 
 
 def _to_lists(costs: FloatArray) -> Any:

@@ -43,13 +43,19 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         on_failure: what to do after a trial without a usable result: ``worst`` gives it the worst score; ``retry``
             tries the same architecture again, up to ``retries`` times, then ``worst``; ``skip`` learns nothing from it.
         retries: how often an architecture may be tried again.
+        fixed: by key, the option that every architecture has; see :meth:`search_spaces.Space.fix`.
 
     Raises:
         ValueError: an argument is not one of those; all problems are named.
     """
 
     def __init__(
-        self, search: Search, optimize_mode: str = "maximize", on_failure: str = "worst", retries: int = 2
+        self,
+        search: Search,
+        optimize_mode: str = "maximize",
+        on_failure: str = "worst",
+        retries: int = 2,
+        fixed: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_search(search)
@@ -58,6 +64,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         if problems:
             raise ValueError("; ".join(problems))
         self._search, self._optimize_mode = search, optimize_mode
+        self._fixed = fixed or {}
         self._retries = retries if on_failure == "retry" else 0
         self._learn_failures = on_failure != "skip"
         self._lock = threading.RLock()
@@ -90,10 +97,10 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         """Take the space: start or resume at first, later go on in the new space with all trials that fit it."""
         with self._guard():
             if self._run is None:
-                self._open(Space.from_json(search_space))
+                self._open(Space.from_json(search_space).fix(self._fixed))
                 return
             try:
-                space = Space.from_json(search_space)
+                space = Space.from_json(search_space).fix(self._fixed)
                 if space.digest == self._run.space.digest:
                     return
                 dropped = self._run.change_space(space)

@@ -298,7 +298,7 @@ class TestApplyFixedArchitecture:
             ({"skip": [0, 0]}, "only once"),
             ({"skip": [True, True]}, "wanted exactly 1"),
             ({"extra": 1}, "unknown 'extra'"),
-            ({"lr": 0.1}, "unknown 'lr'"),
+            ({"extra": [True, False]}, "unknown 'extra'"),
         ],
     )
     def test_what_does_not_fit(self, changes: dict, said: str) -> None:
