@@ -5,7 +5,7 @@ Loads lazily: ``import mutators`` costs neither torch nor nni.
 
 from search_spaces.lazy import lazy_names
 
-__all__, __getattr__, __dir__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     moved={
         "DifferentiableEdge": "mutators.mmrazor.DifferentiableEdge",

@@ -1,7 +1,8 @@
 """Mutators, which steer a model's choices while it runs: for supernets, and for algorithms of one's own.
 
-After NNI 1.9's ``BaseMutator`` and ``Mutator``. Differs: a mutator is a plain object and no module, so that it never
-shows up among the model's parameters; it can be released; a copied model stays with it.
+After NNI 1.9's ``BaseMutator`` and ``Mutator``. Differs: a mutator is a plain object; one that learns derives from
+``nn.Module`` as well. It never shows up among the model's parameters, nor the model among its own; it can be released;
+a copied model stays with it. State of its own has mangled names, which a subclass cannot overwrite by chance.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mutators.choices.input_choice import InputChoice
 from mutators.choices.layer_choice import LayerChoice
 from mutators.choices.mutable import Mutable, MutableScope
 from mutators.choices.selection import combine, mask_of
+from mutators.choices.tree import MutableTree, make_tree
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.walk import decisions, walk
 from search_spaces.domains import InputDomain, LayerDomain
@@ -29,6 +31,8 @@ Sample = Mapping[str, torch.Tensor]
 
 class BaseMutator:
     """Decides, while it is bound to ``model``, what its mutables run; what is applied to them then does not count.
+
+    A mutator with parameters of its own derives from ``nn.Module`` as well: ``class Learned(Mutator, nn.Module)``.
 
     Args:
         model: with choices. Its mutables' ``key`` is then the resolved one.
@@ -44,24 +48,23 @@ class BaseMutator:
         if bound is not None:
             owner = type(bound.mutable.mutator).__name__
             raise RuntimeError(f"{owner} is bound to this model already (at {bound.key!r}): release() it first.")
-        self.model = model
+        if "training" not in vars(self):  # else a subclass has made itself a module, maybe with parameters
+            super().__init__()
+        vars(self)["model"] = model  # not as a child, where the mutator is a module
         self.domains = decisions(sites)
-        self._sites = sites
         for site in sites:
-            site.mutable.bind(self, site.key)
+            site.mutable.bind(self, site.key, site.path)
+        self.__tree = make_tree(sites)
 
     @property
-    def mutables(self) -> list[Mutable]:
+    def mutables(self) -> MutableTree:
         """Return the mutables, scopes included, in definition order; of those that share a key the first."""
-        first: dict[str, Mutable] = {}
-        for site in self._sites:
-            first.setdefault(site.key, site.mutable)
-        return list(first.values())
+        return self.__tree
 
     @property
     def undedup_mutables(self) -> list[Mutable]:
         """Return all mutables, scopes included, in definition order."""
-        return [site.mutable for site in self._sites]
+        return list(self.__tree.traverse(deduplicate=False))
 
     def release(self, model: nn.Module | None = None) -> None:
         """Unbind from the model, or from ``model``, a copy of it; the choices that are applied to it count again.
@@ -107,6 +110,14 @@ class BaseMutator:
             )
             cls.on_forward_value_choice = cls.on_elastic_choice  # type: ignore[method-assign]
 
+    def __getattr__(self, name: str) -> Any:
+        if isinstance(self, nn.Module):
+            return super().__getattr__(name)  # type: ignore[misc]
+        kind, advice = type(self).__name__, ""
+        if hasattr(nn.Module, name) and not name.startswith("_"):
+            advice = f": it is no nn.Module. Derive from that as well: class {kind}(..., nn.Module)"
+        raise AttributeError(f"{kind} has no {name!r}{advice}.", name=name, obj=self)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # a copied model is steered by the same mutator
 
@@ -120,9 +131,9 @@ class Mutator(BaseMutator):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
-        self._sample: Sample | None = None
-        self._picked: dict[str, list[int]] = {}
-        self._masks: dict[str, torch.Tensor] = {}
+        self.__sample: Sample | None = None
+        self.__picked: dict[str, list[int]] = {}
+        self.__masks: dict[str, torch.Tensor] = {}
 
     @abstractmethod
     def sample_search(self) -> Sample:
@@ -140,18 +151,18 @@ class Mutator(BaseMutator):
         Raises:
             ChoiceError: the sample lacks keys or has unknown ones, or a tensor has the wrong shape or type.
         """
-        sample = self._checked(self.sample_search(), "sample_search")
+        sample = self.__checked(self.sample_search(), "sample_search")
         # Once here and not in every forward: reading a mask waits for its device.
-        self._picked = {key: torch.nonzero(mask.detach()).flatten().tolist() for key, mask in sample.items()}
-        self._masks = {key: mask_of(picked, len(sample[key])) for key, picked in self._picked.items()}
-        self._sample = sample
+        self.__picked = {key: torch.nonzero(mask.detach()).flatten().tolist() for key, mask in sample.items()}
+        self.__masks = {key: mask_of(picked, len(sample[key])) for key, picked in self.__picked.items()}
+        self.__sample = sample
 
     def export(self) -> Sample:
         """Return the result of the search, :meth:`sample_final`, checked.
 
         Differs: tensors; the readable form is :meth:`export_json`.
         """
-        return self._checked(self.sample_final(), "sample_final")
+        return self.__checked(self.sample_final(), "sample_final")
 
     def export_json(self) -> dict[str, list[bool] | list[float]]:
         """Return :meth:`export` as lists; lists of bools are what ``apply_fixed_architecture`` takes."""
@@ -159,19 +170,19 @@ class Mutator(BaseMutator):
 
     def on_forward_layer_choice(self, mutable: LayerChoice, *args: Any, **kwargs: Any) -> tuple[Any, torch.Tensor]:
         """Run the candidates that the sample does not exclude. Returns: the reduced output, (len(mutable),) bool."""
-        mask, picked = self._of(mutable)
+        mask, picked = self.__of(mutable)
         outputs = [_weighted(mask, i, mutable[i](*args, **kwargs)) for i in picked]
-        return combine(outputs, mutable.reduction), self._masks[mutable.key]
+        return combine(outputs, mutable.reduction), self.__masks[mutable.key]
 
     def on_forward_input_choice(self, mutable: InputChoice, tensor_list: list[Any]) -> tuple[Any, torch.Tensor]:
         """Select the inputs that the sample does not exclude. Returns: the reduced ones, (n_candidates,) bool."""
-        mask, picked = self._of(mutable)
+        mask, picked = self.__of(mutable)
         outputs = [_weighted(mask, i, tensor_list[i]) for i in picked]
-        return combine(outputs, mutable.reduction), self._masks[mutable.key]
+        return combine(outputs, mutable.reduction), self.__masks[mutable.key]
 
     def on_forward_value_choice(self, mutable: ValueChoice) -> int:
         """Choose the one number that the sample does not exclude. Returns: its index."""
-        _, picked = self._of(mutable)
+        _, picked = self.__of(mutable)
         if len(picked) != 1:
             raise ChoiceError(f"{mutable.described()}: {len(picked)} numbers are chosen, wanted 1: they do not mix.")
         return picked[0]
@@ -180,14 +191,26 @@ class Mutator(BaseMutator):
 
     def chosen_indices(self, mutable: Mutable) -> tuple[int, ...] | None:
         """Return the indices that the sample does not exclude; None before :meth:`reset`."""
-        return None if self._sample is None else tuple(self._picked.get(mutable.key, ()))
+        return None if self.__sample is None else tuple(self.__picked.get(mutable.key, ()))
 
-    def _of(self, mutable: Mutable) -> tuple[torch.Tensor, Sequence[int]]:
-        if self._sample is None:
+    def status(self) -> dict[str, list[float]]:
+        """Return by key what the next forwards run, one number a candidate; empty before :meth:`reset`. NNI 1.9's."""
+        return {key: mask.detach().float().tolist() for key, mask in (self.__sample or {}).items()}
+
+    def _last_sample(self) -> Sample | None:
+        """Return what :meth:`reset` drew last."""
+        return self.__sample
+
+    def _forget_sample(self) -> None:
+        """Let the next forward say that :meth:`reset` comes first."""
+        self.__sample = None
+
+    def __of(self, mutable: Mutable) -> tuple[torch.Tensor, Sequence[int]]:
+        if self.__sample is None:
             raise ChoiceError(f"{type(self).__name__} has drawn nothing yet: call reset() before the model.")
-        return self._sample[mutable.key], self._picked[mutable.key]
+        return self.__sample[mutable.key], self.__picked[mutable.key]
 
-    def _checked(self, sample: Any, source: str) -> Sample:
+    def __checked(self, sample: Any, source: str) -> Sample:
         where = f"{type(self).__name__}.{source}()"
         if not isinstance(sample, Mapping):
             raise ChoiceError(f"{where} returned a {type(sample).__name__}, wanted a dict {{key: tensor}}.")
@@ -220,31 +243,36 @@ class RandomMutator(Mutator):
 
     def sample_search(self) -> Sample:
         """Return an architecture, drawn now: by key (number of candidates,) bool."""
-        return {key: self._draw(domain) for key, domain in self.domains.items()}
+        return {key: self.__draw(domain) for key, domain in self.domains.items()}
 
     def sample_final(self) -> Sample:
         """Return the architecture that :meth:`reset` drew last, or else one drawn now."""
-        return self.sample_search() if self._sample is None else self._sample
+        last = self._last_sample()
+        return self.sample_search() if last is None else last
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the generator's state, so that a training that was killed can go on."""
-        return {"generator": self.generator.get_state()}
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the generator's state, and of a subclass that is a module the rest: a killed training can go on."""
+        rest = super().state_dict(*args, **kwargs) if isinstance(self, nn.Module) else {}  # type: ignore[misc]
+        return {**rest, "generator": self.generator.get_state()}
 
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
         """Put back what :meth:`state_dict` returned."""
         self.generator.set_state(state["generator"])
+        if isinstance(self, nn.Module):
+            rest = {name: value for name, value in state.items() if name != "generator"}
+            super().load_state_dict(rest, *args, **kwargs)  # type: ignore[misc]
 
-    def _draw(self, domain: LayerDomain | InputDomain) -> torch.Tensor:
+    def __draw(self, domain: LayerDomain | InputDomain) -> torch.Tensor:
         if isinstance(domain, LayerDomain):
-            return mask_of([self._integer(0, len(domain.names))], len(domain.names))
+            return mask_of([self.__integer(0, len(domain.names))], len(domain.names))
         n = len(domain.candidates)
         if domain.n_chosen is None:
             return torch.randint(2, (n,), generator=self.generator).bool()
         low, high = domain.bounds
         order = torch.randperm(n, generator=self.generator)
-        return mask_of(order[: self._integer(low, high + 1)].tolist(), n)
+        return mask_of(order[: self.__integer(low, high + 1)].tolist(), n)
 
-    def _integer(self, low: int, end: int) -> int:
+    def __integer(self, low: int, end: int) -> int:
         return int(torch.randint(low, end, (), generator=self.generator))
 
 

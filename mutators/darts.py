@@ -44,16 +44,21 @@ class DartsMutator(Mutator):
             raise TypeError(f"ignore is the text {ignore!r}, wanted a list of names.")
         super().__init__(model)
         self.ignore = frozenset(ignore)
-        self._layers = {key: domain for key, domain in self.domains.items() if isinstance(domain, LayerDomain)}
+        self.__layers = {key: domain for key, domain in self.domains.items() if isinstance(domain, LayerDomain)}
         generator = torch.Generator().manual_seed(seed)
         device = device_of(model)
         self.alphas = nn.ParameterDict()
-        for key, domain in self._layers.items():
+        for key, domain in self.__layers.items():
             self.alphas[_escape(key)] = nn.Parameter((1e-3 * torch.randn(domain.radix, generator=generator)).to(device))
 
-    def parameters(self) -> list[nn.Parameter]:
-        """Return the architecture parameters, in the order of the keys."""
-        return [self.alpha(key) for key in self._layers]
+    def parameters(self, recurse: bool = True) -> list[nn.Parameter]:
+        """Return the architecture parameters, in the order of the keys; of a subclass that is a module, all it has."""
+        if isinstance(self, nn.Module):
+            return list(super().parameters(recurse))
+        return self.__parameters()
+
+    def __parameters(self) -> list[nn.Parameter]:
+        return [self.alpha(key) for key in self.__layers]
 
     def alpha(self, key: str) -> nn.Parameter:
         """Return the architecture parameters of a layer choice, (number of candidates,).
@@ -80,12 +85,12 @@ class DartsMutator(Mutator):
         strength is the weight of its best layer, "none" and the like not counted; one that comes from no layer choice
         has strength 0. Any number of inputs (``n_chosen=None``) keeps all, a range the highest.
         """
-        inputs = {key: self._strongest(key, d) for key, d in self.domains.items() if isinstance(d, InputDomain)}
-        named = {name for key in inputs for name in self._names(key)}
-        kept = {self._names(key)[i] for key, chosen in inputs.items() for i in chosen}
-        final = {key: mask_of(chosen, len(self._names(key))) for key, chosen in inputs.items()}
-        for key, domain in self._layers.items():
-            final[key] = mask_of([] if key in named - kept else [self._best(key)], domain.radix)
+        inputs = {key: self.__strongest(key, d) for key, d in self.domains.items() if isinstance(d, InputDomain)}
+        named = {name for key in inputs for name in self.__names(key)}
+        kept = {self.__names(key)[i] for key, chosen in inputs.items() for i in chosen}
+        final = {key: mask_of(chosen, len(self.__names(key))) for key, chosen in inputs.items()}
+        for key, domain in self.__layers.items():
+            final[key] = mask_of([] if key in named - kept else [self.__best(key)], domain.radix)
         return {key: final[key] for key in self.domains}
 
     def export_choices(self) -> dict[str, Choice]:
@@ -95,7 +100,7 @@ class DartsMutator(Mutator):
         """
         choices: dict[str, Choice] = {}
         for key, domain in self.domains.items():
-            index = self._best(key) if isinstance(domain, LayerDomain) else self._strongest(key, domain)
+            index = self.__best(key) if isinstance(domain, LayerDomain) else self.__strongest(key, domain)
             choices[key] = domain.choice(domain.token({"_idx": index}))
         return choices
 
@@ -110,8 +115,8 @@ class DartsMutator(Mutator):
         Returns: the loss, detached.
         """
         with unchanged_buffers(self.model):
-            loss, gradients = first_order_gradient(self._fresh(valid_loss), self.parameters())
-        return self._set(loss, gradients)
+            loss, gradients = first_order_gradient(self.__fresh(valid_loss), self.__parameters())
+        return self.__set(loss, gradients)
 
     def second_order_backward(self, train_loss: Loss, valid_loss: Loss, optimizer: torch.optim.SGD) -> Tensor:
         """Set ``grad`` as :meth:`first_order_backward`, at the weights after a step of ``optimizer`` on ``train_loss``.
@@ -128,35 +133,35 @@ class DartsMutator(Mutator):
         """
         with unchanged_buffers(self.model):
             loss, gradients = second_order_gradient(
-                self._fresh(train_loss), self._fresh(valid_loss), optimizer, self.parameters()
+                self.__fresh(train_loss), self.__fresh(valid_loss), optimizer, self.__parameters()
             )
-        return self._set(loss, gradients)
+        return self.__set(loss, gradients)
 
-    def _fresh(self, loss: Loss) -> Loss:
+    def __fresh(self, loss: Loss) -> Loss:
         def compute() -> Tensor:
             self.reset()
             return loss()
 
         return compute
 
-    def _set(self, loss: Tensor, gradients: list[Tensor]) -> Tensor:
-        for parameter, gradient in zip(self.parameters(), gradients, strict=True):
+    def __set(self, loss: Tensor, gradients: list[Tensor]) -> Tensor:
+        for parameter, gradient in zip(self.__parameters(), gradients, strict=True):
             parameter.grad = gradient
-        self._sample = None  # its graph is used up: who forgets reset() is told so
+        self._forget_sample()  # its graph is used up: who forgets reset() is told so
         return loss
 
-    def _names(self, key: str) -> tuple[str, ...]:
+    def __names(self, key: str) -> tuple[str, ...]:
         domain = self.domains[key]
         return domain.candidates if isinstance(domain, InputDomain) else domain.names
 
-    def _best(self, key: str) -> int:
+    def __best(self, key: str) -> int:
         """Return the index of the best layer, an ignored one only if there is no other; of equals the first."""
-        alpha, names = self.alpha(key).tolist(), self._names(key)
+        alpha, names = self.alpha(key).tolist(), self.__names(key)
         return max(range(len(names)), key=lambda i: (names[i] not in self.ignore, alpha[i], -i))
 
-    def _strongest(self, key: str, domain: InputDomain) -> list[int]:
+    def __strongest(self, key: str, domain: InputDomain) -> list[int]:
         """Return the indices of the inputs that are kept, ascending; of equals the first."""
-        strengths = [self._strength(name) for name in domain.candidates]
+        strengths = [self.__strength(name) for name in domain.candidates]
         unknown = [name for name, strength in zip(domain.candidates, strengths, strict=True) if strength is None]
         count = domain.bounds[1]
         if unknown and count < len(strengths):
@@ -166,11 +171,11 @@ class DartsMutator(Mutator):
         order = sorted(range(len(strengths)), key=lambda i: (-(strengths[i] or 0.0), i))
         return sorted(order[:count])
 
-    def _strength(self, name: str) -> float | None:
-        if name not in self._layers:
+    def __strength(self, name: str) -> float | None:
+        if name not in self.__layers:
             return None
-        weight = torch.softmax(self.alpha(name).detach(), 0)[self._best(name)]
-        return 0.0 if self._names(name)[self._best(name)] in self.ignore else float(weight)
+        weight = torch.softmax(self.alpha(name).detach(), 0)[self.__best(name)]
+        return 0.0 if self.__names(name)[self.__best(name)] in self.ignore else float(weight)
 
 
 def _escape(key: str) -> str:

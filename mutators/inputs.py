@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from mutators.choices.torch_private import tree_leaves
 from search_spaces.errors import CostError, ProblemsError
 
-Inputs = tuple[torch.Tensor, ...]
+Inputs = tuple[Any, ...]
+"""One for each argument of forward: tensors, or dicts of them."""
 Example = Sequence[int] | torch.Tensor | Sequence[torch.Tensor]
 """A shape without the batch, such as (3, 224, 224); or an input, or one input for each argument of forward."""
 
@@ -84,7 +86,7 @@ def run_first(
             return run(inputs)
         except Exception as raised:  # whatever the author's forward raises
             failed = failed or raised
-    tried = " or ".join(", ".join("x".join(map(str, tensor.shape)) for tensor in inputs) for inputs in candidates)
+    tried = " or ".join(", ".join("x".join(map(str, t.shape)) for t in tree_leaves(inputs)) for inputs in candidates)
     reason = f"{type(failed).__name__}: {first_line(failed)}"
     raise error(f"{type(model).__name__} cannot be run on {tried}: {reason}") from failed
 

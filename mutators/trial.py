@@ -18,10 +18,11 @@ from typing import Any, NoReturn
 from torch import nn
 
 from mutators.choices.applying import apply_choices
-from mutators.choices.walk import decisions, search_space_of, walk
+from mutators.choices.walk import decisions, drop_idle, search_space_of, walk
 from mutators.watch import Witness, watch_this_trial
 from search_spaces.domains import Choice, Domain, InputDomain
 from search_spaces.files import write_atomically
+from search_spaces.fixing import FixedDomain
 from search_spaces.schema import Choices, Space
 
 _logger = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ def get_and_apply_next_architecture(model: nn.Module) -> dict[str, Any]:
     if parameters:
         apply_choices(model, parameters)
         return dict(parameters)
-    choices = {key: _first(domain) for key, domain in decisions(walk(model)).items()}
+    sites = walk(model)
+    choices = drop_idle(sites, {key: _first(domain) for key, domain in decisions(sites).items()})
     apply_choices(model, choices)
     return choices
 
@@ -80,9 +82,11 @@ def get_next_architecture(space: Space, initial: Choices | None = None) -> dict[
     """
     if os.environ.get(_DRY_RUN):
         _write_space(space.to_json())
-    parameters = _receive() or initial or {key: _first(domain) for key, domain in space.domains.items()}
-    space.encode(parameters)
-    return dict(parameters)
+    parameters = _receive() or initial
+    if parameters:
+        space.encode(parameters)
+        return dict(parameters)
+    return space.decode(space.encode({key: _first(domain) for key, domain in space.domains.items()}))
 
 
 def report_intermediate(metric: Any) -> None:
@@ -232,7 +236,7 @@ def _uid_in(parameters: Any) -> dict[str, Any]:
     return {key: parameters[key] for key in ("_uid", "_run") if key in parameters}
 
 
-def _first(domain: Domain) -> Choice:
+def _first(domain: Domain | FixedDomain) -> Choice:
     """Return the choice of a standalone run."""
     if not isinstance(domain, InputDomain):
         return domain.choice(0)

@@ -2,7 +2,7 @@
 
 from search_spaces.lazy import lazy_names
 
-_LISTED, _load, _ = lazy_names(
+_load, __dir__ = lazy_names(
     __name__,
     moved={
         "SANAS": "nas_tuners.sanas.SANAS",
@@ -14,19 +14,15 @@ _LISTED, _load, _ = lazy_names(
 
 def __getattr__(name: str) -> object:
     """Load a public name: one of the stub's, or a tuner of the table of algorithms, which is read only when needed."""
-    if name in _LISTED or not (name == "__all__" or name.endswith("Tuner")):
+    if name != "__all__" and not name.endswith("Tuner"):
         return _load(name)
     from nas_tuners.search.algorithms import ALGORITHMS
 
-    names = sorted({*_LISTED, *(algorithm.tuner for algorithm in ALGORITHMS.values())})
+    tuners = {algorithm.tuner for algorithm in ALGORITHMS.values()}
     if name == "__all__":
-        return names
-    if name not in names:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from nas_tuners import tuners
+        return sorted({*__dir__(), *tuners})
+    if name not in tuners:
+        return _load(name)
+    from nas_tuners import tuners as module
 
-    return getattr(tuners, name)
-
-
-def __dir__() -> list[str]:
-    return list(_LISTED)
+    return getattr(module, name)

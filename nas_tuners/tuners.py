@@ -11,6 +11,8 @@ from nas_tuners.hosts.nni.tuner import SearchTuner
 from nas_tuners.search.algorithms import ALGORITHMS, Algorithm
 from search_spaces.cost.limits import Table
 
+_OWN = ("optimize_mode", "on_failure", "retries", "fixed")  # arguments of SearchTuner itself
+
 
 def __getattr__(name: str) -> Any:  # a class derived from SearchTuner, with arguments that no type checker can know
     algorithm = next((algorithm for algorithm in ALGORITHMS.values() if algorithm.tuner == name), None)
@@ -23,13 +25,13 @@ def __getattr__(name: str) -> Any:  # a class derived from SearchTuner, with arg
 def make_tuner(algorithm: Algorithm) -> type[SearchTuner]:
     """Make a tuner of an algorithm. Its arguments, the ``classArgs``, are those of the search and of SearchTuner."""
     own, search = inspect.signature(SearchTuner.__init__).parameters, algorithm.search
-    mode, *failures = [own[name] for name in ("optimize_mode", "on_failure", "retries")]
-    parameters = [own["self"], mode, *algorithm.options.values(), *failures]
+    mode, *others = [own[name] for name in _OWN]
+    parameters = [own["self"], mode, *algorithm.options.values(), *others]
     signature = inspect.Signature([p.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for p in parameters])
 
     def __init__(self: SearchTuner, *args: Any, **kwargs: Any) -> None:
         given = dict(signature.bind(self, *args, **kwargs).arguments)
-        tuning = {name: given.pop(name) for name in ("optimize_mode", "on_failure", "retries") if name in given}
+        tuning = {name: given.pop(name) for name in _OWN if name in given}
         del given["self"]
         if "cost_table" in given:
             given["cost_table"] = locate_table(given["cost_table"])

@@ -2,7 +2,7 @@
 
 from search_spaces.lazy import lazy_names
 
-__all__, __getattr__, __dir__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     moved={
         "MIT_PHASES": "search_spaces.phases.shrinking.MIT_PHASES",

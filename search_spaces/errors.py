@@ -3,7 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem: where it is, what was got, what was wanted."""
+
+    path: str
+    got: str
+    wanted: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: got {self.got}, wanted {self.wanted}"
+
+
+def place(key: object) -> str:
+    """Return a key of a space as the place of a problem."""
+    return f"key {shorten(key)}"
+
+
+def shorten(value: object) -> str:
+    """Return a value as text of at most 60 characters."""
+    text = repr(dict(value)) if isinstance(value, dict) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 class ProblemsError(ValueError):

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from typing import Self, TextIO
 
 _OFTEN = 0.2  # seconds between two lines on a terminal, and between two notes, at least
+_COLUMNS = 80  # of a line in a log
+_CUT = "..."
+_MOST_WANTED = 16  # characters of a note, for which rate and bar make room
 _SHARE = 0.02  # of the time so far, between two lines in a log, at least: that of a day's training stays short
 
 
@@ -79,7 +82,12 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write the last line, if it is not there yet, unless the task was too short for any."""
+        self.close()
+
+    def close(self) -> None:
+        """Write the last line, if it is not there yet, unless the task was too short for any. Nothing follows it."""
+        if self._over.is_set():
+            return
         now = self._clock()
         if self._line or now >= self._due:
             self._renew_note(now)
@@ -103,10 +111,10 @@ class Progress:
             now = self._clock()
             seconds = now - self._started
             self._due = now + (_OFTEN if self._terminal else max(self._every, _SHARE * seconds))
-            line = progress_line(self.done, self.total, self._unit, seconds, self.done - self._before, self._note)
+            columns = shutil.get_terminal_size().columns - 1 if self._terminal else _COLUMNS
+            room, fresh = columns - len(f"{self._task} ".lstrip()), self.done - self._before
+            line = progress_line(self.done, self.total, self._unit, seconds, fresh, self._note, room)
             line = f"{self._task} {line}".lstrip()
-            if self._terminal:
-                line = line[: shutil.get_terminal_size().columns - 1]
             if line != self._line and not self._over.is_set():
                 self._put(f"\r{line}\x1b[K" if self._terminal else f"{line}\n")
                 self._line = line
@@ -117,26 +125,50 @@ class Progress:
             self._stream.flush()
 
 
-def progress_line(done: int, total: int | None, unit: str, seconds: float, fresh: int, note: str = "") -> str:
+def progress_line(
+    done: int, total: int | None, unit: str, seconds: float, fresh: int, note: str = "", columns: int = _COLUMNS
+) -> str:
     """Return one line: a bar, steps done of the total (None: unknown), time left, rate, note.
 
-    ``seconds`` and ``fresh``, the steps done in them, are since the task began or was resumed.
+    ``seconds`` and ``fresh``, the steps done in them, are since the task began or was resumed. Where ``columns`` are
+    few, the last parts of the note go first, which two spaces divide, then rate and bar, and never the time left.
 
     >>> progress_line(30, 100, "trials", 60.0, 20, "best 0.93")
     '[###-------] 30/100 trials  ETA 3:30  3.0 s each  best 0.93'
     >>> progress_line(30, None, "trials", 15.0, 30)
     '30 trials  2.0/s'
+    >>> progress_line(30, 100, "trials", 60.0, 20, "best 0.93  pending 4", 66)
+    '[###-------] 30/100 trials  ETA 3:30  3.0 s each  best 0.93  ...'
     """
-    parts = [f"{done}{f'/{total}' if total else ''} {unit}"]
-    if total:
-        filled = min(10, 10 * done // total)
-        parts[0] = f"[{'#' * filled}{'-' * (10 - filled)}] {parts[0]}"
+    counted, left, rate = f"{done}{f'/{total}' if total else ''} {unit}", "", ""
+    filled = min(10, 10 * done // total) if total else 0
+    bar = f"[{'#' * filled}{'-' * (10 - filled)}] " if total else ""
     if fresh > 0 and seconds > 0:
-        if total and done < total:
-            parts.append(f"ETA {_clock_time(seconds / fresh * (total - done))}")
-        rate = fresh / seconds
-        parts.append(f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
-    return "  ".join([*parts, note] if note else parts)
+        left = f"ETA {_clock_time(seconds / fresh * (total - done))}" if total and done < total else ""
+        speed = fresh / seconds
+        rate = f"{speed:.0f}/s" if speed >= 10 else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+    heads = ["  ".join(filter(None, parts)) for parts in ((bar + counted, left, rate), (bar + counted, left))]
+    heads.append("  ".join(filter(None, (counted, left))))
+    best = len(note.partition("  ")[0])  # the first part of a note is what counts most
+    wanted = 2 + min(best, _MOST_WANTED) + (len(_CUT) if best > _MOST_WANTED else 0) if note else 0
+    head = next((head for head in heads if len(head) + wanted <= columns), heads[-1][:columns])
+    return _add_note(head, note, columns)
+
+
+def _add_note(line: str, note: str, columns: int) -> str:
+    """Return a line with as much of a note as has room: whole parts, of which the first may be cut."""
+    if not note or len(line) + 2 + len(note) <= columns:
+        return f"{line}  {note}" if note else line
+    room = columns - len(f"{line}    {_CUT}")
+    first, *others = note.split("  ")
+    if len(first) > room:
+        return f"{line}  {first[: room + 2]}{_CUT}" if room > 8 else line
+    line = f"{line}  {first}"
+    for part in others:
+        if len(f"{line}  {part}  {_CUT}") > columns:
+            break
+        line = f"{line}  {part}"
+    return f"{line}  {_CUT}"
 
 
 def _clock_time(seconds: float) -> str:

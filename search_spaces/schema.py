@@ -9,15 +9,19 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from search_spaces.checks import is_int
+from search_spaces.conditions import Conditions, EntangledError, find_cycle
 from search_spaces.domains import Choice, Domain
 from search_spaces.errors import SpaceError
+from search_spaces.fixing import FixedDomain, narrow_when, read_fixed, whole_of
+from search_spaces.nested import Nesting, expand_entries
 from search_spaces.validate import Malformed, check_space, parse
+from search_spaces.when import sort_clauses, write_condition
 
 Tokens = tuple[int, ...]
 """An architecture: one int a key, each in ``range(radix)``, in the order of the space's keys."""
@@ -27,9 +31,24 @@ Choices = Mapping[str, Choice]
 
 TokenArray = npt.NDArray[np.int64]
 
+When = Mapping[str, Sequence[Mapping[str, Sequence[int]]]]
+"""By key, clauses of which any has to hold: by key, the tokens of which it has to have one."""
+
 
 class Space:
-    """A finite search space: keys, each with a domain of numbered options.
+    """A finite search space: keys, each with a domain of numbered options, and conditions under which a key matters.
+
+    Two encodings that differ in keys alone that do not matter are one architecture; the one where those are 0 is
+    canonical. All that a space counts, draws and encodes is canonical; whatever takes tokens takes any.
+
+    Args:
+        domains: by key.
+        when: by key, clauses of which any makes it matter (then it is *active*): by key, the tokens of which that key,
+            active itself, has to have one.
+        fixed: by key, the token of the only option that is on offer; that key then has one option, with token 0.
+
+    Raises:
+        SpaceError: conditions go round in a circle.
 
     >>> space = Space.from_json({"conv": {"_type": "layer_choice", "_value": ["3x3", "5x5"]}})
     >>> space.radices, space.size
@@ -40,11 +59,20 @@ class Space:
     (1,)
     """
 
-    def __init__(self, domains: Mapping[str, Domain]) -> None:
-        self.domains = dict(domains)
+    def __init__(
+        self, domains: Mapping[str, Domain], when: When | None = None, fixed: Mapping[str, int] | None = None
+    ) -> None:
+        self.fixed = dict(fixed or {})
+        self.domains: dict[str, Domain | FixedDomain] = {
+            key: FixedDomain(domain, self.fixed[key]) if key in self.fixed else domain
+            for key, domain in domains.items()
+        }
         self.keys = tuple(self.domains)
         self.radices: Tokens = tuple(domain.radix for domain in self.domains.values())
-        self.size: int = math.prod(self.radices)
+        self.when = {key: sort_clauses(clauses) for key, clauses in (when or {}).items()}
+        narrowed = narrow_when(self.when, self.fixed)
+        self.conditions = _number_conditions(self.keys, self.radices, narrowed) if self.when else None
+        self._nesting = Nesting(domains)
         self._bounds = np.array(self.radices, dtype=np.int64)
         self._free = np.flatnonzero(self._bounds > 1)
 
@@ -55,10 +83,14 @@ class Space:
         Raises:
             SpaceError: something is wrong; all problems are listed, each with its place.
         """
-        domains, problems = check_space(obj)
+        domains, when, problems = check_space(obj)
         if problems:
             raise SpaceError(f"not a valid search space ({len(problems)} wrong):", problems)
-        return cls(domains)
+        assert isinstance(obj, dict)
+        given = {key: entry["_fixed"] for key, entry in expand_entries(obj) if "_fixed" in entry}
+        made = cls(domains, when, read_fixed(domains, given))
+        made.size  # noqa: B018 - so that conditions that cannot be counted are refused here
+        return made
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Space:
@@ -81,7 +113,55 @@ class Space:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the space's file."""
-        return {key: {"_type": d.type, "_value": d.to_json()} for key, d in self.domains.items()}
+        return {key: self._entry(key, domain) for key, domain in self.domains.items()}
+
+    def _entry(self, key: str, domain: Domain | FixedDomain) -> dict[str, Any]:
+        entry = {"_type": domain.type, "_value": domain.to_json()}
+        if key in self.when:
+            entry["_when"] = write_condition(self.when[key], self._whole_domains)
+        return entry | {"_fixed": domain.choice(0)} if isinstance(domain, FixedDomain) else entry
+
+    @property
+    def _whole_domains(self) -> dict[str, Domain]:
+        return {key: whole_of(domain) for key, domain in self.domains.items()}
+
+    def fix(self, options: Mapping[str, Any]) -> Space:
+        """Return the space of the architectures in which keys have these options; all others are searched as before.
+
+        The keys stay in every architecture. :attr:`whole` is the space without what is fixed.
+
+        Args:
+            options: by key; see :func:`search_spaces.fixing.read_fixed`.
+
+        Raises:
+            SpaceError: a key is not in the space, or an option not on offer; all of them are named, with the nearest.
+
+        >>> space = Space.from_json({"conv": {"_type": "layer_choice", "_value": ["3x3", "5x5"]}}).fix({"conv": "5x5"})
+        >>> space.size, space.decode((0,))
+        (1, {'conv': {'_value': '5x5', '_idx': 1}})
+        """
+        fixed = self.fixed | read_fixed(self.domains, options)
+        return self if fixed == self.fixed else Space(self._whole_domains, self.when, fixed)
+
+    @cached_property
+    def whole(self) -> Space:
+        """Return the space with nothing fixed."""
+        return Space(self._whole_domains, self.when) if self.fixed else self
+
+    @cached_property
+    def size(self) -> int:
+        """Return the number of architectures.
+
+        Raises:
+            SpaceError: so many conditions hang together that it cannot be counted.
+        """
+        try:
+            return math.prod(self.radices) if self.conditions is None else self.conditions.size
+        except EntangledError:
+            raise SpaceError(
+                f"the conditions (_when) of {len(self.when)} keys hang together so much that the architectures cannot "
+                "be counted: let fewer keys stand in several conditions, or leave some of them out."
+            ) from None
 
     @cached_property
     def digest(self) -> str:
@@ -97,26 +177,35 @@ class Space:
         """Return everything that is wrong with ``choices``; keys that begin with ``_`` are ignored."""
         if not isinstance(choices, Mapping):
             return [f"got {choices!r}, wanted an object {{key: choice}}"]
-        found = [f"missing {key!r}" for key in self.keys if key not in choices]
+        choices = self._nesting.flatten(choices)
+        wrong = {key: self.domains[key].problems(choices[key]) for key in self.keys if key in choices}
+        tokens = {key: self.domains[key].token(choices[key]) for key, problems in wrong.items() if not problems}
+        found = [f"missing {key!r}" for key in self.active_keys(tokens) if key not in choices]
         found += [f"unknown {key!r}" for key in choices if key not in self.domains and not str(key).startswith("_")]
-        for key, domain in self.domains.items():
-            if key in choices:
-                found += [f"{key!r}: {problem}" for problem in domain.problems(choices[key])]
-        return found
+        return found + [f"{key!r}: {problem}" for key, problems in wrong.items() for problem in problems]
+
+    def active_keys(self, tokens: Mapping[str, int]) -> list[str]:
+        """Return the keys that matter under some tokens, by key; a key without one fulfils no condition."""
+        if self.conditions is None:
+            return list(self.keys)
+        active = self.conditions.active_in([tokens.get(key) for key in self.keys])
+        return [key for key, on in zip(self.keys, active, strict=True) if on]
 
     def encode(self, choices: Choices) -> Tokens:
         """Return the tokens of an architecture; keys that begin with ``_`` are ignored.
 
         Raises:
-            SpaceError: keys are missing or unknown, or a choice is not on offer; all of them are named.
+            SpaceError: keys that matter are missing, keys are unknown, or a choice is not on offer; all are named.
         """
         found = self.problems(choices)
         if found:
             raise SpaceError("choices do not fit this space: " + "; ".join(found))
-        return tuple(domain.token(choices[key]) for key, domain in self.domains.items())
+        choices = self._nesting.flatten(choices)
+        given = (domain.token(choices[key]) if key in choices else 0 for key, domain in self.domains.items())
+        return self.canonical(tuple(given))
 
     def decode(self, tokens: Sequence[int]) -> dict[str, Choice]:
-        """Return the choices of an architecture.
+        """Return the choices of an architecture, without those that do not matter.
 
         Raises:
             SpaceError: there are too few or too many, or one is out of its range.
@@ -126,8 +215,32 @@ class Space:
         for key, token, radix in zip(self.keys, tokens, self.radices, strict=True):
             if not is_int(token) or not 0 <= token < radix:
                 raise SpaceError(f"token {token!r} of key {key!r} is out of range, wanted 0 to {radix - 1}.")
-        pairs = zip(self.domains.items(), tokens, strict=True)
-        return {key: domain.choice(int(token)) for (key, domain), token in pairs}
+        by_key = dict(zip(self.keys, map(int, tokens), strict=True))
+        choices = {key: self.domains[key].choice(by_key[key]) for key in self.active_keys(by_key)}
+        return self._nesting.nest(choices) if self._nesting else choices
+
+    def active(self, rows: TokenArray) -> npt.NDArray[np.bool_]:
+        """Return which keys of architectures matter. (n, keys) tokens to (n, keys)."""
+        return np.ones(rows.shape, dtype=np.bool_) if self.conditions is None else self.conditions.active(rows)
+
+    @overload
+    def canonical(self, encoding: TokenArray) -> TokenArray: ...
+    @overload
+    def canonical(self, encoding: Sequence[int]) -> Tokens: ...
+    def canonical(self, encoding: Sequence[int] | TokenArray) -> Tokens | TokenArray:
+        """Return the encoding of the same architecture in which keys that do not matter are 0.
+
+        Args:
+            encoding: the tokens of one architecture, or an array of many, (n, keys).
+
+        Returns: the same of it.
+        """
+        if isinstance(encoding, np.ndarray) and encoding.ndim == 2:
+            return encoding if self.conditions is None else encoding * self.conditions.active(encoding)
+        tokens = tuple(encoding)
+        if self.conditions is None:
+            return tokens
+        return tuple(token if on else 0 for token, on in zip(tokens, self.conditions.active_in(tokens), strict=True))
 
     def sample(self, rng: np.random.Generator) -> Tokens:
         """Draw one architecture, uniformly."""
@@ -135,10 +248,26 @@ class Space:
 
     def sample_tokens(self, rng: np.random.Generator, n: int) -> TokenArray:
         """Draw ``n`` architectures, uniformly and independently. Returns: (n, keys)."""
+        if self.conditions is not None:
+            return self.conditions.draw(rng, n)
         return rng.integers(0, self._bounds, size=(n, len(self.keys)))
 
+    def every(self) -> TokenArray:
+        """Return all architectures; only for a small ``size``. Returns: (size, keys)."""
+        if self.conditions is not None:
+            return self.conditions.every()
+        return np.indices(self.radices).reshape(len(self), -1).T
+
     def neighbour(self, tokens: Sequence[int], rng: np.random.Generator, steps: int = 1) -> Tokens:
-        """Draw one key anew among its *other* options, ``steps`` times. A space of one architecture gives that one."""
+        """Draw one key anew among its *other* options, ``steps`` times. A space of one architecture gives that one.
+
+        Keys that matter only then are drawn as well.
+        """
+        if self.conditions is not None:
+            rows = self.fill(np.array([tokens], dtype=np.int64), rng)
+            for _ in range(steps):
+                rows = self._step(rows, rng)
+            return tuple(self.canonical(rows)[0].tolist())
         drawn = [int(token) for token in tokens]
         if len(self._free):
             free, shifts = rng.integers(len(self._free), size=steps).tolist(), rng.random(steps).tolist()
@@ -148,19 +277,44 @@ class Space:
         return tuple(drawn)
 
     def neighbours(self, tokens: Sequence[int], rng: np.random.Generator, n: int) -> TokenArray:
-        """Draw ``n`` neighbours of one architecture, independently: each differs in one key. Returns: (n, keys)."""
+        """Draw ``n`` neighbours of one architecture, independently: each differs in one key. Returns: (n, keys).
+
+        Keys that matter only then are drawn as well.
+        """
         drawn = np.tile(np.asarray(tokens, dtype=np.int64), (n, 1))
+        if self.conditions is not None:
+            return self.canonical(self._step(self.fill(drawn, rng), rng))
         if len(self._free):
             at = self._free[rng.integers(0, len(self._free), size=n)]
             rows, radix = np.arange(n), self._bounds[at]
             drawn[rows, at] = (drawn[rows, at] + rng.integers(1, radix)) % radix
         return drawn
 
+    def fill(self, rows: TokenArray, rng: np.random.Generator) -> TokenArray:
+        """Draw the keys that do not matter, so that one has a value which a step makes matter. Returns: (n, keys)."""
+        if self.conditions is None:
+            return rows
+        return np.where(self.conditions.active(rows), rows, rng.integers(0, self._bounds, size=rows.shape))
+
+    def _step(self, rows: TokenArray, rng: np.random.Generator) -> TokenArray:
+        """Draw in each row one of the keys that matter anew, in place."""
+        assert self.conditions is not None
+        can = self.conditions.active(rows) & (self._bounds > 1)
+        at = np.where(can, rng.random(rows.shape), -1.0).argmax(axis=1)
+        moved = np.flatnonzero(can.any(axis=1))
+        at = at[moved]
+        rows[moved, at] = (rows[moved, at] + rng.integers(1, self._bounds[at])) % self._bounds[at]
+        return rows
+
     def __len__(self) -> int:
         return len(self.keys)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Space) and self.domains == other.domains and self.keys == other.keys
+        return isinstance(other, Space) and (self.domains, self.keys, self.when) == (
+            other.domains,
+            other.keys,
+            other.when,
+        )
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -174,3 +328,14 @@ def _hash_entries(space: Mapping[str, Any]) -> str:
     write = partial(json.dumps, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     canonical = "{" + ",".join(f"{write(key)}:{write(entry)}" for key, entry in space.items()) + "}"
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _number_conditions(keys: tuple[str, ...], radices: Tokens, when: When) -> Conditions:
+    at = {key: position for position, key in enumerate(keys)}
+    clauses = {
+        at[key]: [{at[other]: frozenset(tokens) for other, tokens in clause.items()} for clause in own]
+        for key, own in when.items()
+    }
+    if cycle := find_cycle({key: {other for clause in own for other in clause} for key, own in when.items()}):
+        raise SpaceError(f"the conditions of {cycle} go round in a circle.")
+    return Conditions(radices, clauses)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import json5
@@ -20,6 +20,11 @@ from search_spaces.domains import (
     RandintDomain,
     is_same,
 )
+from search_spaces.errors import Problem
+from search_spaces.errors import place as _place
+from search_spaces.errors import shorten as _shorten
+from search_spaces.nested import expand_entries, is_named
+from search_spaces.when import Clauses, check_conditions
 
 _INSTEAD = {
     "uniform": "quniform with a step, or choice with the values to try",
@@ -32,18 +37,6 @@ _INSTEAD = {
     "mutable_layer": "layer_choice and input_choice, one key each",
 }
 _TYPES = ("layer_choice", "input_choice", "choice", "randint", "quniform")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One problem: where it is, what was got, what was wanted."""
-
-    path: str
-    got: str
-    wanted: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: got {self.got}, wanted {self.wanted}"
 
 
 class Malformed(ValueError):
@@ -75,13 +68,17 @@ def parse(text: str) -> Any:
         raise Malformed(" ".join(str(error).split()).replace("<string>:", "line ", 1)) from None
 
 
-def check_space(obj: object) -> tuple[dict[str, Domain], list[Problem]]:
-    """Return the domains of a space, by key, and a list of everything that is wrong with what its file holds."""
+def check_space(obj: object) -> tuple[dict[str, Domain], dict[str, Clauses], list[Problem]]:
+    """Return domains and conditions of a space, by key, and a list of everything that is wrong with its file."""
     if not isinstance(obj, dict):
-        return {}, [Problem("the search space", _shorten(obj), 'an object {key: {"_type": ..., "_value": ...}}')]
+        return {}, {}, [Problem("the search space", _shorten(obj), 'an object {key: {"_type": ..., "_value": ...}}')]
     found = [Problem(_place(key), "the key twice", "each key once") for key in getattr(obj, "repeated", [])]
     domains: dict[str, Domain] = {}
-    for key, entry in obj.items():
+    conditions: dict[str, Any] = {}
+    entries = list(expand_entries(obj))
+    names = Counter(key for key, _ in entries)
+    found += [Problem(_place(key), "the key twice", "each key once") for key in names if names[key] > 1]
+    for key, entry in entries:
         if not isinstance(key, str) or not key:
             found.append(Problem(_place(key), "a key that is no text", "a name"))
         elif key.startswith("_"):
@@ -92,16 +89,19 @@ def check_space(obj: object) -> tuple[dict[str, Domain], list[Problem]]:
                 found += outcome
             else:
                 domains[key] = outcome
+            if isinstance(entry, dict) and "_when" in entry:
+                conditions[key] = entry["_when"]
     if not obj:
         found.append(Problem("the search space", "no key at all", "at least one choice"))
-    return domains, found
+    when, problems = check_conditions(conditions, domains, names)
+    return domains, when, found + problems
 
 
 def _check_entry(at: str, entry: object) -> Domain | list[Problem]:
     if not isinstance(entry, dict):
         return [Problem(at, _shorten(entry), 'an object {"_type": ..., "_value": ...}')]
-    extra = [str(name) for name in entry if name not in ("_type", "_value")]
-    found = [Problem(f"{at}.{name}", "an unknown field", "only _type and _value") for name in extra]
+    extra = [str(name) for name in entry if name not in ("_type", "_value", "_when", "_fixed")]
+    found = [Problem(f"{at}.{name}", "an unknown field", "only _type, _value, _when and _fixed") for name in extra]
     found += [Problem(f"{at}.{name}", "the field twice", "it once") for name in getattr(entry, "repeated", [])]
     kind = entry.get("_type")
     if not isinstance(kind, str) or kind not in _TYPES:
@@ -148,8 +148,8 @@ def _check_choice(at: str, value: Any) -> Domain | list[Problem]:
     found = []
     for i, option in enumerate(value):
         here = f"{at}[{i}]"
-        if isinstance(option, dict) and "_name" in option:
-            found.append(Problem(here, "a nested space (_name)", "a plain value; give the inner keys beside it"))
+        if isinstance(option, dict) and "_name" in option and not all(map(is_named, value)):
+            found.append(Problem(here, "a nested space (_name)", "a _name, in quotes, in every option, or in none"))
         elif not _is_json(option):
             found.append(Problem(here, _shorten(option), "a JSON value, without NaN or infinity"))
         elif any(is_same(option, other) for other in value[:i]):
@@ -205,12 +205,3 @@ def _is_json(value: object) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
     return value is None or isinstance(value, (str, bool)) or is_number(value)
-
-
-def _place(key: object) -> str:
-    return f"key {_shorten(key)}"
-
-
-def _shorten(value: object) -> str:
-    text = repr(dict(value)) if isinstance(value, dict) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

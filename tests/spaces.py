@@ -7,12 +7,20 @@ from typing import Any
 from hypothesis import strategies as st
 
 
-def layer(*names: str) -> dict[str, Any]:
-    return {"_type": "layer_choice", "_value": list(names)}
+def layer(*names: str, when: Any = None) -> dict[str, Any]:
+    return {"_type": "layer_choice", "_value": list(names), **({} if when is None else {"_when": when})}
 
 
-def inputs(n_chosen: Any, *candidates: str) -> dict[str, Any]:
-    return {"_type": "input_choice", "_value": {"candidates": list(candidates), "n_chosen": n_chosen}}
+def stage(depth: int, *operations: str) -> dict[str, Any]:
+    """Return a space of 0 to ``depth`` blocks in a row; the key is no elastic one, so that nothing shrinks."""
+    depths = [str(d) for d in range(depth + 1)]
+    blocks = {f"block{i}": layer(*operations, when={"length": depths[i + 1 :]}) for i in range(depth)}
+    return {"length": layer(*depths), **blocks}
+
+
+def inputs(n_chosen: Any, *candidates: str, when: Any = None) -> dict[str, Any]:
+    value = {"candidates": list(candidates), "n_chosen": n_chosen}
+    return {"_type": "input_choice", "_value": value, **({} if when is None else {"_when": when})}
 
 
 SPACES: dict[str, dict[str, Any]] = {
@@ -30,6 +38,26 @@ SPACES: dict[str, dict[str, Any]] = {
         "lr": {"_type": "choice", "_value": [0.1, 0.01, 0.001]},
         "batch": {"_type": "randint", "_value": [4, 9]},
         "dropout": {"_type": "quniform", "_value": [0.05, 0.5, 0.1]},
+    },
+    "0 to 3 blocks": stage(3, "a", "b", "c", "d"),
+    "nested twice, and in two places": {
+        "block": layer("skip", "conv", "cell"),
+        "kernel": layer("3", "5", "7", when={"block": ["conv"]}),
+        "ops": inputs([0, 2], "a", "b", when={"block": ["cell"]}),
+        "cell": layer("p", "q", when={"block": ["cell"]}),
+        "inner": {"_type": "randint", "_value": [0, 4], "_when": {"cell": ["p"]}},
+        "act": layer("relu", "gelu", when=[{"cell": ["q"]}, {"kernel": ["5", "7"]}]),
+    },
+    "nested as in NNI": {
+        "layer": {
+            "_type": "choice",
+            "_value": [
+                {"_name": "empty"},
+                {"_name": "conv", "kernel": {"_type": "choice", "_value": [3, 5]}},
+                {"_name": "pool", "size": {"_type": "quniform", "_value": [2, 4, 1]}},
+            ],
+        },
+        "lr": {"_type": "choice", "_value": [0.1, 0.01]},
     },
     "values that are lists": {"betas": {"_type": "choice", "_value": [[0.9, 0.99], [0.8, 0.9], True, 1, None, "x"]}},
 }

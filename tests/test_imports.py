@@ -26,7 +26,7 @@ FLOORS = {
     ),
     4: ("search_spaces/nets/layers", "search_spaces/paddleslim", "search_spaces/nets", "nas_tuners/sanas"),
     5: ("nas_tuners/show", "nas_tuners/hosts/nni", "nas_tuners/hosts", "nas_tuners"),
-    6: ("nas_tuners/commands",),
+    6: ("nas_tuners/commands/checks", "nas_tuners/commands"),
 }
 ORDER = [folder for folders in FLOORS.values() for folder in folders]
 FLOOR_OF = {folder: floor for floor, folders in FLOORS.items() for folder in folders}

@@ -49,6 +49,23 @@ class Candidates(nn.Module):
         raise NotImplementedError("call the LayerChoice, not the container of its candidates")
 
 
+def rename_weights(choice: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Rename, in a state dict that is about to be loaded, the candidates' weights of NNI 1.9 and MMRazor 0.3.
+
+    There they are ``CHOICE.NAME.weight`` and ``CHOICE.choices.NAME.weight``, here ``CHOICE.candidates.NAME.weight``.
+    """
+    candidates = choice.get_submodule("candidates")
+    names = [name for name, _ in candidates.named_children()]
+    if any(key.startswith(f"{prefix}candidates.{name}.") for key in state for name in names):
+        return
+    for key in [key for key in state if key.startswith(prefix)]:
+        inner = key.removeprefix(prefix)
+        for former in ("choices.", ""):
+            if inner.startswith(tuple(f"{former}{name}." for name in names)):
+                state[f"{prefix}candidates.{inner.removeprefix(former)}"] = state.pop(key)
+                break
+
+
 def named_candidates(offered: Any) -> dict[str, nn.Module]:
     """Return candidates by name: those of a dict, or of a list by "0", "1", and so on.
 

@@ -13,7 +13,7 @@ from mutators.choices.errors import ChoiceError
 from mutators.choices.mutable import Mutable
 from mutators.choices.notation import indices_of, read_choices
 from mutators.choices.visitor import Extraction
-from mutators.choices.walk import decisions, walk
+from mutators.choices.walk import conditions, decisions, walk
 from search_spaces.errors import ProblemsError
 from search_spaces.schema import Choices
 
@@ -34,7 +34,7 @@ def extract(model: nn.Module, choices: Choices) -> nn.Module:
         ChoiceError: see :func:`apply_choices`; or a module cannot be copied.
     """
     sites = walk(model)
-    wanted = read_choices(decisions(sites), choices)
+    wanted = read_choices(decisions(sites), choices, when=conditions(sites))
     plan = {id(site.mutable): indices_of(wanted[site.key]) for site in sites if site.domain is not None}
     try:
         network = Extraction(model, plan).copy(model)

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from mutators.choices.candidates import Candidates, named_candidates
+from mutators.choices.candidates import Candidates, named_candidates, rename_weights
 from mutators.choices.errors import ChoiceError
 from mutators.choices.mutable import ForwardChoice
-from mutators.choices.selection import ChosenLayer, check_reduction, combine, mask_of
+from mutators.choices.selection import ChosenLayer, NoLayer, check_reduction, combine, mask_of
 from mutators.choices.torch_private import get_children
 from mutators.choices.visitor import Extraction
 from search_spaces.domains import LayerDomain
@@ -32,7 +32,8 @@ class LayerChoice(ForwardChoice):
         ChoiceError: it is empty, or a name is empty or holds a dot.
         ValueError: the reduction is unknown.
 
-    Differs: no name is reserved; names that cannot be a module's are refused here, not by torch.
+    Differs: no name is reserved; names that cannot be a module's are refused here, not by torch. In a state dict,
+    weights are ``candidates.NAME.weight``; ``load_state_dict`` takes those of NNI 1.9, ``NAME.weight``, as well.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class LayerChoice(ForwardChoice):
         self.reduction = check_reduction(reduction)
         self.return_mask = return_mask
         self._active: str | None = None
+        self.register_load_state_dict_pre_hook(rename_weights)  # type: ignore[no-untyped-call]
 
     @property
     def names(self) -> list[str]:
@@ -68,12 +70,22 @@ class LayerChoice(ForwardChoice):
         (index,) = indices
         self._active = self.names[index]
 
+    def gates(self) -> dict[int, tuple[nn.Module, frozenset[int]]]:
+        """Return for each candidate, by ``id``, this choice and its index; for one that stands twice, both."""
+        found: dict[int, tuple[nn.Module, frozenset[int]]] = {}
+        for index, candidate in enumerate(self):
+            _, indices = found.get(id(candidate), (self, frozenset[int]()))
+            found[id(candidate)] = self, indices | {index}
+        return found
+
     @property
     def is_bare(self) -> bool:
         """Tell whether the output of the chosen candidate is handed on as it is."""
         return not self.return_mask and self.reduction != "none"
 
     def make_plain(self, indices: tuple[int, ...], extraction: Extraction) -> nn.Module:
+        if not indices:
+            return NoLayer()
         (index,) = indices
         chosen = extraction.copy(self.candidate(self.names[index]))
         if self.is_bare:

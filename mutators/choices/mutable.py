@@ -43,6 +43,7 @@ class Mutable(nn.Module):
     """
 
     is_fixed = False
+    __path: str | None = None
 
     def __init__(self, key: str | None = None) -> None:
         super().__init__()
@@ -73,6 +74,16 @@ class Mutable(nn.Module):
         return key
 
     @property
+    def name(self) -> str:
+        """Return the name that was assigned, or else the path in the model, or the key before that is known."""
+        given: str | None = vars(self).get("name", self.__path)
+        return self.key if given is None else given
+
+    @name.setter
+    def name(self, name: str) -> None:
+        vars(self)["name"] = name
+
+    @property
     def mutator(self) -> MutatorLike | None:
         """Return the mutator that steers this mutable, or None."""
         return self._mutator
@@ -99,9 +110,14 @@ class Mutable(nn.Module):
         """Set what is chosen, where :attr:`domain` says that something can be."""
         raise NotImplementedError(f"nothing can be chosen at {self.described()}")
 
-    def bind(self, mutator: MutatorLike | None, key: str) -> None:
-        """Let ``mutator`` steer this mutable from now on (None: no mutator), under ``key``. Mutators call it."""
-        self._mutator, self._resolved_key = None if self.is_fixed else mutator, key
+    def bind(self, mutator: MutatorLike | None, key: str, path: str | None = None) -> None:
+        """Let ``mutator`` steer this mutable from now on (None: no mutator), under ``key``. Mutators call it.
+
+        ``path`` is that of the module in the model, where it is known.
+        """
+        vars(self)["_mutator"] = None if self.is_fixed else mutator  # not as a child: the mutator may be a module
+        self._resolved_key = key
+        self.__path = path or self.__path
 
     def described(self) -> str:
         """Return the type and, if it is known, the key, for a message."""
@@ -175,7 +191,7 @@ class ForwardChoice(Mutable, Extractable):
 
     def _fix(self) -> None:
         """Stay with what is applied: without mutator, entry in the search space, and candidates that are not chosen."""
-        self._mutator, self.is_fixed = None, True
+        vars(self)["_mutator"], self.is_fixed = None, True
         candidates = self._modules.get("candidates")
         if isinstance(candidates, Candidates):
             candidates.drop_others(self.applied_indices or ())

@@ -113,3 +113,10 @@ class ChosenLayer(nn.Module):
         """Run the chosen module; shapes are its own."""
         out = combine([self.chosen(*args, **kwargs)], self.reduction)
         return (out, mask_of((self.index,), len(self.names))) if self.return_mask else out
+
+
+class NoLayer(nn.Module):
+    """The place of a layer that was removed, since no input choice selects its output."""
+
+    def forward(self, *_: Any, **__: Any) -> None:
+        """Return None, which contributes nothing to an input choice."""

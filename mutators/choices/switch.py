@@ -10,9 +10,9 @@ from torch import nn
 from mutators.choices.applying import apply_choices
 from mutators.choices.errors import ChoiceError
 from mutators.choices.mutable import Mutable
-from mutators.choices.walk import decisions, refuse_bound, walk
+from mutators.choices.walk import refuse_bound, space_of, walk
 from search_spaces.domains import LayerDomain
-from search_spaces.schema import Choices, Space
+from search_spaces.schema import Choices
 
 _STATE = ("_active", "_mutator", "_resolved_key")
 
@@ -27,11 +27,10 @@ class Switch:
     def __init__(self, model: nn.Module) -> None:
         sites = walk(model)
         refuse_bound(sites, "train by it with mutator=, or release() it")
-        domains = decisions(sites)
-        self.space = Space(domains)
-        at = {key: position for position, key in enumerate(domains)}
+        self.space = space_of(sites)
+        at = {key: position for position, key in enumerate(self.space.keys)}
         for site in sites:
-            site.mutable.bind(None, site.key)
+            site.mutable.bind(None, site.key, site.path)
         self._targets = [(at[site.key], site.mutable, site.domain) for site in sites if site.domain is not None]
 
     def set(self, tokens: Sequence[int]) -> None:

@@ -27,6 +27,14 @@ class Extractable:
 
     is_fixed = False
 
+    def find_choices(self) -> tuple[nn.Module, ...]:
+        """Return the choices that decide how this runs, wherever they stand."""
+        return ()
+
+    def gates(self) -> dict[int, tuple[nn.Module, frozenset[int]]]:
+        """Return for parts that do not always run, by ``id``: the choice that decides it, and its indices."""
+        return {}
+
     def extracted(self, extraction: Extraction) -> object:
         """Return the form in the extracted network. Children are copied by :meth:`Extraction.copy`."""
         raise NotImplementedError

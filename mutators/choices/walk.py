@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from mutators.choices.candidates import Candidates
+from mutators.choices.conditions import Chain, Conditions, Gate, add_gate, find_conditions, is_new
 from mutators.choices.errors import ChoiceError
 from mutators.choices.input_choice import InputChoice
 from mutators.choices.mutable import NO_KEY, Mutable
 from mutators.choices.torch_private import COMPILED, get_children
-from search_spaces.domains import InputDomain, LayerDomain
+from mutators.choices.visitor import Extractable
+from search_spaces.domains import Choice, InputDomain, LayerDomain
+from search_spaces.schema import Space
+from search_spaces.when import sort_clauses, write_condition
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,14 @@ class Site:
         path: of the module, as ``model.named_modules()`` counts it.
         mutable: LayerChoice, InputChoice or MutableScope.
         domain: what can be chosen; None for a scope, and for a choice that is fixed.
+        chains: the choices around each place where this one stands or is read, of which it has to have one.
     """
 
     key: str
     path: str
     mutable: Mutable
     domain: LayerDomain | InputDomain | None
+    chains: tuple[Chain, ...] = ()
 
 
 def walk(model: nn.Module) -> list[Site]:
@@ -46,7 +52,9 @@ def walk(model: nn.Module) -> list[Site]:
 
     Differs: choices may be nested.
     """
-    found = list(_find_sites(model, "", "", set()))
+    finder = _Finder()
+    finder.visit(model, "", "", frozenset(), {})
+    found = finder.sites()
     if problems := [*_bad_keys(found), *_bad_sharing(found), *_bad_origins(found)]:
         raise ChoiceError("the choices of this model do not fit together:", problems)
     return found
@@ -55,6 +63,35 @@ def walk(model: nn.Module) -> list[Site]:
 def decisions(sites: list[Site]) -> dict[str, LayerDomain | InputDomain]:
     """Return the decisions, each key once, in definition order."""
     return {site.key: site.domain for site in sites if site.domain is not None}
+
+
+def conditions(sites: list[Site]) -> Conditions:
+    """Return by key the conditions under which decisions matter; those that always do are left out.
+
+    A choice inside a candidate matters where that is chosen, one in a block where the depth reaches it; one that is
+    reached in several ways, where any of them is open.
+    """
+    places: dict[str, list[Chain]] = {}
+    for site in sites:
+        if site.domain is not None:
+            places.setdefault(site.key, []).extend(site.chains)
+    if not any(map(any, places.values())):
+        return {}
+    return find_conditions(places, {site.mutable: site.key for site in sites})
+
+
+def space_of(sites: list[Site]) -> Space:
+    """Return the search space of sites."""
+    return Space(decisions(sites), conditions(sites))
+
+
+def drop_idle(sites: list[Site], choices: dict[str, Choice]) -> dict[str, Choice]:
+    """Return choices, as a model has them, without those that do not matter."""
+    when = conditions(sites)
+    if not when:
+        return choices
+    space = Space(decisions(sites), when)
+    return space.decode(space.encode(choices))
 
 
 def refuse_bound(sites: list[Site], advice: str = "release() it first") -> None:
@@ -68,26 +105,49 @@ def refuse_bound(sites: list[Site], advice: str = "release() it first") -> None:
 def search_space_of(model: nn.Module) -> dict[str, Any]:
     """Return the search space as JSON: ``{key: {"_type": ..., "_value": ...}}``, in definition order.
 
-    A key that several mutables share stands in it once; a model without choices has the space ``{}``.
+    A choice inside a candidate, or in a block beyond the smallest depth, has its condition beside that, as ``_when``. A
+    key that several mutables share stands in it once; a model without choices has the space ``{}``.
 
     Raises:
         ChoiceError: the model's choices do not fit together.
     """
-    return {key: {"_type": d.type, "_value": d.to_json()} for key, d in decisions(walk(model)).items()}
+    sites = walk(model)
+    domains, when = decisions(sites), conditions(sites)
+    entries = {key: {"_type": d.type, "_value": d.to_json()} for key, d in domains.items()}
+    return entries | {k: entries[k] | {"_when": write_condition(sort_clauses(c), domains)} for k, c in when.items()}
 
 
-def _find_sites(module: nn.Module, path: str, key: str, seen: set[int]) -> Iterator[Site]:
-    """Yield each mutable's site, parents first; ``key`` is what the path stands for."""
-    if id(module) in seen:
-        return
-    seen.add(id(module))
-    if isinstance(module, Mutable):
-        given, domain = module.given_key, None if module.is_fixed else module.domain
-        yield Site(key if given is None else given, path, module, domain)
-    for name, child in get_children(module).items():
-        if child is not None:
-            inner = key if _is_wrapping(module, name) else _join(key, name)
-            yield from _find_sites(child, _join(path, name), inner, seen)
+class _Finder:
+    """Goes through a model, through each module as often as it stands behind other choices."""
+
+    def __init__(self) -> None:
+        self._sites: list[Site] = []
+        self._chains: dict[int, list[Chain]] = {}  # by id of the module
+        self._read: dict[int, list[Chain]] = {}  # by id of the choice, of the modules that it decides
+
+    def visit(self, module: nn.Module, path: str, key: str, chain: Chain, gates: dict[int, Gate]) -> None:
+        """Find each mutable's site, parents first; ``key`` is what the path means, ``gates`` are the children's."""
+        known = self._chains.setdefault(id(module), [])
+        if not is_new(chain, known):
+            return
+        if not known and isinstance(module, Mutable):
+            given, domain = module.given_key, None if module.is_fixed else module.domain
+            self._sites.append(Site(key if given is None else given, path, module, domain))
+        known.append(chain)
+        if isinstance(module, Extractable) and not module.is_fixed:
+            gates = module.gates()
+            for choice in module.find_choices():
+                self._read.setdefault(id(choice), []).append(chain)
+        for name, child in get_children(module).items():
+            if child is not None:
+                inner = key if _is_wrapping(module, name) else _join(key, name)
+                behind = add_gate(chain, gates.get(id(child)))
+                self.visit(child, _join(path, name), inner, behind, gates if isinstance(child, Candidates) else {})
+
+    def sites(self) -> list[Site]:
+        """Return what was found, in the order of the first visits."""
+        places = (self._chains[id(site.mutable)] + self._read.get(id(site.mutable), []) for site in self._sites)
+        return [replace(site, chains=tuple(chains)) for site, chains in zip(self._sites, places, strict=True)]
 
 
 def _is_wrapping(parent: nn.Module, name: str) -> bool:

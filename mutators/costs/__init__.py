@@ -2,4 +2,4 @@
 
 from search_spaces.lazy import lazy_names
 
-__all__, __getattr__, __dir__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

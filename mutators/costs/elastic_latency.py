@@ -129,7 +129,8 @@ def _cover(anatomy: Anatomy, blocks: Sequence[Part], rng: np.random.Generator) -
             fitting = sorted(s for s in unseen[i] if all(decided.get(k, t) == t for k, t in zip(keys, s, strict=True)))
             if fitting:
                 decided.update(zip(keys, fitting[int(rng.integers(len(fitting)))], strict=True))
-        tokens = tuple(int(decided.get(key, token)) for key, token in enumerate(anatomy.space.sample(rng)))
+        drawn = rng.integers(0, anatomy.space.radices).tolist()
+        tokens = tuple(int(decided.get(key, token)) for key, token in enumerate(drawn))
         for block, left in zip(blocks, unseen, strict=True):
             if _runs(block, tokens):
                 left.discard(tuple(tokens[key] for key in block.keys))

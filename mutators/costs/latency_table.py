@@ -50,8 +50,9 @@ def measure_latency(
 ) -> CostTable:
     """Return ``table`` with the metric ``latency_ms`` added or replaced.
 
-    In it the fastest option of each choice is 0 and the fixed part is the network of all those. ``about["latency_ms"]``
-    says where it was measured, and under "held_out" how far predictions are from other random architectures.
+    In it the fastest option of each choice is 0, but for choices inside others, and the fixed part is the network of
+    all those. ``about["latency_ms"]`` says where it was measured, and under "held_out" how far predictions are from
+    other random architectures.
 
     Of an elastic network the blocks are timed, with joint terms: see :func:`mutators.elastic.cost_table`; ``rounds``
     and ``held_out`` are not used then.
@@ -113,7 +114,7 @@ def _design(space: Space, rounds: int, rng: np.random.Generator) -> TokenArray:
     for at, radix in enumerate(space.radices):
         for one_round in visits:
             one_round[:, at] = rng.permutation(np.arange(size) % radix)
-    return visits
+    return space.canonical(visits.reshape(-1, len(space))).reshape(visits.shape)
 
 
 def _time_all(
@@ -144,9 +145,12 @@ def fit_options(space: Space, visits: TokenArray, times: FloatArray) -> tuple[fl
 
     ``visits`` are (rounds, networks, keys) tokens, ``times`` (rounds, networks) milliseconds.
     """
-    columns = [column - column.min() for column in _least_deviations(space, visits, times)]
+    columns = [
+        column if key in space.when else column - column.min()
+        for key, column in zip(space.keys, _least_deviations(space, visits, times), strict=True)
+    ]
     options = {key: column.tolist() for key, column in zip(space.keys, columns, strict=True)}
-    return float(np.median(times - _sums(columns, visits, times))), options
+    return float(np.median(times - _sums(space, columns, visits))), options
 
 
 def _least_deviations(space: Space, visits: TokenArray, times: FloatArray, steps: int = 30) -> list[FloatArray]:
@@ -155,21 +159,24 @@ def _least_deviations(space: Space, visits: TokenArray, times: FloatArray, steps
     for _ in range(steps):
         gram, moment = np.zeros((width, width)), np.zeros(width)
         for tokens, row, weight in zip(visits, times, weights, strict=True):
-            hot = np.hstack([np.eye(radix)[tokens[:, at]] for at, radix in enumerate(space.radices)])
+            active = space.active(tokens)
+            hot = np.hstack([np.eye(r)[tokens[:, at]] * active[:, at, None] for at, r in enumerate(space.radices)])
             hot -= np.average(hot, axis=0, weights=weight)
             gram += (hot.T * weight) @ hot
             moment += hot.T @ (weight * row)
         effects = np.asarray(np.linalg.lstsq(gram, moment, rcond=1e-9)[0], dtype=np.float64)
         columns = np.split(effects, np.cumsum(space.radices)[:-1])
-        rests = times - _sums(columns, visits, times)
+        rests = times - _sums(space, columns, visits)
         rests -= np.average(rests, axis=1, weights=weights)[:, None]
         weights = 1 / np.maximum(np.abs(rests), 1e-3 * float(np.median(times)))
     return columns
 
 
-def _sums(columns: list[FloatArray], visits: TokenArray, times: FloatArray) -> FloatArray:
-    """Add up the options of each network. Returns: (rounds, networks)."""
-    return sum((column[visits[:, :, at]] for at, column in enumerate(columns)), np.zeros_like(times))
+def _sums(space: Space, columns: list[FloatArray], visits: TokenArray) -> FloatArray:
+    """Add up the options of each network that matter. Returns: (rounds, networks)."""
+    active = space.active(visits.reshape(-1, len(space))).reshape(visits.shape)
+    costs = (column[visits[:, :, at]] * active[:, :, at] for at, column in enumerate(columns))
+    return sum(costs, np.zeros(visits.shape[:2]))
 
 
 def _merge(others: CostTable | None, made: CostTable, about: dict[str, Any]) -> CostTable:

@@ -6,6 +6,7 @@ Nothing is computed: see :mod:`mutators.costs.count`.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -47,7 +48,8 @@ def measure_cost(
     The cost of an option is that of its module where the network is additive; otherwise the change of the whole
     network's cost that it makes. ``about`` says for which model and input the table is, and under "check" how far its
     sums are from the costs of whole random architectures, and whether they are equal ("exact"). They are not where one
-    choice changes the cost of another, by a stride or a width, or because it stands inside an option.
+    choice changes the cost of another, by a stride or a width. A choice inside an option of another costs something
+    where that option is chosen.
 
     The table of an elastic network has joint terms and is exact: see :func:`mutators.costs.elastic_table.cost_table`.
 
@@ -72,26 +74,68 @@ def measure_cost(
     space = tabulated_space(model)
     # The first option of every layer choice and the largest set of every input choice.
     base = tuple(d.radix - 1 if isinstance(d, InputDomain) else 0 for d in space.domains.values())
+    base = space.canonical(base)
     meter = _Meter(model, space, base, input_shape, ignore)
     samples = np.unique(space.sample_tokens(np.random.default_rng(seed), checks), axis=0)
-    steps = Steps(1 + sum(space.radices) - len(space) + len(samples), progress)
-
-    def count(tokens: Sequence[int]) -> dict[str, int]:
-        costs = meter.totals(tokens)
+    around = {key: _reach(space, base, key) for key in space.keys}
+    rows = {key: _vary(space, around[key], at) for at, key in enumerate(space.keys)}
+    networks = dict.fromkeys([base, *itertools.chain(*rows.values()), *map(tuple, samples.tolist())])
+    steps = Steps(len(networks), progress)
+    whole: dict[Tokens, dict[str, int]] = {}
+    for tokens in networks:
+        whole[tokens] = meter.totals(tokens)
         steps.count()
-        return costs
-
-    whole = count(base)
-    inside = meter.inside(base)
-    changes: dict[str, dict[str, list[float]]] = {metric: {} for metric in metrics}
-    for at, (key, radix) in enumerate(zip(space.keys, space.radices, strict=True)):
-        rows = [whole if token == base[at] else count((*base[:at], token, *base[at + 1 :])) for token in range(radix)]
-        for metric in metrics:
-            changes[metric][key] = [row[metric] - whole[metric] + inside[metric][key] for row in rows]
-    fixed = {metric: whole[metric] - sum(inside[metric][key] for key in space.keys) for metric in metrics}
+    fixed, changes = {}, {}
+    for metric in metrics:
+        costs: dict[str, list[float]] = {}
+        for key in _inner_first(space):  # what an option brings with it inside is known then
+            own = [whole[row][metric] - _known(space, costs, row) for row in rows[key]]
+            base_cost = own[around[key][space.keys.index(key)]] - meter.inside(around[key])[metric][key]
+            costs[key] = [cost - base_cost for cost in own]
+        fixed[metric], changes[metric] = whole[base][metric] - _known(space, costs, base), costs
     table = CostTable(space, fixed, changes, describe_model(model, input_shape))
-    table.about["check"] = check_table(table, samples, [count(row.tolist()) for row in samples], seed)
+    table.about["check"] = check_table(table, samples, [whole[tuple(row)] for row in samples.tolist()], seed)
     return table
+
+
+def _vary(space: Space, tokens: Tokens, at: int) -> list[Tokens]:
+    """Return an architecture with each option of a key."""
+    return [space.canonical((*tokens[:at], token, *tokens[at + 1 :])) for token in range(space.radices[at])]
+
+
+def _inner_first(space: Space) -> list[str]:
+    """Return the keys, each after those that matter only under it."""
+    order = range(len(space)) if space.conditions is None else reversed(space.conditions.order)
+    return [space.keys[at] for at in order]
+
+
+def _reach(space: Space, tokens: Tokens, key: str) -> Tokens:
+    """Return an architecture in which a key matters, as near to ``tokens`` as can be seen.
+
+    Raises CostError if none is found.
+    """
+    found = _try_to_reach(space, dict(zip(space.keys, tokens, strict=True)), key)
+    if found is None:
+        raise CostError(f"no architecture was found in which {key!r} matters: its conditions contradict each other.")
+    return space.canonical(tuple(found[key] for key in space.keys))
+
+
+def _try_to_reach(space: Space, tokens: dict[str, int], key: str) -> dict[str, int] | None:
+    for clause in ({}, *space.when.get(key, ())):
+        made: dict[str, int] | None = dict(tokens)
+        for other, options in clause.items():
+            if made is not None:
+                made[other] = made[other] if made[other] in options else options[0]
+                made = _try_to_reach(space, made, other)
+        if made is not None and key in space.active_keys(made):
+            return made
+    return None
+
+
+def _known(space: Space, costs: Mapping[str, Sequence[float]], tokens: Tokens) -> float:
+    """Return what the options of an architecture cost, as far as that is known."""
+    by_key = dict(zip(space.keys, tokens, strict=True))
+    return sum(costs[key][by_key[key]] for key in space.active_keys(by_key) if key in costs)
 
 
 def tabulated_space(model: nn.Module) -> Space:

@@ -7,7 +7,7 @@ _LAYERS = """
     ElasticEmbedding ElasticGroupNorm ElasticInstanceNorm2d ElasticLayerNorm ElasticLinear ElasticMultiheadAttention
     Width
 """
-__all__, __getattr__, __dir__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     moved={
         **{name: f"mutators.elastic.layers.{name}" for name in _LAYERS.split()},

@@ -16,12 +16,12 @@ from torch import nn
 from mutators.choices.torch_private import get_parameters
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extraction
-from mutators.choices.walk import Site, decisions, walk
+from mutators.choices.walk import Site, space_of, walk
 from mutators.elastic.layers.depth import ElasticDepth
 from mutators.elastic.layers.layer import Elastic
 from search_spaces.cost.sums import Term, spread
 from search_spaces.errors import CostError
-from search_spaces.schema import Space, Tokens
+from search_spaces.schema import Tokens
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -67,15 +67,13 @@ class Anatomy:
         if others or not self._sites:
             what = f"choices that are not elastic: {others}" if others else "nothing elastic"
             raise CostError(f"{type(model).__name__} has {what}. measure_cost is for choices of any kind.")
-        self.space = Space(decisions(self._sites))
+        self.space = space_of(self._sites)
         at = {key: position for position, key in enumerate(self.space.keys)}
         self._at = {id(site.mutable): at[site.key] for site in self._sites}
         values = {at[site.key]: site.mutable.values for site in self._sites if isinstance(site.mutable, ValueChoice)}
         self.largest: Tokens = tuple(int(np.argmax(values[i])) for i in range(len(values)))
         self.smallest: Tokens = tuple(int(np.argmin(values[i])) for i in range(len(values)))
         self.parts = list(self._parts("", model, {}, set()))
-        gates = [{tuple(p.gates.items()) for p in self.parts if key in p.keys} for key in range(len(self.space))]
-        self._gates = {key: sorted(given) for key, given in enumerate(gates) if given and () not in given}
         self.known = {key for part in self.parts for key in (*part.keys, *part.gates)}
 
     def _parts(
@@ -98,19 +96,6 @@ class Anatomy:
         if not isinstance(module, Elastic) or isinstance(module, ElasticDepth):
             return ()
         return tuple(sorted({self._at[id(choice)] for choice in module.find_choices()}))
-
-    def active(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Return which choices have an effect under the depths chosen: (n, keys) tokens to (n, keys)."""
-        found = np.ones(rows.shape, dtype=np.bool_)
-        for key, gates in self._gates.items():
-            runs = [np.logical_and.reduce([np.array(on)[rows[:, at]] for at, on in gate]) for gate in gates]
-            found[:, key] = np.logical_or.reduce(runs)
-        return found
-
-    def effective(self, tokens: Tokens) -> Tokens:
-        """Return the same sub-network with choices that have no effect at their largest."""
-        (active,) = self.active(np.array([tokens], dtype=np.int64))
-        return tuple(t if on else most for t, on, most in zip(tokens, active.tolist(), self.largest, strict=True))
 
     def plan(self, tokens: Tokens) -> dict[int, tuple[int, ...]]:
         """Return the options of a sub-network as an extraction takes them."""

@@ -23,7 +23,7 @@ from mutators.choices.errors import ElasticError
 from mutators.choices.extracting import extract
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extractable, Extraction
-from mutators.choices.walk import Site, walk
+from mutators.choices.walk import Site, space_of, walk
 from search_spaces.checks import is_int
 from search_spaces.schema import Choices
 
@@ -86,7 +86,8 @@ def choices_to_config(
 ) -> dict[str, list[float]]:
     """Return choices as a configuration, the inverse of :func:`config_to_choices`; None: those that are applied now.
 
-    Choices of no part are left out, and so are parts without choices. It is plain data, fit for JSON.
+    Choices of no part are left out, and so are parts without choices. Those beyond the depth may be missing: lists
+    have the largest there. It is plain data, fit for JSON.
 
     Raises:
         ElasticError: a choice is missing or not on offer; all are named.
@@ -95,6 +96,8 @@ def choices_to_config(
     wanted = {key: choice for mutables in by_part.values() for key, choice in mutables.items()}
     if choices is None:
         choices = {key: choice.domain.choice(choice.applied_indices[0]) for key, choice in wanted.items()}
+    else:
+        choices = {**_largest_beyond(model, wanted, choices), **choices}
     problems = [f"missing {key!r}" for key in wanted if key not in choices]
     for key in (key for key in wanted if key in choices):
         problems += [f"{key!r}: {problem}" for problem in wanted[key].domain.problems(choices[key])]
@@ -145,6 +148,15 @@ class ElasticNetwork(nn.Sequential, Extractable):
 def _find_choices(model: nn.Module) -> list[Site]:
     """Return the sites of a model's choices, each key once."""
     return list({site.key: site for site in walk(model) if site.domain is not None}.values())
+
+
+def _largest_beyond(model: nn.Module, wanted: Mapping[str, ValueChoice], choices: Choices) -> dict[str, Any]:
+    """Return the largest option of choices that are not given and do not matter."""
+    given = {key: choice.domain for key, choice in wanted.items() if key in choices}
+    tokens = {key: d.token(choices[key]) for key, d in given.items() if not d.problems(choices[key])}
+    needed = set(space_of(walk(model)).active_keys(tokens))
+    beyond = {key: choice for key, choice in wanted.items() if key not in choices and key not in needed}
+    return {key: choice.domain.choice(choice.values.index(max(choice.values))) for key, choice in beyond.items()}
 
 
 def _by_part(sites: Sequence[Site], parts: Mapping[str, str]) -> dict[str, dict[str, ValueChoice]]:

@@ -17,7 +17,7 @@ from mutators.choices.errors import ChoiceError
 from mutators.choices.notation import indices_of
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import replace_choices
-from mutators.choices.walk import Site, decisions, refuse_bound, search_space_of, walk
+from mutators.choices.walk import Site, conditions, decisions, refuse_bound, search_space_of, walk
 from mutators.mmrazor.mutable_cfg import read_subnet
 from mutators.mmrazor.placeholder import convert_placeholders, placeholders_in
 from search_spaces.checks import between
@@ -59,7 +59,7 @@ class OneShotMutator:
         self.model, self._sites = model, [site for site in walk(model) if site.domain is not None]
         self._domains = decisions(self._sites)
         for site in self._sites:
-            site.mutable.bind(site.mutable.mutator, site.key)
+            site.mutable.bind(site.mutable.mutator, site.key, site.path)
         return model
 
     def build_search_space(self, model: nn.Module) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class OneShotMutator:
             ChoiceError: keys are missing or unknown, names are not on offer, a mutator is bound to the model, or
                 nothing is prepared. All that is wrong is named, and the model is as it was.
         """
-        choices = read_subnet(self._prepared(), subnet)
+        choices = read_subnet(self._prepared(), subnet, conditions(self._sites))
         refuse_bound(self._sites)
         for site in self._sites:
             site.mutable.choose(indices_of(choices[site.key]))
@@ -114,7 +114,7 @@ class OneShotMutator:
         """
         self.build_search_space(model)
         sites = [site for site in walk(model) if site.domain is not None]
-        choices = read_subnet(decisions(sites), subnet)
+        choices = read_subnet(decisions(sites), subnet, conditions(sites))
         refuse_bound(sites)
         elastic = [site.key for site in sites if isinstance(site.mutable, ValueChoice)]
         if elastic:

@@ -36,6 +36,8 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from mutators.choices.torch_private import get_forward_hooks, get_parameters, mark_constant
+from mutators.pruning.schedule import as_plain
+from search_spaces.checks import share, whole
 
 Rule = Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]]
 """Maps weights to masks, both by name: bool tensors, True where weights are kept."""
@@ -206,3 +208,21 @@ def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 def integer_as_wide_as(tensor: torch.Tensor) -> torch.dtype:
     """Return the signed integer type with as many bytes as an element of the tensor."""
     return _INTEGERS[tensor.itemsize]
+
+
+def check_state(state: Any, weights: Mapping[str, torch.Tensor]) -> list[str]:
+    """Check the state of a pruner of these weights."""
+    if not isinstance(state, Mapping) or not {"iteration", "masks"} <= state.keys():
+        return ["it has no 'iteration' and 'masks': wanted what state_dict() of a pruner returned"]
+    masks = state["masks"]
+    if not isinstance(masks, Mapping):
+        return [f"masks is a {type(masks).__name__}, wanted a dict of tensors"]
+    problems = [f"no mask for {name!r}" for name in weights if name not in masks]
+    problems += [f"a mask for {name!r}, which is not pruned" for name in masks if name not in weights]
+    if state.get("pruned_at") is not None:
+        problems += share("pruned_at", as_plain(state["pruned_at"]))
+    for name, mask in masks.items():
+        shape = weights[name].shape if name in weights else None
+        if shape and not (isinstance(mask, torch.Tensor) and mask.dtype == torch.bool and mask.shape == shape):
+            problems.append(f"the mask of {name!r} is no bool tensor of shape {tuple(shape)}")
+    return problems + whole("iteration", state["iteration"], 0)

@@ -130,3 +130,13 @@ def _unknown_parameter(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "wanted names as model.named_parameters() gives them"
     return f"skip_params_func names {name!r}, which the model does not have: {hint}"
+
+
+def check_kinds(kinds: tuple[str | None, str | None]) -> list[str]:
+    """Check ``prune_params_type`` and ``skip_params_type``."""
+    names = ("prune_params_type", "skip_params_type")
+    return [
+        f"{name} is {kind!r}, wanted None or {CONV1X1[0]!r}"
+        for name, kind in zip(names, kinds, strict=True)
+        if kind is not None and kind not in CONV1X1
+    ]

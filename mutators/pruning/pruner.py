@@ -18,15 +18,18 @@ import torch
 from torch import nn
 
 from mutators.choices.errors import PruningError
+from mutators.choices.moved import moved_arguments
 from mutators.choices.torch_private import get_compiled
 from mutators.pruning import report
-from mutators.pruning.masking import Masking
-from mutators.pruning.prunable import CONV1X1, SkipParams, choose_parameters, unwrap, unwrap_all
+from mutators.pruning.masking import Masking, check_state
+from mutators.pruning.prunable import CONV1X1, SkipParams, check_kinds, choose_parameters, unwrap, unwrap_all
 from mutators.pruning.ranking import WeightRanking, kth_smallest
 from mutators.pruning.schedule import as_plain, check_configs, check_ratio, read_schedule
-from search_spaces.checks import share, whole
+
+_SKIP = "give skip_params_func=, which takes the model and returns the names of the parameters not to prune"
 
 
+@moved_arguments(PruningError, skip_params=_SKIP)
 class UnstructuredPruner:
     """Prune to a ratio, or below a threshold, at each ``step()``; pruned weights stay zero whatever the training does.
 
@@ -88,7 +91,7 @@ class UnstructuredPruner:
         problems: list[str],
     ) -> None:
         """Check all arguments; then hook the model."""
-        problems = [*problems, *ranking.problems(), *_check_kinds(kinds)]
+        problems = [*problems, *ranking.problems(), *check_kinds(kinds)]
         if isinstance(model, nn.Module):
             *wrappers, inner = unwrap_all(model)
             names, unfit = choose_parameters(inner, any(kind in CONV1X1 for kind in kinds), skip)
@@ -97,7 +100,7 @@ class UnstructuredPruner:
         if problems or unfit:
             problems += unfit
             raise PruningError(f"the model cannot be pruned like this ({len(problems)} wrong):", problems)
-        self._ranking = ranking
+        self._ranking, self._model = ranking, inner
         self._masking = Masking(inner, names, [wrapper for wrapper in wrappers if get_compiled(wrapper) is not None])
         self._pruned_at: float | None = None  # ratio of the current masks
         self.iteration = 0
@@ -106,6 +109,26 @@ class UnstructuredPruner:
     def masks(self) -> dict[str, torch.Tensor]:
         """Return copies of the masks by parameter name: bool tensors of its shape, True where weights are kept."""
         return self._masking.masks()
+
+    @property
+    def threshold(self) -> float:
+        """Return the magnitude below which all weights are pruned: the given one, or in mode "ratio" the least kept."""
+        if self._ranking.mode == "threshold":
+            return float(self._ranking.threshold)
+        masks = self._masking.masks()
+        kept = [
+            w.detach().abs()[masks[name]].min()
+            for name, w in self._masking.weights().items()
+            if bool(masks[name].any())
+        ]
+        return float(min(kept, default=0.0))
+
+    @property
+    def skip_params(self) -> set[str]:
+        """Return the names of the model's parameters that are not pruned."""
+        pruned = {id(weight) for weight in self._masking.weights().values()}
+        parameters = self._model.named_parameters(remove_duplicate=False)
+        return {name for name, parameter in parameters if id(parameter) not in pruned}
 
     def step(self) -> None:
         """Prune to the current target and set pruned weights to zero. Call it after each ``optimizer.step()``.
@@ -187,13 +210,19 @@ class UnstructuredPruner:
             PruningError: the state is of another model or of no pruner; all problems are listed.
         """
         self._check_not_removed("load_state_dict")
-        if problems := _check_state(state, self._masking.weights()):
+        if problems := check_state(state, self._masking.weights()):
             raise PruningError(f"this is no state of this pruner ({len(problems)} wrong):", problems)
         self.iteration = int(state["iteration"])
         self._masking.replace(state["masks"])
         self._pruned_at = state.get("pruned_at", self.ratio if self.iteration else None)  # older states lack it
 
 
+@moved_arguments(
+    PruningError,
+    skip_params=_SKIP,
+    mode="it goes by a ratio; UnstructuredPruner takes mode='threshold'",
+    threshold="it goes by a ratio; UnstructuredPruner(model, 'threshold', threshold=...) prunes all below one",
+)
 class GMPUnstructuredPruner(UnstructuredPruner):
     """Prune gradually: ``ratio`` rises by a cubic schedule while the network trains, one ``step()`` an iteration.
 
@@ -270,29 +299,3 @@ class GMPUnstructuredPruner(UnstructuredPruner):
 
 def _as_block(block: Any) -> Any:
     return tuple(block) if isinstance(block, list) else block
-
-
-def _check_kinds(kinds: tuple[str | None, str | None]) -> list[str]:
-    names = ("prune_params_type", "skip_params_type")
-    return [
-        f"{name} is {kind!r}, wanted None or {CONV1X1[0]!r}"
-        for name, kind in zip(names, kinds, strict=True)
-        if kind is not None and kind not in CONV1X1
-    ]
-
-
-def _check_state(state: Any, weights: Mapping[str, torch.Tensor]) -> list[str]:
-    if not isinstance(state, Mapping) or not {"iteration", "masks"} <= state.keys():
-        return ["it has no 'iteration' and 'masks': wanted what state_dict() of a pruner returned"]
-    masks = state["masks"]
-    if not isinstance(masks, Mapping):
-        return [f"masks is a {type(masks).__name__}, wanted a dict of tensors"]
-    problems = [f"no mask for {name!r}" for name in weights if name not in masks]
-    problems += [f"a mask for {name!r}, which is not pruned" for name in masks if name not in weights]
-    if state.get("pruned_at") is not None:
-        problems += share("pruned_at", as_plain(state["pruned_at"]))
-    for name, mask in masks.items():
-        shape = weights[name].shape if name in weights else None
-        if shape and not (isinstance(mask, torch.Tensor) and mask.dtype == torch.bool and mask.shape == shape):
-            problems.append(f"the mask of {name!r} is no bool tensor of shape {tuple(shape)}")
-    return problems + whole("iteration", state["iteration"], 0)

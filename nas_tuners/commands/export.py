@@ -12,7 +12,7 @@ import yaml
 from nas_tuners.commands import CommandError, build_model
 from nas_tuners.hosts.nni.experiments import journal_of
 from nas_tuners.runs.run import load
-from nas_tuners.show.text import describe_early_phase
+from nas_tuners.show.text import describe_early_phase, describe_no_result
 from search_spaces import Choices
 from search_spaces.files import write_atomically
 
@@ -29,7 +29,7 @@ def execute(options: Namespace) -> int:
     best = run.search.best
     if best is None:
         why = describe_early_phase(run)
-        raise CommandError(f"{journal} has no result yet: nothing to export{': ' * bool(why)}{why}.")
+        raise CommandError(f"{journal} has {describe_no_result(run)}; nothing to export{': ' * bool(why)}{why}.")
     choices = dict(best.choices)
     write_atomically(folder / "choices.json", (json.dumps(choices, indent=2) + "\n").encode())
     names = {key: {"chosen": _names_of(choice)} for key, choice in choices.items()}

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from nas_tuners.commands import CommandError
+from nas_tuners.commands.checks.spaces import load_space
 from nas_tuners.commands.search import search_of
 from nas_tuners.hosts.local import Job
 from nas_tuners.runs.evaluation import NamedFunction
@@ -22,8 +23,8 @@ from nas_tuners.runs.journal import Event
 from nas_tuners.runs.run import Run
 from nas_tuners.search.random import RandomSearch
 from nas_tuners.search.records import Trial, as_metrics
-from nas_tuners.show.text import describe_choices, describe_failures
-from search_spaces import Choices, Space
+from nas_tuners.show.text import describe_choices, describe_failures, shorten_list
+from search_spaces import Choices
 from search_spaces.cost.limits import constraints_of
 
 _RESAMPLES = 2000
@@ -56,7 +57,7 @@ def execute(options: Namespace) -> int:
     search = RandomSearch(options.seed, constraints_of(options.constraint or []), options.cost_table)
     functions = {"score": options.score, "retrain": options.retrain}
     job = Job("rank", functions, "random", options.trials, options.workers, str(Path.cwd()))
-    return _finish(job, job.start(search, Space.load(options.space), options.output, _scores_of(job)))
+    return _finish(job, job.start(search, load_space(options.space), options.output, _scores_of(job)))
 
 
 def resume(job: Job, header: Event, path: Path) -> int:
@@ -75,7 +76,7 @@ def _finish(job: Job, run: Run) -> int:
     failures = describe_failures(run)
     if len(told) < 3:
         message = f"{len(told)} architectures have both scores, wanted at least 3."
-        raise CommandError("\n".join([message, *failures[-2:]]))
+        raise CommandError("\n".join([message, *shorten_list(failures, 2, f"nas show {Path(str(run.path)).parent}")]))
     told.sort(key=lambda t: -_metric_of(t, "score"))
     scores, truths = ([_metric_of(t, name) for t in told] for name in ("score", "default"))
     places = {trial.uid: place for place, trial in enumerate(sorted(told, key=lambda t: -_metric_of(t, "default")), 1)}

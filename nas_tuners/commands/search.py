@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nas_tuners.commands import CommandError
+from nas_tuners.commands.checks.spaces import load_space
 from nas_tuners.hosts.local import Job
 from nas_tuners.runs.evaluation import NamedFunction
 from nas_tuners.runs.journal import Event, JournalError
 from nas_tuners.runs.run import Run
 from nas_tuners.search.algorithms import ALGORITHMS, Algorithm
 from nas_tuners.search.base import Search
-from nas_tuners.show.text import describe_best_costs, describe_choices, describe_early_phase
-from search_spaces import Space
+from nas_tuners.show.text import (
+    describe_best_costs,
+    describe_choices,
+    describe_early_phase,
+    describe_failures,
+    shorten_list,
+)
 from search_spaces.checks import one_of
 from search_spaces.cost.limits import constraints_of
 
@@ -36,7 +43,8 @@ def execute(options: Namespace) -> int:
     functions = {"evaluate": options.evaluate}
     job = Job("search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()))
     evaluate, mode = NamedFunction(options.evaluate), "minimize" if options.minimize else "maximize"
-    run = job.start(search, Space.load(options.space), options.output, evaluate, mode)
+    space = load_space(options.space).fix(_read_fixed(options.fix or []))
+    run = job.start(search, space, options.output, evaluate, mode)
     return _finish(job, run)
 
 
@@ -68,6 +76,16 @@ def _read_numbers(algorithm: str, known: Mapping[str, Any], texts: Iterable[str]
     return given
 
 
+def _read_fixed(texts: Iterable[str]) -> dict[str, str]:
+    """Return the options of ``key=option`` texts, by key."""
+    pairs = [(key, option) for key, _, option in (text.partition("=") for text in texts)]
+    problems = [f"--fix is {text!r}, wanted KEY=VALUE" for text in texts if "=" not in text]
+    problems += [f"--fix {key} is given twice" for key, n in Counter(key for key, _ in pairs).items() if n > 1]
+    if problems:
+        raise CommandError("\n".join(problems))
+    return dict(pairs)
+
+
 def resume(job: Job, header: Event, path: Path) -> int:
     """Go on with a search, and print the best."""
     return _finish(job, job.resume(search_of(job, header, path), path))
@@ -75,9 +93,10 @@ def resume(job: Job, header: Event, path: Path) -> int:
 
 def search_of(job: Job, header: Event, path: Path) -> Search:
     """Return the search of a journal, fresh. Raises JournalError if its arguments are not those of its algorithm."""
+    arguments = header["search"]["arguments"]
     try:
-        return _find_algorithm(job.algorithm).search(**header["search"]["arguments"])
-    except (KeyError, TypeError) as error:
+        return _find_algorithm(job.algorithm).search(**arguments)
+    except (TypeError, LookupError, ArithmeticError) as error:
         raise JournalError(f"{path}, line 1: the arguments of {job.algorithm} do not fit: {error}") from None
 
 
@@ -89,8 +108,8 @@ def _finish(job: Job, run: Run) -> int:
     if run.search.finished:
         ended += "; there is nothing more to try"
     if best is None:
-        reasons = [trial.reason for trial in run.search.trials.values() if trial.reason]
-        why = describe_early_phase(run) or f"no result. The last one: {reasons[-1] if reasons else 'none'}"
+        reasons = shorten_list(describe_failures(run), 2, f"nas show {path.parent}")
+        why = describe_early_phase(run) or "\n".join(["no result", *reasons])
         raise CommandError(f"{ended}; {why}\njournal {path}")
     costs, folder = describe_best_costs(run), path.parent
     print(f"best {best.score:.6g} (uid {best.uid}{costs and f', {costs}'}) of {ended}")

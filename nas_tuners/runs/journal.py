@@ -1,6 +1,7 @@
 """An append-only journal: one JSON line an event, on the disk before the event takes effect anywhere else.
 
-A line that was cut short by a kill is dropped with a warning; any other line that cannot be read is an error.
+A line that was cut short by a kill is dropped with a warning; any other line that cannot be read, or was changed, is an
+error.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ import fcntl
 import json
 import math
 import os
+import re
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any, Self
 
-from search_spaces.files import sync_folder
+from search_spaces.files import open_ordinary, sync_folder
+from search_spaces.trust import signed
 
 JOURNAL = "journal.jsonl"  # in the folder of its run
 FORMAT = 1
@@ -27,8 +31,9 @@ class JournalError(RuntimeError):
 class Journal:
     """An open journal. One process at a time may hold it; the lock ends with the process, however that ends.
 
-    ``header`` is the first event of a new journal, whose folder is made; None opens one that exists. Raises
-    JournalError if it cannot be opened, is held by another process, or is damaged.
+    ``header`` is the first event of a new journal, whose folder is made, and gets this user's signature, see
+    :mod:`search_spaces.trust`; None opens one that exists. Raises JournalError if it cannot be opened, is a link, is
+    held by another process, or is damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str], header: Event | None = None) -> None:
@@ -37,7 +42,7 @@ class Journal:
         try:
             if header is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self.path, flags, 0o644)
+            self._fd = open_ordinary(self.path, flags)
         except OSError as error:
             raise JournalError(f"cannot open the journal {self.path}: {error.strerror}.") from None
         self._lock()
@@ -61,7 +66,7 @@ class Journal:
         if header is None:
             self.close()
             raise JournalError(f"{self.path} is empty: there is nothing to resume.")
-        self.events = [{"event": "header", "format": FORMAT, **header}]
+        self.events = [signed(_to_json({"event": "header", "format": FORMAT, **header}))]
         self.append(self.events[0])
         sync_folder(self.path.parent)
 
@@ -73,7 +78,8 @@ class Journal:
         if self._fd < 0:
             raise JournalError(f"{self.path} is closed.")
         text = json.dumps(_to_json(event), ensure_ascii=False, allow_nan=False)
-        line = f"{text}\n".encode("utf-8", "backslashreplace")
+        line = text.encode("utf-8", "backslashreplace")
+        line = (_seal(line) if self._size else line) + b"\n"  # the header has a signature
         try:
             written = 0
             while written < len(line):
@@ -117,12 +123,39 @@ def read(path: str | os.PathLike[str]) -> tuple[list[Event], int]:
     events = [_parse_event(path, number, line) for number, line in enumerate(data[:size].splitlines(), start=1)]
     if events and (events[0].get("event") != "header" or events[0].get("format") != FORMAT):
         raise JournalError(f"{path}, line 1: wanted the header of a journal of format {FORMAT}. It is not one of ours.")
+    if events and (problems := _check_header(events[0])):
+        raise JournalError(f"{path}, line 1: the header does not fit: {'; '.join(problems)}.")
     return events, size
+
+
+def _check_header(header: Event) -> list[str]:
+    search = header.get("search")
+    wanted = {name: header.get(name) for name in ("digest", "optimize_mode")}
+    if isinstance(search, dict):
+        wanted["search.name"] = search.get("name")
+    problems = [f"{name} is {value!r}, wanted a text" for name, value in wanted.items() if not isinstance(value, str)]
+    if not isinstance(search, dict) or not isinstance(search.get("arguments"), dict):
+        problems.append(f'search is {search!r}, wanted {{"name": ..., "arguments": {{...}}}}')
+    if not isinstance(header.get("space"), dict):
+        problems.append(f"space is {header.get('space')!r}, wanted a search space")
+    return problems
+
+
+def _seal(line: bytes) -> bytes:
+    """Add a checksum to a JSON object."""
+    return line[:-1] + b', "crc32": "%08x"}' % zlib.crc32(line)
+
+
+def _unseal(line: bytes) -> bytes | None:
+    """Return what was sealed, None if it was changed since; of earlier versions or written by hand, it has no seal."""
+    found = re.fullmatch(rb'(.*), "crc32": "[0-9a-f]{8}"\}', line)
+    plain = line if found is None else found[1] + b"}"
+    return plain if found is None or _seal(plain) == line else None
 
 
 def _parse_event(path: str | os.PathLike[str], number: int, line: bytes) -> Event:
     try:
-        event = json.loads(line)
+        event = json.loads(_unseal(line) or b"")
     except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):

@@ -12,6 +12,7 @@ import search_spaces
 from search_spaces import Space, Tokens, paddleslim
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import ProblemsError
+from search_spaces.fixing import whole_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,7 +65,7 @@ class Nets:
         many = len(self._nets) > 1
         self._prefixes = [f"net{i}." if many else "" for i in range(len(self._nets))]
         named = zip(self._prefixes, self._spaces, strict=True)
-        self.space = Space({prefix + key: domain for prefix, s in named for key, domain in s.domains.items()})
+        self.space = Space({prefix + key: whole_of(domain) for prefix, s in named for key, domain in s.domains.items()})
 
     def initial_tokens(self) -> Tokens:
         """Return the initial tokens of all nets, in order."""

@@ -20,10 +20,12 @@ from nas_tuners.sanas.nets import Nets, SANASError
 from nas_tuners.search.records import Trial
 from search_spaces.checks import whole
 from search_spaces.cost.limits import Constraints, Table, limits_of
+from search_spaces.progress import Progress
 
 if TYPE_CHECKING:
     from torch import nn
 
+_QUIET = 5.0  # seconds before progress is shown
 SKIPPED = "skipped: the next was asked for without a reward"
 
 __all__ = ["SANAS", "SANASError", "SearchFinished"]
@@ -60,6 +62,7 @@ class SANAS:
         constraints: such as ``{"macs": 150e6}``; see :class:`~nas_tuners.search.Search`.
         cost_table: costs of the tokens; None: the exact ones of the nets, for images of ``input_shape``.
         input_shape: (C, H, W); None: (3, S, S) with the ``input_size`` S of each configuration.
+        progress: whether to show the steps, the best reward and the time that is left on stderr, after five seconds.
 
     Raises:
         SANASError: an argument is malformed, or differs from the checkpoint's.
@@ -85,6 +88,7 @@ class SANAS:
         constraints: Constraints | None = None,
         cost_table: Table = None,
         input_shape: tuple[int, int, int] | None = None,
+        progress: bool = True,
     ) -> None:
         _check_alone(server_addr, is_server)
         if problems := whole("search_steps", search_steps, 1):
@@ -106,6 +110,8 @@ class SANAS:
             self.run = resume_run(self._nets, numbers, cost_table, load, save)
         self._repeats = bool(self.run.search.pending)  # the next is the one that had no reward when it was killed
         self._waiting = False  # for a reward
+        self._progress = Progress(search_steps, done=self.steps, show=progress, quiet=_QUIET)
+        self._progress.note = self._describe_best
 
     run: Run
     """The search behind it: ``run.search.temperature``, ``run.search.trials``, ``run.space``."""
@@ -141,6 +147,9 @@ class SANAS:
         trial = self._current
         self.run.tell(trial.uid, score)
         self._waiting = False
+        self._progress.at(self.steps)
+        if self.finished:
+            self._progress.close()
         return trial.state == "told"
 
     def tokens2arch(self, tokens: Sequence[int]) -> list[nn.Module]:
@@ -178,6 +187,7 @@ class SANAS:
 
     def close(self) -> None:
         """Close the checkpoint, so that another SANAS of this process can load it."""
+        self._progress.close()
         self.run.close()
 
     def __enter__(self) -> Self:
@@ -191,6 +201,10 @@ class SANAS:
         """Return the trial of the last networks; it alone may be without a reward."""
         trials = self.run.search.trials
         return trials[len(trials) - 1]
+
+    def _describe_best(self) -> str:
+        best = self.run.search.best
+        return "no reward yet" if best is None else f"best {best.score:.4g}"
 
     def _how_it_ended(self) -> str:
         best = self.run.search.best

@@ -121,7 +121,8 @@ class Annealing(Search):
         if self._ring is None:
             if sum(self.space.radices) > _RING_LIMIT:
                 return None
-            ring = [t for t in _neighbourhood(self.space, centre) if self._is_open(t)]
+            steps = map(self.space.canonical, _neighbourhood(self.space, centre))
+            ring = [tokens for tokens in dict.fromkeys(steps) if self._is_open(tokens)]
             self._ring = [ring[i] for i in self.rng.permutation(len(ring)).tolist()]
         while self._ring:
             if not self.known(tokens := self._ring.pop()):

@@ -17,7 +17,7 @@ from nas_tuners.search.records import Best, InPhase, Proposal, SearchError, Tria
 from nas_tuners.search.remaining import OutsideError, Remaining
 from search_spaces import Space, Tokens
 from search_spaces.checks import one_of, whole
-from search_spaces.cost.limits import Constraints, Table, check_limits, limits_of, table_of
+from search_spaces.cost.limits import Constraints, Table, limits_of, resolve_limits, table_of
 from search_spaces.errors import ConstraintError
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Search(metaclass=Recorded):
     Args:
         seed: of this search alone; no global generator is read or touched.
         constraints: by metric of the cost table, the highest cost allowed, or ``[lowest, highest]`` with None for an
-            open end, in the units of the table; inclusive. All of them hold at once.
+            open end, in the units of the table or as ``"0.6x"`` of the largest network; inclusive. All hold at once.
         cost_table: what the options cost: a :class:`~search_spaces.cost.CostTable`, its path, or its JSON.
         score_key: which entry counts where a trial reports several metrics.
 
@@ -45,6 +45,7 @@ class Search(metaclass=Recorded):
 
     arguments: dict[str, Any]  # those that it was made with, as JSON
     space: Space
+    warm_up: int = 0  # trials that are drawn at random before it chooses any
     budget: int | None = None  # how many architectures may be asked for; None: as many as there are
 
     def __init__(
@@ -58,8 +59,8 @@ class Search(metaclass=Recorded):
         if not isinstance(score_key, str) or not score_key:
             problems.append(f"score_key is {score_key!r}, wanted the name of a metric")
         self._complain(problems)
-        self.constraints, self.cost_table = limits_of(constraints), table_of(cost_table)
-        check_limits(self.constraints, self.cost_table)
+        self.cost_table = table_of(cost_table)
+        self.constraints = resolve_limits(limits_of(constraints), self.cost_table)
         self.seed, self.score_key = int(seed), score_key
         self.rng = np.random.default_rng(self.seed)
         self.trials = Trials()
@@ -78,7 +79,7 @@ class Search(metaclass=Recorded):
         self._complain(one_of("optimize_mode", optimize_mode, ("maximize", "minimize")))
         if hasattr(self, "space"):
             raise RuntimeError("this search has a space already: use search.fresh() for another.")
-        self._remaining = Remaining(self._feasible_part(space), space.radices)
+        self._remaining = Remaining(self._feasible_part(space), space)
         self.space = space
         self._sign = 1.0 if optimize_mode == "maximize" else -1.0
 
@@ -102,12 +103,10 @@ class Search(metaclass=Recorded):
     def suggest(self, tokens: Sequence[int], phase: InPhase | None = None) -> Proposal:
         """Take in an architecture from elsewhere, as if it had been asked for in ``phase``, or in the last one.
 
-        Raises:
-            ConstraintError: it does not keep the constraints.
-            ValueError: it is known already, or not in the space.
+        Raises ConstraintError if it does not keep the constraints, ValueError if it is known already or not in the space.
         """
         self.space.decode(tokens)
-        given = tuple(int(token) for token in tokens)
+        given = self.space.canonical(tuple(int(token) for token in tokens))
         if not self.feasible(given):
             raise ConstraintError(f"tokens {given} do not keep {', '.join(map(str, self.constraints))}.")
         if self.known(given) and (phase is None or phase.last):
@@ -121,17 +120,15 @@ class Search(metaclass=Recorded):
             asked: the architectures that were proposed.
             drawn: whether the algorithm drew them; it then draws once more, so that its own state moves on too.
 
-        Returns: whether it drew the same.
-
-        Raises:
-            ValueError: one of them was proposed before, or is not in the space.
+        Returns: whether it drew the same. Raises ValueError if one was proposed before, or is not in the space.
         """
         try:
             same = not drawn or (self._draw(len(asked)) == list(asked) and self._phase() == phase)
         except SearchError:
             same = False
         for tokens in asked:
-            if (self.known(tokens) and (phase is None or phase.last)) or not self._remaining.fits(tokens):
+            fits = self._remaining.fits(tokens) and self.space.canonical(tokens) == tokens
+            if (self.known(tokens) and (phase is None or phase.last)) or not fits:
                 raise ValueError(f"tokens {tokens} were proposed before, or are not in the space")
             self._admit(tokens, phase)
         return same
@@ -142,7 +139,6 @@ class Search(metaclass=Recorded):
         A second result for a uid is only counted, but that of a whole trial replaces a failure or an early stop.
 
         Args:
-            uid: of the proposal.
             metrics: a number, or a dict with the number to optimize under ``score_key``; all of it is kept.
             job: the host's name for what ran the trial.
             resource: of a trial that was stopped early, how many intermediate results it reported; the metrics are the
@@ -155,7 +151,7 @@ class Search(metaclass=Recorded):
             SearchError: the algorithm failed to learn from it; the result itself is kept.
         """
         trial, kept = self.trials.find(uid), as_metrics(metrics, self.score_key)
-        if trial.state not in ("pending",) + (("failed", "stopped") if resource is None else ()):
+        if trial.state not in (("pending", "failed", "stopped") if resource is None else ("pending",)):
             self.counts.duplicate += 1
             return False
         if reason := failure_in(kept[self.score_key]):
@@ -212,17 +208,22 @@ class Search(metaclass=Recorded):
 
     def feasible(self, tokens: Tokens) -> bool:
         """Return whether an architecture keeps the constraints."""
-        return self._remaining.feasible.holds(tokens)
+        return self._remaining.feasible.holds(self._same(tokens))
 
     def known(self, tokens: Tokens) -> bool:
         """Return whether an architecture was proposed before."""
-        return tokens in self._remaining.known
+        return self._same(tokens) in self._remaining.known
+
+    def _same(self, tokens: Tokens) -> Tokens:
+        """Return the canonical encoding; at no cost where every one is."""
+        return tokens if self.space.conditions is None else self.space.canonical(tokens)
 
     @abstractmethod
     def _propose(self, n: int) -> Iterable[Sequence[int]]:
         """Return about ``n`` architectures, (n, keys), as an array where that is at hand.
 
-        The base drops those that are known or infeasible and asks again, or helps out.
+        Keys that do not matter may have any token: the base sets them to 0. It drops those that are known or infeasible
+        and asks again, or helps out.
         """
 
     @abstractmethod

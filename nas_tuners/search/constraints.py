@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from nas_tuners.search.halves import FloatArray, Halves, IntArray, Sampler, split_keys
 from nas_tuners.search.splitting import Splitting
-from nas_tuners.search.trellis import Trellis, steps_of
+from nas_tuners.search.trellis import Trellis, rules_of, steps_of
 from search_spaces import Space, Tokens
 from search_spaces.cost.limits import Limit
 from search_spaces.cost.table import CostTable
@@ -63,6 +63,7 @@ class Feasible:
         if table is None or not limits:
             return
         self._table = table.arranged(space)
+        limits = self.limits = tuple(limit.resolve(self._table) for limit in limits)
         self._widened = [limit.widen(self._slack(limit.metric)) for limit in limits]  # rounding errors are forgiven
         self._bounds = {limit.metric: self._table.bounds(limit.metric) for limit in limits}
         self._sampler = min(map(self._sampler_of, self._widened), key=lambda sampler: sampler.share)
@@ -114,7 +115,9 @@ class Feasible:
     def every(self) -> Iterable[Tokens]:
         """Yield all architectures that keep the limits, where they could be listed."""
         if self._listed is None:
-            return itertools.product(*map(range, self._space.radices))
+            if self._space.conditions is None:
+                return itertools.product(*map(range, self._space.radices))
+            return map(tuple, self._space.every().tolist())
         return map(tuple, self._listed.tolist())
 
     def __str__(self) -> str:
@@ -134,18 +137,20 @@ class Feasible:
         for wrong, nearest in ((limit.high < bounds.low, bounds.low), (limit.low > bounds.high, bounds.high)):
             if wrong and bounds.exact:
                 raise self._unreachable(metric, nearest)
-        fixed, joint = float(table.fixed[metric]), metric in table.joint
+        space = self._space
+        fixed, joint = float(table.fixed[metric]), metric in table.joint or space.conditions is not None
         of_sum = Limit(metric, limit.low - fixed, limit.high - fixed)
-        left = None if joint else split_keys(self._space.radices)
+        left = None if joint else split_keys(space.radices)
         if left is not None:
             sampler: Halves | Trellis = Halves(table.columns(metric), of_sum, left)
-        elif joint and self._space.size <= LIST_LIMIT:
-            return _Anything(self._space)
+        elif joint and space.size <= LIST_LIMIT:
+            return _Anything(space)
         else:
-            steps = steps_of(self._space.radices, table.terms(metric))
+            rules = rules_of(space)
+            steps = None if rules is None else steps_of(space.radices, table.terms(metric), rules)
             if steps is None:
-                return _Anything(self._space)
-            sampler = Trellis(steps, of_sum, table.whole(metric))
+                return _Anything(space)
+            sampler = Trellis(steps, of_sum, table.whole(metric), space.size)
         if not sampler.share > 0:
             raise self._unreachable(metric, fixed + sampler.nearest(), "reachable" if sampler.exact else "found")
         return sampler
@@ -158,7 +163,7 @@ class Feasible:
             rows = self._sampler.draw(rng, batch)
             kept, tried = kept + int(self.mask(rows).sum()), tried + batch
         if kept < _LEAST_JOINT * tried and any(limit.metric in self._table.joint for limit in self.limits):
-            splitting = Splitting(self._space.radices, self._excess)
+            splitting = Splitting(self._space, self._excess)
             if splitting.share > 0:
                 self._sampler = splitting
                 return 1.0
@@ -202,4 +207,4 @@ class _Anything:
 
     def every(self) -> IntArray:
         """Return all of them. Returns: (count, keys)."""
-        return np.indices(self._space.radices).reshape(len(self._space), -1).T
+        return self._space.every()

@@ -81,6 +81,7 @@ class Evolution(Search):
         self.num_mutation, self.num_crossover = numbers["num_mutation"], numbers["num_crossover"]
         self.mutate_prob, self.max_epoch = float(numbers["mutate_prob"]), numbers["max_epoch"]
         self.mode, self.regularized = mode, regularized
+        self.warm_up = self.candidate_pool_size
         self.budget = None if self.max_epoch is None else self.max_epoch * self.candidate_pool_size
         self._results = 0
         self._elite: list[_Ranked] = []
@@ -132,16 +133,19 @@ class Evolution(Search):
         return self._children(self._parents, np.tile(kinds, -(-_SPARE // len(kinds))))
 
     def _children(self, pool: list[_Ranked], kinds: npt.NDArray[Any]) -> Rows:
-        """Make a child a kind: a mutant below ``num_mutation``, then ``num_crossover`` crossovers, then draws."""
+        """Make a child a kind: a mutant below ``num_mutation``, then ``num_crossover`` crossovers, then draws.
+
+        Keys that do not matter are drawn before, for those that a child makes matter.
+        """
         if not pool:
             return self._sample(len(kinds))
         rows, scores = np.array([entry[2] for entry in pool]), np.array([entry[0] for entry in pool])
-        children = rows[self._pick(scores, len(kinds))]
+        children = self.space.fill(rows[self._pick(scores, len(kinds))], self.rng)
         mutants = kinds < self.num_mutation
         fresh = kinds >= self.num_mutation + self.num_crossover
         at = np.flatnonzero(~mutants & ~fresh)
         if len(at):
-            others = rows[self._pick(scores, len(at))]
+            others = self.space.fill(rows[self._pick(scores, len(at))], self.rng)
             children[at] = np.where(self.rng.random(others.shape, dtype=np.float32) < 0.5, others, children[at])
             if self._reach:
                 children[at] = self._mutate(children[at], self._reach, 0.0)
@@ -152,7 +156,7 @@ class Evolution(Search):
         if len(at):
             drawn = self._sample(len(at))
             children[at[: len(drawn)]] = drawn
-        return self._repair(children)
+        return self.space.canonical(self._repair(children))
 
     def _repair(self, children: Rows) -> Rows:
         """Change one key more of each infeasible child, up to a few times: at a limit most good steps are exchanges."""
@@ -177,7 +181,7 @@ class Evolution(Search):
         if not len(self._free):
             return rows
         change = self.rng.random(rows.shape, dtype=np.float32) < chance
-        sure = self._free[self.rng.integers(len(self._free), size=(len(rows), times))]
+        sure = self._pick_keys(rows, times)
         if times > 1:  # the nearest are not left out
             counts = self.rng.integers(1, times + 1, size=len(rows))
             sure = np.where(np.arange(times) < counts[:, None], sure, sure[:, :1])
@@ -186,6 +190,16 @@ class Evolution(Search):
         radix = self._radices[key]
         rows[row, key] = (rows[row, key] + self.rng.integers(1, radix)) % radix
         return rows
+
+    def _pick_keys(self, rows: Rows, times: int) -> npt.NDArray[np.int64]:
+        """Pick keys with several options that matter. Returns: (n, times), positions that may repeat."""
+        conditions = self.space.conditions
+        if conditions is None:
+            return np.asarray(self._free[self.rng.integers(len(self._free), size=(len(rows), times))])
+        can = conditions.active(rows) & (self._radices > 1)
+        ways = can.sum(axis=1, keepdims=True)  # none: then any key, which changes nothing
+        wanted = self.rng.integers(0, np.maximum(ways, 1), size=(len(rows), times))
+        return np.asarray((can.cumsum(axis=1)[:, None, :] <= wanted[..., None]).sum(axis=2) % rows.shape[1])
 
 
 def _fill_in(given: dict[str, Any], preset: str | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_tuners.search.constraints import Feasible
-from search_spaces import Tokens
+from search_spaces import Space, Tokens
 
 _PATIENCE = 16  # rounds of proposals that are all known, before an unknown one is drawn instead
 _LAST_DRAWS = 20  # samples in vain, before what is left of a space too large to list is given up
@@ -24,10 +24,10 @@ class OutsideError(ValueError):
 class Remaining:
     """The feasible architectures of a space that are not known yet."""
 
-    def __init__(self, feasible: Feasible, radices: Sequence[int]) -> None:
+    def __init__(self, feasible: Feasible, space: Space) -> None:
         self.feasible = feasible
         self.known = set[Tokens]()  # those that were proposed
-        self._radices = tuple(radices)
+        self._space, self._radices = space, space.radices
         self.found = 0  # number of architectures that the draw under way has already
         self.repeated = 0.0  # the part of the proposals in its last round that were known before
         self._total = feasible.count
@@ -39,12 +39,12 @@ class Remaining:
         return self._total - len(self.known)
 
     def fits(self, tokens: Sequence[int]) -> bool:
-        """Return whether these are tokens of the space."""
+        """Return whether these are tokens of the space, canonical or not."""
         fit = len(tokens) == len(self._radices) and all(map(operator.lt, tokens, self._radices))
         return fit and min(tokens, default=0) >= 0
 
     def read(self, rows: Iterable[Sequence[int]]) -> tuple[list[Tokens], int]:
-        """Check proposals. Returns: those that are feasible, known ones too, and how many are not.
+        """Check proposals, and make them canonical. Returns: those that are feasible, known ones too, and how many not.
 
         Raises OutsideError if one is not in the space.
         """
@@ -54,6 +54,8 @@ class Remaining:
         for tokens in listed:
             if not self.fits(tokens):
                 raise self._outside(tokens)
+        if self._space.conditions is not None:
+            listed = list(map(self._space.canonical, listed))
         kept = [tokens for tokens in listed if self.feasible.holds(tokens)] if self.feasible.limits else listed
         return kept, len(listed) - len(kept)
 
@@ -65,6 +67,7 @@ class Remaining:
         wrong = ((rows < 0) | (rows >= radices)).any(axis=1)
         if wrong.any():
             raise self._outside(tuple(rows[wrong.argmax()].tolist()))
+        rows = self._space.canonical(rows)
         kept = rows[self.feasible.mask(rows)] if self.feasible.limits else rows
         return list(map(tuple, kept.tolist())), len(rows) - len(kept)
 

@@ -94,6 +94,7 @@ class Shrinking(Search):
         self.schedule = Schedule(space, phases)
         if not phases:
             _log.warning("no key of this space is elastic: there is nothing to shrink, and the search begins at once.")
+        self.warm_up = sum(phase.budget or 0 for phase in phases)
         self.inner.setup(space)
         return self.inner._remaining.feasible
 
@@ -113,7 +114,8 @@ class Shrinking(Search):
     def _draw(self, n: int) -> list[Tokens]:
         if not hasattr(self, "space") or self._searching:
             return super()._draw(n)
-        return [tuple(row) for row in self.schedule.region(self._open).draws(self.rng, n).tolist()]
+        drawn = self.schedule.region(self._open).draws(self.rng, n)
+        return list(map(tuple, self.space.canonical(drawn).tolist()))
 
     def _left(self) -> int | float:
         return min(super()._left(), self.inner._left()) if self._searching else math.inf

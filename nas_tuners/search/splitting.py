@@ -8,13 +8,13 @@ the feasible is the product of the parts kept.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from nas_tuners.search.halves import FloatArray, IntArray
+from search_spaces import Space
 
 _POPULATION = 2**12  # or fewer, where each has hundreds of keys
 _LEAST_POPULATION = 2**8
@@ -33,7 +33,7 @@ class Splitting:
     """Draws from nearly all feasible architectures, nearly uniformly; never exact.
 
     Args:
-        radices: of the space.
+        space: what can be chosen.
         excess: from (n, keys) to (n,), how far each architecture is from keeping the limits; 0 where it does.
 
     Attributes:
@@ -44,12 +44,13 @@ class Splitting:
     exact = False
     effort = 32
 
-    def __init__(self, radices: Sequence[int], excess: Callable[[IntArray], FloatArray]) -> None:
-        self._radices, self._excess = np.array(radices, dtype=np.int64), excess
+    def __init__(self, space: Space, excess: Callable[[IntArray], FloatArray]) -> None:
+        self._space, self._radices, self._excess = space, np.array(space.radices, dtype=np.int64), excess
+        self._settings = np.log(self._radices)
         self._free = np.flatnonzero(self._radices > 1)
         self._changes = min(_SWEEPS * len(self._free), _MOST_CHANGES)
         self.share = self._descend(np.random.default_rng(0))
-        self.count = math.prod(radices)
+        self.count = space.size
 
     def draw(self, rng: np.random.Generator, n: int) -> IntArray:
         """Draw ``n``: each walks on from one that is known, and is where it was feasible last. Returns: (n, keys)."""
@@ -59,16 +60,16 @@ class Splitting:
         for moved, excess in self._walk(rng, rows, level):
             there = moved & (excess == 0)
             feasible[there] = rows[there]
-        return feasible
+        return self._space.canonical(feasible)
 
     def every(self) -> IntArray:
         """Return those that were found. Returns: (n, keys)."""
-        return np.unique(self._found, axis=0)
+        return np.unique(self._space.canonical(self._found), axis=0)
 
     def _descend(self, rng: np.random.Generator) -> float:
         """Go down to the feasible, and keep them. Returns: their share, or 0."""
         size = max(_LEAST_POPULATION, min(_POPULATION, 2**17 // len(self._radices)))
-        rows = rng.integers(0, self._radices, size=(size, len(self._radices)))
+        rows = self._space.fill(self._space.sample_tokens(rng, size), rng)
         excess, share, vain, level = self._excess(rows), 1.0, 0, np.inf
         self._start = (level, rows)
         for _ in range(int(min(_LEVELS, _MOST_WORK / (rows.size * max(self._changes, 1)) + 1))):
@@ -85,23 +86,35 @@ class Splitting:
                 self._start = (level, rows)
             if level == 0 or vain == _PATIENCE:
                 break
-        self.best, self._found = rows[excess.argmin()], rows[excess == 0]
+        self.best, self._found = self._space.canonical(rows[[excess.argmin()]])[0], rows[excess == 0]
         return share * len(self._found) / len(rows)
 
     def _walk(self, rng: np.random.Generator, rows: IntArray, level: float) -> Iterator[tuple[Mask, FloatArray]]:
         """Try changes of single keys, in place, and make those that stay at or below the level.
 
+        Keys that do not matter walk as well. An architecture that leaves many of them free would then be drawn as many
+        times more often: so a step towards one is made the more rarely (Metropolis).
+
         Yields: which rows moved, and the excess that the move led to, or would have led to.
         """
-        every = np.arange(len(rows))
+        every, weights = np.arange(len(rows)), self._weights(rows)
         for _ in range(self._changes):
             at = self._free[rng.integers(len(self._free), size=len(rows))]
             before = rows[every, at]
             rows[every, at] = (before + rng.integers(1, self._radices[at])) % self._radices[at]
             excess = self._excess(rows)
             refused = excess > level
+            new = self._weights(rows)
+            if weights is not None and new is not None:
+                refused |= np.log(1.0 - rng.random(len(rows))) > new - weights
+                weights = np.where(refused, weights, new)
             rows[refused, at[refused]] = before[refused]
             yield ~refused, excess
+
+    def _weights(self, rows: IntArray) -> FloatArray | None:
+        """Return the logarithm of the number of settings of the keys that matter, (n,); None where all always do."""
+        conditions = self._space.conditions
+        return None if conditions is None else np.asarray(conditions.active(rows) @ self._settings)
 
 
 def _lower(excess: npt.NDArray[np.float64]) -> float:

@@ -19,9 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_tuners.search.halves import FloatArray, IntArray
+from search_spaces import Space
 from search_spaces.cost.bounds import add_terms, find_meeting_keys
 from search_spaces.cost.limits import Limit
 from search_spaces.cost.sums import Term, spread
+
+Mask = npt.NDArray[np.bool_]
 
 _MOST_MOVES = 2**17  # from a state to the next, of all steps together
 _MOST_BINS = 2**16
@@ -39,17 +42,35 @@ class Step:
     shape: tuple[int, ...]  # their radices
     costs: FloatArray  # (states, options): of all terms that are complete then
     after: IntArray  # (states, options): the state at the next step
+    allowed: Mask | None = None  # (states, options): whether there is such an architecture; None: always
 
 
-def steps_of(radices: Sequence[int], terms: Sequence[Term]) -> list[Step] | None:
+Rule = tuple[tuple[int, ...], Mask]
+"""Positions of keys, and which of their options go together: (radix_1, ..., radix_k)."""
+
+
+def rules_of(space: Space) -> list[Rule] | None:
+    """Return the rules that make encodings canonical; None where too many keys meet in one."""
+    rules: list[Rule] = []
+    for key in space.conditions.positions if space.conditions is not None else ():
+        assert space.conditions is not None
+        gate = space.conditions.gate([key])
+        if gate is None:
+            return None
+        on, unused = gate[1][..., None], np.arange(space.radices[key]) == 0
+        rules.append(((*gate[0], key), on | unused))
+    return rules
+
+
+def steps_of(radices: Sequence[int], terms: Sequence[Term], rules: Sequence[Rule] = ()) -> list[Step] | None:
     """Return the steps through all keys; None where too many keys meet for any order that was tried."""
-    meeting = {key: {key} for key in range(len(radices))} | find_meeting_keys(terms)
+    meeting = {key: {key} for key in range(len(radices))} | find_meeting_keys([*terms, *rules])
     for narrowest_first in (False, True):
         order = _order_narrowest_first(radices, meeting) if narrowest_first else range(len(radices))
         groups = _groups(order, meeting)
         moves = sum(math.prod(radices[key] for key in (*before, *keys)) for before, keys, _ in groups)
         if moves <= _MOST_MOVES and all(len(before) + len(keys) <= 32 for before, keys, _ in groups):
-            return _fill(radices, terms, groups)
+            return _fill(radices, terms, rules, groups)
     return None
 
 
@@ -93,8 +114,8 @@ def _order_narrowest_first(radices: Sequence[int], meeting: dict[int, set[int]])
     return order
 
 
-def _fill(radices: Sequence[int], terms: Sequence[Term], groups: Sequence[Group]) -> list[Step]:
-    steps, left = [], list(terms)
+def _fill(radices: Sequence[int], terms: Sequence[Term], rules: Sequence[Rule], groups: Sequence[Group]) -> list[Step]:
+    steps, left, waiting = [], list(terms), list(rules)
     for before, keys, after in groups:
         here = (*before, *keys)
         complete = [term for term in left if set(term[0]) <= set(here)]
@@ -104,7 +125,15 @@ def _fill(radices: Sequence[int], terms: Sequence[Term], groups: Sequence[Group]
         numbers = np.arange(math.prod(radices[key] for key in after), dtype=np.float64)
         states = np.broadcast_to(spread(after, numbers.reshape([radices[key] for key in after]), here), wide)
         costs = add_terms(complete, here, radices).reshape(table)
-        steps.append(Step(keys, shape, costs, states.reshape(table).astype(np.int64)))
+        allowed = None
+        if waiting:
+            ready = [rule for rule in waiting if set(rule[0]) <= set(here)]
+            waiting = [rule for rule in waiting if not set(rule[0]) <= set(here)]
+            every = np.ones(wide, dtype=np.bool_)
+            for at, mask in ready:
+                every &= spread(at, mask, here)
+            allowed = every.reshape(table)
+        steps.append(Step(keys, shape, costs, states.reshape(table).astype(np.int64), allowed))
     return steps
 
 
@@ -115,10 +144,13 @@ class Trellis:
         steps: through all keys, as :func:`steps_of` gives them.
         limit: on the sum of the costs.
         whole: whether all costs are whole numbers.
+        size: the number of architectures; None: of all combinations of options.
         cut: whether bins reach no further than the range; otherwise to the highest cost.
     """
 
-    def __init__(self, steps: Sequence[Step], limit: Limit, whole: bool, cut: bool = True) -> None:
+    def __init__(
+        self, steps: Sequence[Step], limit: Limit, whole: bool, size: int | None = None, cut: bool = True
+    ) -> None:
         self._given, self._steps = (steps, limit, whole), steps
         to_go, low, high = _to_go([step.costs for step in steps], steps), limit.low, limit.high
         dearest = _to_go([-step.costs for step in steps], steps)
@@ -128,7 +160,7 @@ class Trellis:
             to_go, low, high, base, top = dearest, -high, -low, -top, -base
         self._base, self._top = base, top
         above = [
-            np.maximum(self._sign * step.costs + rest[step.after] - here[:, None], 0.0)
+            np.maximum(self._sign * step.costs + rest[step.after] - here[:, None], 0.0) * _is_allowed(step)
             for step, here, rest in zip(steps, to_go, to_go[1:], strict=False)
         ]
         reach = min(top, high) if cut else top
@@ -137,11 +169,14 @@ class Trellis:
         self._slack = 0.0 if self.exact else min(len(steps) / 2, 3 * math.sqrt(len(steps)))
         self._size = max(math.floor((reach - base) / self._step + self._slack) + 1, 1)
         self._bins = [np.minimum(np.rint(costs / self._step), self._size).astype(np.int64) for costs in above]
+        for bins, step in zip(self._bins, steps, strict=True):
+            if step.allowed is not None:
+                bins[~step.allowed] = self._size  # beyond the range
         self._from = self._bin(math.ceil, (low - base) / self._step - self._slack)
         self._until = self._bin(math.floor, (high - base) / self._step + self._slack + 1)
         self._below = self._shares()
         self.share = float(self._below[0][0, self._until] - self._below[0][0, self._from])
-        self.count = round(Fraction(self.share) * math.prod(math.prod(step.shape) for step in steps))
+        self.count = round(Fraction(self.share) * (size or math.prod(math.prod(step.shape) for step in steps)))
         self.effort = max(1, sum(costs.shape[1] for costs in above) // 512)
 
     def _bin(self, rounded: Callable[[float], int], end: float) -> int:
@@ -149,18 +184,20 @@ class Trellis:
 
     def _shares(self) -> list[FloatArray]:
         """Return for each step and state: of all ways to go on, the share that sums to less than each bin."""
-        wanted = np.zeros((1, self._size))
+        wanted, total = np.zeros((1, self._size)), np.ones(1)  # total: of all ways, in the range or not
         wanted[0, 0] = 1.0
         rows = [wanted]
         for bins, step in zip(reversed(self._bins), reversed(self._steps), strict=True):
             shares = np.zeros((len(bins), self._size))
+            total = (total[step.after] * _is_allowed(step)).sum(axis=1)
+            most = float(total.max())
             for state, moves in enumerate(bins * len(wanted) + step.after):  # one number for a bin and a state after
                 ways, times = np.unique(moves, return_counts=True)
-                for way, part in zip(ways.tolist(), (times / len(moves)).tolist(), strict=True):
+                for way, part in zip(ways.tolist(), (times / most).tolist(), strict=True):
                     bin_, after = divmod(way, len(wanted))
                     if bin_ < self._size:
                         shares[state, bin_:] += wanted[after, : self._size - bin_] * part
-            wanted = shares
+            wanted, total = shares, total / most
             rows.append(shares)
         return [np.pad(np.cumsum(row, axis=1), ((0, 0), (1, 0))) for row in reversed(rows)]
 
@@ -229,11 +266,16 @@ class Trellis:
             yield part, chances
 
 
+def _is_allowed(step: Step) -> Mask | float:
+    return 1.0 if step.allowed is None else step.allowed
+
+
 def _to_go(costs: Sequence[FloatArray], steps: Sequence[Step]) -> list[FloatArray]:
     """Return for each step and state: the least that the rest costs."""
     rest = [np.zeros(1)]
     for cost, step in zip(reversed(costs), reversed(steps), strict=True):
-        rest.append((cost + rest[-1][step.after]).min(axis=1))
+        ways = cost + rest[-1][step.after]
+        rest.append((ways if step.allowed is None else np.where(step.allowed, ways, np.inf)).min(axis=1))
     return rest[::-1]
 
 

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import Any
+
+import numpy as np
 
 from nas_tuners.runs.journal import Event
 from nas_tuners.runs.run import Run, arguments_in
 from nas_tuners.search.records import Trial
 from nas_tuners.show.text import name_option
 from search_spaces.checks import is_number
+from search_spaces.cost.limits import Limit, limits_of
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import CostError
 from search_spaces.schema import Space
@@ -62,9 +64,9 @@ class Shares:
 
 def collect_costs(run: Run, header: Event, told: Sequence[Trial]) -> dict[str, Costs]:
     """Return every cost that all trials reported or that the run's cost table has, the usual ones first."""
-    limits = {metric: _ends_of(limit) for metric, limit in (arguments_in(header).get("constraints") or {}).items()}
     costs = _reported_costs(run, told)
     table = _load_table(run, header)
+    limits = {limit.metric: _ends_of(limit, table) for limit in limits_of(arguments_in(header).get("constraints"))}
     if table is not None:
         for name in table.metrics:
             costs.setdefault(name, [table.cost(name, trial.tokens) for trial in told])
@@ -92,8 +94,10 @@ def _load_table(run: Run, header: Event) -> CostTable | None:
         return None
 
 
-def _ends_of(ends: Any) -> list[float]:
-    return [float(end) for end in (ends if isinstance(ends, list) else [ends]) if is_number(end)]
+def _ends_of(limit: Limit, table: CostTable | None) -> list[float]:
+    """Return the ends of a limit as costs; none for multiples where there is no table to tell of what."""
+    ends = (limit if table is None else limit.resolve(table)).to_json()
+    return [float(end) for end in ends if is_number(end)]
 
 
 def running_best(values: Sequence[float], sign: float) -> list[float]:
@@ -143,11 +147,12 @@ def visible_range(values: Sequence[float], sign: float) -> tuple[float, float]:
 
 
 def count_shares(space: Space, told: Sequence[Trial]) -> list[Shares]:
-    """Return the shares of options in each quarter of ``told``, for every key with more than one."""
+    """Return the shares of options in each quarter of ``told``, for every key with more than one, where it matters."""
     ends = [round(len(told) * quarter / QUARTERS) for quarter in range(QUARTERS + 1)]
     parts = [told[a:b] for a, b in pairwise(ends) if b > a]
     keys = [key for key, radix in enumerate(space.radices) if radix > 1]
-    return [_shares(space, key, [[trial.tokens[key] for trial in part] for part in parts]) for key in keys]
+    rows = [np.array([trial.tokens for trial in part], dtype=np.int64) for part in parts]
+    return [_shares(space, key, [row[space.active(row)[:, key], key].tolist() for row in rows]) for key in keys]
 
 
 def _shares(space: Space, key: int, parts: list[list[int]]) -> Shares:
@@ -156,9 +161,9 @@ def _shares(space: Space, key: int, parts: list[list[int]]) -> Shares:
     tokens = list(range(radix))
     if radix > _MOST_OPTIONS:
         tokens = sorted(token for token, _ in sum(counts, Counter()).most_common(_MOST_OPTIONS - 1))
-    table = [[count[token] / len(part) for count, part in zip(counts, parts, strict=True)] for token in tokens]
+    table = [[count[token] / max(len(part), 1) for count, part in zip(counts, parts, strict=True)] for token in tokens]
     names = [name_option(space.domains[name].choice(token)) for token in tokens]
     if len(tokens) < radix:
-        names.append("other")
+        names.append(f"{radix - len(tokens)} others")
         table.append([max(0.0, 1 - sum(column)) for column in zip(*table, strict=True)])
     return Shares(name, names, table)

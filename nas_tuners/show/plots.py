@@ -23,6 +23,7 @@ from nas_tuners.show.plotdata import (
     running_best,
     visible_range,
 )
+from nas_tuners.show.text import describe_no_result
 from search_spaces.files import write_atomically
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _INK, _GREY, _BEST, _RED = "#222222", "#8a8f98", "#0b6e99", "#c0392b"
 # Okabe and Ito's colours, which the colour-blind tell apart, then lighter ones; an eighth option is rare.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
 _COLUMNS, _MOST_KEYS = 5, 40
+_DENSE = {"handlelength": 0.7, "labelspacing": 0.25, "handletextpad": 0.4}
 _WIDTH, _TOP, _ROW = 12.0, 4.4, 1.75  # inches: the page, the upper panels, a row of keys
 
 
@@ -61,7 +63,7 @@ def plot(run: Run, header: Event, path: str | PathLike[str], cost: str | None = 
         raise PlotError(f"cannot draw to {path}: wanted a file that ends in {', '.join(SUFFIXES)}.")
     told = sorted((t for t in run.search.trials.values() if t.state == "told"), key=lambda t: t.resolved)
     if not told:
-        raise PlotError("the run has no result yet: nothing to draw.")
+        raise PlotError(f"the run has {describe_no_result(run)}; nothing to draw.")
     counted = [trial for trial in told if not trial.provisional]
     known = collect_costs(run, header, counted)
     if cost is not None and cost not in known:
@@ -189,11 +191,13 @@ def _draw_key(axes: Axes, shares: Shares, named: bool) -> None:
     base = [0.0] * len(quarters)
     for row, name, colour in zip(shares.table, shares.names, _COLOURS, strict=False):
         axes.bar(quarters, row, bottom=base, width=0.92, color=colour, label=name, edgecolor="white", linewidth=0.4)
-        if named and row[-1] >= 0.12:
-            middle = base[-1] + row[-1] / 2
-            axes.text(len(row) + 0.55, middle, short(name, 14), fontsize=6.5, va="center", color=_INK)
         base = [below + share for below, share in zip(base, row, strict=True)]
-    right = len(quarters) + (2.4 if named else 0.55)
+    if named:  # from the top, as they stand in the bars
+        handles, labels = axes.get_legend_handles_labels()
+        labels = [short(label, 14) for label in labels]
+        beside = axes.legend(handles[::-1], labels[::-1], loc="upper left", fontsize=6, frameon=False, **_DENSE)
+        beside.set_bbox_to_anchor((0.97, 1.04), axes.transAxes)
+    right = len(quarters) + 0.55
     axes.set(ylim=(0, 1), xlim=(0.45, right), xticks=quarters, yticks=[0, 0.5, 1], yticklabels=["0", "50 %", "100 %"])
     axes.set_title(short(shares.key, 30), fontsize=8, color=_INK)
     axes.tick_params(labelsize=7, length=2, colors=_INK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -52,7 +53,7 @@ def describe_run(run: Run, header: Event, rows: int = 10) -> str:
     search, counts, size = run.search, run.search.counts, run.space.size
     lines = [
         f"{header['search']['name']}, {run.optimize_mode}, seed {arguments_in(header).get('seed')}; "
-        f"{len(run.space)} choices, {_format_size(size)} architectures, digest {run.space.digest[:12]}",
+        f"{_count_choices(run.space)}, {_format_size(size)} architectures, digest {run.space.digest[:12]}",
         f"{counts.asked} asked: {counts.told} told, {counts.failed} failed, {counts.pending} pending"
         + (f", {counts.stopped} stopped early" if counts.stopped else "")
         + (f", {counts.dropped} dropped" if counts.dropped else "")
@@ -63,12 +64,14 @@ def describe_run(run: Run, header: Event, rows: int = 10) -> str:
     ]
     told = [trial for trial in search.trials.values() if trial.state == "told" and not trial.provisional]
     if not told:
-        return "\n".join([*lines, "no result yet"])
+        return "\n".join([*lines, describe_no_result(run), *describe_failures(run)])
     told.sort(key=lambda t: (-t.score, t.resolved))
     lines.append(f"{'rank':>4} {'uid':>5} {'metric':>12}  choices")
     for rank, trial in enumerate(told[:rows], start=1):
         metric = (trial.metrics or {})[search.score_key]
         lines.append(f"{rank:>4} {trial.uid:>5} {metric:>12.6g}  {describe_choices(trial)}")
+    if len(told) > rows:
+        lines.append(f"{len(told) - rows} more (nas show --json lists all)")
     return "\n".join([*lines, *describe_failures(run)])
 
 
@@ -87,10 +90,40 @@ def _describe_phase(run: Run, header: Event) -> list[str]:
     return [f"{phase}{f' by {inner}' if phase.last else ''}: {counts}" + ("" if phase.last else f"; then {inner}")]
 
 
+def describe_no_result(run: Run) -> str:
+    """Return whether a run without a result has none yet, or has only failures."""
+    counts = run.search.counts
+    return f"no result: all {counts.failed} trials failed" if counts.failed and not counts.pending else "no result yet"
+
+
 def describe_failures(run: Run) -> list[str]:
-    """Return a line for each of the last three trials that failed."""
+    """Return a line for each reason why trials failed, with their uids."""
     failed = [trial for trial in run.search.trials.values() if trial.state == "failed"]
-    return [f"failed: uid {trial.uid}: {trial.reason}" for trial in failed[-3:]]
+    return [f"failed: uid {uids}: {why}" for uids, why in group_reasons((str(t.uid), str(t.reason)) for t in failed)]
+
+
+def group_reasons(failures: Iterable[tuple[str, str]], most: int = 10) -> list[tuple[str, str]]:
+    """Group failures, pairs of a trial's name and a reason, by reason: names in one text, of many the first.
+
+    >>> group_reasons([("3", "killed"), ("4", "no memory"), ("7", "killed")])
+    [('3, 7', 'killed'), ('4', 'no memory')]
+    """
+    groups: dict[str, list[str]] = {}
+    for name, reason in failures:
+        groups.setdefault(reason, []).append(name)
+    return [
+        (", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else ""), reason)
+        for reason, names in groups.items()
+    ]
+
+
+def shorten_list(lines: Sequence[str], most: int, how: str) -> list[str]:
+    """Return the first lines of a list, and in their place how many are left out, and ``how`` to see them.
+
+    >>> shorten_list(["a", "b", "c"], 2, "nas show run")
+    ['a', 'b', '1 more: nas show run']
+    """
+    return [*lines[:most], *([f"{len(lines) - most} more: {how}"] if len(lines) > most else [])]
 
 
 def describe_early_phase(run: Run) -> str:
@@ -107,6 +140,9 @@ def describe_choices(trial: Trial) -> str:
 
 def name_option(choice: Any) -> str:
     """Return the name of a choice, its number if it has no name, and a list of either for several inputs."""
+    if isinstance(choice, dict) and "_name" in choice:  # NNI's nested form
+        inside = ",".join(f"{key}={name_option(inner)}" for key, inner in choice.items() if key != "_name")
+        return f"{choice['_name']}({inside})" if inside else str(choice["_name"])
     if not (isinstance(choice, dict) and "_idx" in choice):
         return f"{choice:.6g}" if isinstance(choice, float) else str(choice)
     values, indices = choice["_value"], choice["_idx"]
@@ -127,8 +163,9 @@ def describe_best_costs(run: Run) -> str:
 def describe_best(run: Run) -> str:
     """Return the best so far with its costs, and counts that are not zero: the note of a progress line."""
     best, counts, costs = run.search.best, run.search.counts, describe_best_costs(run)
-    parts = [] if run.phase is None else [str(run.phase)]
-    parts.append(f"best {best.score:.4g}{costs and f' ({costs})'}" if best else "no result yet")
+    phase = [] if run.phase is None else [str(run.phase)]
+    found = f"best {best.score:.4g}{costs and f' ({costs})'}" if best else "no result yet"
+    parts = [found, *phase] if best else [*phase, found]  # what comes last is the first to be left out
     parts += [f"{name} {count}" for name in _NOTED if (count := getattr(counts, name))]
     return "  ".join(parts)
 
@@ -138,9 +175,13 @@ def expected_results(run: Run, limit: int | None) -> int | None:
     return min(limit, run.space.size) if limit and run.phase is None else limit or None  # phases repeat some
 
 
+def _count_choices(space: Space) -> str:
+    return f"{len(space)} choices" + (f", {len(space.fixed)} of them fixed" if space.fixed else "")
+
+
 def describe_space(space: Space) -> str:
     """Return the number of choices, the exact number of architectures, and the digest."""
     digits = space.size.bit_length() * 0.30103
     size = f"{space.size}" if digits < 4000 else f"about 10^{digits:.0f}"  # Python's own limit of text
     about = f" (about {space.size:.1e})" if 7 < digits < 300 else ""
-    return f"{len(space)} choices, {size} architectures{about}, digest {space.digest}"
+    return f"{_count_choices(space)}, {size} architectures{about}, digest {space.digest}"

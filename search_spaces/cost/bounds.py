@@ -63,7 +63,7 @@ def _find_lowest(radices: Sequence[int], terms: Sequence[Term]) -> float | None:
     return total
 
 
-def find_meeting_keys(terms: Sequence[Term]) -> dict[int, set[int]]:
+def find_meeting_keys(terms: Sequence[tuple[tuple[int, ...], object]]) -> dict[int, set[int]]:
     """Return for each key of the terms the keys that it shares a term with, itself among them."""
     found: dict[int, set[int]] = {}
     for keys, _ in terms:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,15 +19,23 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.cost.bounds import Bounds, find_bounds
-from search_spaces.cost.sums import FloatArray, Sum, Term
-from search_spaces.cost.table_checks import FORMAT, JOINT_FORMAT, check_costs, check_file, compare_spaces, flatten_costs
+from search_spaces.cost.sums import FloatArray, Sum, Term, spread
+from search_spaces.cost.table_checks import (
+    FORMAT,
+    JOINT_FORMAT,
+    MAX_CELLS,
+    check_costs,
+    check_file,
+    compare_spaces,
+    flatten_costs,
+)
 from search_spaces.errors import CostError, SpaceError
-from search_spaces.files import write_atomically
+from search_spaces.files import read_file, write_atomically
 from search_spaces.schema import Space
 
 
 class CostTable:
-    """The costs of every option of every key, in one or more metrics.
+    """The costs of every option of every key, in one or more metrics. What is a key's counts only where that matters.
 
     Args:
         space: whose options these are.
@@ -79,7 +88,7 @@ class CostTable:
             CostError: it cannot be read, or something in it is wrong; all of that is listed.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = json.loads(read_file(Path(path)))
         except OSError as error:
             raise CostError(f"cannot read the cost table {path}: {error.strerror}. Make it with: nas cost") from None
         except (ValueError, RecursionError) as error:
@@ -184,11 +193,13 @@ class CostTable:
         """Return the costs of the options, one (radix,) array a key, in the order of the space's keys.
 
         Raises:
-            CostError: the table has no such metric, or joint terms in it: those have no cost of a single option.
+            CostError: it has no such metric, or joint terms or conditions in it, where no option has a cost alone.
         """
         self._check(metric)
-        if metric in self.joint:
-            raise CostError(f"{metric} has joint terms, no cost of a single option: read terms({metric!r}) instead.")
+        if metric in self.joint or self.space.conditions is not None:
+            raise CostError(
+                f"{metric} has joint terms or conditions, so no option has a cost alone: read terms({metric!r})."
+            )
         return [np.array(costs, dtype=np.float64) for costs in self.options[metric].values()]
 
     def terms(self, metric: str) -> list[Term]:
@@ -212,17 +223,26 @@ class CostTable:
         return whole and most < 2**53
 
     def arranged(self, space: Space) -> CostTable:
-        """Return this table with its keys in the order of ``space``.
+        """Return this table with its keys in the order of ``space``, and of those that are fixed there the one option.
 
         Raises:
             CostError: ``space`` is another than the table's; the differences are named.
         """
         if space.keys == self.space.keys and space.digest == self.space.digest:
             return self
-        problems = compare_spaces(self.space, space)
+        problems = compare_spaces(self.space.whole, space.whole)
+        problems += [f"key {key!r} is fixed in the table" for key in self.space.fixed if key not in space.fixed]
         if problems:
             raise CostError("the cost table is of another search space:", problems)
-        return CostTable(space, self.fixed, self.options, self.about, self.joint)
+        at = {key: token for key, token in space.fixed.items() if key not in self.space.fixed}
+        options = {
+            metric: {key: [costs[at[key]]] if key in at else costs for key, costs in own.items()}
+            for metric, own in self.options.items()
+        }
+        joint = {
+            metric: [(keys, _take(keys, costs, at)) for keys, costs in terms] for metric, terms in self.joint.items()
+        }
+        return CostTable(space, self.fixed, options, self.about, joint)
 
     def _check(self, metric: str) -> None:
         if metric not in self.fixed:
@@ -235,8 +255,22 @@ class CostTable:
             joint = [(tuple(map(position.__getitem__, keys)), costs) for keys, costs in self.joint.get(metric, ())]
             rows = self.options[metric].values()
             single = [((at,), np.array(costs, dtype=np.float64)) for at, costs in enumerate(rows)]
-            self._sums[metric] = Sum(float(self.fixed[metric]), [*joint, *single])
+            self._sums[metric] = Sum(float(self.fixed[metric]), list(map(self._gated, [*joint, *single])))
         return self._sums[metric]
+
+    def _gated(self, term: Term) -> Term:
+        """Return a term that is zero where one of its keys does not matter."""
+        keys, costs = term
+        if self.space.conditions is None or not costs.any():
+            return term
+        gate = self.space.conditions.gate(keys)
+        if gate is not None and not gate[0]:
+            return term
+        wider = None if gate is None else (*keys, *(key for key in gate[0] if key not in keys))
+        if gate is None or wider is None or math.prod(self.space.radices[key] for key in wider) > MAX_CELLS:
+            named = ", ".join(repr(self.space.keys[key]) for key in keys)
+            raise CostError(f"the costs of {named} hang on too many other keys, by their conditions (_when).")
+        return wider, spread(keys, costs, wider) * spread(gate[0], gate[1], wider)
 
     def __repr__(self) -> str:
         return f"CostTable({', '.join(self.metrics)}; {len(self.space)} keys, digest {self.digest[:12]})"
@@ -252,6 +286,11 @@ def _to_term(space: Space, keys: Sequence[str], costs: npt.ArrayLike) -> tuple[t
     array = np.array(flatten_costs(costs, shape), dtype=np.float64).reshape(shape) + 0.0  # no negative zeros
     array.setflags(write=False)
     return tuple(keys), array
+
+
+def _take(keys: Sequence[str], costs: FloatArray, at: Mapping[str, int]) -> FloatArray:
+    """Return the costs at one option of some keys, whose axes then have length 1."""
+    return costs[tuple(slice(at[key], at[key] + 1) if key in at else slice(None) for key in keys)]
 
 
 def _to_lists(costs: FloatArray) -> Any:

@@ -138,4 +138,6 @@ def compare_spaces(ours: Space, theirs: Space, where: str = "the table") -> list
         if key in theirs.domains and ours.domains[key] != theirs.domains[key]:
             a, b = ours.domains[key], theirs.domains[key]
             found.append(f"key {key!r} is {a.type} {a.to_json()} in {where}, {b.type} {b.to_json()} in the space")
+        elif key in theirs.domains and ours.when.get(key) != theirs.when.get(key):
+            found.append(f"key {key!r} matters under other conditions (_when) in {where} than in the space")
     return found

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from search_spaces.checks import is_int, is_number, whole
 from search_spaces.domains import Domain, InputDomain, LayerDomain, QuniformDomain, RandintDomain
 from search_spaces.errors import PhaseError
+from search_spaces.fixing import FixedDomain
 from search_spaces.phases.phase import (
     OpenOptions,
     Phase,
@@ -195,10 +196,12 @@ class Schedule:
             for row in rows
         )
 
-    def _column(self, key: str, domain: Domain, problems: list[str]) -> list[Sequence[int]]:
+    def _column(self, key: str, domain: Domain | FixedDomain, problems: list[str]) -> list[Sequence[int]]:
         """Return the tokens of one key in every phase, and add what is wrong to ``problems``."""
         said = [phase.options(key) for phase in self.phases]
         anywhere: list[Sequence[int]] = [range(domain.radix)] * len(said)
+        if isinstance(domain, FixedDomain):
+            return anywhere
         order, names = self._by_size[key], _list_names(domain)
         if set(said) <= {None} or (order is None and said[0] == "all" and set(said) <= {None, "all"}):
             return anywhere
@@ -221,12 +224,14 @@ class Schedule:
         return column
 
 
-def order_by_size(domain: Domain) -> tuple[int, ...] | None:
+def order_by_size(domain: Domain | FixedDomain) -> tuple[int, ...] | None:
     """Return the tokens of a domain, largest option first; None where the options are no numbers.
 
     >>> order_by_size(LayerDomain(("3", "7", "1/2"))), order_by_size(LayerDomain(("conv", "skip")))
     ((1, 0, 2), None)
     """
+    if isinstance(domain, FixedDomain):
+        return (0,)
     if isinstance(domain, InputDomain):
         return None
     if isinstance(domain, (RandintDomain, QuniformDomain)):

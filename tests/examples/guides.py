@@ -8,10 +8,21 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from tests.experiments.nni_experiment import BIN
+
+
+def latest(home: Path) -> dict[str, Any]:
+    """Return what ``nas show`` knows of the last experiment."""
+    env = {**os.environ, "HOME": str(home)}
+    command = [BIN / "nas", "show", "--json", "latest"]
+    shown = json.loads(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
+    assert isinstance(shown, dict)
+    return shown
 
 
 def quickstart(said: str, folder: Path, home: Path) -> None:
@@ -26,11 +37,9 @@ def quickstart(said: str, folder: Path, home: Path) -> None:
 def own_tuner(said: str, folder: Path, home: Path) -> None:
     """Check that the grid goes through its space in order, once, and ends."""
     assert "the experiment is DONE" in said
-    env = {**os.environ, "HOME": str(home)}
-    command = [BIN / "nas", "show", "--json", "latest"]
-    shown = json.loads(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
-    assert [trial["choices"]["conv"]["_idx"] for trial in shown["trials"]] == [0, 0, 1, 1, 2, 2]
-    assert shown["best"]["metrics"]["default"] == 2.5
+    last = latest(home)
+    assert [trial["choices"]["conv"]["_idx"] for trial in last["trials"]] == [0, 0, 1, 1, 2, 2]
+    assert last["best"]["metrics"]["default"] == 2.5
 
 
 def one_shot(said: str, folder: Path, home: Path) -> None:
@@ -56,6 +65,10 @@ def spos(said: str, folder: Path, home: Path) -> None:
     assert re.search(r"winner 0\.\d+; mean of 3 random architectures of its cost 0\.\d+", said)
     assert "tau" in said
     assert "the experiment is DONE" in said
+    last = latest(home)
+    assert last["search"] == "Evolution"
+    assert last["counts"]["told"] == 4
+    assert last["counts"]["failed"] == 0
 
 
 def sanas(said: str, folder: Path, home: Path) -> None:
@@ -90,8 +103,17 @@ def gmp(said: str, folder: Path, home: Path) -> None:
 
 
 def ofa(said: str, folder: Path, home: Path) -> None:
-    """Check the table of the three budgets, and that the exported networks are those of the table."""
+    """Check the table of the three budgets, and that the exported networks are those of the table.
+
+    Of the experiment: every trial of a phase before the search, and no other, trained the one supernet.
+    """
     if "the experiment is DONE" in said:
+        last = latest(home)
+        assert last["counts"]["told"] == 12
+        trained = sum(trial["phase"]["name"] != "search" for trial in last["trials"])
+        assert trained >= 5  # one a phase; what was asked for before a phase ended belongs to it, too
+        assert torch.load(home / "ofa-supernet.pt", weights_only=True)["trials"] == trained
+        assert last["best"]["phase"]["name"] == "search"
         return
     rows = re.findall(
         r"^ +(small|medium|large) +([\d,]+) +([\d,]+) +([\d,]+) +(0\.\d+) +(0\.\d+) +(0\.\d+)", said, re.M
@@ -103,8 +125,8 @@ def ofa(said: str, folder: Path, home: Path) -> None:
     assert min(float(row[4]) for row in rows) > 0.4
     assert "points lost against the same networks trained alone" in said
     for name, *_, parameters, _, _, _ in rows:
-        script = "import sys, mutators; print(sum(p.numel() for p in mutators.load_subnet(sys.argv[1]).parameters()))"
-        command = [sys.executable, "-c", script, f"runs/ofa/{name}"]
+        script = "import sys, mutators; print(sum(p.numel() for p in mutators.load_subnet(*sys.argv[1:]).parameters()))"
+        command = [sys.executable, "-c", script, f"runs/ofa/{name}", "net:build"]
         counted = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
         assert f"{int(counted):,}" == parameters
 

@@ -86,6 +86,7 @@ class Ended:
     manager_log: str
     registered: str = ""
     exported: tuple[dict[str, Any], ...] = ()
+    printed: str = ""
 
     def trials(self, *endings: str) -> list[dict[str, Any]]:
         return [trial for trial in self.shown["trials"] if trial["choices"]["ending"]["_value"] in endings]
@@ -120,11 +121,15 @@ def all_endings(folder: Path) -> Ended:
 
 
 def failing_tuner(folder: Path) -> Ended:
-    experiment = Experiment(folder / "home", SPACE, TRIAL, {"className": "own.Tuner"})
+    experiment = Experiment(folder / "home", SPACE, f"{TRIAL}\nimport no_such_module", {"className": "own.Tuner"})
     (experiment.code / "own.py").write_text(OWN)
     with experiment:
         experiment.wait_until_done()
-        return Ended(experiment.status(), experiment.show(), experiment.log(), experiment.log("nnimanager"))
+        watched = experiment.call("nas", "show", "--watch", experiment.id)
+        return Ended(
+            *(experiment.status(), experiment.show(), experiment.log(), experiment.log("nnimanager")),
+            printed=experiment.call("nas", "show", experiment.id) + watched,
+        )
 
 
 def reported(choices: dict[str, Any]) -> float:
@@ -187,3 +192,10 @@ def test_a_tuner_that_cannot_go_on_ends_the_experiment_with_an_error_and_not_in_
     assert "Tuner cannot go on: Buggy._propose(1) failed: ZeroDivisionError" in ended.log
     assert "Tuner cannot go on" in ended.manager_log
     assert ended.shown["counts"]["asked"] == 4
+    for told in (
+        'the tuner failed: SearchError: Buggy._propose(1) failed: ZeroDivisionError("a bug of the user\'s own")',
+        "own.py, line 8, in _propose: raise ZeroDivisionError",
+        "log/dispatcher.log",
+        "ModuleNotFoundError: No module named 'no_such_module'",
+    ):
+        assert ended.printed.count(told) >= 2, f"{told!r} is not in both of\n{ended.printed}"

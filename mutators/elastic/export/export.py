@@ -7,7 +7,7 @@ are gone; the origin model is copied, not written into; shapes are needed only f
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
@@ -18,7 +18,7 @@ from torch import nn
 from mutators.choices.errors import ElasticError, OneShotError
 from mutators.choices.extracting import extract
 from mutators.choices.switch import applied, kept_modes
-from mutators.choices.torch_private import get_buffers, get_children, get_parameters, tree_leaves
+from mutators.choices.torch_private import get_buffers, get_children, get_parameters, tree_leaves, tree_map
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.kernel import grow_kernel, matrix_name
 from mutators.elastic.model import AtDepth, Deep, Supernet
@@ -27,7 +27,7 @@ from mutators.oneshot.batchnorm import kept_statistics, recalibrate_bn
 from mutators.oneshot.rng import kept_rng
 from search_spaces.schema import Choices
 
-Shapes = Sequence[int] | Sequence[Sequence[int]]
+Shapes = Sequence[int] | Sequence[Sequence[int] | Mapping[str, Sequence[int]]]
 Dtypes = Sequence[str | torch.dtype]
 TOLERANCE = 1e-4
 _FAST_PATH = {nn.TransformerEncoderLayer: "activation_relu_or_gelu", nn.TransformerEncoder: "use_nested_tensor"}
@@ -51,8 +51,8 @@ def export_subnet(
         choices: of the sub-network.
         origin_model: what the model was made of: a copy of it takes over the sub-network's layers, so that the result
             is of its class.
-        input_shapes: of an input, or one for each, with or without the batch; then the sub-network's outputs are
-            compared with the supernet's, before any calibration.
+        input_shapes: of an input, or one for each, with or without the batch; for an input that is a dict of tensors a
+            dict of shapes. Then the sub-network's outputs are compared with the supernet's, before any calibration.
         input_dtypes: of these inputs, such as "int64"; None: float32.
         load_weights_from_supernet: False: the weights are ``origin_model``'s own, cut to size.
         calibration: training batches to recompute the statistics of batch norms on; None: as they are in the supernet,
@@ -101,19 +101,26 @@ def draw_inputs(shapes: Shapes, dtypes: Dtypes | None = None) -> list[Inputs]:
     """
     single = bool(shapes) and all(isinstance(size, int) for size in shapes)
     listed: list[Any] = [shapes] if single else list(shapes)
-    if not listed or not all(_is_shape(shape) for shape in listed):
-        raise ElasticError(f"input_shapes are {shapes!r}, wanted a shape such as (3, 32, 32), or one for each input.")
+    if not listed or not all(map(_is_entry, listed)):
+        wanted = "wanted a shape such as (3, 32, 32), or for each input one, or a dict of them by name"
+        raise ElasticError(f"input_shapes are {shapes!r}, {wanted}.")
     found = [_dtype(dtype) for dtype in dtypes or ["float32"] * len(listed)]
     if len(found) != len(listed):
         raise ElasticError(f"there are {len(listed)} input_shapes and {len(found)} input_dtypes, wanted as many.")
     generator = torch.Generator().manual_seed(0)
 
-    def draw(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        floating = dtype.is_floating_point
+    def draw(entry: Any, dtype: torch.dtype, batch: tuple[int, ...]) -> Any:
+        if isinstance(entry, Mapping):
+            return {name: draw(shape, dtype, batch) for name, shape in entry.items()}
+        shape, floating = (*batch, *entry), dtype.is_floating_point
         numbers = torch.randn(shape, generator=generator) if floating else torch.randint(2, shape, generator=generator)
         return numbers.to(dtype)
 
-    return [tuple(draw((*batch, *s), dtype) for s, dtype in zip(listed, found, strict=True)) for batch in ((1,), ())]
+    return [tuple(draw(e, dtype, batch) for e, dtype in zip(listed, found, strict=True)) for batch in ((1,), ())]
+
+
+def _is_entry(entry: Any) -> bool:
+    return all(map(_is_shape, entry.values())) and len(entry) > 0 if isinstance(entry, Mapping) else _is_shape(entry)
 
 
 def _is_shape(shape: Any) -> bool:
@@ -133,7 +140,7 @@ def first_outputs(network: nn.Module, candidates: Sequence[Inputs]) -> tuple[Inp
     device = device_of(network)
 
     def try_once(inputs: Inputs) -> tuple[Inputs, list[torch.Tensor]]:
-        moved = tuple(tensor.to(device) for tensor in inputs)
+        moved: Inputs = tree_map(lambda tensor: tensor.to(device), inputs)
         with torch.no_grad():
             outputs = network(*moved)
         return moved, [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]

@@ -7,7 +7,7 @@ import inspect
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -55,6 +55,8 @@ def export_onnx(
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
         raise ElasticError(f"ONNX needs {', '.join(missing)}: pip install 'nas-tuners[onnx]'")
+    if any(isinstance(entry, Mapping) for entry in input_shapes):
+        raise ElasticError("a dict in input_shapes cannot become an input of ONNX: wrap the network to take tensors.")
     with kept_rng(), kept_modes(net):
         net.eval()
         inputs, outputs = first_outputs(net, draw_inputs(input_shapes, input_dtypes))

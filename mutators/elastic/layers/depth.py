@@ -55,6 +55,13 @@ class ElasticDepth(Elastic):
         """All of them, in order."""
         return [self.get_submodule(name) for name in self._names]
 
+    def gates(self) -> dict[int, tuple[nn.Module, frozenset[int]]]:
+        """Return for each block, by ``id``, the choice of the depth, and the indices of the depths that run it."""
+        return {
+            id(block): (self.depth, frozenset(i for i, count in enumerate(self.counts) if count > place))
+            for place, block in reversed(list(enumerate(self.blocks)))  # of one that stands twice, the first counts
+        }
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Run (N, ...) through the blocks in use."""
         for name in self._names[: self.counts[self.depth.index]]:

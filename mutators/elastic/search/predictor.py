@@ -47,13 +47,12 @@ class Features:
     """An encoder of sub-networks as one-hot features; those of layers that a depth leaves out are all zero."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._anatomy = Anatomy(model)
-        self.space = self._anatomy.space
+        self.space = Anatomy(model).space
 
     def of(self, tokens: npt.ArrayLike) -> FloatArray:
         """Return the features of (n, keys) sub-networks: (n, sum of the radices)."""
         rows = np.asarray(tokens, dtype=np.int64)
-        active = self._anatomy.active(rows)
+        active = self.space.active(rows)
         hot = [np.eye(radix)[rows[:, key]] * active[:, key, None] for key, radix in enumerate(self.space.radices)]
         return np.hstack(hot)
 

@@ -16,7 +16,6 @@ from typing import Any, TypedDict
 
 from mutators.choices.errors import ElasticError, OneShotError
 from mutators.costs.count import Ignore
-from mutators.elastic.anatomy import Anatomy, is_elastic
 from mutators.elastic.model import Supernet
 from mutators.elastic.search.journal import digest_of, open_run
 from mutators.elastic.search.predictor import AccuracyPredictor
@@ -35,8 +34,6 @@ from search_spaces.progress import Progress
 from search_spaces.schema import Choices, Space, Tokens
 
 Score = Callable[[Tokens], float]
-Canonical = Callable[[Tokens], Tokens]
-"""Maps the tokens of one sub-network to the same tokens."""
 
 
 class SearchOptions(TypedDict, total=False):
@@ -125,19 +122,17 @@ def search_subnets(
         metric=metric,
     )
     score = partial(_score, measure, supernet.space)
-    # Choices without effect, of blocks beyond the depth, are set to their largest.
-    same: Canonical = Anatomy(supernet.model).effective if is_elastic(supernet.model) else lambda tokens: tokens
     first = evolution if predictor is None else RandomSearch(seed, limits, limited)
     run = open_run(first, supernet.space, checkpoint, scoring)
     try:
-        scores = _Scores(run, score, same, table, progress)
+        scores = _Scores(run, score, table, progress)
         if predictor is None:
             return make_result(supernet.space, scores.extend(trials, "searching"), table, pareto)
         measured: dict[Tokens, float] = {}
         if not isinstance(predictor, AccuracyPredictor):
             measured = scores.extend(predictor, "measuring")
             predictor = _fit(supernet, measured, seed, progress)
-        predicted = _Scores(Run.start(evolution, supernet.space), partial(_predict, predictor), same, None, progress)
+        predicted = _Scores(Run.start(evolution, supernet.space), partial(_predict, predictor), None, progress)
         measured |= scores.measure(_rank(predicted.extend(trials, "predicting"))[:top_k])
         return make_result(supernet.space, measured, table, pareto, predictor.ranking)
     except JournalError as error:
@@ -179,19 +174,19 @@ class _Failed(BaseException):
 
 
 class _Scores:
-    """The scores of a run's sub-networks, by their canonical tokens and in the order of measuring.
+    """The scores of a run's sub-networks, by their tokens and in the order of measuring.
 
     Costs of the table are journaled with each score.
     """
 
-    def __init__(self, run: Run, score: Score, canonical: Canonical, table: CostTable | None, show: bool) -> None:
-        self._run, self._score, self._canonical, self._table, self._show = run, score, canonical, table, show
+    def __init__(self, run: Run, score: Score, table: CostTable | None, show: bool) -> None:
+        self._run, self._score, self._table, self._show = run, score, table, show
         trials = run.search.trials.values()
-        self._known = {canonical(t.tokens): float(t.metrics["default"]) for t in trials if t.metrics is not None}
+        self._known = {t.tokens: float(t.metrics["default"]) for t in trials if t.metrics is not None}
 
     def __call__(self, choices: Choices) -> dict[str, float]:
         """Return the score of a sub-network, and its costs."""
-        tokens = self._canonical(self._run.space.encode(choices))
+        tokens = self._run.space.encode(choices)
         if tokens not in self._known:
             try:
                 self._known[tokens] = self._score(tokens)

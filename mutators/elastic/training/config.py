@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from mutators.choices.errors import ElasticError
+from mutators.choices.moved import moved_arguments
 from search_spaces.checks import above, between, is_int, is_number, one_of, whole
 from search_spaces.phases.phase import Phase
 
@@ -17,6 +18,16 @@ DistillFn = Callable[[Any, Any], Any]
 """(student's, teacher's) to a scalar."""
 
 
+_CONVERT = "the supernet is made by convert(model, ...), give it to that"
+
+
+@moved_arguments(
+    ElasticError,
+    skip_layers=_CONVERT,
+    same_search_space=_CONVERT,
+    ofa_layers=_CONVERT,
+    init_learning_rate="the learning rate is the optimizer's, or that of the TrainConfig for train(ofa, ...)",
+)
 @dataclass(frozen=True)
 class RunConfig:
     """Options of :class:`mutators.elastic.OFA`.
@@ -42,7 +53,7 @@ class RunConfig:
         ElasticError: numbers do not fit; all that is wrong is listed.
 
     Differs: without ``dynamic_batch_size`` one sub-network a step is run, where PaddleSlim then never leaves the first
-    phase; no learning rate, which is the optimizer's.
+    phase; no learning rate, which is the optimizer's, and no layers, which ``convert`` takes.
     """
 
     train_batch_size: int | None = None

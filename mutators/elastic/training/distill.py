@@ -162,7 +162,9 @@ def _check_layers(student: nn.Module, teacher: nn.Module, ours: str, theirs: str
         _, *paths = [path for path, _ in model.named_modules()]
         if name and name not in paths:
             close = [path for path in paths if path.rpartition(".")[2] == name.rpartition(".")[2]]
-            problems.append(f"the {whose} has no layer {name!r}; it has {', '.join((close or paths)[:8])}")
+            there = close or paths
+            more = f" and {len(there) - 8} more" if len(there) > 8 else ""
+            problems.append(f"the {whose} has no layer {name!r}; it has {', '.join(there[:8])}{more}")
     return problems
 
 

@@ -82,7 +82,9 @@ def _largest_size(layer: nn.Module) -> int | None:
         if isinstance(found, int):
             return found
     weight = get_parameters(layer).get("weight")
-    return None if weight is None else int(weight.shape[1 if isinstance(layer, ElasticEmbedding) else 0])
+    if weight is None or weight.numel() == 1:  # one number for all channels, as a PReLU has it, tells no size
+        return None
+    return int(weight.shape[1 if isinstance(layer, ElasticEmbedding) else 0])
 
 
 def _layout(layer: nn.Module) -> Channels | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nas_tuners.hosts.nni.failures import describe_experiment_failures
 from nas_tuners.hosts.nni.manager import ManagerError
 from nas_tuners.runs.journal import JOURNAL, JournalError
+from search_spaces.checks import is_int, is_number
 
 
 def journal_of(run: str) -> Path:
@@ -22,7 +26,8 @@ def journal_of(run: str) -> Path:
         if candidate.is_file():
             return candidate
     looked = " or ".join(map(str, candidates))
-    raise JournalError(f"{run} has no journal ({looked}): was it an experiment with one of our tuners?")
+    why = describe_experiment_failures(candidates[-1].parent.parent) or ["was it an experiment with one of our tuners?"]
+    raise JournalError("\n".join([f"{run} has no journal ({looked}):", *why]))
 
 
 def experiment_of(run: str) -> str:
@@ -32,7 +37,16 @@ def experiment_of(run: str) -> str:
     journal = journal_of(run).resolve()
     if journal.parent.name != "checkpoint":
         raise JournalError(f"{journal} does not belong to an NNI experiment: nnictl cannot resume or watch it.")
-    return journal.parent.parent.name
+    folder = journal.parent.parent
+    if _folder_of(folder.name).resolve() != folder:
+        raise JournalError(f"{folder} is not where nnictl has its experiment {folder.name}: it is a copy.")
+    return folder.name
+
+
+def describe_failures_beside(journal: Path, known: Sequence[str] = ()) -> list[str]:
+    """Return lines about failures that the journal of an experiment does not know of; none for other runs."""
+    inside = journal.resolve().parent
+    return describe_experiment_failures(inside.parent, known) if inside.name == "checkpoint" else []
 
 
 def _folder_of(run: str) -> Path:
@@ -77,4 +91,13 @@ def list_experiments(home: Path | None = None, patience: float = 10.0) -> dict[s
                 ) from None
             time.sleep(0.02)
         else:
-            return {name: entry for name, entry in known.items() if isinstance(entry, dict)}
+            entries = known.items() if isinstance(known, dict) else ()
+            return {name: entry for name, entry in entries if _is_entry(name, entry)}
+
+
+def _is_entry(name: str, entry: Any) -> bool:
+    """Return whether an entry of nnictl's list may be used: its name in paths and commands, its port in URLs."""
+    if not isinstance(entry, dict) or not re.fullmatch(r"\w[\w-]*", name):
+        return False
+    port, started = entry.get("port"), entry.get("startTime")
+    return (port is None or (is_int(port) and 0 < port < 1 << 16)) and (started is None or is_number(started))

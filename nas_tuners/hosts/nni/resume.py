@@ -15,6 +15,7 @@ import psutil
 
 from nas_tuners.hosts.nni.database import mend_jobs
 from nas_tuners.hosts.nni.experiments import folder_of, list_experiments
+from nas_tuners.hosts.nni.failures import describe_experiment_failures
 from nas_tuners.hosts.nni.manager import Manager, ManagerError
 from nas_tuners.runs.journal import JOURNAL
 from nas_tuners.runs.run import load
@@ -47,7 +48,8 @@ def resume_experiment(experiment: str, port: int | None = None) -> int:
             return port
         if attempt == 1:
             call_nnictl("stop", experiment)
-    raise ManagerError(f"nnictl cannot resume {experiment}: {' '.join(done.split())[-300:]}")
+    why = describe_experiment_failures(folder) or [f"log: {folder / 'log' / 'dispatcher.log'}"]
+    raise ManagerError("\n".join([f"nnictl cannot resume {experiment}: {' '.join(done.split())[-300:]}", *why]))
 
 
 def _mend(folder: Path) -> None:
@@ -106,7 +108,7 @@ def _end(process: psutil.Process) -> None:
 
 
 def _is_manager_alive(entry: dict[str, Any]) -> bool:
-    with contextlib.suppress(psutil.Error, ValueError, TypeError):
+    with contextlib.suppress(psutil.Error, ValueError, TypeError, KeyError):
         process = psutil.Process(int(entry["pid"]))
         return process.status() != psutil.STATUS_ZOMBIE and any("nni" in word for word in process.cmdline())
     return False

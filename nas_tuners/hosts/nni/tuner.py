@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,19 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         on_failure: what to do after a trial without a usable result: ``worst`` gives it the worst score; ``retry``
             tries the same architecture again, up to ``retries`` times, then ``worst``; ``skip`` learns nothing from it.
         retries: how often an architecture may be tried again.
+        fixed: by key, the option that every architecture has; see :meth:`search_spaces.Space.fix`.
 
     Raises:
         ValueError: an argument is not one of those; all problems are named.
     """
 
     def __init__(
-        self, search: Search, optimize_mode: str = "maximize", on_failure: str = "worst", retries: int = 2
+        self,
+        search: Search,
+        optimize_mode: str = "maximize",
+        on_failure: str = "worst",
+        retries: int = 2,
+        fixed: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_search(search)
@@ -60,6 +66,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         if problems:
             raise ValueError("; ".join(problems))
         self._search, self._optimize_mode = search, optimize_mode
+        self._fixed = fixed or {}
         self._on_failure, self._retries = on_failure, retries if on_failure == "retry" else 0
         self._lock = threading.RLock()
         self._results: Results | None = None
@@ -95,11 +102,11 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         """Take the space: start or resume at first, later go on in the new space with all trials that fit it."""
         with self._guard():
             if self._results is None:
-                run = self._open(Space.from_json(search_space))
+                run = self._open(Space.from_json(search_space).fix(self._fixed))
                 self._results = Results(run, self._handouts, self._retries, self._on_failure != "skip")
                 return
             try:
-                space = Space.from_json(search_space)
+                space = Space.from_json(search_space).fix(self._fixed)
                 if space.to_json() == self.run.space.to_json():  # in another order, perhaps: NNI keeps none
                     return
                 self.run.change_space(space)
@@ -172,6 +179,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         path = Path(folder) / JOURNAL if folder else None
         if path is None or not has_begun(path):
             more = {"experiment": path.parent.parent.name if path else None, "tuner": type(self).__name__}
+            more |= {"checkpoint": os.path.realpath(path.parent)} if path else {}  # a copy elsewhere is not this run
             return Run.start(self._search, space, self._optimize_mode, path, **more)
         run = Run.resume(self._search, path)
         if run.optimize_mode != self._optimize_mode:

@@ -65,7 +65,7 @@ def test_round_trips(name: str, model: nn.Module, drawn: Iterator[dict]) -> None
     for choices in drawn:
         apply_choices(model, choices)
         for mutable in (m for m in model.modules() if isinstance(m, (LayerChoice, InputChoice))):
-            index = choices[mutable.key]["_idx"]
+            index = choices[mutable.key]["_idx"] if mutable.key in choices else 0  # not chosen, so it is the first
             assert mutable.chosen == (tuple(index) if isinstance(index, list) else (index,))
         model.zero_grad()
         out = model(x)
@@ -298,7 +298,7 @@ class TestApplyFixedArchitecture:
             ({"skip": [0, 0]}, "only once"),
             ({"skip": [True, True]}, "wanted exactly 1"),
             ({"extra": 1}, "unknown 'extra'"),
-            ({"lr": 0.1}, "unknown 'lr'"),
+            ({"extra": [True, False]}, "unknown 'extra'"),
         ],
     )
     def test_what_does_not_fit(self, changes: dict, said: str) -> None:

@@ -18,24 +18,23 @@ SHAPE = (3, 8, 8)
 
 
 def test_sums_are_whole_networks() -> None:
-    """But for the one thing that is not a sum: a choice inside an option that is not chosen."""
+    """A choice inside an option costs something where that is chosen."""
     model = small()
     table, space = measure_cost(model, SHAPE), space_of(model)
     assert table.space == space
     assert table.metrics == ("macs", "params")
     for tokens in itertools.product(*map(range, space.radices)):
         network = extract(model, space.decode(tokens))
-        nested_in_vain = tokens[1:3] == (1, 1)
-        assert (table.cost("macs", tokens) == count_macs(network, SHAPE)) is not nested_in_vain
-        assert (table.cost("params", tokens) == count_params(network)) is not nested_in_vain
-    assert table.about["check"]["exact"] == {"macs": False, "params": False}
+        assert table.cost("macs", tokens) == count_macs(network, SHAPE)
+        assert table.cost("params", tokens) == count_params(network)
+    assert table.about["check"]["exact"] == {"macs": True, "params": True}
 
 
 def test_about_says_for_what_and_how_well() -> None:
     about = measure_cost(small(), SHAPE, checks=50, seed=3).about
     check = about.pop("check")
     assert about == {"model": "Small", "input_shape": [3, 8, 8], "device": "cpu", "torch": torch.__version__}
-    assert 30 < check.pop("architectures") <= 50
+    assert 20 < check.pop("architectures") <= 50
     assert check["seed"] == 3
 
 

@@ -217,7 +217,7 @@ def test_where_too_many_keys_meet_the_few_are_found(spread: float) -> None:
 def test_splitting_estimates_a_share_that_can_be_counted() -> None:
     table, share = chain(12), 1e-5
     limit = limit_of(table, share)
-    found = Splitting(table.space.radices, lambda rows: np.maximum(table.costs("macs", rows) - limit, 0))
+    found = Splitting(table.space, lambda rows: np.maximum(table.costs("macs", rows) - limit, 0))
     assert found.share == pytest.approx(share, rel=0.5)
     drawn = found.draw(np.random.default_rng(0), 2000)
     assert (table.costs("macs", drawn) <= limit).all() and len(np.unique(drawn, axis=0)) > 1000
@@ -231,7 +231,7 @@ def test_what_is_nowhere_is_given_up_after_a_bounded_number_of_looks(keys: int) 
         looked.append(rows.size)
         return 1 + rows.sum(1) + rows @ np.linspace(0, 1e-3, keys)  # ever a step further down, and never there
 
-    found = Splitting([9] * keys, excess)
+    found = Splitting(Space.from_json({f"k{i}": {"_type": "randint", "_value": [0, 9]} for i in range(keys)}), excess)
     assert found.share == 0 and len(found.every()) == 0
     assert sum(looked) <= 1.1 * splitting._MOST_WORK  # a few seconds: tests.benchmarks.search_speed measures them
 

@@ -121,7 +121,7 @@ def test_without_matplotlib_the_extra_is_named(nas: Nas, tmp_path: Path, monkeyp
 
 def test_nothing_told_is_nothing_to_draw(tmp_path: Path) -> None:
     path = journal(tmp_path, RandomSearch(), SPACES["one key"], functions.returns_text)
-    with pytest.raises(PlotError, match="no result yet"):
+    with pytest.raises(PlotError, match="no result: all 3 trials failed; nothing to draw"):
         plot(*load(path), tmp_path / "run.png")
 
 
@@ -182,7 +182,7 @@ def test_shares_of_a_quarter_sum_to_one_and_rare_options_are_put_together(tmp_pa
     told = [trial for trial in run.search.trials.values() if trial.state == "told"]
     big, op = count_shares(run.space, told)
     assert (big.key, op.key) == ("big", "op")
-    assert (len(big.names), big.names[-1], op.names) == (8, "other", ["p", "q"])
+    assert (len(big.names), big.names[-1], op.names) == (8, "23 others", ["p", "q"])
     for shares in (big, op):
         assert len(shares.table[0]) == 4
         assert [sum(column) for column in zip(*shares.table, strict=True)] == pytest.approx([1] * 4)

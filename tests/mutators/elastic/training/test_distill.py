@@ -109,6 +109,14 @@ def test_a_mapping_reads_both_halves_of_what_is_cut() -> None:
     assert_close(ofa.calc_distill_loss(), wanted)
 
 
+def test_a_block_that_ends_with_one_slope_for_all_channels_is_mapped_by_the_layer_before() -> None:
+    net = nn.Sequential(nn.Sequential(ElasticLinear(3, (2, 4)), nn.PReLU()))
+    ofa = OFA(net, None, DistillConfig(mapping_layers=["0"], mapping_op="linear"))
+    assert ofa.distiller.mappings[0].weight.shape == (4, 4)
+    ofa(torch.randn(2, 3))
+    assert ofa.calc_distill_loss() >= 0
+
+
 def test_what_only_a_mapping_reads_is_not_sorted() -> None:
     ofa = OFA(nn.Sequential(ElasticLinear(3, (2, 4))), None, DistillConfig(mapping_layers=["0"], mapping_op="linear"))
     assert not sort_channels(ofa).permutations and "reads it" in next(iter(sort_channels(ofa).left.values()))

@@ -1,0 +1,182 @@
+"""Check the tuner and the assessor of a configuration, as NNI would make them, but before it does."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+from nni.assessor import Assessor
+from nni.tools.package_utils import get_algo_meta, get_all_algo_meta
+
+from nas_tuners.commands.register import TUNERS
+from search_spaces import Space
+from search_spaces.checks import one_of
+from search_spaces.resolve import resolve
+
+Role = Literal["tuner", "assessor"]
+# NNI's own tuners that cannot search layer_choice and input_choice; NNI notices when the trials fail.
+_NOT_FOR_NAS = (
+    "random",
+    "tpe",
+    "evolution",
+    "anneal",
+    "gridsearch",
+    "smac",
+    "batch",
+    "hyperband",
+    "bohb",
+    "gp",
+    "metis",
+)
+_OURS = tuple(TUNERS)
+Vouch = Callable[[str], None]
+"""Gets what a configuration names, and raises a TrustError unless somebody vouches for it."""
+
+
+class AlgorithmError(ValueError):
+    """There is no such tuner or assessor; the message is one problem."""
+
+
+def check_tuner(folder: Path, tuner: Any, space: Space | None, vouch: Vouch) -> tuple[Any, list[str]]:
+    """Return a tuner with its space, as in a configuration in a folder, and what is wrong with it.
+
+    Of NNI's own tuners none is made: None is returned. Raises TrustError if it is another's, and nobody vouches for it.
+    """
+    if not isinstance(tuner, Mapping):
+        return None, [f"tuner is {tuner!r}, wanted a mapping with className or name"]
+    made, problems = _make("tuner", folder, tuner, vouch)
+    if made is None or problems or space is None:
+        return made, problems
+    try:
+        with _importing_from(folder / str(tuner.get("codeDirectory", "."))):
+            made.update_search_space(space.to_json())
+    except Exception as error:  # whatever a tuner raises here would stall the experiment later
+        return made, [f"tuner.classArgs: {error}"]
+    return made, []
+
+
+def check_assessor(folder: Path, assessor: Any, tuner: Any, vouch: Vouch) -> list[str]:
+    """Return what is wrong with the assessor of a configuration, also beside its tuner; None is no assessor.
+
+    Raises TrustError if it is another's, and nobody vouches for it.
+    """
+    if assessor is None:
+        return []
+    if not isinstance(assessor, Mapping):
+        return [f"assessor is {assessor!r}, wanted a mapping with name or className"]
+    made, problems = _make("assessor", folder, assessor, vouch)
+    if not problems and not isinstance(made, Assessor):
+        problems = [f"assessor: {type(made).__name__} is not derived from nni.assessor.Assessor"]
+    return problems or _compare_modes(assessor, type(made), tuner)
+
+
+def mode_of(entry: Mapping[str, Any], made_of: type | None) -> str | None:
+    """Return what a tuner or an assessor optimizes, ``maximize`` or ``minimize``; None if it does not say."""
+    default = None
+    if made_of is not None:
+        parameter = inspect.signature(made_of).parameters.get("optimize_mode")
+        default = None if parameter is None else parameter.default
+    mode = (entry.get("classArgs") or {}).get("optimize_mode", default)
+    return mode if isinstance(mode, str) else None
+
+
+def _compare_modes(assessor: Mapping[str, Any], made_of: type, tuner: Any) -> list[str]:
+    only_up = made_of.__name__ == "CurvefittingAssessor"  # it stops what stays below the best, and has no such argument
+    mode = "maximize" if only_up else mode_of(assessor, made_of)
+    wanted = mode_of(tuner, None) if isinstance(tuner, Mapping) else None
+    wanted = wanted or "maximize"
+    if mode is None or mode == wanted:
+        return []
+    cure = "report the negative metric, and maximize" if only_up else f"write optimize_mode: {wanted} in both"
+    return [f"the tuner is to {wanted}, the assessor to {mode}: it would stop the best trials; {cure}"]
+
+
+def _make(role: Role, folder: Path, entry: Mapping[str, Any], vouch: Vouch) -> tuple[Any, list[str]]:
+    """Return an object of a class with its arguments, and what is wrong; None for one of NNI's own tuners."""
+    arguments = entry.get("classArgs") or {}
+    if not isinstance(arguments, Mapping):
+        return None, [f"{role}.classArgs is {arguments!r}, wanted a mapping"]
+    code = folder / str(entry.get("codeDirectory", "."))
+    try:
+        name, validator = _name_class(role, code, entry)
+    except AlgorithmError as error:
+        return None, [str(error)]
+    if name is None:
+        return None, []
+    known = name in TUNERS.values() or validator is not None
+    if not known:
+        vouch(f"{name!r} in {str(code.resolve())!r} to be called")
+    elif isinstance(table := arguments.get("cost_table"), str) and (code / table).is_file():
+        arguments = {**arguments, "cost_table": str(code / table)}  # NNI would find it by its sys.path
+    with nullcontext() if known else _importing_from(code):
+        try:
+            found, check = (resolve(one, separator=".") if one else None for one in (name, validator))
+        except ValueError as error:
+            return None, [f"{role}.className: {error}"]
+        assert found is not None
+        parameters = inspect.signature(found).parameters
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
+            problems = [one for given in arguments for one in one_of(f"a name in {role}.classArgs", given, parameters)]
+            if problems:
+                return None, problems
+        try:
+            if check is not None:
+                check().validate_class_args(**arguments)
+            return found(**arguments), []
+        except Exception as error:  # whatever it raises here would end the experiment
+            return None, [f"{role}.classArgs: {' '.join(str(error).split())}"]
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Look for modules in the ``codeDirectory`` of a tuner or an assessor too, as NNI does."""
+    sys.path.append(str(folder.resolve()))
+    try:
+        yield
+    finally:
+        sys.path.pop()
+
+
+def _name_class(role: Role, folder: Path, entry: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the full name of a class, which is not imported, and that of NNI's check of its arguments, if it is NNI's.
+
+    None for one of NNI's own tuners.
+    """
+    name, class_name, validator = entry.get("name"), entry.get("className"), None
+    if (name is None) == (class_name is None):
+        raise AlgorithmError(f"{role}: wanted exactly one of className and name")
+    if name is not None:
+        meta = _find_registered(role, str(name))
+        if role == "tuner" and meta.is_builtin:
+            return None, None
+        class_name, validator = meta.class_name, meta.validator_class_name if meta.is_builtin else None
+    elif "codeDirectory" not in entry:
+        raise AlgorithmError(f"{role}.codeDirectory is missing: NNI wants it beside className; write: codeDirectory: .")
+    if not folder.is_dir():
+        raise AlgorithmError(f"{role}.codeDirectory: {folder} is not a folder")
+    if "." not in str(class_name):
+        example = "nas_tuners.AnnealingTuner" if role == "tuner" else "my_module.MyAssessor"
+        raise AlgorithmError(f"{role}.className is {class_name!r}, wanted module.Class, such as {example}")
+    if str(class_name).startswith("nas_tuners."):  # of ours, the tuners alone: others could do anything
+        problems = one_of(f"{role}.className", class_name, list(TUNERS.values()) if role == "tuner" else [])
+        if problems:
+            raise AlgorithmError(problems[0])
+    return str(class_name), validator
+
+
+def _find_registered(role: Role, name: str) -> Any:
+    """Return NNI's record of a name."""
+    if role == "tuner" and name.lower() in _NOT_FOR_NAS:
+        raise AlgorithmError(f"tuner.name: NNI's {name} cannot search architectures; ours are {', '.join(_OURS)}")
+    meta = get_algo_meta(name)
+    if meta is not None and meta.algo_type == role:
+        return meta
+    if role == "tuner" and name.lower() in map(str.lower, _OURS):
+        raise AlgorithmError(f"tuner.name {name!r} is not known to NNI in this environment: run nas register first")
+    there_are = [meta.name for meta in get_all_algo_meta() if meta.algo_type == role]
+    (problem,) = one_of(f"{role}.name", name, _OURS if role == "tuner" else there_are)
+    raise AlgorithmError(problem)

@@ -1,0 +1,3 @@
+from tests.nas_tuners.conftest import nas
+
+__all__ = ["nas"]
