@@ -103,7 +103,7 @@ class Search(metaclass=Recorded):
     def suggest(self, tokens: Sequence[int], phase: InPhase | None = None) -> Proposal:
         """Take in an architecture from elsewhere, as if it had been asked for in ``phase``, or in the last one.
 
-        Raises ConstraintError if it does not keep the constraints, ValueError if it is known already or not in the space.
+        Raises ConstraintError if it breaks the constraints, ValueError if it is known already or not in the space.
         """
         self.space.decode(tokens)
         given = self.space.canonical(tuple(int(token) for token in tokens))
