@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.checks import is_int
-from search_spaces.domains import Choice, Domain
+from search_spaces.domains import Choice, Domain, entry_of
 from search_spaces.errors import SpaceError
 from search_spaces.validate import Malformed, check_space, parse
 
@@ -81,7 +81,7 @@ class Space:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the space's file."""
-        return {key: {"_type": d.type, "_value": d.to_json()} for key, d in self.domains.items()}
+        return {key: entry_of(domain) for key, domain in self.domains.items()}
 
     @cached_property
     def digest(self) -> str:

@@ -15,6 +15,7 @@ from mutators.choices.errors import ChoiceError
 from mutators.choices.notation import read_choices, to_choice
 from search_spaces.domains import Choice, InputDomain, LayerDomain
 from search_spaces.files import write_atomically
+from search_spaces.yaml_text import load_yaml
 
 _WANTED = 'wanted {"chosen": [names]} or {"_value": name, "_idx": index}'
 
@@ -40,7 +41,7 @@ def load_mutable_cfg(path: str | PathLike[str]) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = load_yaml(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ChoiceError(f"cannot read the mutable_cfg {fspath(path)}: {reason}.") from None

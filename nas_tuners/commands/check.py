@@ -17,6 +17,7 @@ from nas_tuners.show.text import describe_space
 from search_spaces import Space, SpaceError
 from search_spaces.checks import one_of
 from search_spaces.resolve import resolve
+from search_spaces.yaml_text import load_yaml
 
 # NNI's own tuners that cannot search layer_choice and input_choice; NNI notices when the trials fail.
 _NOT_FOR_NAS = set(
@@ -48,7 +49,7 @@ def _check_config(path: Path) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -72,7 +73,7 @@ def _check_space(path: Path, config: dict[str, Any]) -> tuple[Space | None, list
     except SpaceError as error:
         return None, str(error).splitlines() if error.problems else [str(error)]
     try:  # NNI reads the file as YAML, not as JSON5
-        yaml.safe_load(space_path.read_text(encoding="utf-8").replace("\t", " "))
+        load_yaml(space_path.read_text(encoding="utf-8").replace("\t", " "))
     except yaml.YAMLError:
         return space, [f"{space_path} is JSON5, which NNI cannot read: write plain JSON"]
     return space, []

@@ -1,0 +1,79 @@
+"""Hyper-parameters that are searched beside the network, declared where the trial uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mutators.declarations import defaults, dry_run
+from mutators.trial import receive
+from search_spaces.checks import is_number
+from search_spaces.domains import entry_of
+from search_spaces.errors import SpaceError
+from search_spaces.schema import Space
+
+
+def hyperparameter(
+    key: str,
+    values: Iterable[Any] | None = None,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    log: bool = False,
+    q: float | None = None,
+    levels: int | None = None,
+    default: Any = None,
+) -> Any:
+    """Return the value of a hyper-parameter in this trial.
+
+    ``nas ss-gen`` writes it into the search space, as NNI's ``choice``, or as ``uniform``, ``loguniform``, ``quniform``
+    or ``qloguniform``. Under NNI, and in a function that ``nas search`` calls, the value is the trial's own; in a trial
+    that runs by itself it is the default. Declare all of them before the first forward of a network: there a dry run
+    ends.
+
+    Args:
+        key: of the decision, which must not be one of the model's.
+        values: to choose from, JSON; or else ``low`` and ``high``, both included.
+        log: spread the range evenly in the logarithm, as for a learning rate.
+        q: of a range, only its multiples.
+        levels: of a range, how many points of it are searched; None: 33, or with ``q`` and without ``log`` all.
+        default: None: the first of the values, or the middle of the range.
+
+    Raises:
+        SpaceError: the values or the range are not valid, the default is not among them, or in a dry run the key has
+            other values elsewhere in the trial.
+        RuntimeError: the search space of the experiment does not have the key; or see
+            :func:`mutators.get_and_apply_next_architecture`.
+
+    >>> hyperparameter("lr", low=1e-4, high=1e-2, log=True), hyperparameter("batch", [32, 64])
+    (0.001, 32)
+    """
+    entry = _entry(values, low, high, log, q) | ({} if levels is None else {"_levels": levels})
+    domain = Space.from_json({key: entry}).domains[key]
+    if default is None:
+        default = domain.choice(0 if values is not None else domain.radix // 2)
+    elif not (is_number(default) and low <= default <= high if values is None else not domain.problems(default)):  # type: ignore[operator]
+        raise SpaceError(f"the default of hyper-parameter {key!r} is {default!r}, which is not on offer: {entry}.")
+    run = dry_run()
+    if run is not None:
+        run.declare({key: entry_of(domain)}, is_architecture=False)
+    elif parameters := receive():
+        if key not in parameters:
+            raise RuntimeError(
+                f"hyper-parameter {key!r} is not in this trial's parameters, and so not in the search space: write that anew "
+                "by nas ss-gen. Where ss-gen does not find it, declare it before the first forward of a network."
+            )
+        return parameters[key]
+    defaults[key] = default
+    return default
+
+
+def _entry(
+    values: Iterable[Any] | None, low: float | None, high: float | None, log: bool, q: float | None
+) -> dict[str, Any]:
+    if (values is None) == (low is None or high is None) or (values is not None and (log or q is not None)):
+        raise SpaceError("a hyper-parameter has either values, or low and high, and only then log and q.")
+    if values is not None:  # NumPy's numbers as Python's
+        return {"_type": "choice", "_value": [v.item() if hasattr(v, "item") else v for v in values]}
+    kind = ("q" if q is not None else "") + ("log" if log else "") + "uniform"
+    return {"_type": kind, "_value": [low, high] if q is None else [low, high, q]}

@@ -1,0 +1,45 @@
+"""Write a search space over an earlier one, and nothing else over anything else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import SpaceError
+from search_spaces.files import write_atomically
+from search_spaces.schema import Space
+
+
+def space_before(path: Path) -> Space | None:
+    """Return the space in a file that is to be written anew; None if there is no file, or an empty one.
+
+    Raises:
+        SpaceError: what stands there is something else, or cannot be read, so that it must not be replaced.
+    """
+    if path.is_dir():
+        raise SpaceError(f"{path} is a folder: name the file for the search space.")
+    if not path.exists() or not path.stat().st_size:
+        return None
+    try:
+        return Space.load(path)
+    except SpaceError as error:
+        raise SpaceError(
+            f"{path} is left as it is: name another file, or remove it first. {str(error).splitlines()[0]}",
+            error.problems,
+        ) from None
+
+
+def write_space(path: Path, entries: Mapping[str, Any]) -> Space:
+    """Check a space and write its file, its keys in their own order; the file is the old one or the new one.
+
+    Raises:
+        SpaceError: something is wrong in the space, or the file cannot be written.
+    """
+    space = Space.from_json(dict(entries))
+    try:
+        write_atomically(path, (json.dumps(entries, indent=2) + "\n").encode())
+    except OSError as error:
+        raise SpaceError(f"cannot write the search space {path}: {error.strerror}.") from None
+    return space
