@@ -60,8 +60,8 @@ def hyperparameter(
     elif parameters := receive():
         if key not in parameters:
             raise RuntimeError(
-                f"hyper-parameter {key!r} is not in this trial's parameters, and so not in the search space: write that anew "
-                "by nas ss-gen. Where ss-gen does not find it, declare it before the first forward of a network."
+                f"hyper-parameter {key!r} is not in this trial's parameters, and so not in the search space: "
+                "write that anew by nas ss-gen. Where ss-gen does not find it, declare it before the first forward of a network."
             )
         return parameters[key]
     defaults[key] = default

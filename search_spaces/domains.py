@@ -226,6 +226,11 @@ class QuniformDomain(Plain):
 Domain = LayerDomain | InputDomain | ChoiceDomain | RandintDomain | QuniformDomain | GridDomain
 
 
+def is_hyperparameter(domain: Domain) -> bool:
+    """Tell whether a key says how to train and not what: it is of one of NNI's own types."""
+    return isinstance(domain, Plain)
+
+
 def entry_of(domain: Domain) -> dict[str, Any]:
     """Return a domain as the entry of a space file."""
     entry = {"_type": domain.type, "_value": domain.to_json()}

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from search_spaces.cost.bounds import Bounds, find_bounds
 from search_spaces.cost.sums import FloatArray, Sum, Term
 from search_spaces.cost.table_checks import FORMAT, JOINT_FORMAT, check_costs, check_file, compare_spaces, flatten_costs
+from search_spaces.domains import is_hyperparameter
 from search_spaces.errors import CostError, SpaceError
 from search_spaces.files import write_atomically
 from search_spaces.schema import Space
@@ -35,6 +36,8 @@ class CostTable:
         about: anything worth knowing of how it was made (model, input, device, error); JSON.
         joint: by metric, pairs of keys (two or more) and what their options cost together, (radix_1, ..., radix_k),
             as an array or nested lists. ``options`` of such a metric may leave keys out, which then cost nothing else.
+
+    Hyper-parameters, keys of NNI's own types, may be left out of ``options`` everywhere: they then cost nothing.
 
     Raises:
         CostError: entries are missing, unknown or no finite numbers, a key has more than 4096 options, or a joint
@@ -63,6 +66,7 @@ class CostTable:
             metric: {
                 key: tuple(map(_to_number, options.get(metric, {}).get(key, [0] * radix)))
                 for key, radix in zip(space.keys, space.radices, strict=True)
+                if key in options.get(metric, {}) or not is_hyperparameter(space.domains[key])
             }
             for metric in fixed
         }
@@ -187,7 +191,8 @@ class CostTable:
         self._check(metric)
         if metric in self.joint:
             raise CostError(f"{metric} has joint terms, no cost of a single option: read terms({metric!r}) instead.")
-        return [np.array(costs, dtype=np.float64) for costs in self.options[metric].values()]
+        options, radices = self.options[metric], zip(self.space.keys, self.space.radices, strict=True)
+        return [np.array(options.get(key, np.zeros(radix)), dtype=np.float64) for key, radix in radices]
 
     def terms(self, metric: str) -> list[Term]:
         """Return what is added to the fixed part: pairs of positions of keys, and costs (radix_1, ..., radix_k).
@@ -210,17 +215,30 @@ class CostTable:
         return whole and most < 2**53
 
     def arranged(self, space: Space) -> CostTable:
-        """Return this table with its keys in the order of ``space``.
+        """Return this table with the keys of ``space``, which may have other hyper-parameters: those cost nothing.
 
         Raises:
             CostError: ``space`` is another than the table's; the differences are named.
         """
         if space.keys == self.space.keys and space.digest == self.space.digest:
             return self
-        problems = compare_spaces(self.space, space)
+        free = self._free_of_cost(space)
+        problems = compare_spaces(self.space, space, ignored=free)
         if problems:
             raise CostError("the cost table is of another search space:", problems)
-        return CostTable(space, self.fixed, self.options, self.about, self.joint)
+        options = {
+            metric: {key: costs for key, costs in keys.items() if key not in free}
+            for metric, keys in self.options.items()
+        }
+        return CostTable(space, self.fixed, options, self.about, self.joint)
+
+    def _free_of_cost(self, space: Space) -> set[str]:
+        """Return the keys that are hyper-parameters, here and in ``space`` if they stand there, and cost nothing."""
+        both = [*self.space.domains.items(), *space.domains.items()]
+        others = {key for key, domain in both if not is_hyperparameter(domain)}
+        others |= {key for terms in self.joint.values() for keys, _ in terms for key in keys}
+        others |= {key for options in self.options.values() for key, costs in options.items() if any(costs)}
+        return {key for key, _ in both} - others
 
     def _check(self, metric: str) -> None:
         if metric not in self.fixed:
@@ -231,8 +249,8 @@ class CostTable:
             self._check(metric)
             position = {key: at for at, key in enumerate(self.space.keys)}
             joint = [(tuple(map(position.__getitem__, keys)), costs) for keys, costs in self.joint.get(metric, ())]
-            rows = self.options[metric].values()
-            single = [((at,), np.array(costs, dtype=np.float64)) for at, costs in enumerate(rows)]
+            rows = self.options[metric].items()
+            single = [((position[key],), np.array(costs, dtype=np.float64)) for key, costs in rows]
             self._sums[metric] = Sum(float(self.fixed[metric]), [*joint, *single])
         return self._sums[metric]
 

@@ -56,7 +56,7 @@ def test_file_round_trip(tmp_path: Path) -> None:
 
 
 def test_a_table_of_another_space_names_the_difference() -> None:
-    other = {"a": {"_type": "layer_choice", "_value": ["x", "y"]}, "c": AB["b"]}
+    other = {"a": {"_type": "layer_choice", "_value": ["x", "y"]}, "c": AB["a"]}
     with pytest.raises(CostError) as error:
         table().arranged(Space.from_json(other))
     text = str(error.value)
