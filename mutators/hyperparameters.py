@@ -50,30 +50,31 @@ def hyperparameter(
     """
     entry = _entry(values, low, high, log, q) | ({} if levels is None else {"_levels": levels})
     domain = Space.from_json({key: entry}).domains[key]
-    if default is None:
-        default = domain.choice(0 if values is not None else domain.radix // 2)
-    elif not (is_number(default) and low <= default <= high if values is None else not domain.problems(default)):  # type: ignore[operator]
-        raise SpaceError(f"the default of hyper-parameter {key!r} is {default!r}, which is not on offer: {entry}.")
+    value = domain.choice(0 if values is not None else domain.radix // 2) if default is None else default
+    in_range = low is not None and high is not None and is_number(value) and low <= value <= high
+    if not in_range and domain.problems(value):
+        raise SpaceError(f"hyper-parameter {key!r}: the default {value!r} is not on offer: {entry}.")
     run = dry_run()
     if run is not None:
         run.declare({key: entry_of(domain)}, is_architecture=False)
     elif parameters := receive():
-        if key not in parameters:
-            raise RuntimeError(
-                f"hyper-parameter {key!r} is not in this trial's parameters, and so not in the search space: "
-                "write that anew by nas ss-gen. Where ss-gen does not find it, declare it before the first forward of a network."
-            )
-        return parameters[key]
-    defaults[key] = default
-    return default
+        if key in parameters:
+            return parameters[key]
+        raise RuntimeError(
+            f"hyper-parameter {key!r} is not in this trial's parameters, and so not in the search space: write that "
+            "anew by nas ss-gen. Where it does not find it, declare it before the first forward of a network."
+        )
+    defaults[key] = value
+    return value
 
 
 def _entry(
     values: Iterable[Any] | None, low: float | None, high: float | None, log: bool, q: float | None
 ) -> dict[str, Any]:
-    if (values is None) == (low is None or high is None) or (values is not None and (log or q is not None)):
-        raise SpaceError("a hyper-parameter has either values, or low and high, and only then log and q.")
+    is_range = low is not None and high is not None
+    if is_range == (values is not None) or (not is_range and (low, high, log, q) != (None, None, False, None)):
+        raise SpaceError("a hyper-parameter has either a list of values, or low and high, and only then log and q.")
     if values is not None:  # NumPy's numbers as Python's
-        return {"_type": "choice", "_value": [v.item() if hasattr(v, "item") else v for v in values]}
+        return {"_type": "choice", "_value": [value.item() if hasattr(value, "item") else value for value in values]}
     kind = ("q" if q is not None else "") + ("log" if log else "") + "uniform"
     return {"_type": kind, "_value": [low, high] if q is None else [low, high, q]}

@@ -19,7 +19,15 @@ import numpy.typing as npt
 
 from search_spaces.cost.bounds import Bounds, find_bounds
 from search_spaces.cost.sums import FloatArray, Sum, Term
-from search_spaces.cost.table_checks import FORMAT, JOINT_FORMAT, check_costs, check_file, compare_spaces, flatten_costs
+from search_spaces.cost.table_checks import (
+    FORMAT,
+    JOINT_FORMAT,
+    MAX_OPTIONS,
+    check_costs,
+    check_file,
+    compare_spaces,
+    flatten_costs,
+)
 from search_spaces.domains import is_hyperparameter
 from search_spaces.errors import CostError, SpaceError
 from search_spaces.files import write_atomically
@@ -66,7 +74,7 @@ class CostTable:
             metric: {
                 key: tuple(map(_to_number, options.get(metric, {}).get(key, [0] * radix)))
                 for key, radix in zip(space.keys, space.radices, strict=True)
-                if key in options.get(metric, {}) or not is_hyperparameter(space.domains[key])
+                if key in options.get(metric, {}) or radix <= MAX_OPTIONS  # else a hyper-parameter: they cost nothing
             }
             for metric in fixed
         }
@@ -233,12 +241,12 @@ class CostTable:
         return CostTable(space, self.fixed, options, self.about, self.joint)
 
     def _free_of_cost(self, space: Space) -> set[str]:
-        """Return the keys that are hyper-parameters, here and in ``space`` if they stand there, and cost nothing."""
-        both = [*self.space.domains.items(), *space.domains.items()]
-        others = {key for key, domain in both if not is_hyperparameter(domain)}
-        others |= {key for terms in self.joint.values() for keys, _ in terms for key in keys}
-        others |= {key for options in self.options.values() for key, costs in options.items() if any(costs)}
-        return {key for key, _ in both} - others
+        """Return the hyper-parameters that are others than in ``space``, or stand in one alone, and cost nothing."""
+        ours, theirs = self.space.domains, space.domains
+        free = {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
+        free -= {key for domains in (ours, theirs) for key, d in domains.items() if not is_hyperparameter(d)}
+        free -= {key for terms in self.joint.values() for keys, _ in terms for key in keys}
+        return free - {key for options in self.options.values() for key, costs in options.items() if any(costs)}
 
     def _check(self, metric: str) -> None:
         if metric not in self.fixed:

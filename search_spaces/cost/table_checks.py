@@ -43,10 +43,11 @@ def check_costs(space: Space, fixed: object, options: object, joint: object) -> 
         return [f"options is {options!r}, wanted an object {{metric: {{key: costs}}}}"]
     if joint is not None and not isinstance(joint, Mapping):
         return [f"joint is {joint!r}, wanted an object {{metric: [[keys, costs], ...]}}"]
+    priced = {key for keys in options.values() if isinstance(keys, Mapping) for key in keys}
     found = [
         f"key {key!r} has {radix} options, wanted at most {MAX_OPTIONS}: split it into several keys"
         for key, radix in zip(space.keys, space.radices, strict=True)
-        if radix > MAX_OPTIONS and not is_hyperparameter(space.domains[key])
+        if radix > MAX_OPTIONS and (key in priced or not is_hyperparameter(space.domains[key]))
     ]
     if found:
         return found
