@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -50,7 +51,9 @@ def hyperparameter(
     """
     entry = _entry(values, low, high, log, q) | ({} if levels is None else {"_levels": levels})
     domain = Space.from_json({key: entry}).domains[key]
-    value = domain.choice(0 if values is not None else domain.radix // 2) if default is None else default
+    value = default
+    if default is None:
+        value = domain.choice(0) if low is None or high is None else _middle(low, high, log, q)
     in_range = low is not None and high is not None and is_number(value) and low <= value <= high
     if not in_range and domain.problems(value):
         raise SpaceError(f"hyper-parameter {key!r}: the default {value!r} is not on offer: {entry}.")
@@ -78,3 +81,9 @@ def _entry(
         return {"_type": "choice", "_value": [value.item() if hasattr(value, "item") else value for value in values]}
     kind = ("q" if q is not None else "") + ("log" if log else "") + "uniform"
     return {"_type": kind, "_value": [low, high] if q is None else [low, high, q]}
+
+
+def _middle(low: float, high: float, log: bool, q: float | None) -> float:
+    middle = math.sqrt(low) * math.sqrt(high) if log else low / 2 + high / 2
+    stepped = middle if q is None else round(middle / q) * q
+    return float(f"{min(max(stepped, low), high):.12g}")  # 0.001, where rounding errors make it 0.00100000000000000002

@@ -55,7 +55,7 @@ class GridDomain(Plain):
     >>> GridDomain("loguniform", 1e-3, 10.0, levels=5).values
     (0.001, 0.01, 0.1, 1.0, 10.0)
     >>> GridDomain("qloguniform", 1.0, 100.0, 8.0, levels=5).values
-    (1.0, 8.0, 32.0, 100.0)
+    (1.0, 8.0, 32.0, 96.0)
     """
 
     type: str

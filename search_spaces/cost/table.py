@@ -200,7 +200,7 @@ class CostTable:
         if metric in self.joint:
             raise CostError(f"{metric} has joint terms, no cost of a single option: read terms({metric!r}) instead.")
         options, radices = self.options[metric], zip(self.space.keys, self.space.radices, strict=True)
-        return [np.array(options.get(key, np.zeros(radix)), dtype=np.float64) for key, radix in radices]
+        return [np.array(options[key], np.float64) if key in options else np.broadcast_to(0.0, n) for key, n in radices]
 
     def terms(self, metric: str) -> list[Term]:
         """Return what is added to the fixed part: pairs of positions of keys, and costs (radix_1, ..., radix_k).
