@@ -1,7 +1,8 @@
 """What a trial declares that it wants to have chosen: emitted in a dry run, remembered when it runs by itself.
 
 A dry run goes on after a declaration, so that all models of a trial and all its hyper-parameters are found. It ends by
-``SystemExit(0)`` before the trial's work: at the first forward of any network, or the first report.
+``SystemExit(0)`` where the trial begins to work: at the first forward of a model that was declared, the first step of
+an optimizer, or the first report. Forwards of other networks do not count: building the next model may need one.
 
 Differs: NNI 1.9 ends it at the first model.
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from search_spaces.emitting import space_before, write_space
 from search_spaces.errors import ProblemsError, SpaceError
@@ -36,10 +38,17 @@ class DryRun:
         self.file = file
         self.entries: dict[str, Any] = {}
         self.has_architecture = False
+        self.modules: set[nn.Module] = set()
         self.ended = False
         space_before(file)
 
-    def declare(self, entries: Mapping[str, Any], is_architecture: bool) -> None:
+    def declare_architecture(self, entries: Mapping[str, Any], model: nn.Module | None = None) -> None:
+        """Add the decisions of an architecture, and of the model that holds it; see :meth:`declare`."""
+        self.declare(entries)
+        self.has_architecture = True
+        self.modules.update([] if model is None else model.modules())
+
+    def declare(self, entries: Mapping[str, Any]) -> None:
         """Add decisions, and write the file: it holds what was declared, however the trial goes on.
 
         Raises:
@@ -54,7 +63,6 @@ class DryRun:
             raise SpaceError("what this trial declares does not fit together:", clashes)
         write_space(self.file, {**self.entries, **entries})
         self.entries.update(entries)
-        self.has_architecture |= is_architecture
 
     def end(self) -> None:
         """End the trial; if it goes on nevertheless, with a message and exit code 1."""
@@ -77,6 +85,7 @@ def dry_run() -> DryRun | None:
     if file not in _dry_runs:
         if not _dry_runs:
             register_module_forward_pre_hook(_end_at_forward)
+            register_optimizer_step_pre_hook(lambda *_: end_dry_run())
             sys.excepthook = _Hook(sys.excepthook)
         _dry_runs[file] = DryRun(Path(file))
     return _dry_runs[file]
@@ -84,13 +93,19 @@ def dry_run() -> DryRun | None:
 
 def end_dry_run() -> None:
     """End the trial if it is a dry run that has declared something."""
-    run = _dry_runs.get(os.environ.get(_VARIABLE, ""))
+    run = _current()
     if run is not None and run.entries:
         run.end()
 
 
 def _end_at_forward(module: nn.Module, arguments: Any) -> None:
-    end_dry_run()
+    run = _current()
+    if run is not None and module in run.modules:
+        run.end()
+
+
+def _current() -> DryRun | None:
+    return _dry_runs.get(os.environ.get(_VARIABLE, ""))
 
 
 class _Hook:
@@ -100,13 +115,9 @@ class _Hook:
         self.previous = previous
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        run = _dry_runs.get(os.environ.get(_VARIABLE, ""))
-        if (
-            run is None
-            or not run.has_architecture
-            or not isinstance(error, Exception)
-            or isinstance(error, ProblemsError)
-        ):
+        run = _current()
+        is_trials_own = isinstance(error, Exception) and not isinstance(error, ProblemsError)
+        if run is None or not run.has_architecture or not is_trials_own:
             self.previous(kind, error, trace)
             return
         sys.stderr.write(

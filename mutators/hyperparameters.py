@@ -29,8 +29,8 @@ def hyperparameter(
 
     ``nas ss-gen`` writes it into the search space, as NNI's ``choice``, or as ``uniform``, ``loguniform``, ``quniform``
     or ``qloguniform``. Under NNI, and in a function that ``nas search`` calls, the value is the trial's own; in a trial
-    that runs by itself it is the default. Declare all of them before the first forward of a network: there a dry run
-    ends.
+    that runs by itself it is the default. Declare all of them before the first forward of the model with choices, or
+    step of an optimizer: there a dry run ends.
 
     Args:
         key: of the decision, which must not be one of the model's.
@@ -59,13 +59,13 @@ def hyperparameter(
         raise SpaceError(f"hyper-parameter {key!r}: the default {value!r} is not on offer: {entry}.")
     run = dry_run()
     if run is not None:
-        run.declare({key: entry_of(domain)}, is_architecture=False)
+        run.declare({key: entry_of(domain)})
     elif parameters := receive():
         if key in parameters:
             return parameters[key]
         raise RuntimeError(
             f"hyper-parameter {key!r} is not in this trial's parameters, and so not in the search space: write that "
-            "anew by nas ss-gen. Where it does not find it, declare it before the first forward of a network."
+            "anew by nas ss-gen. Where it does not find it, declare it before the model's first forward."
         )
     defaults[key] = value
     return value

@@ -29,8 +29,8 @@ def get_and_apply_next_architecture(model: nn.Module) -> dict[str, Any]:
     """Apply to ``model`` the architecture that this trial should train, in place.
 
     - ``NNI_GEN_SEARCH_SPACE`` is set (``nas ss-gen``): adds its search space to the file of this path, and goes on as
-      without an experiment. The dry run ends at the first forward of any network, or the first report, by
-      ``SystemExit(0)``: so a trial may have several models, and hyper-parameters.
+      without an experiment. The dry run ends by ``SystemExit(0)`` at the first forward of such a model, step of an
+      optimizer, or report: so a trial may have several models, and hyper-parameters.
     - No experiment (``NNI_PLATFORM`` unset, or "unittest" with nothing to receive): applies the first candidate of
       each layer choice, and of the inputs all (any number), the first k, or as many of the first as may be.
     - In an experiment: applies what the tuner proposed. Nothing is asked for twice: a second model of the same
@@ -55,7 +55,7 @@ def get_and_apply_next_architecture(model: nn.Module) -> dict[str, Any]:
     """
     run = dry_run()
     if run is not None:
-        run.declare(search_space_of(model), is_architecture=True)
+        run.declare_architecture(search_space_of(model), model)
     elif parameters := receive():
         apply_choices(model, parameters)
         return parameters
@@ -79,7 +79,7 @@ def get_next_architecture(space: Space, initial: Choices | None = None) -> dict[
     """
     run = dry_run()
     if run is not None:
-        run.declare(space.to_json(), is_architecture=True)
+        run.declare_architecture(space.to_json())
     elif parameters := receive():
         space.encode(
             {key: value for key, value in parameters.items() if key in space.domains or is_decision(key, value)}

@@ -18,6 +18,7 @@ HEADER = """
 import torch
 from torch import nn
 from mutators import LayerChoice, ValueChoice, hyperparameter
+from mutators.elastic import convert
 def net(key, *names):
     return nn.Sequential(LayerChoice({name: nn.Linear(2, 2) for name in names}, key=key))
 """
@@ -51,7 +52,8 @@ def test_all_models_of_a_trial_and_its_hyper_parameters_wherever_they_stand(
     outcome = dry(
         "lr = hyperparameter('lr', low=1e-4, high=1e-1, log=True)\n"
         + BOTH
-        + "get_and_apply_next_architecture(a)\n"
+        + "convert(nn.Sequential(nn.Linear(2, 8), nn.Linear(8, 2)), expand_ratio=(0.5, 1))\n"  # runs a forward
+        + "get_and_apply_next_architecture(a)\nnn.Linear(2, 2)(torch.ones(1, 2))\n"
         + "c = nn.Sequential(net('a', 'x', 'y'), ValueChoice([0.1, 0.5], key='drop'))\n"
         + "get_and_apply_next_architecture(b)\nget_and_apply_next_architecture(c)\n"
         + "print(hyperparameter('batch', [32, 64]), lr)\n"
@@ -106,7 +108,7 @@ def test_a_trial_that_cannot_go_on_without_its_data_says_where_its_dry_run_ended
 ) -> None:
     outcome = dry(BOTH + "p = get_and_apply_next_architecture(a)\nlr = p['lr']\nget_and_apply_next_architecture(b)")
     assert outcome.code == 0 and "Traceback" not in outcome.err
-    assert outcome.err.startswith("the dry run ended by KeyError: 'lr' (trial.py:14")
+    assert outcome.err.startswith("the dry run ended by KeyError: 'lr' (trial.py:")
     assert outcome.err.endswith("; what the trial would declare after that is not in its space.\n")
     assert Space.load(tmp_path / "space.json").keys == ("a",)
 
@@ -125,3 +127,13 @@ def test_what_is_no_search_space_is_not_replaced_by_the_trial_itself(
     outcome = dry(BOTH + "get_and_apply_next_architecture(a)")
     assert outcome.code == 1 and "is left as it is" in outcome.err
     assert (tmp_path / "space.json").read_text() == "precious = 1"
+
+
+def test_hyper_parameters_alone_are_a_space_and_nothing_is_trained(dry: Callable[..., Outcome], tmp_path: Path) -> None:
+    outcome = dry(
+        "net, lr = nn.Linear(2, 2), hyperparameter('lr', [0.1, 0.2])\nnet(torch.ones(1, 2)).sum().backward()\n"
+        "optimizer = torch.optim.SGD(net.parameters(), lr, momentum=hyperparameter('momentum', low=0, high=1))\n"
+        "optimizer.step()\nprint('trained')"
+    )
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+    assert Space.load(tmp_path / "space.json").keys == ("lr", "momentum")

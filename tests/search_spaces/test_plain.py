@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces import Space
+from search_spaces.phases.schedule import order_by_size
 from search_spaces.plain import LEVELS, GridDomain
 
 
@@ -46,6 +47,10 @@ def test_the_file_keeps_its_levels() -> None:
     assert Space.from_json({"x": {"_type": "uniform", "_value": [0, 1], "_levels": 33}}).digest == (
         Space.from_json({"x": {"_type": "uniform", "_value": [0, 1]}}).digest
     )
+
+
+def test_the_largest_is_opened_first_by_phases() -> None:
+    assert order_by_size(domain("uniform", [0, 1], _levels=3)) == (2, 1, 0)
 
 
 @given(st.sampled_from(["uniform", "loguniform"]), st.floats(1e-12, 1e12), st.floats(1, 1e9), st.integers(2, 70))
