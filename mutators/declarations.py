@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from search_spaces.emitting import space_before, write_space
+from search_spaces.emitting import added_by_hand, space_before, write_space
 from search_spaces.errors import ProblemsError, SpaceError
 from search_spaces.resolve import reason_of
 
@@ -40,7 +40,7 @@ class DryRun:
         self.has_architecture = False
         self.modules: set[nn.Module] = set()
         self.ended = False
-        space_before(file)
+        self._before = space_before(file)
 
     def declare_architecture(self, entries: Mapping[str, Any], model: nn.Module | None = None) -> None:
         """Add the decisions of an architecture, and of the model that holds it; see :meth:`declare`."""
@@ -61,8 +61,9 @@ class DryRun:
         ]
         if clashes:
             raise SpaceError("what this trial declares does not fit together:", clashes)
-        write_space(self.file, {**self.entries, **entries})
-        self.entries.update(entries)
+        now = {**self.entries, **entries}
+        write_space(self.file, now | added_by_hand(self._before, now))
+        self.entries = now
 
     def end(self) -> None:
         """End the trial; if it goes on nevertheless, with a message and exit code 1."""

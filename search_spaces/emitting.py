@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from search_spaces.domains import is_hyperparameter
 from search_spaces.errors import SpaceError
 from search_spaces.files import write_atomically
 from search_spaces.schema import Space
@@ -29,6 +30,14 @@ def space_before(path: Path) -> Space | None:
             f"{path} is left as it is: name another file, or remove it first. {str(error).splitlines()[0]}",
             error.problems,
         ) from None
+
+
+def added_by_hand(before: Space | None, declared: Collection[str]) -> dict[str, Any]:
+    """Return the hyper-parameters of an earlier file that a trial does not declare itself, as entries of a new one."""
+    if before is None:
+        return {}
+    entries = before.to_json().items()
+    return {key: entry for key, entry in entries if key not in declared and is_hyperparameter(before.domains[key])}
 
 
 def write_space(path: Path, entries: Mapping[str, Any]) -> Space:

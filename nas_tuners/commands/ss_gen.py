@@ -7,14 +7,12 @@ import os
 import subprocess
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
 
 from nas_tuners.commands import CommandError
 from nas_tuners.show.text import describe_space
 from search_spaces import Space
-from search_spaces.domains import InputDomain, LayerDomain
-from search_spaces.emitting import space_before, write_space
+from search_spaces.emitting import added_by_hand, space_before, write_space
 
 
 def execute(options: Namespace) -> int:
@@ -62,20 +60,13 @@ def _run_dry(command: list[str], folder: Path) -> Space:
 def _merge(before: Space, emitted: Space) -> tuple[dict[str, object], list[str]]:
     """Return what the trial emits and what was added by hand, and a line for each kind of difference."""
     earlier, now = before.to_json(), emitted.to_json()
-    others = {key: domain for key, domain in before.domains.items() if key not in now}
-    gone = [key for key, domain in others.items() if isinstance(domain, (LayerDomain, InputDomain))]
-    kept = [key for key in others if key not in gone]
-    changed = [key for key in earlier if key in now and earlier[key] != now[key]]
-    return now | {key: earlier[key] for key in kept}, list(_describe(kept, changed, gone))
-
-
-def _describe(kept: list[str], changed: list[str], gone: list[str]) -> Iterator[str]:
-    if kept:
-        yield f"kept, as the trial does not declare them: {', '.join(kept)}"
-    if changed:
-        yield f"changed, as the trial says otherwise: {', '.join(changed)}"
-    if gone:
-        yield f"dropped, as no model has them any more: {', '.join(gone)}"
+    kept = added_by_hand(before, now)
+    differences = {
+        "kept, as the trial does not declare them": list(kept),
+        "changed, as the trial says otherwise": [key for key in earlier if key in now and earlier[key] != now[key]],
+        "dropped, as no model has them any more": [key for key in earlier if key not in now and key not in kept],
+    }
+    return now | kept, [f"{what}: {', '.join(keys)}" for what, keys in differences.items() if keys]
 
 
 def _is_plain_json(path: Path) -> bool:

@@ -127,6 +127,10 @@ def test_what_is_no_search_space_is_not_replaced_by_the_trial_itself(
     outcome = dry(BOTH + "get_and_apply_next_architecture(a)")
     assert outcome.code == 1 and "is left as it is" in outcome.err
     assert (tmp_path / "space.json").read_text() == "precious = 1"
+    by_hand = {"old": {"_type": "layer_choice", "_value": ["x"]}, "lr": {"_type": "choice", "_value": [0.1, 0.2]}}
+    (tmp_path / "space.json").write_text(json.dumps(by_hand))
+    assert dry(BOTH + "get_and_apply_next_architecture(a)\nget_and_apply_next_architecture(b)").code == 0
+    assert Space.load(tmp_path / "space.json").keys == ("a", "b", "lr")
 
 
 def test_hyper_parameters_alone_are_a_space_and_nothing_is_trained(dry: Callable[..., Outcome], tmp_path: Path) -> None:
