@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 
 from mutators.costs import measure_cost
 from nas_tuners.commands import CommandError, build_model
-from search_spaces.cost import CostError, CostTable
+from search_spaces.cost import CostTable
 from search_spaces.progress import Progress
 
 QUIET = 5.0  # seconds before progress is shown
@@ -15,7 +14,6 @@ QUIET = 5.0  # seconds before progress is shown
 
 def execute(options: Namespace) -> int:
     """Write a table of ``macs`` and ``params``, and print its range."""
-    refuse_other_file(options.output)
     model, shape = build_model(options.model), parse_shape(options.input)
     with Progress(None, "networks", "counting", quiet=QUIET) as progress:
         table = measure_cost(model, shape, progress=progress.at)
@@ -27,16 +25,6 @@ def execute(options: Namespace) -> int:
         match = "exact" if check["exact"][metric] else f"off by up to {100 * error:.3g} %"
         print(f"{describe_metric(table, metric)}; {match} on {check['architectures']} random architectures")
     return 0
-
-
-def refuse_other_file(output: Path) -> None:
-    """Raise CommandError if a file that is to be written anew is no cost table, but a script, say."""
-    if output.is_file() and output.stat().st_size:
-        try:
-            CostTable.load(output)
-        except CostError as error:
-            reason = str(error).splitlines()[0]
-            raise CommandError(f"{output} is left as it is: name another file, or remove it first. {reason}") from None
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

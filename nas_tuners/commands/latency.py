@@ -6,14 +6,13 @@ from argparse import Namespace
 
 from mutators.costs import measure_latency
 from nas_tuners.commands import build_model
-from nas_tuners.commands.cost import QUIET, describe_metric, parse_shape, refuse_other_file
+from nas_tuners.commands.cost import QUIET, describe_metric, parse_shape
 from search_spaces.cost import CostTable
 from search_spaces.progress import Progress
 
 
 def execute(options: Namespace) -> int:
     """Write a table with the metric ``latency_ms``, and print how well its predictions match."""
-    refuse_other_file(options.output)
     others = None if options.table is None else CostTable.load(options.table)
     model, shape = build_model(options.model), parse_shape(options.input)
     with Progress(None, "measurements", "measuring", quiet=QUIET) as progress:

@@ -52,13 +52,6 @@ def test_what_is_no_search_space_is_not_replaced(nas: Nas, code: Path, name: str
     assert (code / name).read_bytes() == content
 
 
-@pytest.mark.parametrize("command", ["cost", "latency"])
-def test_nor_by_the_commands_that_write_cost_tables(nas: Nas, code: Path, command: str) -> None:
-    words = (command, "own:build", "--input", "4", "-o", "trial.py")
-    assert "trial.py is left as it is" in nas(*words, cwd=code, code=1)
-    assert (code / "trial.py").read_text() == TRIAL
-
-
 def test_a_folder_is_named_as_such(nas: Nas, code: Path) -> None:
     (code / "out").mkdir()
     assert "out is a folder" in nas("ss-gen", "-o", "out", *COMMAND, cwd=code, code=1)
