@@ -35,7 +35,7 @@ SPACES: dict[str, dict[str, Any]] = {
         "op": layer("p", "q"),
         "lr": {"_type": "loguniform", "_value": [1e-4, 1e-1], "_levels": 4},
         "momentum": {"_type": "uniform", "_value": [0.5, 1.0], "_levels": 3},
-        "width": {"_type": "qloguniform", "_value": [4.0, 100.0, 8.0], "_levels": 5},
+        "hidden": {"_type": "qloguniform", "_value": [4.0, 100.0, 8.0], "_levels": 5},
         "drop": {"_type": "quniform", "_value": [0.0, 1.0, 0.1], "_levels": 3},
     },
     "values that are lists": {"betas": {"_type": "choice", "_value": [[0.9, 0.99], [0.8, 0.9], True, 1, None, "x"]}},
