@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from search_spaces.checks import is_int
 from search_spaces.conditions import Conditions, EntangledError, find_cycle
-from search_spaces.domains import Choice, Domain
+from search_spaces.domains import Choice, Domain, entry_of
 from search_spaces.errors import SpaceError
 from search_spaces.fixing import FixedDomain, narrow_when, read_fixed, whole_of
 from search_spaces.nested import Nesting, expand_entries
 from search_spaces.validate import Malformed, check_space, parse
-from search_spaces.when import Clauses, sort_clauses, write_condition
+from search_spaces.when import sort_clauses, write_condition
 
 Tokens = tuple[int, ...]
 """An architecture: one int a key, each in ``range(radix)``, in the order of the space's keys."""
@@ -116,7 +116,7 @@ class Space:
         return {key: self._entry(key, domain) for key, domain in self.domains.items()}
 
     def _entry(self, key: str, domain: Domain | FixedDomain) -> dict[str, Any]:
-        entry = {"_type": domain.type, "_value": domain.to_json()}
+        entry = entry_of(whole_of(domain))
         if key in self.when:
             entry["_when"] = write_condition(self.when[key], self._whole_domains)
         return entry | {"_fixed": domain.choice(0)} if isinstance(domain, FixedDomain) else entry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 from typing import Any
 
@@ -51,6 +52,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return EXPERIMENTS if file.startswith(EXPERIMENTS) else nodeid if file.startswith(COMMANDS) else file
 
     return ByRoom(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _no_hyperparameters_of_other_tests() -> None:
+    """A process remembers what it declared, as it is one trial; here each test is one."""
+    if "mutators.declarations" in sys.modules:
+        sys.modules["mutators.declarations"].defaults.clear()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

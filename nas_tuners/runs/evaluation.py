@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces import Choices
+from search_spaces.current import trial_of
 from search_spaces.resolve import FAILURES, reason_of, resolve
 
 Evaluate = Callable[[Choices], Any]
@@ -49,7 +50,8 @@ class Outcome:
 def evaluate_choices(evaluate: Evaluate, choices: Choices) -> Outcome:
     """Call ``evaluate``; whatever it raises is a failure with its reason, except for Ctrl-C."""
     try:
-        return Outcome(_to_python(evaluate(choices)))
+        with trial_of(choices):
+            return Outcome(_to_python(evaluate(choices)))
     except FAILURES as error:
         return Outcome(reason=reason_of(error))
 
