@@ -24,7 +24,7 @@ Mask = npt.NDArray[np.bool_]
 Clause = Mapping[int, frozenset[int]]
 """By position of a key, the tokens of which it has to have one."""
 
-_MOST_STATES = 2**14  # at one step of the counting
+_MOST_STATES = 2**12  # at one step of the counting
 _MOST_TABLE = 2**16  # options of a key that are looked up in a table
 _MOST_CELLS = 2**20  # of a gate
 
@@ -119,7 +119,7 @@ class Conditions:
             return np.isin(tokens, list(options))
         table = np.zeros(radix, dtype=np.bool_)
         table[list(options)] = True
-        return table[tokens]
+        return np.asarray(table[tokens])
 
     def draw(self, rng: np.random.Generator, n: int) -> IntArray:
         """Draw ``n`` canonical encodings, uniformly and independently. Returns: (n, keys)."""
@@ -160,13 +160,13 @@ class Conditions:
             return None
         rows = np.zeros((math.prod(shape), len(self._radices)), dtype=np.int64)
         rows[:, list(axes)] = np.indices(shape).reshape(len(axes), -1).T
-        found: Mask = self.active(rows)[:, list(keys)].all(axis=1).reshape(shape)
-        return axes, found
+        return axes, np.asarray(self.active(rows)[:, list(keys)].all(axis=1)).reshape(shape)
 
 
 _Literal = tuple[int, frozenset[int]]
 _Rest = bool | frozenset[frozenset[_Literal]] | None
 """What is left of a condition: it holds, it does not, or clauses; None: it was settled, and nothing asks any more."""
+_State = tuple[_Rest, ...]
 
 
 @dataclass
@@ -221,17 +221,14 @@ class _Walk:
         free = (k for k in order if k not in self._mentions and k not in self._group_at)
         self._total = math.prod(radices[key] for key in free)
         self._steps: list[_Step] = []
-        states: dict[tuple[_Rest, ...], int] = {
-            tuple(name or self._forget(at, False) for at, name in enumerate(names)): 0
-        }
+        states: dict[_State, int] = {tuple(names): 0}
         for key in walked:
             states = self._take(key, self._split(key, radices[key]), states)
 
     def _split(self, key: int, radix: int) -> list[_Class]:
         """Return the classes of a key's options."""
-        told = {
-            options for at in self._mentions[key] for clause in self._names[at] for k, options in clause if k == key
-        }
+        clauses = (clause for at in self._mentions[key] for clause in self._names[at])
+        told = {options for clause in clauses for other, options in clause if other == key}
         by_sets: dict[frozenset[frozenset[int]], list[int]] = {}
         for token in sorted(set().union(*told)):
             by_sets.setdefault(frozenset(options for options in told if token in options), []).append(token)
@@ -239,11 +236,9 @@ class _Walk:
         named = np.array(sorted(set().union(*told)), dtype=np.int64)
         return [*found, _Class(named, True, radix - len(named))] if len(named) < radix else found
 
-    def _take(
-        self, key: int, classes: list[_Class], states: dict[tuple[_Rest, ...], int]
-    ) -> dict[tuple[_Rest, ...], int]:
+    def _take(self, key: int, classes: list[_Class], states: Mapping[_State, int]) -> dict[_State, int]:
         """Add the step of a key. Returns: the states after it, numbered."""
-        new: dict[tuple[_Rest, ...], int] = {}
+        new: dict[_State, int] = {}
         counts, after = [], []
         for state in states:
             on = key not in self._group_at or state[self._group_at[key]] is True
@@ -255,13 +250,13 @@ class _Walk:
                 ways[at] = new.setdefault(left, len(new))
             counts.append(row)
             after.append(ways)
-        if len(new) > _MOST_STATES:
-            raise EntangledError
+            if len(new) > _MOST_STATES:
+                raise EntangledError
         self._steps.append(_Step(key, classes, counts, after))
         return new
 
-    def _settle(self, state: tuple[_Rest, ...], key: int, token: int | None) -> tuple[tuple[_Rest, ...], int]:
-        """Return what is left of all conditions once ``key`` has a token (-1: one that none names; None: is not active).
+    def _settle(self, state: _State, key: int, token: int | None) -> tuple[_State, int]:
+        """Return what is left of all conditions once ``key`` has a token (-1: one without a name there; None: idle).
 
         Beside it, the number of settings of all other keys that this made active.
         """

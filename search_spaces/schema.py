@@ -159,8 +159,8 @@ class Space:
             return math.prod(self.radices) if self.conditions is None else self.conditions.size
         except EntangledError:
             raise SpaceError(
-                f"the conditions (_when) of {len(self.when)} keys hang together so much that the architectures cannot be "
-                "counted: let fewer keys stand in several conditions, or leave some of them out."
+                f"the conditions (_when) of {len(self.when)} keys hang together so much that the architectures cannot "
+                "be counted: let fewer keys stand in several conditions, or leave some of them out."
             ) from None
 
     @cached_property
@@ -287,7 +287,7 @@ class Space:
         return drawn
 
     def fill(self, rows: TokenArray, rng: np.random.Generator) -> TokenArray:
-        """Draw the keys that do not matter, so that those have a value which a step makes matter. Returns: (n, keys)."""
+        """Draw the keys that do not matter, so that one has a value which a step makes matter. Returns: (n, keys)."""
         if self.conditions is None:
             return rows
         return np.where(self.conditions.active(rows), rows, rng.integers(0, self._bounds, size=rows.shape))

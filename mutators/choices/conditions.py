@@ -1,4 +1,4 @@
-"""Find out which choices of a model matter only under others: those inside a candidate, or in a block beyond a depth."""
+"""Find out which choices of a model matter only under others: inside a candidate, or in a block beyond a depth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Conditions = dict[str, list[dict[str, tuple[int, ...]]]]
 
 def add_gate(chain: Chain, gate: Gate | None) -> Chain:
     """Return the chain of what stands behind one more gate; one that is open for every option is none."""
-    if gate is None or len(gate[1]) == gate[0].domain.radix:  # type: ignore[union-attr,operator]
+    if gate is None or len(gate[1]) == gate[0].domain.radix:  # type: ignore[union-attr]
         return chain
     return chain | {gate}
 
@@ -79,12 +79,9 @@ def _implies(clause: Mapping[str, Iterable[int]], other: Mapping[str, Iterable[i
 
 def _shorten(clause: dict[str, tuple[int, ...]], whole: Conditions) -> dict[str, tuple[int, ...]]:
     """Leave out what follows from the conditions of the clause's other keys, since those have to matter themselves."""
-    return {
-        key: indices
-        for key, indices in clause.items()
-        if not any(
-            other in whole and all(_implies(own, {key: indices}) for own in whole[other])
-            for other in clause
-            if other != key
-        )
-    }
+
+    def follows(key: str) -> bool:
+        others = (whole[other] for other in clause if other != key and other in whole)
+        return any(all(_implies(own, {key: clause[key]}) for own in clauses) for clauses in others)
+
+    return {key: indices for key, indices in clause.items() if not follows(key)}

@@ -12,7 +12,7 @@ from mutators.choices.errors import ChoiceError
 from mutators.choices.mutable import Mutable
 from mutators.choices.walk import refuse_bound, space_of, walk
 from search_spaces.domains import LayerDomain
-from search_spaces.schema import Choices, Space
+from search_spaces.schema import Choices
 
 _STATE = ("_active", "_mutator", "_resolved_key")
 

@@ -105,7 +105,8 @@ def refuse_bound(sites: list[Site], advice: str = "release() it first") -> None:
 def search_space_of(model: nn.Module) -> dict[str, Any]:
     """Return the search space as JSON: ``{key: {"_type": ..., "_value": ...}}``, in definition order.
 
-    A choice inside a candidate, or in a block beyond the smallest depth, has its condition beside that, ``_when``. A key that several mutables share stands in it once; a model without choices has the space ``{}``.
+    A choice inside a candidate, or in a block beyond the smallest depth, has its condition beside that, as ``_when``. A
+    key that several mutables share stands in it once; a model without choices has the space ``{}``.
 
     Raises:
         ChoiceError: the model's choices do not fit together.
@@ -125,7 +126,7 @@ class _Finder:
         self._read: dict[int, list[Chain]] = {}  # by id of the choice, of the modules that it decides
 
     def visit(self, module: nn.Module, path: str, key: str, chain: Chain, gates: dict[int, Gate]) -> None:
-        """Find each mutable's site, parents first; ``key`` is what the path stands for, ``gates`` are the children's."""
+        """Find each mutable's site, parents first; ``key`` is what the path means, ``gates`` are the children's."""
         known = self._chains.setdefault(id(module), [])
         if not is_new(chain, known):
             return

@@ -50,9 +50,9 @@ def measure_latency(
 ) -> CostTable:
     """Return ``table`` with the metric ``latency_ms`` added or replaced.
 
-    In it the fastest option of each choice is 0, but for choices inside others, and the fixed part is the network of all
-    those. ``about["latency_ms"]``
-    says where it was measured, and under "held_out" how far predictions are from other random architectures.
+    In it the fastest option of each choice is 0, but for choices inside others, and the fixed part is the network of
+    all those. ``about["latency_ms"]`` says where it was measured, and under "held_out" how far predictions are from
+    other random architectures.
 
     Of an elastic network the blocks are timed, with joint terms: see :func:`mutators.elastic.cost_table`; ``rounds``
     and ``held_out`` are not used then.

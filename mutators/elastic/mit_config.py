@@ -86,7 +86,7 @@ def choices_to_config(
 ) -> dict[str, list[float]]:
     """Return choices as a configuration, the inverse of :func:`config_to_choices`; None: those that are applied now.
 
-    Choices of no part are left out, and so are parts without choices. Those beyond the depth may be missing: MIT's lists
+    Choices of no part are left out, and so are parts without choices. Those beyond the depth may be missing: lists
     have the largest there. It is plain data, fit for JSON.
 
     Raises:

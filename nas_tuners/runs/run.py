@@ -267,11 +267,16 @@ def move_search(search: Search, space: Space, optimize_mode: str) -> Search:
 
 
 def _translate(trial: Trial, space: Space) -> Tokens | None:
-    choices = trial.space.decode(trial.tokens)
-    if choices.keys() != space.domains.keys():
+    """Return the tokens of the same architecture in another space; None where there is none."""
+    if trial.space.domains.keys() != space.domains.keys():
         return None
-    tokens = [_token(domain, choices[key]) for key, domain in space.domains.items()]
-    return None if None in tokens else tuple(token for token in tokens if token is not None)
+    before = dict(zip(trial.space.keys, trial.tokens, strict=True))
+    mattered = trial.space.active_keys(before)
+    found = {key: _token(space.domains[key], trial.space.domains[key].choice(before[key])) for key in mattered}
+    tokens = dict.fromkeys(space.keys, 0) | {key: token for key, token in found.items() if token is not None}
+    if any(found.get(key, 0) is None for key in space.active_keys(tokens)):
+        return None
+    return space.canonical(tuple(tokens.values()))
 
 
 def _token(domain: Domain | FixedDomain, choice: Choice) -> int | None:

@@ -213,11 +213,15 @@ class Search(metaclass=Recorded):
 
     def feasible(self, tokens: Tokens) -> bool:
         """Return whether an architecture keeps the constraints."""
-        return self._remaining.feasible.holds(self.space.canonical(tokens))
+        return self._remaining.feasible.holds(self._same(tokens))
 
     def known(self, tokens: Tokens) -> bool:
         """Return whether an architecture was proposed before."""
-        return self.space.canonical(tokens) in self._remaining.known
+        return self._same(tokens) in self._remaining.known
+
+    def _same(self, tokens: Tokens) -> Tokens:
+        """Return the canonical encoding; at no cost where every one is."""
+        return tokens if self.space.conditions is None else self.space.canonical(tokens)
 
     @abstractmethod
     def _propose(self, n: int) -> Iterable[Sequence[int]]:

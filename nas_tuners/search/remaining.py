@@ -54,7 +54,8 @@ class Remaining:
         for tokens in listed:
             if not self.fits(tokens):
                 raise self._outside(tokens)
-        listed = list(map(self._space.canonical, listed))
+        if self._space.conditions is not None:
+            listed = list(map(self._space.canonical, listed))
         kept = [tokens for tokens in listed if self.feasible.holds(tokens)] if self.feasible.limits else listed
         return kept, len(listed) - len(kept)
 

@@ -104,8 +104,8 @@ class Splitting:
             rows[every, at] = (before + rng.integers(1, self._radices[at])) % self._radices[at]
             excess = self._excess(rows)
             refused = excess > level
-            if weights is not None:
-                new = self._weights(rows)
+            new = self._weights(rows)
+            if weights is not None and new is not None:
                 refused |= np.log(1.0 - rng.random(len(rows))) > new - weights
                 weights = np.where(refused, weights, new)
             rows[refused, at[refused]] = before[refused]
@@ -114,7 +114,7 @@ class Splitting:
     def _weights(self, rows: IntArray) -> FloatArray | None:
         """Return the logarithm of the number of settings of the keys that matter, (n,); None where all always do."""
         conditions = self._space.conditions
-        return None if conditions is None else conditions.active(rows) @ self._settings
+        return None if conditions is None else np.asarray(conditions.active(rows) @ self._settings)
 
 
 def _lower(excess: npt.NDArray[np.float64]) -> float:

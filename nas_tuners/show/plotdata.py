@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any
 
+import numpy as np
+
 from nas_tuners.runs.journal import Event
 from nas_tuners.runs.run import Run, arguments_in
 from nas_tuners.search.records import Trial
@@ -143,11 +145,12 @@ def visible_range(values: Sequence[float], sign: float) -> tuple[float, float]:
 
 
 def count_shares(space: Space, told: Sequence[Trial]) -> list[Shares]:
-    """Return the shares of options in each quarter of ``told``, for every key with more than one."""
+    """Return the shares of options in each quarter of ``told``, for every key with more than one, where it matters."""
     ends = [round(len(told) * quarter / QUARTERS) for quarter in range(QUARTERS + 1)]
     parts = [told[a:b] for a, b in pairwise(ends) if b > a]
     keys = [key for key, radix in enumerate(space.radices) if radix > 1]
-    return [_shares(space, key, [[trial.tokens[key] for trial in part] for part in parts]) for key in keys]
+    rows = [np.array([trial.tokens for trial in part], dtype=np.int64) for part in parts]
+    return [_shares(space, key, [row[space.active(row)[:, key], key].tolist() for row in rows]) for key in keys]
 
 
 def _shares(space: Space, key: int, parts: list[list[int]]) -> Shares:
@@ -156,7 +159,7 @@ def _shares(space: Space, key: int, parts: list[list[int]]) -> Shares:
     tokens = list(range(radix))
     if radix > _MOST_OPTIONS:
         tokens = sorted(token for token, _ in sum(counts, Counter()).most_common(_MOST_OPTIONS - 1))
-    table = [[count[token] / len(part) for count, part in zip(counts, parts, strict=True)] for token in tokens]
+    table = [[count[token] / max(len(part), 1) for count, part in zip(counts, parts, strict=True)] for token in tokens]
     names = [name_option(space.domains[name].choice(token)) for token in tokens]
     if len(tokens) < radix:
         names.append("other")

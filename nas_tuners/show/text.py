@@ -103,6 +103,9 @@ def describe_choices(trial: Trial) -> str:
 
 def name_option(choice: Any) -> str:
     """Return the name of a choice, its number if it has no name, and a list of either for several inputs."""
+    if isinstance(choice, dict) and "_name" in choice:  # NNI's nested form
+        inside = ",".join(f"{key}={name_option(inner)}" for key, inner in choice.items() if key != "_name")
+        return f"{choice['_name']}({inside})" if inside else str(choice["_name"])
     if not (isinstance(choice, dict) and "_idx" in choice):
         return f"{choice:.6g}" if isinstance(choice, float) else str(choice)
     values, indices = choice["_value"], choice["_idx"]

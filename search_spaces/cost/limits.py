@@ -168,6 +168,6 @@ def _mismatch(table: CostTable, metric: str) -> str | None:
     if not is_number(error) or error <= (0 if table.space.conditions is not None else MOST_MISMATCH):
         return None
     return (
-        f"its {metric} are off by up to {100 * error:.3g} % from those of whole networks: options cost something together "
-        "that the table does not know. Let the trial report what a network costs, and weigh it in the metric"
+        f"its {metric} are off by up to {100 * error:.3g} % from those of whole networks: options cost something "
+        "together that the table does not know. Let trials report what a network costs, and weigh it in the metric"
     )

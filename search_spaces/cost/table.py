@@ -191,12 +191,12 @@ class CostTable:
         """Return the costs of the options, one (radix,) array a key, in the order of the space's keys.
 
         Raises:
-            CostError: the table has no such metric, or joint terms or conditions in it: those have no cost of a single option.
+            CostError: it has no such metric, or joint terms or conditions in it, where no option has a cost alone.
         """
         self._check(metric)
         if metric in self.joint or self.space.conditions is not None:
             raise CostError(
-                f"{metric} has joint terms or conditions, no cost of a single option: read terms({metric!r}) instead."
+                f"{metric} has joint terms or conditions, so no option has a cost alone: read terms({metric!r})."
             )
         return [np.array(costs, dtype=np.float64) for costs in self.options[metric].values()]
 

@@ -16,7 +16,6 @@ from typing import Any, TypedDict
 
 from mutators.choices.errors import ElasticError, OneShotError
 from mutators.costs.count import Ignore
-from mutators.elastic.anatomy import is_elastic
 from mutators.elastic.model import Supernet
 from mutators.elastic.search.journal import digest_of, open_run
 from mutators.elastic.search.predictor import AccuracyPredictor

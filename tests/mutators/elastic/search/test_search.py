@@ -19,7 +19,6 @@ from torch import nn
 
 from mutators.costs.elastic_table import cost_table
 from mutators.elastic import OFA, ElasticError, RunConfig, train
-from mutators.elastic.anatomy import Anatomy
 from mutators.elastic.layers import ElasticDepth, ElasticLinear
 from mutators.elastic.search.journal import digest_of
 from mutators.elastic.search.predictor import AccuracyPredictor
