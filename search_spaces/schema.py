@@ -21,7 +21,7 @@ from search_spaces.errors import SpaceError
 from search_spaces.fixing import FixedDomain, narrow_when, read_fixed, whole_of
 from search_spaces.nested import Nesting, expand_entries
 from search_spaces.validate import Malformed, check_space, parse
-from search_spaces.when import Clauses, sort_clauses, write_condition
+from search_spaces.when import sort_clauses, write_condition
 
 Tokens = tuple[int, ...]
 """An architecture: one int a key, each in ``range(radix)``, in the order of the space's keys."""

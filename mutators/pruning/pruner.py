@@ -115,9 +115,9 @@ class UnstructuredPruner:
         """Return the magnitude below which all weights are pruned: the given one, or in mode "ratio" the least kept."""
         if self._ranking.mode == "threshold":
             return float(self._ranking.threshold)
-        masks = self._masking.masks()
-        kept = [w.detach().abs()[masks[name]].min() for name, w in self._masking.weights().items() if bool(masks[name].any())]
-        return float(min(kept, default=0.0))
+        weights = self._masking.weights()
+        kept = [weights[name].detach()[mask].abs() for name, mask in self.masks.items()]
+        return float(torch.cat(kept).float().min())
 
     @property
     def skip_params(self) -> set[str]:
