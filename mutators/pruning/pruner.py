@@ -116,8 +116,8 @@ class UnstructuredPruner:
         if self._ranking.mode == "threshold":
             return float(self._ranking.threshold)
         weights = self._masking.weights()
-        kept = [weights[name].detach()[mask].abs() for name, mask in self.masks.items()]
-        return float(torch.cat(kept).float().min())
+        kept = [weights[name].detach()[mask].abs().min() for name, mask in self.masks.items() if mask.any()]
+        return float(min(kept, default=0.0))
 
     @property
     def skip_params(self) -> set[str]:
