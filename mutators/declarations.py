@@ -19,6 +19,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 from search_spaces.emitting import added_by_hand, space_before, write_space
 from search_spaces.errors import ProblemsError, SpaceError
@@ -29,6 +30,7 @@ defaults: dict[str, Any] = {}
 
 _VARIABLE = "NNI_GEN_SEARCH_SPACE"
 _dry_runs: dict[str, DryRun] = {}
+_hooks: list[RemovableHandle] = []
 
 
 class DryRun:
@@ -85,9 +87,9 @@ def dry_run() -> DryRun | None:
         return None
     if file not in _dry_runs:
         if not _dry_runs:
-            register_module_forward_pre_hook(_end_at_forward)
-            register_optimizer_step_pre_hook(lambda *_: end_dry_run())
-            sys.excepthook = _Hook(sys.excepthook)
+            _hooks.append(register_module_forward_pre_hook(_end_at_forward))
+            _hooks.append(register_optimizer_step_pre_hook(lambda *_: end_dry_run()))
+            sys.excepthook = _ExceptHook(sys.excepthook)
         _dry_runs[file] = DryRun(Path(file))
     return _dry_runs[file]
 
@@ -97,6 +99,16 @@ def end_dry_run() -> None:
     run = _current()
     if run is not None and run.entries:
         run.end()
+
+
+def forget() -> None:
+    """Forget what this process has declared, and hook nothing any more, so that it can be another trial."""
+    defaults.clear()
+    _dry_runs.clear()
+    while _hooks:
+        _hooks.pop().remove()
+    if isinstance(sys.excepthook, _ExceptHook):
+        sys.excepthook = sys.excepthook.previous
 
 
 def _end_at_forward(module: nn.Module, arguments: Any) -> None:
@@ -109,7 +121,7 @@ def _current() -> DryRun | None:
     return _dry_runs.get(os.environ.get(_VARIABLE, ""))
 
 
-class _Hook:
+class _ExceptHook:
     """Ends a dry run where the trial cannot go on, such as without its data, once it has asked for an architecture."""
 
     def __init__(self, previous: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,19 @@ def space_before(path: Path) -> Space | None:
         ) from None
 
 
-def added_by_hand(before: Space | None, declared: Collection[str]) -> dict[str, Any]:
-    """Return the hyper-parameters of an earlier file that a trial does not declare itself, as entries of a new one."""
+def added_by_hand(before: Space | None, declared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the hyper-parameters of an earlier file that a trial does not declare, or that say more than it does.
+
+    More are fields such as ``_levels`` beside the same type and value.
+    """
     if before is None:
         return {}
-    entries = before.to_json().items()
-    return {
-        key: entry for key, entry in entries if key not in declared and is_hyperparameter(whole_of(before.domains[key]))
-    }
+    own = {key: entry for key, entry in before.to_json().items() if is_hyperparameter(whole_of(before.domains[key]))}
+    return {key: entry for key, entry in own.items() if key not in declared or _says_more(entry, declared[key])}
+
+
+def _says_more(entry: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
+    return entry != than and than.items() <= entry.items()
 
 
 def write_space(path: Path, entries: Mapping[str, Any]) -> Space:

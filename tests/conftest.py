@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -55,10 +56,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _no_hyperparameters_of_other_tests() -> None:
-    """A process remembers what it declared, as it is one trial; here each test is one."""
+def each_test_is_a_trial_of_its_own() -> Iterator[None]:
+    """A process remembers what it declared, as it is one trial."""
+    yield
     if "mutators.declarations" in sys.modules:
-        sys.modules["mutators.declarations"].defaults.clear()
+        sys.modules["mutators.declarations"].forget()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -61,12 +61,13 @@ def _merge(before: Space, emitted: Space) -> tuple[dict[str, object], list[str]]
     """Return what the trial emits and what was added by hand, and a line for each kind of difference."""
     earlier, now = before.to_json(), emitted.to_json()
     kept = added_by_hand(before, now)
+    now |= kept
     differences = {
-        "kept, as the trial does not declare them": list(kept),
+        "kept from before, as the trial does not declare it": list(kept),
         "changed, as the trial says otherwise": [key for key in earlier if key in now and earlier[key] != now[key]],
-        "dropped, as no model has them any more": [key for key in earlier if key not in now and key not in kept],
+        "dropped, as no model has it any more": [key for key in earlier if key not in now],
     }
-    return now | kept, [f"{what}: {', '.join(keys)}" for what, keys in differences.items() if keys]
+    return now, [f"{what}: {', '.join(keys)}" for what, keys in differences.items() if keys]
 
 
 def _is_plain_json(path: Path) -> bool:

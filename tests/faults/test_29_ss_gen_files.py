@@ -79,8 +79,8 @@ def test_hyper_parameters_that_were_added_by_hand_are_kept_and_the_rest_is_said(
     by_hand = {"old": layer("p"), "lr": grid, "z": layer("a"), "batch": LR}
     (code / "out.json").write_text(json.dumps(by_hand))
     said = nas("ss-gen", "-o", "out.json", *COMMAND, cwd=code)
-    assert "kept, as the trial does not declare them: lr, batch" in said
-    assert "dropped, as no model has them any more: old" in said and "changed, as the trial says otherwise: z" in said
+    assert "kept from before, as the trial does not declare it: lr, batch" in said
+    assert "dropped, as no model has it any more: old" in said and "changed, as the trial says otherwise: z" in said
     want = {"z": layer("a", "b"), "a": layer("x"), "lr": grid, "batch": LR}
     assert list(json.loads((code / "out.json").read_text()).items()) == list(want.items())  # in the model's order
     assert "out.json: 4 choices" in said and "comments" not in said
@@ -93,6 +93,19 @@ def test_what_the_trial_declares_itself_counts_and_lost_comments_are_said(nas: N
     said = nas("ss-gen", "-o", "out.json", *COMMAND, cwd=code)
     assert "changed, as the trial says otherwise: lr" in said and "its comments are gone" in said
     assert Space.load(code / "out.json").to_json() == {"lr": LR}
+
+
+def test_how_finely_a_range_is_searched_may_be_said_by_hand(nas: Nas, code: Path) -> None:
+    declared = {"_type": "uniform", "_value": [0.0, 1.0]}
+    emit(code, {"lr": declared, "z": layer("a")})
+    (code / "out.json").write_text(json.dumps({"z": layer("a"), "lr": {**declared, "_levels": 5}}))
+    assert "kept from before, as the trial does not declare it: lr" in nas(
+        "ss-gen", "-o", "out.json", *COMMAND, cwd=code
+    )
+    assert Space.load(code / "out.json").radices == (5, 1)
+    emit(code, {"lr": {**declared, "_levels": 7}})
+    assert "changed, as the trial says otherwise: lr" in nas("ss-gen", "-o", "out.json", *COMMAND, cwd=code)
+    assert Space.load(code / "out.json").radices == (7,)
 
 
 def test_an_empty_file_may_be_written(nas: Nas, code: Path) -> None:

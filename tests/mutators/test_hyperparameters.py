@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from mutators import LayerChoice, ValueChoice, get_and_apply_next_architecture, hyperparameter
+from mutators.declarations import forget
 from nas_tuners import Run, run_search
 from nas_tuners.search import RandomSearch
 from search_spaces import Space, SpaceError
@@ -133,3 +136,16 @@ def test_a_function_that_a_search_calls_gets_the_value_of_its_trial(workers: int
     run_search(searched, evaluate if workers == 1 else f"{__name__}:evaluate", trials=6, workers=workers)
     assert searched.search.counts.told == 6 and searched.search.best.score == 0.3
     assert hyperparameter("lr", [0.1, 0.2, 0.3]) == 0.1  # it is over
+
+
+def test_after_forgetting_the_process_is_another_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sys.excepthook
+    monkeypatch.setenv("NNI_GEN_SEARCH_SPACE", str(tmp_path / "space.json"))
+    model = nn.Sequential(LayerChoice([nn.ReLU(), nn.Tanh()], key="op"))
+    get_and_apply_next_architecture(model)
+    assert sys.excepthook is not before
+    forget()
+    assert sys.excepthook is before
+    model(torch.ones(1))  # ends nothing
+    hyperparameter("op", [1, 2])
+    assert Space.load(tmp_path / "space.json").keys == ("op",)
