@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
 
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+_WANTED = "Write one by torch.save(model.state_dict(), FILE)."
 _UNPICKLER = re.compile(r"WeightsUnpickler error: ([^\n]*)")
 
 
@@ -27,9 +27,6 @@ def read_state(path: str | PathLike[str], error: type[Exception]) -> dict[str, t
     return dict(content)
 
 
-_WANTED = f"Write it by torch.save(model.state_dict(), {Path('FILE').name!r})."
-
-
 def describe_unreadable(error: BaseException) -> str:
     """Return why ``torch.load(weights_only=True)`` has refused a file, in a line, without its advice to trust it."""
     said = str(error)
@@ -39,7 +36,8 @@ def describe_unreadable(error: BaseException) -> str:
             f"{_WANTED}"
         )
     found = _UNPICKLER.search(said)
-    return f"{type(error).__name__}: {found[1] if found else said.strip().partition(chr(10))[0]}"
+    reason = found[1] if found else said.strip().partition("\n")[0]
+    return f"it is damaged, or not from torch.save ({type(error).__name__}: {reason})."
 
 
 def _describe_other(content: Any) -> str:
@@ -50,7 +48,7 @@ def _describe_other(content: Any) -> str:
     nested = [name for name, value in others if isinstance(value, dict)]
     if others:
         name, value = others[0]
-        hint = f"; is what you want its {nested[0]!r}?" if nested else ""
+        hint = f", and perhaps its {nested[0]!r} is what is wanted" if nested else ""
         return f"its {name!r} is of type {type(value).__name__}{hint}"
     wrong = [name for name in content if not isinstance(name, str)]
     return f"its keys are {wrong[:3]!r}, wanted names" if wrong else ""

@@ -29,6 +29,7 @@ from mutators.pruning.packing import pack, unpack
 from mutators.subnet.programs import FILES, Program, make_programs
 from mutators.subnet.translate import ProgramError
 from mutators.subnet.trust import Factory, FactoryError, call_factory, name_factory, to_json_arguments
+from mutators.weights import describe_unreadable
 from search_spaces.files import write_atomically
 from search_spaces.schema import Choices, Space
 
@@ -191,7 +192,7 @@ def _read_weights(path: Path, arch: dict[str, Any]) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling, zip and torch each have their own
-        raise SubnetError(f"{path} cannot be read as weights: {type(error).__name__}: {error}") from error
+        raise SubnetError(f"{path} cannot be read as weights: {describe_unreadable(error)}") from error
     named = isinstance(state, dict) and all(isinstance(name, str) for name in state)
     if not named or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise SubnetError(f"{path} does not hold tensors by name.")

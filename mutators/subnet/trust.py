@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from search_spaces.resolve import resolve
+from search_spaces.resolve import FAILURES, reason_of, resolve
 
 Factory = Callable[..., nn.Module]
 
@@ -65,8 +65,8 @@ def run_factory(factory: Callable[..., Any], arguments: Mapping[str, Any], shown
     """Return the model that a factory builds, or raise a FactoryError that shows the call as ``shown``."""
     try:
         model = factory(**arguments)
-    except Exception as error:  # whatever the author's code raises, the reader has to learn which call it was
-        raise FactoryError(f"{shown} failed: {type(error).__name__}: {error}") from error
+    except FAILURES as error:  # whatever the author's code raises, the reader has to learn which call it was
+        raise FactoryError(f"{shown} failed: {reason_of(error)}") from error
     if not isinstance(model, nn.Module):
         raise FactoryError(f"{shown} returned a {type(model).__name__}, wanted an nn.Module")
     return model

@@ -16,7 +16,7 @@ from nas_tuners.commands.register import TUNERS
 from nas_tuners.show.text import describe_space
 from search_spaces import Space, SpaceError
 from search_spaces.checks import one_of
-from search_spaces.resolve import resolve
+from search_spaces.resolve import FAILURES, reason_of, resolve
 
 # NNI's own tuners that cannot search layer_choice and input_choice; NNI notices when the trials fail.
 _NOT_FOR_NAS = set(
@@ -105,8 +105,8 @@ def _check_arguments(tuner_class: Callable[..., Any], arguments: dict[str, Any],
         tuner = tuner_class(**arguments)
         if space is not None:
             tuner.update_search_space(space.to_json())
-    except Exception as error:  # whatever a tuner raises here would stall the experiment later
-        return [f"tuner.classArgs: {error}"]
+    except FAILURES as error:  # whatever a tuner raises here would stall the experiment later
+        return [f"tuner.classArgs: {error if isinstance(error, ValueError) else reason_of(error)}"]
     return []
 
 
