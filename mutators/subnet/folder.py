@@ -71,8 +71,8 @@ def save_subnet(
         example: an input for them: a shape without the batch, such as (3, 224, 224), a tensor, or one for each
             argument of forward. None: one that suits the network's first layer.
 
-    Returns: what is known about each of these files, by name: ``inputs``, the shapes that it takes, and
-        ``difference``, the largest between its outputs and the network's.
+    Returns: what is known about each of these files, by name: ``inputs``, the shapes that it takes,
+        ``difference``, the largest between its outputs and the network's, and ``largest``, of these the largest number.
 
     Raises:
         SubnetError: the factory cannot be named, found or trusted, the choices do not fit or are no JSON, the state

@@ -21,14 +21,14 @@ from search_spaces.resolve import FAILURES
 
 FILES = {"pt2": "network.pt2", "onnx": "network.onnx"}
 TOLERANCE = 1e-4
-"""Relative: outputs may be off by this times max(1, largest output). A type of less precision has more."""
+"""Relative: an output may be off by this times its largest number. A type of less precision has more."""
 
 Attempt = tuple[Inputs, list[dict[int, Any] | None] | None]
 """What to trace a network on, and which of its sizes are free."""
 
 _GIVE = "give an input by example= (nas export: --input)"
 _TRANSLATE = {"pt2": translate.to_pt2, "onnx": translate.to_onnx}
-_RUN = {"pt2": translate.run_pt2, "onnx": translate.run_onnx}
+_LOAD = {"pt2": translate.load_pt2, "onnx": translate.load_onnx}
 _CALLED = {"pt2": "torch.export", "onnx": "onnxruntime"}
 
 
@@ -39,16 +39,19 @@ class Program:
     content: bytes = field(repr=False)
     inputs: Sizes  # a free size is "batch" in the first place and "any" elsewhere
     difference: float  # the largest between its outputs and the network's, absolute
+    largest: float  # the largest number in the network's outputs, to judge the difference by
     guessed: bool  # nobody said what the network takes
 
     def __str__(self) -> str:
         shapes = ", ".join(" x ".join(map(str, shape)) or "a number" for shape in self.inputs)
         hint = ", as guessed" if self.guessed else ""
-        return f"takes {shapes}{hint}; differs from the network by at most {self.difference:.2g}"
+        parity = f"by at most {self.difference:.2g}, of outputs up to {self.largest:.2g}"
+        return f"takes {shapes}{hint}; differs from the network {parity}"
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``arch.json`` says about the file."""
-        return {"sha256": sha256(self.content).hexdigest(), "inputs": self.inputs, "difference": self.difference}
+        parity = {"difference": self.difference, "largest_output": self.largest}
+        return {"sha256": sha256(self.content).hexdigest(), "inputs": self.inputs, **parity}
 
 
 def make_programs(
@@ -68,7 +71,7 @@ def make_programs(
 
     Raises:
         ProgramError: a kind is unknown or not installed, no input is found or the example does not fit, torch cannot
-            translate the network, or outputs differ by more than a tolerance of 1e-4.
+            translate the network, or outputs differ by more than 1e-4 of the largest.
     """
     wanted = list(FILES) if kinds is True else list(kinds or ())
     if isinstance(kinds, str) or not set(wanted) <= set(FILES):
@@ -118,30 +121,29 @@ def _attempts(network: nn.Module, inputs: Inputs, guessed: bool) -> list[Attempt
     return attempts
 
 
-def _make(kind: str, network: nn.Module, inputs: Inputs, attempts: list[Attempt]) -> tuple[bytes, Sizes, float]:
-    """Return a program, its inputs and its largest difference, by the first attempt that works."""
+def _make(kind: str, network: nn.Module, inputs: Inputs, attempts: list[Attempt]) -> tuple[bytes, Sizes, float, float]:
+    """Return the first fields of a Program, by the first attempt that works."""
     failed: BaseException | None = None
     for given, free in attempts:
         try:
             content, sizes = _TRANSLATE[kind](network, given, free)
-            return content, sizes, _compare(kind, content, network, inputs, sizes)
+            return content, sizes, *_compare(kind, content, network, inputs, sizes)
         except FAILURES as error:  # torch's exporters have many
             failed = failed or error
     assert failed is not None
-    raise ProgramError(
-        f"{FILES[kind]} cannot be made of this {type(network).__name__}: {translate.reason_of(failed)}"
-    ) from failed
+    why = failed if isinstance(failed, ProgramError) else translate.reason_of(failed)
+    raise ProgramError(f"{FILES[kind]} cannot be made of this {type(network).__name__}: {why}") from failed
 
 
-def _compare(kind: str, content: bytes, network: nn.Module, inputs: Inputs, sizes: Sizes) -> float:
-    """Return the largest difference of a program's outputs, also where free sizes are others, from the network's."""
+def _compare(kind: str, content: bytes, network: nn.Module, inputs: Inputs, sizes: Sizes) -> tuple[float, float]:
+    """Return the largest difference of a program's outputs, also at other free sizes, and the largest output."""
     others = [translate.repeat(inputs, sizes, name, 3) for name in ("batch", "any") if any(name in s for s in sizes)]
-    worst = 0.0
+    run, worst, largest = _LOAD[kind](content), 0.0, 0.0
     for given in (inputs, *others):
         _, outputs = first_outputs(network, [given], ProgramError)
-        got = _RUN[kind](content, given)
-        worst = max(worst, translate.largest_difference(got, outputs, _tolerance(network), _CALLED[kind]))
-    return worst
+        difference = translate.largest_difference(run(given), outputs, _tolerance(network), _CALLED[kind])
+        worst, largest = max(worst, difference), max(largest, translate.largest_number(outputs))
+    return worst, largest
 
 
 def _tolerance(network: nn.Module) -> float:

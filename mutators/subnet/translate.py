@@ -8,7 +8,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
@@ -23,6 +23,9 @@ from search_spaces.errors import ProblemsError
 OPSET = 18
 Sizes = list[list[int | str]]
 """The shape of each input; a free size is "batch" in the first place and "any" elsewhere."""
+
+Runner = Callable[[Inputs], list[torch.Tensor]]
+"""Returns outputs, flat."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LOGGERS = ("torch.onnx", "torch.export", "torch._export", "torch.fx")
@@ -50,11 +53,16 @@ def to_pt2(network: nn.Module, inputs: Inputs, free: Sequence[Any] | None) -> tu
     return stream.getvalue(), [_sizes([int(n) if n.isdecimal() else None for n in shape]) for shape in shapes]
 
 
-def run_pt2(content: bytes, inputs: Inputs) -> list[torch.Tensor]:
-    """Return the outputs of a program that was read anew."""
-    with quiet(), torch.no_grad():
-        outputs = torch.export.load(io.BytesIO(content)).module()(*inputs)
-    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+def load_pt2(content: bytes) -> Runner:
+    """Return a function that runs a program, which is read anew."""
+    with quiet():
+        module = torch.export.load(io.BytesIO(content)).module()
+
+    def run(inputs: Inputs) -> list[torch.Tensor]:
+        with quiet(), torch.no_grad():
+            return [leaf for leaf in tree_leaves(module(*inputs)) if isinstance(leaf, torch.Tensor)]
+
+    return run
 
 
 def check_onnx_is_installed(error: type[ProblemsError] = ProgramError) -> None:
@@ -83,16 +91,20 @@ def to_onnx(network: nn.Module, inputs: Inputs, free: Sequence[Any] | None, opse
     return program.model_proto.SerializeToString(), sizes
 
 
-def run_onnx(content: bytes, inputs: Inputs) -> list[torch.Tensor]:
-    """Return the outputs of onnxruntime on the CPU."""
+def load_onnx(content: bytes) -> Runner:
+    """Return a function that runs ONNX in onnxruntime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # it raises what it would log as well
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
-    got = session.run(None, {name: tensor.cpu().numpy() for name, tensor in zip(names, inputs, strict=True)})
-    return [torch.as_tensor(output) for output in got]
+
+    def run(inputs: Inputs) -> list[torch.Tensor]:
+        given = {name: tensor.cpu().numpy() for name, tensor in zip(names, inputs, strict=True)}
+        return [torch.as_tensor(output) for output in session.run(None, given)]
+
+    return run
 
 
 def free_sizes(sizes: Sizes) -> list[dict[int, Any] | None]:
@@ -115,25 +127,32 @@ def all_sizes(inputs: Inputs, others: str | None = None) -> Sizes:
     return [["batch", *(others or n for n in tensor.shape[1:])] if tensor.dim() else [] for tensor in inputs]
 
 
-def largest_difference(got: list[torch.Tensor], wanted: list[torch.Tensor], tolerance: float, where: str) -> float:
+def largest_difference(
+    got: list[torch.Tensor], wanted: list[torch.Tensor], tolerance: float, where: str, least: float = 0.0
+) -> float:
     """Return the largest absolute difference of outputs.
 
     Raises:
-        ProgramError: shapes differ, or numbers by more than ``tolerance`` * max(1, largest number).
+        ProgramError: shapes differ, or numbers by more than ``tolerance`` * max(``least``, its largest number).
     """
     worst = 0.0
     for i, (ours, theirs) in enumerate(zip(got, wanted, strict=True)):
         if ours.shape != theirs.shape:
             raise ProgramError(f"output {i} is {tuple(ours.shape)} in {where} and {tuple(theirs.shape)} in torch.")
         expected = theirs.cpu().double()
-        difference = float((ours.double() - expected).abs().max()) if expected.numel() else 0.0
-        allowed = tolerance * max(1.0, float(expected.abs().max()) if expected.numel() else 0.0)
+        difference = largest_number([ours.double() - expected])
+        allowed = tolerance * max(least, largest_number([expected]))
         if not difference <= allowed:
             raise ProgramError(
                 f"output {i} differs by up to {difference:.3g} in {where}, wanted at most {allowed:.3g}."
             )
         worst = max(worst, difference)
     return worst
+
+
+def largest_number(tensors: list[torch.Tensor]) -> float:
+    """Return the largest absolute number in tensors; 0 if there is none."""
+    return max((float(tensor.abs().max()) for tensor in tensors if tensor.numel()), default=0.0)
 
 
 def reason_of(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,8 @@ def _save_network(folder: Path, options: Namespace, choices: Choices, shape: tup
 
     network = _build_network(options, choices)
     kinds = [name for name in ("pt2", "onnx") if getattr(options, name)]
+    if kinds:
+        print(f"translating to {' and '.join(kinds)}, and comparing ...", file=sys.stderr, flush=True)  # takes a while
     programs = save_subnet(folder, network, choices, factory=options.model, standalone=kinds, example=shape)
     hint = f": those that {options.model} gives it, untrained unless it loads some; --weights FILE gives others"
     said = [f"{folder / 'arch.json'}", f"{folder / 'weights.pt'}{hint * (options.weights is None)}"]

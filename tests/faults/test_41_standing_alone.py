@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from mutators import LayerChoice, SubnetError, extract, load_subnet, save_subnet
+from mutators.subnet.translate import ProgramError, largest_difference
 from nas_tuners import Run
 from nas_tuners.search import RandomSearch
 from search_spaces import Space
@@ -96,7 +98,7 @@ def test_files_of_save_subnet_run_without_any_source(tmp_path: Path) -> None:
     about = json.loads((tmp_path / "arch.json").read_text())["programs"]
     for kind in ("pt2", "onnx"):
         program = programs[f"network.{kind}"]
-        assert program.inputs == [["batch", 1, "any", "any"]] and 0 <= program.difference < 1e-5
+        assert program.inputs == [["batch", 1, "any", "any"]] and 0 <= program.difference < 1e-5 * program.largest
         assert "batch x 1 x any x any, as guessed; differs from the network by at most" in str(program)
         content = (tmp_path / f"network.{kind}").read_bytes()
         assert about[f"network.{kind}"] == program.to_json()
@@ -123,7 +125,7 @@ def test_nas_export_writes_them_and_prints_their_parity(nas: Nas, tmp_path: Path
         lines = [line for line in said if line.startswith(f"best/network.{kind}: takes {size} differs from")]
         assert len(lines) == (f"--{kind}" in flags) == (tmp_path / "best" / f"network.{kind}").exists()
         if lines:
-            assert float(lines[0].split()[-1]) < 1e-5
+            assert float(lines[0].partition("by at most ")[2].split(",")[0]) < 1e-5
             run_as_a_stranger(tmp_path / "best", kind, network, (1, 1, 12, 12), (4, 1, 12, 12))
 
 
@@ -180,6 +182,15 @@ class Looks(nn.Module):
         return out + 1 if out.sum() > 0 else out
 
 
+class Scaled(nn.Module):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.layer, self.scale = nn.Linear(4, 4), scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) * self.scale
+
+
 def flat() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 26 * 26, 3))
 
@@ -199,6 +210,14 @@ def test_sizes_are_as_free_as_works(network: nn.Module, example: Any, sizes: Any
         assert program.inputs == sizes
 
 
+def test_small_outputs_are_compared_by_their_own_size(tmp_path: Path) -> None:
+    """An absolute tolerance would let anything pass for outputs of 1e-10."""
+    (program,) = save_subnet(tmp_path, Scaled(1e-12), {}, standalone=["pt2"]).values()
+    assert program.difference < 1e-5 * program.largest < 1e-15 and "of outputs up to" in str(program)
+    with pytest.raises(ProgramError, match="differs by up to 1e-10"):
+        largest_difference([torch.tensor([2e-10])], [torch.tensor([1e-10])], 1e-4, "torch.export")
+
+
 @pytest.mark.slow
 def test_a_wrong_translation_is_not_written(tmp_path: Path) -> None:
     """torch's ONNX of an adaptive pooling is right for the traced size only: that size is then a fixed one."""
@@ -216,6 +235,7 @@ def test_a_wrong_translation_is_not_written(tmp_path: Path) -> None:
         (nn.Linear(2, 2), {"standalone": ["pt2"], "example": (3,)}, "cannot be run on 1x3.*give an input by example="),
         (nn.Linear(2, 2), {"standalone": ["pt2"], "example": 3}, "the input is 3"),
         (nn.Bilinear(2, 2, 2), {"standalone": ["pt2"]}, "no input is known that Bilinear takes: give an input"),
+        (Scaled(math.nan), {"standalone": ["pt2"]}, "output 0 differs by up to nan"),
         (Looks(), {"standalone": ["pt2"]}, "network.pt2 cannot be made of this Looks: .*data-dependent"),
     ],
 )
