@@ -10,7 +10,6 @@ import torch
 
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _WANTED = "Write one by torch.save(model.state_dict(), FILE)."
-_UNPICKLER = re.compile(r"WeightsUnpickler error: ([^\n]*)")
 
 
 def read_state(path: str | PathLike[str], error: type[Exception]) -> dict[str, torch.Tensor]:
@@ -28,16 +27,13 @@ def read_state(path: str | PathLike[str], error: type[Exception]) -> dict[str, t
 
 
 def describe_unreadable(error: BaseException) -> str:
-    """Return why ``torch.load(weights_only=True)`` has refused a file, in a line, without its advice to trust it."""
-    said = str(error)
-    if found := _GLOBAL.search(said):
+    """Return why ``torch.load(weights_only=True)`` has refused a file, without torch's advice to trust it."""
+    if found := _GLOBAL.search(str(error)):
         return (
-            f"it holds a {found[1]}, and loading that would let the file run code of its own, so it is not loaded. "
+            f"it holds a {found[1]}, and loading that could run code that the file brings, so it is not loaded. "
             f"{_WANTED}"
         )
-    found = _UNPICKLER.search(said)
-    reason = found[1] if found else said.strip().partition("\n")[0]
-    return f"it is damaged, or not from torch.save ({type(error).__name__}: {reason})."
+    return f"it is damaged, or not from torch.save. {_WANTED}"
 
 
 def _describe_other(content: Any) -> str:

@@ -35,7 +35,7 @@ NO_STATES: list[tuple[str, Any, str]] = [
     (
         "model",
         nn.Linear(2, 2),
-        "it holds a torch.nn.modules.linear.Linear, and loading that would let the file run code",
+        "it holds a torch.nn.modules.linear.Linear, and loading that could run code",
     ),
 ]
 
@@ -82,7 +82,7 @@ def test_weights_that_are_no_state_dict_are_named(nas: Nas, folder: Path, conten
 def test_no_message_advises_to_trust_the_file(tmp_path: Path) -> None:
     """The half of torch's advice that was shown said how to load it all the same."""
     torch.save(nn.Linear(2, 2), tmp_path / "model.pt")
-    with pytest.raises(ValueError, match="let the file run code of its own, so it is not loaded") as caught:
+    with pytest.raises(ValueError, match="could run code that the file brings, so it is not loaded") as caught:
         read_state(tmp_path / "model.pt", ValueError)
     assert "likely succeed" not in str(caught.value) and "weights_only" not in str(caught.value)
     save_subnet(tmp_path / "net", nn.Linear(2, 2), {})
@@ -91,7 +91,7 @@ def test_no_message_advises_to_trust_the_file(tmp_path: Path) -> None:
     arch = (tmp_path / "net" / "arch.json").read_text()
     fields = {**json.loads(arch), "weights_sha256": hashlib.sha256(content).hexdigest()}
     (tmp_path / "net" / "arch.json").write_text(json.dumps(fields))
-    with pytest.raises(SubnetError, match="let the file run code of its own, so it is not loaded") as caught:
+    with pytest.raises(SubnetError, match="could run code that the file brings, so it is not loaded") as caught:
         load_subnet(tmp_path / "net", nn.Linear(2, 2))
     assert "likely succeed" not in str(caught.value)
 
@@ -102,6 +102,14 @@ def test_what_is_no_file_of_torch_is_said_in_a_line(tmp_path: Path, content: byt
     with pytest.raises(ValueError, match=r"weights\.pt is not a state dict of tensors: it is damaged") as caught:
         read_state(tmp_path / "weights.pt", ValueError)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_torchscript_file_is_refused_without_the_advice(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=r"not from torch\.save") as caught:
+        read_state(tmp_path / "weights.pt", ValueError)
+    assert "likely succeed" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
