@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from nas_tuners.search.algorithms import ALGORITHMS
+from search_spaces.resolve import reason_of
 
 _Add = Callable[..., ArgumentParser]
 _RUN = "an experiment's id, latest (the experiment that was started last), a folder, or a journal.jsonl"
@@ -30,6 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except (ValueError, RuntimeError, OSError) as error:
         print(f"nas: {error}", file=sys.stderr)
+        return 1
+    except SystemExit as error:  # nothing of ours exits: code that the command has run, such as a model's
+        print(
+            f"nas: the code that nas {options.module.replace('_', '-')} ran has exited: {reason_of(error)}",
+            file=sys.stderr,
+        )
         return 1
 
 
@@ -141,13 +148,19 @@ def _add_runs(add: _Add) -> None:
     p = add(
         "export",
         "write the best architecture of a run to files",
-        "Writes choices.json, for mutators.extract, and choices.yml; with --model and --weights also the network, for "
-        "mutators.load_subnet.",
+        "Writes choices.json, for mutators.extract, and choices.yml; with --model also the network, for "
+        "mutators.load_subnet, and with --pt2 and --onnx as files that run without the model's source.",
+        epilog="example: nas export latest -o best --model trial:build --weights weights.pt --pt2 --onnx",
     )
     p.add_argument("source", metavar="RUN", help=_RUN)
     p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the files")
-    p.add_argument("--model", metavar="MODULE:FUNCTION", help="builds the model with its choices; goes with --weights")
-    p.add_argument("--weights", type=Path, metavar="FILE", help="state dict of the whole model, or of what is written")
+    p.add_argument("--model", metavar="MODULE:FUNCTION", help="builds the model with its choices")
+    weights = "state dict of the whole model, or of what is written; default: the model's own, untrained"
+    p.add_argument("--weights", type=Path, metavar="FILE", help=weights)
+    p.add_argument("--pt2", action="store_true", help="write network.pt2, for torch.export.load")
+    p.add_argument("--onnx", action="store_true", help="write network.onnx, compared in onnxruntime")
+    shape = "shape of one input for --pt2 and --onnx, such as 3,224,224; default: guessed from the first layer"
+    p.add_argument("--input", metavar="C,H,W", help=shape)
 
     p = add(
         "resume",

@@ -64,5 +64,6 @@ def reason_of(error: BaseException) -> str:
     """
     said = " ".join(str(error).split())[:_REASON]
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if len(frames) > 1 else ""
+    is_known = len(frames) > 1 and not isinstance(error, SyntaxError)  # which names the place itself
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if is_known else ""
     return type(error).__name__ + (f": {said}" if said else "") + where

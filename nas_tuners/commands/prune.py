@@ -131,7 +131,7 @@ def _prune_in_training(network: nn.Module, plan: Plan, train: str, folder: Path,
         train_supernet(network, **training, pruner=pruner, checkpoint=output / CHECKPOINT)
     except (OneShotError, PruningError):  # they say themselves what to do
         raise
-    except Exception as error:  # whatever the user's data or loss raises
+    except FAILURES as error:  # whatever the user's data or loss raises
         raise CommandError(f"the training by {train} failed: {reason_of(error)}") from error
     pruner.remove()
 

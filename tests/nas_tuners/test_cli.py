@@ -271,7 +271,7 @@ def test_export_explains_what_does_not_fit(nas: Nas, code: Path) -> None:
     assert "No such file" in nas(*words, "none.pt", cwd=code, code=1)
     assert "is not a state dict" in nas(*words, "text.pt", cwd=code, code=1)
     assert "does not fit trial:build" in nas(*words, "other.pt", cwd=code, code=1)
-    assert "go together" in nas("export", ".", "-o", "best", "--model", "trial:build", cwd=code, code=1)
+    assert "Give --model" in nas("export", ".", "-o", "best", "--weights", "other.pt", cwd=code, code=1)
     words = ("export", ".", "-o", "best", "--weights", "other.pt", "--model")
     assert "cannot be imported" in nas(*words, "nowhere:build", cwd=code, code=1)
     assert "trial:nothing" in nas(*words, "trial:nothing", cwd=code, code=1)

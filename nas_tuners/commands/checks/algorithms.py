@@ -15,7 +15,7 @@ from nni.tools.package_utils import get_algo_meta, get_all_algo_meta
 from nas_tuners.search.algorithms import ALGORITHMS
 from search_spaces import Space
 from search_spaces.checks import one_of
-from search_spaces.resolve import resolve
+from search_spaces.resolve import FAILURES, reason_of, resolve
 
 Role = Literal["tuner", "assessor"]
 # NNI's own tuners that cannot search layer_choice and input_choice; NNI notices when the trials fail.
@@ -54,8 +54,8 @@ def check_tuner(folder: Path, tuner: Any, space: Space | None, vouch: Vouch) -> 
     try:
         with _importing_from(folder / str(tuner.get("codeDirectory", "."))):
             made.update_search_space(space.to_json())
-    except Exception as error:  # whatever a tuner raises here would stall the experiment later
-        return made, [f"tuner.classArgs: {error}"]
+    except FAILURES as error:  # whatever a tuner raises here would stall the experiment later
+        return made, [f"tuner.classArgs: {_describe(error)}"]
     return made, []
 
 
@@ -127,8 +127,13 @@ def _make(role: Role, folder: Path, entry: Mapping[str, Any], vouch: Vouch) -> t
             if check is not None:
                 check().validate_class_args(**arguments)
             return found(**arguments), []
-        except Exception as error:  # whatever it raises here would end the experiment
-            return None, [f"{role}.classArgs: {' '.join(str(error).split())}"]
+        except FAILURES as error:  # whatever it raises here would end the experiment
+            return None, [f"{role}.classArgs: {_describe(error)}"]
+
+
+def _describe(error: BaseException) -> str:
+    """Return what an algorithm says of its arguments; of errors that are no answer to them, also where they arose."""
+    return " ".join(str(error).split()) if isinstance(error, (ValueError, AssertionError)) else reason_of(error)
 
 
 @contextmanager
