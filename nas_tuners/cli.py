@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 from argparse import ArgumentParser
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from nas_tuners.runs.interrupts import raising_interrupts
 from nas_tuners.search.algorithms import ALGORITHMS
 
 _Add = Callable[..., ArgumentParser]
@@ -18,16 +20,18 @@ _RUN = "an experiment's id, latest (the experiment that was started last), a fol
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns: the exit code."""
     options = _make_parser().parse_args(arguments)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            return int(import_module(f"nas_tuners.commands.{options.module}").execute(options))
-    except KeyboardInterrupt as error:
-        print(f"nas: {str(error) or 'interrupted; every result so far is kept.'}", file=sys.stderr)
-        return 130
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"nas: {error}", file=sys.stderr)
-        return 1
+    with raising_interrupts() as received:
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return int(import_module(f"nas_tuners.commands.{options.module}").execute(options))
+        except KeyboardInterrupt as error:
+            with contextlib.suppress(OSError):  # the terminal is gone
+                print(f"nas: {str(error) or 'interrupted; every result so far is kept.'}", file=sys.stderr)
+            return received.exit_code
+        except (ValueError, RuntimeError, OSError) as error:
+            print(f"nas: {error}", file=sys.stderr)
+            return 1
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -121,6 +125,8 @@ def _add_loop(p: ArgumentParser) -> None:
         "--cost-table", type=Path, metavar="FILE", help="costs for the constraints, from nas cost or latency"
     )
     p.add_argument("--workers", type=int, default=1, metavar="N", help="number of processes that evaluate (1)")
+    limit = "a trial that takes longer has failed; default: no limit"
+    p.add_argument("--trial-timeout", type=float, metavar="SECONDS", help=limit)
     p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the journal")
 
 
@@ -151,6 +157,7 @@ def _add_runs(add: _Add) -> None:
     p.add_argument("source", metavar="RUN", help=_RUN)
     p.add_argument("--trials", type=int, metavar="N", help="new total of results, for nas search and nas rank")
     p.add_argument("--workers", type=int, metavar="N", help="new number of processes, for nas search and nas rank")
+    p.add_argument("--trial-timeout", type=float, metavar="SECONDS", help="new limit, for nas search and nas rank")
     p.add_argument("--port", type=int, help="port of NNI's web page; default: the one it had, or a free one")
 
 

@@ -23,8 +23,9 @@ def execute(options: Namespace) -> int:
         header = _read_header(path)
         if isinstance(header.get("command"), dict):
             return _resume_command(header, path, options)
-    if options.trials or options.workers:
-        raise CommandError("--trials and --workers are for runs of nas search and nas rank; for NNI's: nnictl update.")
+    if options.trials or options.workers or options.trial_timeout:
+        given = "--trials, --workers and --trial-timeout"
+        raise CommandError(f"{given} are for runs of nas search and nas rank; for NNI's: nnictl update.")
     experiment = experiment_of(options.source)
     port = resume_experiment(experiment, options.port)
     print(f"experiment {experiment} goes on: http://localhost:{port}; watch it with: nas show --watch {experiment}")
@@ -37,7 +38,7 @@ def _resume_command(header: Event, path: Path, options: Namespace) -> int:
     job = Job.of(header, path)
     if job.name not in _RESUMES:
         raise CommandError(f"{path} is of nas {job.name}: wanted a run of {' or '.join(_RESUMES)}.")
-    given = {name: getattr(options, name) for name in ("trials", "workers") if getattr(options, name) is not None}
+    given = {name: getattr(options, name) for name in ("trials", "workers", "trial_timeout") if getattr(options, name) is not None}
     return _RESUMES[job.name](replace(job, **given), header, path)
 
 

@@ -34,7 +34,7 @@ def execute(options: Namespace) -> int:
         **_read_numbers(options.algorithm, algorithm.own_options, options.numbers or []),
     )
     functions = {"evaluate": options.evaluate}
-    job = Job("search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()))
+    job = Job("search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()), options.trial_timeout)
     evaluate, mode = NamedFunction(options.evaluate), "minimize" if options.minimize else "maximize"
     run = job.start(search, Space.load(options.space), options.output, evaluate, mode)
     return _finish(job, run)

@@ -12,10 +12,12 @@ from nas_tuners.runs.evaluation import Evaluate, NamedFunction
 from nas_tuners.runs.journal import JOURNAL, Event, JournalError, has_begun
 from nas_tuners.runs.loop import run_search
 from nas_tuners.runs.run import Run
+from nas_tuners.runs.workers import WorkerError
 from nas_tuners.search.base import Search
+from nas_tuners.search.records import SearchError
 from nas_tuners.show.text import describe_best, expected_results
 from search_spaces import Space
-from search_spaces.checks import whole
+from search_spaces.checks import above, whole
 from search_spaces.progress import Progress
 from search_spaces.resolve import look_in
 
@@ -25,7 +27,7 @@ class Job:
     """A command's part in the header of a journal: all that a resume needs beside the search.
 
     Raises:
-        ValueError: ``trials`` or ``workers`` is not a whole number from 1 up.
+        ValueError: ``trials`` or ``workers`` is not a whole number from 1 up, or ``trial_timeout`` no number above 0.
     """
 
     name: str  # of the command, such as "search"
@@ -34,9 +36,13 @@ class Job:
     trials: int  # results in total
     workers: int  # processes that evaluate
     folder: str  # where the command ran; the functions' modules are looked for there first
+    trial_timeout: float | None = None  # seconds
 
     def __post_init__(self) -> None:
-        if problems := [*whole("--trials", self.trials, 1), *whole("--workers", self.workers, 1)]:
+        problems = [*whole("--trials", self.trials, 1), *whole("--workers", self.workers, 1)]
+        if self.trial_timeout is not None:
+            problems += above("--trial-timeout", self.trial_timeout, 0)
+        if problems:
             raise ValueError("\n".join(problems))
 
     @classmethod
@@ -103,10 +109,15 @@ class Job:
         try:
             with Progress(total, "trials", done=before, quiet=quiet) as progress:
                 progress.note = lambda: describe_best(run)
-                run_search(run, evaluate, self.trials, self.workers, show)
+                run_search(run, evaluate, self.trials, self.workers, show, self.trial_timeout)
         except KeyboardInterrupt:
-            done = f"{counts.told + counts.failed} of {self.trials} trials"
-            how = f"nas resume {run.path.parent}" if run.path else "nas resume"
-            raise KeyboardInterrupt(f"interrupted after {done}; nothing is lost. Go on with: {how}") from None
+            raise KeyboardInterrupt(f"interrupted {self._how_to_go_on(run)}") from None
+        except (WorkerError, JournalError, SearchError) as error:
+            raise type(error)(f"{error}\nended {self._how_to_go_on(run)}") from error
         finally:
             run.close()
+
+    def _how_to_go_on(self, run: Run) -> str:
+        counts, how = run.search.counts, f"nas resume {run.path.parent}" if run.path else "nas resume"
+        done = f"{counts.told + counts.failed} of {self.trials} trials"
+        return f"after {done}; nothing is lost. Go on with: {how}"
