@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces.checks import is_int
+from search_spaces.checks import is_int, rounded
 from search_spaces.domains import Choice, Domain
 from search_spaces.errors import SpaceError
 from search_spaces.validate import Malformed, check_space, parse
@@ -162,4 +162,4 @@ class Space:
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        return f"Space({len(self.keys)} keys, {self.size:.4g} architectures, digest {self.digest[:12]})"
+        return f"Space({len(self.keys)} keys, {rounded(self.size)} architectures, digest {self.digest[:12]})"

@@ -14,7 +14,7 @@ from nas_tuners.hosts.nni.experiments import journal_of
 from nas_tuners.runs.run import load
 from nas_tuners.show.text import describe_early_phase
 from search_spaces import Choices
-from search_spaces.files import write_atomically
+from search_spaces.files import check_replaceable, write_atomically
 
 
 def execute(options: Namespace) -> int:
@@ -25,6 +25,7 @@ def execute(options: Namespace) -> int:
     if (options.model is None) != (options.weights is None):
         raise CommandError("--model and --weights go together: one builds the network, the other fills it.")
     journal, folder = journal_of(options.source), options.output
+    _check_output(folder, options.model is not None)
     run, _ = load(journal)
     best = run.search.best
     if best is None:
@@ -39,6 +40,16 @@ def execute(options: Namespace) -> int:
         _save_network(folder, options.model, options.weights, choices)
         print(f"{folder / 'arch.json'}\n{folder / 'weights.pt'}")
     return 0
+
+
+def _check_output(folder: Path, network: bool) -> None:
+    """Check that the files to write are new, or of an export before."""
+    check_replaceable(folder / "choices.json", "file of nas export", lambda content: content.startswith(b"{"))
+    check_replaceable(folder / "choices.yml", "file of nas export", lambda content: b"chosen:" in content)
+    if network:
+        check_replaceable(folder / "arch.json", "file of nas export", lambda content: b'"weights_sha256"' in content)
+        there = (folder / "arch.json").exists()
+        check_replaceable(folder / "weights.pt", "file of nas export", lambda _: there)
 
 
 def _names_of(choice: Any) -> list[Any]:

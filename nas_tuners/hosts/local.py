@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Self
 
 from nas_tuners.runs.evaluation import Evaluate, NamedFunction
@@ -17,7 +18,7 @@ from nas_tuners.search.base import Search
 from nas_tuners.search.records import SearchError
 from nas_tuners.show.text import describe_best, expected_results
 from search_spaces import Space
-from search_spaces.checks import above, whole
+from search_spaces.checks import above, rounded, whole
 from search_spaces.progress import Progress
 from search_spaces.resolve import look_in
 
@@ -75,13 +76,12 @@ class Job:
         for function in (evaluate, *vars(evaluate).values()):  # a wrong name is an error at once
             if isinstance(function, NamedFunction):
                 function.find()
-        path.unlink(missing_ok=True)  # of a command that was killed before its first line was whole
         run = Run.start(search, space, optimize_mode, path, command=asdict(self))
         if search.constraints:
             about = "" if search.feasible_share_exact else "about "
             limits = ", ".join(map(str, search.constraints))
             sys.stderr.write(
-                f"{limits}: {about}{100 * search.feasible_share:.4g} % of {space.size:.4g} architectures\n"
+                f"{limits}: {about}{100 * search.feasible_share:.4g} % of {rounded(space.size)} architectures\n"
             )
         return run
 
@@ -118,6 +118,6 @@ class Job:
             run.close()
 
     def _how_to_go_on(self, run: Run) -> str:
-        counts, how = run.search.counts, f"nas resume {run.path.parent}" if run.path else "nas resume"
+        counts, how = run.search.counts, f"nas resume {quote(str(run.path.parent))}" if run.path else "nas resume"
         done = f"{counts.told + counts.failed} of {self.trials} trials"
         return f"after {done}; nothing is lost. Go on with: {how}"

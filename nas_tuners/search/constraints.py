@@ -12,6 +12,7 @@ from nas_tuners.search.halves import FloatArray, Halves, IntArray, Sampler, spli
 from nas_tuners.search.splitting import Splitting
 from nas_tuners.search.trellis import Trellis, steps_of
 from search_spaces import Space, Tokens
+from search_spaces.checks import exact_or_rounded
 from search_spaces.cost.limits import Limit
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import ConstraintError
@@ -118,7 +119,7 @@ class Feasible:
         return map(tuple, self._listed.tolist())
 
     def __str__(self) -> str:
-        how = f"exactly {self.count} architectures" if self.exact else "estimated"
+        how = f"exactly {exact_or_rounded(self.count)} architectures" if self.exact else "estimated"
         return f"{self.share:.4g} of the space keeps {', '.join(map(str, self.limits))} ({how})"
 
     def _slack(self, metric: str) -> float:

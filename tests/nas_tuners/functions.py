@@ -41,7 +41,7 @@ def returns_text(choices: Choices) -> str:
     return "good"
 
 
-def returns_what_cannot_be_sent(choices: Choices) -> dict[str, Any]:
+def returns_an_object(choices: Choices) -> dict[str, Any]:
     return {"default": good(choices), "model": lambda: choices}
 
 
