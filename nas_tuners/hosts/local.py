@@ -79,10 +79,9 @@ class Job:
         run = Run.start(search, space, optimize_mode, path, command=asdict(self))
         if search.constraints:
             about = "" if search.feasible_share_exact else "about "
-            limits = ", ".join(map(str, search.constraints))
-            sys.stderr.write(
-                f"{limits}: {about}{100 * search.feasible_share:.4g} % of {rounded(space.size)} architectures\n"
-            )
+            limits, share = ", ".join(map(str, search.constraints)), 100 * search.feasible_share
+            part = f"{about}{share:.4g} %" if share else "less than 1e-298 %"  # of less a float knows nothing
+            sys.stderr.write(f"{limits}: {part} of {rounded(space.size)} architectures\n")
         return run
 
     def resume(self, search: Search, path: Path) -> Run:

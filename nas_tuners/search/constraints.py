@@ -66,7 +66,7 @@ class Feasible:
         self._table = table.arranged(space)
         self._widened = [limit.widen(self._slack(limit.metric)) for limit in limits]  # rounding errors are forgiven
         self._bounds = {limit.metric: self._table.bounds(limit.metric) for limit in limits}
-        self._sampler = min(map(self._sampler_of, self._widened), key=lambda sampler: sampler.share)
+        self._sampler = min(map(self._sampler_of, self._widened), key=lambda sampler: sampler.count)
         if self._sampler.count <= LIST_LIMIT // self._sampler.effort:
             rows = self._sampler.every()
             self._listed = rows[self.mask(rows)]
@@ -120,7 +120,8 @@ class Feasible:
 
     def __str__(self) -> str:
         how = f"exactly {exact_or_rounded(self.count)} architectures" if self.exact else "estimated"
-        return f"{self.share:.4g} of the space keeps {', '.join(map(str, self.limits))} ({how})"
+        share = f"{self.share:.4g}" if self.share else "less than 1e-300"
+        return f"{share} of the space keeps {', '.join(map(str, self.limits))} ({how})"
 
     def _slack(self, metric: str) -> float:
         """Return 0 for costs that are whole numbers, else one part in 10^12 of their sum."""
@@ -147,7 +148,7 @@ class Feasible:
             if steps is None:
                 return _Anything(self._space)
             sampler = Trellis(steps, of_sum, table.whole(metric))
-        if not sampler.share > 0:
+        if not sampler.count:
             raise self._unreachable(metric, fixed + sampler.nearest(), "reachable" if sampler.exact else "found")
         return sampler
 
