@@ -22,7 +22,7 @@ from nas_tuners.search.records import Proposal
 from search_spaces.resolve import reason_of
 
 _DIED = "its worker process died: it was killed, ran out of memory, or crashed"
-_MOST_STARTS = 3  # in a row that end in the death of the new process, before that is an error
+_MOST_STARTS = 5  # in a row that end in the death of the new process, before that is an error
 _PATIENCE = 10.0  # seconds for a worker that is done to end by itself
 _LOOK = 1.0  # seconds between two looks whether a process is still there, where no pipe would tell
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # of a terminal or a service manager: the search's to handle
