@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import warnings
 from argparse import ArgumentParser
@@ -19,7 +20,9 @@ _RUN = "an experiment's id, latest (the experiment that was started last), a fol
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns: the exit code."""
-    options = _make_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _make_parser().parse_args(words)
+    options.typed = shlex.join(["nas", *words])
     with raising_interrupts() as received:
         try:
             with warnings.catch_warnings():
@@ -83,6 +86,7 @@ def _add_spaces(add: _Add) -> None:
         "Checks config.yml with its space and its tuner's classArgs, before NNI would notice.",
     )
     p.add_argument("file", type=Path, metavar="FILE", help="a search space (.json), or a configuration (.yml)")
+    _add_trust(p, "import a tuner of another's that FILE names, and check its classArgs too")
 
 
 def _add_searches(add: _Add) -> None:
@@ -159,6 +163,11 @@ def _add_runs(add: _Add) -> None:
     p.add_argument("--workers", type=int, metavar="N", help="new number of processes, for nas search and nas rank")
     p.add_argument("--trial-timeout", type=float, metavar="SECONDS", help="new limit, for nas search and nas rank")
     p.add_argument("--port", type=int, help="port of NNI's web page; default: the one it had, or a free one")
+    own = "your function, instead of the one that the journal names"
+    p.add_argument("--evaluate", metavar="MODULE:FUNCTION", help=f"{own}, of nas search")
+    p.add_argument("--score", metavar="MODULE:FUNCTION", help=f"{own}, of nas rank; goes with --retrain")
+    p.add_argument("--retrain", metavar="MODULE:FUNCTION", help=f"{own}, of nas rank; goes with --score")
+    _add_trust(p, "run the code that a journal names, though you have not begun it here")
 
 
 def _add_prune(add: _Add) -> None:
@@ -182,7 +191,12 @@ def _add_prune(add: _Add) -> None:
     )
     p.add_argument("--pruning-steps", type=int, metavar="N", help="steps in which it rises; default: 100, or fewer")
     p.add_argument("--evaluate", metavar="MODULE:FUNCTION", help="scores a network; printed before and after")
-    p.add_argument("--model", metavar="MODULE:FUNCTION", help="builds the model, if the folder does not name it")
+    p.add_argument("--model", metavar="MODULE:FUNCTION", help="builds the model; gets the arguments in the folder")
+    _add_trust(p, "build the model by the function that the folder names")
+
+
+def _add_trust(p: ArgumentParser, about: str) -> None:
+    p.add_argument("--trust-code", action="store_true", help=f"{about}: only if you know where that comes from")
 
 
 def _add_costs(add: _Add) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import tempfile
 from typing import Any
 
 import pytest
@@ -12,6 +14,10 @@ from tests.sampling import SEED
 
 # A shell lets what it starts in the background ignore Ctrl-C, and whatever that starts inherits it: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Journals are signed with a key of the tests' own, in all processes that they start too.
+_CONFIG = tempfile.TemporaryDirectory(prefix="nas-tests-config-")
+os.environ["XDG_CONFIG_HOME"] = _CONFIG.name
 
 # A machine that is busy with other work fails no test: neither a slow example nor slow drawing of examples is an error.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -101,7 +101,8 @@ def train_on(way: Way, seed: int, folder: Path, epochs: int) -> dict[str, float]
     """Go one way. Returns: accuracy, non-zero weights, bytes of the dense and of the sparse file."""
     from prune import build, images, loader, score
 
-    network = load_subnet(folder / "dense" / f"seed{seed}" / "dense" if way.late else folder / f"start{seed}")
+    begun = folder / "dense" / f"seed{seed}" / "dense" if way.late else folder / f"start{seed}"
+    network = load_subnet(begun, build)
     options = {"prune_params_type": "conv1x1_only", "local_sparsity": True}
     pruner: UnstructuredPruner | None = None
     if way.gradual:
@@ -121,7 +122,7 @@ def train_on(way: Way, seed: int, folder: Path, epochs: int) -> dict[str, float]
     for form in ("dense", "sparse"):
         save_subnet(place / form, network, chosen, factory=build, sparse=form == "sparse")
         sizes[form] = float((place / form / "weights.pt").stat().st_size)
-    loaded = load_subnet(place / "sparse")
+    loaded = load_subnet(place / "sparse", build)
     report = sparsity_report(loaded)
     return {"accuracy": score(loaded), "kept": report.weights - report.zeros, **sizes}
 

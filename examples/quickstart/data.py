@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import math
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,9 @@ FILES = (
     "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz",
 )
+
+
+_MOST = 1 << 28  # bytes of a file when it is unpacked
 
 
 @dataclass(frozen=True)
@@ -71,17 +76,31 @@ def _idx(folder: Path) -> tuple[Split, Split]:
         raise SystemExit(
             f"--data {folder} lacks {', '.join(missing)}. On Debian: apt-get install dataset-fashion-mnist"
         )
-    arrays = [_read(folder / name) for name in FILES]
+    arrays = [_read(folder / name, 1 if "labels" in name else 3) for name in FILES]
+    for images, labels in (arrays[:2], arrays[2:]):
+        if len(images) != len(labels) or not len(images):
+            raise SystemExit(
+                f"--data {folder} has {len(images)} images and {len(labels)} labels, wanted as many of both."
+            )
+    if arrays[0].shape[1:] != arrays[2].shape[1:]:
+        raise SystemExit(f"--data {folder} has images of {arrays[0].shape[1:]} and of {arrays[2].shape[1:]} pixels.")
     return tuple(  # type: ignore[return-value]
         Split(torch.from_numpy(images).unsqueeze(1).float() / 255, torch.from_numpy(labels).long())
         for images, labels in (arrays[:2], arrays[2:])
     )
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path, dimensions: int) -> np.ndarray:
     """One idx file: two zero bytes, the type (8: unsigned byte), the number of dimensions, the dimensions, the data."""
-    data = gzip.decompress(path.read_bytes())
-    if data[:3] != b"\0\0\x08":
-        raise SystemExit(f"{path} is not an idx file of bytes.")
-    shape = np.frombuffer(data, ">i4", data[3], 4).astype(int)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape).copy()
+    try:
+        with gzip.open(path) as file:  # it has a checksum
+            data = file.read(_MOST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise SystemExit(f"{path} cannot be read, or is damaged: {error}. Get it anew.") from None
+    if data[:4] != bytes([0, 0, 8, dimensions]):
+        raise SystemExit(f"{path} is not an idx file of bytes in {dimensions} dimensions.")
+    start = 4 + 4 * dimensions
+    shape = [int.from_bytes(data[at : at + 4], "big") for at in range(4, start, 4)]
+    if len(data) > _MOST or len(data) != start + math.prod(shape):
+        raise SystemExit(f"{path} is damaged: it has {len(data) - start} bytes, wanted {' x '.join(map(str, shape))}.")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()

@@ -33,11 +33,13 @@ def main() -> None:
         print(f"\repoch {epoch + 1}/{options.epochs}", end="", flush=True)
     save_subnet(options.folder, network, choices, factory=build)
 
-    again = load_subnet(options.folder)
+    again = load_subnet(options.folder, build)
     with torch.no_grad():
         difference = (again(data.test.images[:100]) - network.eval()(data.test.images[:100])).abs().max()
     print(f"\nsaved to {options.folder}: {sum(p.numel() for p in again.parameters())} parameters")
-    print(f"loaded again with load_subnet({str(options.folder)!r}): largest difference of logits {difference:.1e}")
+    print(
+        f"loaded again with load_subnet({str(options.folder)!r}, build): largest difference of logits {difference:.1e}"
+    )
     print(f"accuracy on {len(data.test)} held-out images: {accuracy(again, data.test):.4f}")
 
 

@@ -44,7 +44,7 @@ def load_mutable_cfg(path: str | PathLike[str]) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ChoiceError(f"cannot read the mutable_cfg {fspath(path)}: {reason}.") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # as yaml does
         raise ChoiceError(f"{fspath(path)} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict) or not content:
         raise ChoiceError(f"{fspath(path)} holds {content!r}, wanted keys, each with `chosen:` and a list of names.")

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import io
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from mutators import checkpoint
+from mutators.checkpoint import DamageError
 from mutators.choices.errors import OneShotError
-from search_spaces.files import write_atomically
 
 FORMAT = 1
-_FIELDS = {"about", "model", "optimizer", "scaler", "mutator", "base_lrs", "rng", "step", "losses", "loss_sum"}
-
-
-def to_bytes(content: Mapping[str, Any]) -> bytes:
-    """Serialise tensors and plain data."""
-    buffer = io.BytesIO()
-    torch.save(dict(content), buffer)
-    return buffer.getvalue()
-
-
-def from_bytes(content: bytes) -> dict[str, Any]:
-    """Read the content of :func:`to_bytes` to the CPU; nothing but tensors and plain data."""
-    loaded: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return loaded
+_STATE = (dict, type(None))
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "about": dict,
+    "model": dict,
+    "optimizer": dict,
+    "scaler": dict,
+    "mutator": object,
+    "pruner": _STATE,
+    "base_lrs": list,
+    "rng": list,
+    "step": int,
+    "losses": list,
+    "loss_sum": float,
+}
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint atomically, or raise a OneShotError."""
     try:
-        write_atomically(path, to_bytes({"format": FORMAT, **content}))
+        checkpoint.write(path, {"format": FORMAT, **content})
     except OSError as error:
         raise OneShotError(f"cannot write the checkpoint {path}: {error.strerror}.") from None
 
@@ -42,23 +39,25 @@ def read_checkpoint(path: Path, about: Mapping[str, Any]) -> dict[str, Any] | No
     """Return the content of a checkpoint; None if there is no file.
 
     Raises:
-        OneShotError: it cannot be read, is no checkpoint, or is of another training than ``about`` describes.
+        OneShotError: it cannot be read, is no checkpoint, is damaged, or is of another training than ``about``
+            describes.
     """
     try:
-        content = from_bytes(path.read_bytes())
+        content = checkpoint.read(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise OneShotError(f"cannot read the checkpoint {path}: {error.strerror}.") from None
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
-        raise OneShotError(f"{path} is no checkpoint, or damaged: delete it to start anew.") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not content.keys() >= _FIELDS:
+    except DamageError as error:
+        raise OneShotError(f"{path} is no checkpoint, or damaged: delete it to start anew. {error}") from None
+    wrong = [name for name, kind in _FIELDS.items() if name not in content or not isinstance(content[name], kind)]
+    if content.get("format") != FORMAT or wrong:
         raise OneShotError(f"{path} is no checkpoint of a supernet training of format {FORMAT}.")
-    before = content["about"]
+    before = {str(name): value for name, value in content["about"].items()}
     problems = [
         f"{name} is {about.get(name)!r}, in the checkpoint {before.get(name)!r}"
         for name in sorted({*before, *about})
-        if before.get(name) != about.get(name)
+        if repr(before.get(name)) != repr(about.get(name))  # a tensor in a foreign file cannot be compared
     ]
     if problems:
         raise OneShotError(

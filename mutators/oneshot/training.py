@@ -15,13 +15,14 @@ import torch
 from torch import nn
 
 from mutators.base import Mutator
+from mutators.checkpoint import from_bytes, to_bytes
 from mutators.choices.errors import OneShotError
 from mutators.choices.switch import Switch
 from mutators.elastic.layers.layer import Elastic
 from mutators.elastic.layers.parts import Parts
 from mutators.inputs import device_of
 from mutators.oneshot import distributed
-from mutators.oneshot.checkpoint import from_bytes, read_checkpoint, to_bytes, write_checkpoint
+from mutators.oneshot.checkpoint import read_checkpoint, write_checkpoint
 from mutators.oneshot.config import TrainConfig
 from mutators.oneshot.data import set_epoch, to_device, walk_batches
 from mutators.oneshot.optim import Update, lr_factor, make_optimizer
@@ -174,6 +175,13 @@ class Training:
             return
         if not resume:
             raise OneShotError(f"there is a checkpoint {path} already: delete it, or let training go on from it.")
+        try:
+            self._take(content)
+        except Exception as error:  # torch's, the mutator's and the pruner's own each have theirs
+            raise OneShotError(f"{path} does not fit this training: {type(error).__name__}: {error}") from error
+
+    def _take(self, content: dict[str, Any]) -> None:
+        """Take over everything that a checkpoint holds."""
         self.model.load_state_dict(content["model"])
         self.update.optimizer.load_state_dict(content["optimizer"])
         self.update.scaler.load_state_dict(content["scaler"])
@@ -184,7 +192,7 @@ class Training:
             self.pruner.load_state_dict(content["pruner"])
         self.step, self.losses = content["step"], content["losses"]
         self.loss_sum.fill_(content["loss_sum"])
-        set_rng_state(from_bytes(content["rng"][distributed.get_rank()]))
+        set_rng_state(from_bytes(content["rng"][distributed.get_rank()], "the generators' state"))
 
     def save(self, path: Path | None) -> None:
         """Write a checkpoint; every process has to call this."""

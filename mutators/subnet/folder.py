@@ -1,7 +1,7 @@
 """Save a network that a search found as a folder, ``arch.json`` and ``weights.pt``, and load it again.
 
 No pickle: ``weights.pt`` holds tensors only and is read with ``weights_only=True``; ``arch.json`` says how the model is
-built, and by what function (see :mod:`mutators.subnet.trust` for what it may call).
+built, and by what function, which is called by the rule of :mod:`search_spaces.trust` only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ from mutators.choices.errors import ChoiceError, PruningError
 from mutators.choices.extracting import extract
 from mutators.choices.walk import search_space_of
 from mutators.pruning.packing import pack, unpack
-from mutators.subnet.trust import Factory, FactoryError, call_factory, name_factory, to_json_arguments
+from mutators.subnet.trust import (
+    Factory,
+    FactoryError,
+    call_factory,
+    call_named,
+    name_factory,
+    run_factory,
+    to_json_arguments,
+)
 from search_spaces.files import write_atomically
 from search_spaces.schema import Choices, Space
 
@@ -53,7 +61,8 @@ def save_subnet(
         model: with choices, of which the network is then extracted, or the extracted network.
         choices: of the network.
         factory: what builds the model *with* its choices: a class of modules, or a function annotated to return one,
-            or its name, "module:function". Without it, ``load_subnet`` needs a model.
+            or its name, "module:function", or one of :func:`search_spaces.names`. Whoever loads the folder names it
+            again, unless it is a net of ours.
         factory_args: its keyword arguments, as JSON.
         sparse: store what is mostly zeros in fewer bytes: a pruned network then takes a third or less. Exact.
 
@@ -87,22 +96,29 @@ def save_subnet(
         raise SubnetError(f"cannot write to {folder}: {error.strerror}.") from error
 
 
-def load_subnet(folder: str | PathLike[str], model: nn.Module | None = None) -> nn.Module:
+def load_subnet(
+    folder: str | PathLike[str], factory: str | Factory | nn.Module | None = None, trust_code: bool = False
+) -> nn.Module:
     """Return the network that a folder holds, on the CPU, in eval mode.
 
     Args:
         folder: as :func:`save_subnet` wrote it.
-        model: with choices, or an extracted network, to take instead of what the factory builds; it is not changed.
+        factory: what builds the model *with* its choices, as for :func:`save_subnet`, called with the folder's
+            ``factory_args``; or a model, with choices or extracted, which is not changed. A folder of one of our nets
+            needs none.
+        trust_code: whether to import and call what the folder names, without a factory: only if you know where the
+            folder comes from.
 
     Raises:
-        SubnetError: files are missing or broken or do not belong together, there is no model, the factory cannot be
-            found, trusted or called, or weights or choices do not fit the model.
+        SubnetError: files are missing or broken or do not belong together, there is no factory, it cannot be found or
+            called, or weights or choices do not fit the model.
+        TrustError: the folder names its factory, and the caller neither names one nor trusts it; nothing was imported.
     """
     arch = _read_arch(Path(folder, ARCH))
     state = _read_weights(Path(folder, WEIGHTS), arch)
     try:
-        network = _network(arch, model, Path(folder))
-    except (ChoiceError, FactoryError) as error:
+        network = _network(arch, factory, trust_code, Path(folder))
+    except (ChoiceError, FactoryError, RecursionError) as error:
         raise SubnetError(f"the subnet in {folder} cannot be built: {error}") from error
     try:
         network.load_state_dict(state)
@@ -177,12 +193,11 @@ def _read_weights(path: Path, arch: dict[str, Any]) -> dict[str, torch.Tensor]:
         raise SubnetError(f"{path} is broken: {error}") from error
 
 
-def _network(arch: dict[str, Any], model: nn.Module | None, folder: Path) -> nn.Module:
+def _network(
+    arch: dict[str, Any], factory: str | Factory | nn.Module | None, trust_code: bool, folder: Path
+) -> nn.Module:
     """Return a new network of the right architecture, its weights not yet loaded."""
-    if model is None:
-        if arch["factory"] is None:
-            raise SubnetError(f"{folder} was saved without a factory: give load_subnet(folder, model) the model.")
-        model = call_factory(arch["factory"]["call"], arch["factory"]["args"])
+    model = factory if isinstance(factory, nn.Module) else _build(arch["factory"], factory, trust_code, folder)
     space = search_space_of(model)
     if not space:
         return copy.deepcopy(model)
@@ -193,6 +208,19 @@ def _network(arch: dict[str, Any], model: nn.Module | None, folder: Path) -> nn.
             f"({digest[:12]}): build the model as it was when the subnet was saved."
         )
     return extract(model, arch["choices"])
+
+
+def _build(call: dict[str, Any] | None, factory: str | Factory | None, trust_code: bool, folder: Path) -> nn.Module:
+    """Return the model that the caller's factory builds, or, if it may, the folder's."""
+    arguments = {} if call is None else call["args"]
+    if isinstance(factory, str):
+        return call_factory(factory, arguments)
+    if factory is not None:
+        return run_factory(factory, arguments, f"{factory!r}(**{arguments!r})")
+    if call is None:
+        raise SubnetError(f"{folder} was saved without a factory: give load_subnet(folder, factory) one, or the model.")
+    ways = (f'load_subnet("{folder}", factory={call["call"]!r})', f'load_subnet("{folder}", trust_code=True)')
+    return call_named(call["call"], arguments, trust_code, folder / ARCH, *ways)
 
 
 def _read(path: Path) -> bytes:

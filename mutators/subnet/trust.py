@@ -1,23 +1,34 @@
 """Find and call factories by name: the one way by which a saved file gets a function called.
 
-A saved file is data, and may come from anywhere. So that it cannot call ``os:system``, a factory has to be a class of
-modules, or a function annotated to return one, which is checked before it is called. Its module is imported for that:
-only load folders that name modules which you would import yourself.
+A saved file is data, and may come from anywhere: what it names is looked for only by the rule of
+:mod:`search_spaces.trust`. Even then a factory has to be a class of modules, or a function annotated to return one,
+which is checked before it is called; its module is imported for that.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import typing
 from collections.abc import Callable, Mapping
+from functools import partial
+from os import PathLike
 from types import FunctionType
 from typing import Any
 
+import torch
 from torch import nn
 
+import search_spaces
+from search_spaces.checks import is_number
 from search_spaces.resolve import resolve
+from search_spaces.trust import require_trust
 
 Factory = Callable[..., nn.Module]
+
+_OURS = ("search_spaces:build", "search_spaces.nets.registry:build")
+_LARGEST = 100_000  # number in a file's arguments for a net of ours; they are sizes, but for the seed
+_MOST_PARAMETERS = 1 << 30
 
 
 class FactoryError(ValueError):
@@ -25,7 +36,10 @@ class FactoryError(ValueError):
 
 
 def name_factory(factory: str | Factory) -> str:
-    """Return "module:function" for a factory that another process can find again by it, or raise a FactoryError."""
+    """Return the name by which another process can find a factory again, or raise a FactoryError.
+
+    It is "module:function", or the name of one of our nets.
+    """
     if isinstance(factory, str):
         find_factory(factory)
         return factory
@@ -40,13 +54,22 @@ def name_factory(factory: str | Factory) -> str:
             f"the factory {name!r} is {where}, where a later process cannot find it: move it to the top of a module "
             'that can be imported, and give it as "module:function".'
         )
+    if (net := _net_of(f"{module}:{name}", {})) and resolve(f"{module}:{name}") is factory:
+        return net[0]
     if find_factory(f"{module}:{name}") is not factory:
         raise FactoryError(f"{module}:{name} is not this factory, {factory!r}, but something else of the same name.")
     return f"{module}:{name}"
 
 
 def find_factory(name: str) -> Factory:
-    """Return the factory that "module:function" names, not called, or raise a FactoryError if it is none."""
+    """Return the factory that "module:function" or one of our nets' names means, not called.
+
+    Raises FactoryError if it is none.
+    """
+    if name in search_spaces.names():
+        return partial(search_spaces.build, name)
+    if name in _OURS:
+        return search_spaces.build
     found = resolve(name, FactoryError)
     if not _returns_module(found, name):
         raise FactoryError(
@@ -59,6 +82,50 @@ def find_factory(name: str) -> Factory:
 def call_factory(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     """Return the model that the named factory builds; raise a FactoryError as its two parts do."""
     return run_factory(find_factory(name), arguments, f"{name}(**{dict(arguments)!r})")
+
+
+def call_named(name: str, arguments: Mapping[str, Any], trust_code: bool, file: PathLike[str], *ways: str) -> nn.Module:
+    """Return the model that a factory builds whose name and arguments stand in a file.
+
+    Args:
+        name: of one of our nets; or of anything, for a caller who trusts the file.
+        arguments: by keyword.
+        trust_code: whether the caller does.
+        file: for the message.
+        ways: what the caller could write instead.
+
+    Raises:
+        TrustError: it is no net of ours, and not trusted: nothing was imported.
+        FactoryError: as of :func:`call_factory`, or a size for a net of ours is beyond reason.
+    """
+    if (net := _net_of(name, arguments)) is None:
+        require_trust(trust_code, file, f"{name!r} to be called", *ways)
+        return call_factory(name, arguments)
+    if large := sorted(key for key, value in net[1].items() if key != "seed" and _is_large(value)):
+        raise FactoryError(f"{file}: {', '.join(large)}: wanted no number and no list beyond {_LARGEST:,}.")
+    with torch.device("meta"):  # takes no memory
+        size = sum(parameter.numel() for parameter in call_factory(*net).parameters())
+    if size > _MOST_PARAMETERS:
+        raise FactoryError(f"{file} describes a network of {size:,} parameters, wanted at most {_MOST_PARAMETERS:,}.")
+    return call_factory(*net)
+
+
+def _net_of(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """Return the name of a net of ours and its own arguments; None if a factory is something else."""
+    given = dict(arguments)
+    if name in _OURS:
+        name = str(given.pop("name", None))
+    elif match := re.fullmatch(r"search_spaces\.nets\.(\w+):build", name):
+        name = match[1]
+    return (name, given) if name in search_spaces.names() else None
+
+
+def _is_large(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return _is_large([*value.values()])
+    if isinstance(value, list):
+        return len(value) > _LARGEST or any(map(_is_large, value))
+    return isinstance(value, (int, float)) and not ((is_number(value) and abs(value) <= _LARGEST) or value in (0, 1))
 
 
 def run_factory(factory: Callable[..., Any], arguments: Mapping[str, Any], shown: str) -> nn.Module:

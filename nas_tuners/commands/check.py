@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import sys
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from nas_tuners.show.text import describe_space
 from search_spaces import Space, SpaceError
 from search_spaces.checks import one_of
 from search_spaces.resolve import resolve
+from search_spaces.trust import TrustError, require_trust
 
 # NNI's own tuners that cannot search layer_choice and input_choice; NNI notices when the trials fail.
 _NOT_FOR_NAS = set(
@@ -28,22 +28,26 @@ def execute(options: Namespace) -> int:
     """Check a file, and print what it describes. Raises CommandError or SpaceError with all that is wrong."""
     path = options.file
     is_config = path.suffix.lower() in (".yml", ".yaml")
-    said = _check_config(path) if is_config else describe_space(Space.load(path))
+    said = _check_config(path, options) if is_config else describe_space(Space.load(path))
     print(f"{path} is fine: {said}")
     return 0
 
 
-def _check_config(path: Path) -> str:
+def _check_config(path: Path, options: Namespace) -> str:
     config = _read_yaml(path)
     space, problems = _check_space(path, config)
-    problems += _check_tuner(path, config.get("tuner"), space)
+    try:
+        problems += _check_tuner(path, config.get("tuner"), space, options)
+        left = ""
+    except TrustError as error:
+        left = f"\nbut the classArgs are not checked: {error}"
     problems = problems or _check_with_nni(path)
     if problems:
         raise CommandError(f"{path} cannot be run ({len(problems)} wrong):" + "".join(f"\n  {p}" for p in problems))
     assert space is not None
     limit = config.get("maxTrialNumber")
     ends = isinstance(limit, int) and space.size < limit
-    return describe_space(space) + (f"; the experiment ends after {space.size} trials, not {limit}" if ends else "")
+    return describe_space(space) + f"; the experiment ends after {space.size} trials, not {limit}" * ends + left
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -51,7 +55,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+    ) as error:  # as yaml does
         raise CommandError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise CommandError(
@@ -68,6 +79,8 @@ def _check_space(path: Path, config: dict[str, Any]) -> tuple[Space | None, list
         if file is None:
             return Space.from_json(inline), []
         space_path = path.parent / str(file)
+        if space_path.exists() and not space_path.is_file():  # a device would be read for ever
+            return None, [f"searchSpaceFile: {space_path} is no file"]
         space = Space.load(space_path)
     except SpaceError as error:
         return None, str(error).splitlines() if error.problems else [str(error)]
@@ -78,24 +91,37 @@ def _check_space(path: Path, config: dict[str, Any]) -> tuple[Space | None, list
     return space, []
 
 
-def _check_tuner(path: Path, tuner: Any, space: Space | None) -> list[str]:
+def _check_tuner(path: Path, tuner: Any, space: Space | None, options: Namespace) -> list[str]:
     if not isinstance(tuner, dict):
         return [f"tuner is {tuner!r}, wanted a mapping with className or name"]
     arguments = tuner.get("classArgs") or {}
     if not isinstance(arguments, dict):
         return [f"tuner.classArgs is {arguments!r}, wanted a mapping"]
     folder = path.parent / str(tuner.get("codeDirectory", "."))
-    sys.path.append(str(folder.resolve()))  # as NNI does
     try:
-        tuner_class = _find_tuner(folder, tuner)
-        return [] if tuner_class is None else _check_arguments(tuner_class, arguments, space)
+        name = _name_tuner(folder, tuner)
     except CommandError as error:
         return [str(error)]
+    if name is None:
+        return []
+    if name in TUNERS.values():
+        if isinstance(table := arguments.get("cost_table"), str) and (folder / table).is_file():
+            arguments = arguments | {"cost_table": str(folder / table)}  # NNI would find it by its sys.path
+        return _check_arguments(name, arguments, space)
+    named = f"{name!r} in {str(folder.resolve())!r} to be called"
+    require_trust(options.trust_code, path, named, f"{options.typed} --trust-code")
+    sys.path.append(str(folder.resolve()))  # as NNI does
+    try:
+        return _check_arguments(name, arguments, space)
     finally:
         sys.path.pop()
 
 
-def _check_arguments(tuner_class: Callable[..., Any], arguments: dict[str, Any], space: Space | None) -> list[str]:
+def _check_arguments(name: str, arguments: dict[str, Any], space: Space | None) -> list[str]:
+    try:
+        tuner_class = resolve(name, separator=".")
+    except ValueError as error:
+        return [f"tuner.className: {error}"]
     known = inspect.signature(tuner_class).parameters
     if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in known.values()):
         problems = [problem for name in arguments for problem in one_of("a name in tuner.classArgs", name, known)]
@@ -110,8 +136,8 @@ def _check_arguments(tuner_class: Callable[..., Any], arguments: dict[str, Any],
     return []
 
 
-def _find_tuner(folder: Path, tuner: dict[str, Any]) -> Callable[..., Any] | None:
-    """Return the tuner's class; None for one of NNI's own."""
+def _name_tuner(folder: Path, tuner: dict[str, Any]) -> str | None:
+    """Return the full name of the tuner's class, which is not imported; None for one of NNI's own."""
     name, class_name = tuner.get("name"), tuner.get("className")
     if (name is None) == (class_name is None):
         raise CommandError("tuner: wanted exactly one of className and name")
@@ -127,10 +153,10 @@ def _find_tuner(folder: Path, tuner: dict[str, Any]) -> Callable[..., Any] | Non
         raise CommandError(f"tuner.codeDirectory: {folder} is not a folder")
     if "." not in str(class_name):
         raise CommandError(f"tuner.className is {class_name!r}, wanted module.Class, such as nas_tuners.AnnealingTuner")
-    try:
-        return resolve(str(class_name), separator=".")
-    except ValueError as error:
-        raise CommandError(f"tuner.className: {error}") from None
+    if str(class_name).startswith("nas_tuners."):  # of ours, the tuners alone: a function could do anything
+        if problems := one_of("tuner.className", class_name, TUNERS.values()):
+            raise CommandError(problems[0])
+    return str(class_name)
 
 
 def _find_registered(name: str) -> str | None:

@@ -22,9 +22,10 @@ from mutators import load_subnet, save_subnet
 from mutators.oneshot import OneShotError, TrainConfig, train_supernet
 from mutators.pruning import GMPUnstructuredPruner, PruningError, UnstructuredPruner, iterations, sparsity_report
 from mutators.subnet.folder import ARCH, WEIGHTS
-from nas_tuners.commands import CommandError, build_model
+from nas_tuners.commands import CommandError
 from search_spaces.files import write_atomically
 from search_spaces.resolve import FAILURES, look_in, reason_of, resolve
+from search_spaces.trust import TrustError
 
 JOB, CHECKPOINT, SPARSE = "prune.json", "checkpoint.pt", "sparse"
 _TRAINING = {"loader", "config", "loss", "step", "optimizer"}  # what --train may return
@@ -52,12 +53,17 @@ def execute(options: Namespace) -> int:
     """
     plan = Plan(**{field: getattr(options, field) for field in Plan.__dataclass_fields__})
     folder, output, evaluate, model = options.folder, options.output, options.evaluate, options.model
-    look_in(Path.cwd())
-    for name in (plan.skip, plan.train, evaluate):
-        if name is not None:
-            resolve(name)
+    functions = [name for name in (plan.skip, plan.train, evaluate) if name is not None]
+    if functions or model is not None or options.trust_code:  # else nothing here may run, whatever it is called
+        look_in(Path.cwd())
+    for name in functions:
+        resolve(name)
     _check_output(output, plan)
-    network = load_subnet(folder, None if model is None else build_model(model))
+    try:
+        network = load_subnet(folder, model, options.trust_code)
+    except TrustError as error:
+        ways = (f"{options.typed} --model MODULE:FUNCTION", f"{options.typed} --trust-code")
+        raise TrustError(error.file, error.named, ways) from None
     before = None if evaluate is None else _score(evaluate, network)
     if plan.train is None:
         _prune_at_once(network, plan)
@@ -182,8 +188,8 @@ def _write_or_compare(path: Path, job: dict[str, Any]) -> None:
 def _save(network: nn.Module, folder: Path, output: Path, model: str | None) -> str:
     """Write the network, dense and sparse, and delete the checkpoint. Returns: a line with the sizes."""
     arch = json.loads((folder / ARCH).read_text())  # load_subnet has checked it
-    call = arch["factory"] or {"call": model, "args": None}
-    about = {"factory": call["call"], "factory_args": call["args"]}
+    call = arch["factory"] or {"call": None, "args": None}
+    about = {"factory": model or call["call"], "factory_args": call["args"]}
     save_subnet(output / SPARSE, network, arch["choices"], **about, sparse=True)
     save_subnet(output, network, arch["choices"], **about)
     (output / CHECKPOINT).unlink(missing_ok=True)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import warnings
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from nas_tuners.commands import CommandError, rank, search
-from nas_tuners.hosts.local import Job
-from nas_tuners.hosts.nni.experiments import experiment_of, journal_of
+from nas_tuners.hosts.local import ROLES, Job
+from nas_tuners.hosts.nni.experiments import experiment_of, folder_of, journal_of
 from nas_tuners.hosts.nni.resume import resume_experiment
-from nas_tuners.runs.journal import Event, read
+from nas_tuners.runs.journal import JOURNAL, Event, read
+from search_spaces.trust import TrustError, is_signed, require_trust
 
 _RESUMES = {"search": search.resume, "rank": rank.resume}
+_FOREIGN = "and is not as you have begun it on this machine"
+_SCRIPTS = {"OFA.search": "run the script that calls OFA.search again, with it as checkpoint"}
 
 
 def execute(options: Namespace) -> int:
@@ -23,23 +29,68 @@ def execute(options: Namespace) -> int:
         header = _read_header(path)
         if isinstance(header.get("command"), dict):
             return _resume_command(header, path, options)
-    if options.trials or options.workers or options.trial_timeout:
-        given = "--trials, --workers and --trial-timeout"
-        raise CommandError(f"{given} are for runs of nas search and nas rank; for NNI's: nnictl update.")
+    named = [f"--{role}" for roles in ROLES.values() for role in roles if getattr(options, role)]
+    if options.trials or options.workers or options.trial_timeout or named:
+        what = ", ".join(named) or "--trials, --workers and --trial-timeout"
+        raise CommandError(f"{what} are for runs of nas search and nas rank; for NNI's: nnictl update.")
     experiment = experiment_of(options.source)
+    _check_experiment(experiment, options)
     port = resume_experiment(experiment, options.port)
     print(f"experiment {experiment} goes on: http://localhost:{port}; watch it with: nas show --watch {experiment}")
     return 0
 
 
 def _resume_command(header: Event, path: Path, options: Namespace) -> int:
-    if "resume" in header["command"]:  # begun by a script of the user's own
-        raise CommandError(f"{path} cannot be resumed from here: {header['command']['resume']}.")
+    name = header["command"].get("name")
+    if isinstance(name, str) and name in _SCRIPTS:  # begun by a script of the user's own
+        raise CommandError(f"{path} cannot be resumed from here: {_SCRIPTS[name]}.")
     job = Job.of(header, path)
-    if job.name not in _RESUMES:
-        raise CommandError(f"{path} is of nas {job.name}: wanted a run of {' or '.join(_RESUMES)}.")
-    given = {name: getattr(options, name) for name in ("trials", "workers", "trial_timeout") if getattr(options, name) is not None}
-    return _RESUMES[job.name](replace(job, **given), header, path)
+    named = {role: str(given) for roles in ROLES.values() for role in roles if (given := getattr(options, role))}
+    if named and named.keys() != job.functions.keys():
+        wanted = " and ".join(f"--{role}" for role in job.functions)
+        raise CommandError(f"{path} is of nas {job.name}: wanted {wanted}, or none of them.")
+    job = _name_functions(job, named) if named else _trust_functions(job, header, path, options)
+    if not (is_signed(header) or options.trust_code):
+        job = replace(job, workers=min(job.workers, os.cpu_count() or 1))
+    numbers = {name: getattr(options, name) for name in ("trials", "workers", "trial_timeout")}
+    given = {name: number for name, number in numbers.items() if number is not None}
+    try:
+        return _RESUMES[job.name](replace(job, **given), header, path)
+    except KeyboardInterrupt as error:  # it ends with the line to type
+        flags = [word for role, function in named.items() for word in (f"--{role}", function)]
+        flags += ["--trust-code"] * options.trust_code
+        raise KeyboardInterrupt(" ".join([str(error), *map(shlex.quote, flags)])) from None
+
+
+def _name_functions(job: Job, named: Mapping[str, str]) -> Job:
+    """Return the job with the functions that the caller names, of modules in the current folder."""
+    other = [f"{name!r}, begun with {job.functions[role]!r}" for role, name in named.items()]
+    if named != job.functions:
+        warnings.warn(f"the run goes on with other functions: {'; '.join(other)}", RuntimeWarning, stacklevel=2)
+    return replace(job, functions=dict(named), folder=str(Path.cwd()))
+
+
+def _trust_functions(job: Job, header: Event, path: Path, options: Namespace) -> Job:
+    """Return the job as it is, if this user has signed it, or trusts the code that it names."""
+    trusted, there = is_signed(header), Path(job.folder).is_dir()
+    own = " ".join(f"--{role} MODULE:FUNCTION" for role in job.functions)
+    named = f"{' and '.join(map(repr, job.functions.values()))} in {job.folder!r}"
+    ways = (f"{options.typed} --trust-code", f"{options.typed} {own}    (a function of yours, in this folder)")
+    require_trust(trusted or options.trust_code, path, f"{named} to be called, {_FOREIGN}", *ways)
+    if not there and not options.trust_code:
+        raise TrustError(path, f"{named} to be called, but that folder is gone", ways)
+    return job
+
+
+def _check_experiment(experiment: str, options: Namespace) -> None:
+    """Check that this user has begun an experiment: what NNI keeps of it says what runs."""
+    journal = folder_of(experiment) / "checkpoint" / JOURNAL
+    header = _read_header(journal) if journal.is_file() else {}
+    place = os.path.realpath(journal.parent)
+    own = is_signed(header) and header.get("checkpoint") == place
+    require_trust(
+        own or options.trust_code, journal.parent.parent, f"what to run, {_FOREIGN}", f"{options.typed} --trust-code"
+    )
 
 
 def _read_header(path: Path) -> Event:

@@ -34,7 +34,9 @@ def execute(options: Namespace) -> int:
         **_read_numbers(options.algorithm, algorithm.own_options, options.numbers or []),
     )
     functions = {"evaluate": options.evaluate}
-    job = Job("search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()), options.trial_timeout)
+    job = Job(
+        "search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()), options.trial_timeout
+    )
     evaluate, mode = NamedFunction(options.evaluate), "minimize" if options.minimize else "maximize"
     run = job.start(search, Space.load(options.space), options.output, evaluate, mode)
     return _finish(job, run)
@@ -75,9 +77,10 @@ def resume(job: Job, header: Event, path: Path) -> int:
 
 def search_of(job: Job, header: Event, path: Path) -> Search:
     """Return the search of a journal, fresh. Raises JournalError if its arguments are not those of its algorithm."""
+    arguments = header["search"]["arguments"]
     try:
-        return _find_algorithm(job.algorithm).search(**header["search"]["arguments"])
-    except (KeyError, TypeError) as error:
+        return _find_algorithm(job.algorithm).search(**arguments)
+    except (TypeError, LookupError, ArithmeticError) as error:
         raise JournalError(f"{path}, line 1: the arguments of {job.algorithm} do not fit: {error}") from None
 
 

@@ -23,15 +23,22 @@ from search_spaces.progress import Progress
 from search_spaces.resolve import look_in
 
 
+ROLES = {"search": ("evaluate",), "rank": ("score", "retrain")}
+"""By command, what its functions are for; on its command line, ``--ROLE MODULE:FUNCTION``."""
+
+_MOST_WORKERS = 1024  # a file may name them
+
+
 @dataclass(frozen=True)
 class Job:
     """A command's part in the header of a journal: all that a resume needs beside the search.
 
     Raises:
-        ValueError: ``trials`` or ``workers`` is not a whole number from 1 up, or ``trial_timeout`` no number above 0.
+        ValueError: ``trials`` or ``workers`` is not a whole number from 1 up, there are too many workers, or
+            ``trial_timeout`` is no number above 0.
     """
 
-    name: str  # of the command, such as "search"
+    name: str  # of the command, a key of ROLES
     functions: dict[str, str]  # ``module:function`` by role, such as "evaluate"
     algorithm: str  # its name on the command line
     trials: int  # results in total
@@ -41,6 +48,8 @@ class Job:
 
     def __post_init__(self) -> None:
         problems = [*whole("--trials", self.trials, 1), *whole("--workers", self.workers, 1)]
+        if not problems and self.workers > _MOST_WORKERS:
+            problems = [f"--workers is {self.workers}, wanted at most {_MOST_WORKERS}"]
         if self.trial_timeout is not None:
             problems += above("--trial-timeout", self.trial_timeout, 0)
         if problems:
@@ -48,14 +57,27 @@ class Job:
 
     @classmethod
     def of(cls, header: Event, path: Path) -> Self:
-        """Return the job in the header of a journal. Raises JournalError if there is none, or it is malformed."""
+        """Return the job in the header of a journal, of which nothing is done yet.
+
+        Raises JournalError if there is none, or it is malformed.
+        """
+        problem = "wanted the header of a run of nas search or nas rank"
         try:
             job = cls(**header["command"])
         except (KeyError, TypeError):
             job = None
-        if job is None or not (isinstance(job.functions, dict) and isinstance(job.folder, str)):
-            raise JournalError(f"{path}, line 1: wanted the header of a run of nas search or nas rank.")
+        except ValueError as error:
+            job, problem = None, str(error)
+        if job is None or not job._is_of_text():
+            raise JournalError(f"{path}, line 1: {problem}.")
         return job
+
+    def _is_of_text(self) -> bool:
+        texts = [self.name, self.algorithm, self.folder]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(self.functions, dict):
+            return False
+        named = all(isinstance(name, str) for name in self.functions.values())
+        return named and tuple(self.functions) == ROLES.get(self.name)
 
     def function(self, role: str) -> NamedFunction:
         """Return the function of a role, not imported yet."""
@@ -85,8 +107,8 @@ class Job:
         return run
 
     def resume(self, search: Search, path: Path) -> Run:
-        """Resume a run with a fresh search, in the folder in which the command ran."""
-        path = path.resolve()
+        """Resume a run with a fresh search, in the folder in which the command ran, for whoever vouches for the job."""
+        path = path.absolute()
         if Path(self.folder).is_dir():
             os.chdir(self.folder)  # the functions may read files beside them
         else:

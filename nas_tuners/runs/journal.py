@@ -16,8 +16,9 @@ from typing import Any, Self
 from weakref import WeakSet
 
 from nas_tuners.search.plain import to_plain
-from search_spaces.files import sync_folder
+from search_spaces.files import open_ordinary, sync_folder
 from search_spaces.resolve import reason_of
+from search_spaces.trust import signed
 
 JOURNAL = "journal.jsonl"  # in the folder of its run
 FORMAT = 1
@@ -32,9 +33,9 @@ class JournalError(RuntimeError):
 class Journal:
     """An open journal. One process at a time may hold it; the lock ends with the process, however that ends.
 
-    ``header`` is the first event of a new journal, whose folder is made; None opens one that exists. Raises
-    JournalError if it cannot be opened, is held by another process, or is damaged; for a new one also if there is one
-    already. The file is as it was then.
+    ``header`` is the first event of a new journal, whose folder is made, and gets this user's signature, see
+    :mod:`search_spaces.trust`; None opens one that exists. Raises JournalError if it cannot be opened, is a link, is
+    held by another process, or is damaged; for a new one also if there is one already. The file is as it was then.
     """
 
     def __init__(self, path: str | os.PathLike[str], header: Event | None = None) -> None:
@@ -44,7 +45,7 @@ class Journal:
             if header is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             _check_file(self.path)
-            self._fd = os.open(self.path, flags, 0o644)
+            self._fd = open_ordinary(self.path, flags)
         except OSError as error:
             raise JournalError(f"cannot open the journal {self.path}: {error.strerror}.") from None
         _journals.add(self)
@@ -76,7 +77,7 @@ class Journal:
     def _write_header(self, header: Event | None) -> None:
         if header is None:
             raise JournalError(f"{self.path} is empty: there is nothing to resume.")
-        self.events = [{"event": "header", "format": FORMAT, **header}]
+        self.events = [signed(_to_json({"event": "header", "format": FORMAT, **header}))]
         self.append(self.events[0])
         sync_folder(self.path.parent)
 
@@ -176,7 +177,22 @@ def read(path: str | os.PathLike[str]) -> tuple[list[Event], int]:
     events = [_parse_event(path, number, line) for number, line in enumerate(data[:size].splitlines(), start=1)]
     if events and (events[0].get("event") != "header" or events[0].get("format") != FORMAT):
         raise JournalError(f"{path}, line 1: wanted the header of a journal of format {FORMAT}. It is not one of ours.")
+    if events and (problems := _check_header(events[0])):
+        raise JournalError(f"{path}, line 1: the header does not fit: {'; '.join(problems)}.")
     return events, size
+
+
+def _check_header(header: Event) -> list[str]:
+    search = header.get("search")
+    wanted = {name: header.get(name) for name in ("digest", "optimize_mode")}
+    if isinstance(search, dict):
+        wanted["search.name"] = search.get("name")
+    problems = [f"{name} is {value!r}, wanted a text" for name, value in wanted.items() if not isinstance(value, str)]
+    if not isinstance(search, dict) or not isinstance(search.get("arguments"), dict):
+        problems.append(f'search is {search!r}, wanted {{"name": ..., "arguments": {{...}}}}')
+    if not isinstance(header.get("space"), dict):
+        problems.append(f"space is {header.get('space')!r}, wanted a search space")
+    return problems
 
 
 def _parse_event(path: str | os.PathLike[str], number: int, line: bytes) -> Event:

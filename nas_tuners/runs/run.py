@@ -170,7 +170,10 @@ def load(path: str | Path) -> tuple[Run, Event]:
     events, _ = read(path)
     if not events:
         raise JournalError(f"{path} is empty.")
-    ledger = Ledger(score_key=arguments_in(events[0]).get("score_key", "default"))
+    try:
+        ledger = Ledger(score_key=arguments_in(events[0]).get("score_key", "default"))
+    except (TypeError, ValueError) as error:
+        raise JournalError(f"{path}, line 1: the header does not fit: {error}") from None
     return replay(ledger, events, path), events[0]
 
 
@@ -193,14 +196,14 @@ def replay(search: Search, events: Sequence[Event], path: str | Path) -> Run:
     try:
         search.setup(Space.from_json(first["space"]), first["optimize_mode"])
         run = Run(search, first["optimize_mode"])
-    except (KeyError, SpaceError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise JournalError(f"{path}, line 1: the header does not fit: {error}") from None
     for number, event in enumerate(events[1:], start=2):
         try:
             _apply(run, event)
         except SearchError as error:
             _log.warning("%s, line %d: %s", path, number, error)
-        except (KeyError, TypeError, ValueError, LookupError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             raise JournalError(f"{path}, line {number} does not fit what is before it: {error}") from None
     return run
 
@@ -213,7 +216,7 @@ def _check_costs(search: Search, first: Event, path: str | Path) -> None:
     now = {limit.metric: limit.to_json() for limit in search.constraints}
     if then != now:
         raise JournalError(f"{path} is of a search with the constraints {then}, wanted those and not {now}.")
-    digest, table = first.get("search", {}).get("cost_digest"), search.cost_table
+    digest, table = first["search"].get("cost_digest"), search.cost_table
     if now and table is not None and digest != table.digest:
         raise JournalError(
             f"{path} is of a search with another cost table: its digest was {str(digest)[:12]}, it is now "
@@ -223,8 +226,8 @@ def _check_costs(search: Search, first: Event, path: str | Path) -> None:
 
 def arguments_in(header: Event) -> dict[str, Any]:
     """Return the arguments of the search that a journal's header tells of."""
-    arguments = header.get("search", {}).get("arguments", {})
-    return arguments if isinstance(arguments, dict) else {}
+    arguments: dict[str, Any] = header["search"]["arguments"]  # the journal has checked that
+    return arguments
 
 
 def _apply(run: Run, event: Event) -> None:

@@ -39,7 +39,9 @@ class Workers:
     takes longer than ``timeout`` seconds is ended. Raises WorkerError if a process cannot start, or cannot import it.
     """
 
-    def __init__(self, evaluate: Evaluate, count: int, timeout: float | None = None, score_key: str = "default") -> None:
+    def __init__(
+        self, evaluate: Evaluate, count: int, timeout: float | None = None, score_key: str = "default"
+    ) -> None:
         self._score_key = score_key
         self._evaluate, self._count, self._timeout = evaluate, count, timeout
         self._context = multiprocessing.get_context("spawn")

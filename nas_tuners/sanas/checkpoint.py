@@ -10,7 +10,7 @@ from nas_tuners.runs.journal import JOURNAL, Event, JournalError, has_begun, rea
 from nas_tuners.runs.run import Run, replay
 from nas_tuners.sanas.nets import Nets, SANASError
 from nas_tuners.search import Annealing, ConstraintError
-from search_spaces import Space, Tokens
+from search_spaces import Space, SpaceError, Tokens
 from search_spaces.cost.limits import Limit, Table, limits_of, table_of
 from search_spaces.cost.table import CostTable
 from search_spaces.cost.table_checks import compare_spaces
@@ -59,13 +59,20 @@ def resume_run(nets: Nets, numbers: dict[str, Any], cost_table: Table, load: Pat
     _check_same_nets(nets, events[0], load)
     arguments = _merge_arguments(nets, numbers, cost_table, events[0], load)
     if save is None or save.resolve() != load.resolve():
-        run = replay(Annealing(**arguments), events, load)
+        run = replay(_make_search(arguments, load), events, load)
         if save is None:
             return run
         if has_begun(save):
             raise JournalError(f"{save} holds a search already: give another save_checkpoint to go on with {load}.")
         write_atomically(save, load.read_bytes()[:size])
-    return Run.resume(Annealing(**arguments), save)
+    return Run.resume(_make_search(arguments, save), save)
+
+
+def _make_search(arguments: dict[str, Any], path: Path) -> Annealing:
+    try:
+        return Annealing(**arguments)
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        raise JournalError(f"{path}, line 1: the arguments of the search do not fit: {error}") from None
 
 
 def _check_same_nets(nets: Nets, header: Event, path: Path) -> None:
@@ -73,7 +80,10 @@ def _check_same_nets(nets: Nets, header: Event, path: Path) -> None:
     if saved is None:
         raise JournalError(f"{path} is a search, but not one of SANAS.")
     problems = [] if saved == wanted else [f"configs were {saved} in the checkpoint, {wanted} here"]
-    space = Space.from_json(header["space"])
+    try:
+        space = Space.from_json(header["space"])
+    except SpaceError as error:
+        raise JournalError(f"{path}, line 1: the header does not fit: {error}") from None
     problems += compare_spaces(space, nets.space, "the checkpoint")
     if not problems and space.keys != nets.space.keys:
         problems = [f"the keys stand in another order in the checkpoint: {list(space.keys)}"]
@@ -86,6 +96,9 @@ def _merge_arguments(
 ) -> dict[str, Any]:
     """Return the arguments of the search in a checkpoint, which those that are given again have to equal."""
     saved: dict[str, Any] = header["search"]["arguments"]
+    missing = [name for name in numbers if name not in saved]
+    if missing:
+        raise JournalError(f"{path}, line 1: the header does not fit: its search has no {', '.join(missing)}.")
     usual = {"reduce_rate": 0.85, "seed": 0}
     other = [
         f"{name} was {saved[name]!r} in the checkpoint, is {value!r} here"
@@ -94,4 +107,4 @@ def _merge_arguments(
     ]
     if other:
         raise SANASError(f"{path} brings its numbers with it: leave them out, or begin a new search.", other)
-    return saved | ({} if cost_table is None else {"cost_table": cost_table})
+    return saved | ({} if cost_table is None else {"cost_table": table_of(cost_table)})

@@ -170,7 +170,9 @@ class Trellis:
                         shares[state, bin_:] += wanted[after, : self._size - bin_] * part
             unit = math.frexp(shares.max())[1]
             exponent += unit
-            wanted = np.where(shares > 0, np.maximum(np.ldexp(shares, -unit), _LEAST), 0.0)  # what can be never becomes 0
+            wanted = np.where(
+                shares > 0, np.maximum(np.ldexp(shares, -unit), _LEAST), 0.0
+            )  # what can be never becomes 0
             rows.append(wanted)
         return [np.pad(np.cumsum(row, axis=1), ((0, 0), (1, 0))) for row in reversed(rows)], exponent
 

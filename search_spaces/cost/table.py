@@ -79,7 +79,11 @@ class CostTable:
             CostError: it cannot be read, or something in it is wrong; all of that is listed.
         """
         try:
+            if Path(path).exists() and not Path(path).is_file():  # a device would be read for ever
+                raise CostError(f"cannot read the cost table {path}: it is no file.")
             data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except CostError:
+            raise
         except OSError as error:
             raise CostError(f"cannot read the cost table {path}: {error.strerror}. Make it with: nas cost") from None
         except (ValueError, RecursionError) as error:

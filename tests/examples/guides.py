@@ -103,8 +103,8 @@ def ofa(said: str, folder: Path, home: Path) -> None:
     assert min(float(row[4]) for row in rows) > 0.4
     assert "points lost against the same networks trained alone" in said
     for name, *_, parameters, _, _, _ in rows:
-        script = "import sys, mutators; print(sum(p.numel() for p in mutators.load_subnet(sys.argv[1]).parameters()))"
-        command = [sys.executable, "-c", script, f"runs/ofa/{name}"]
+        script = "import sys, mutators; print(sum(p.numel() for p in mutators.load_subnet(*sys.argv[1:]).parameters()))"
+        command = [sys.executable, "-c", script, f"runs/ofa/{name}", "net:build"]
         counted = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
         assert f"{int(counted):,}" == parameters
 

@@ -60,7 +60,10 @@ def test_commands_and_sanas_leave_what_is_no_journal(content: bytes, tmp_path: P
         assert "is left as it is" in nas(*words, cwd=tmp_path, code=1)
     for option in ("save_checkpoint", "load_checkpoint"):
         with pytest.raises(JournalError, match="left as it is"):
-            SANAS([("MobileNetV2BlockSpace", {"input_size": 8, "output_size": 4, "block_num": 1})], **{option: path.parent})
+            SANAS(
+                [("MobileNetV2BlockSpace", {"input_size": 8, "output_size": 4, "block_num": 1})],
+                **{option: path.parent},
+            )
     assert path.read_bytes() == content
 
 

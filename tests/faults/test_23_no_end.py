@@ -61,7 +61,9 @@ def test_the_limit_of_a_command_is_kept_for_its_resume(
     call("resume", "run", "--trials", "20", cwd=tmp_path)
     run, header = load(tmp_path / "run/journal.jsonl")
     assert header["command"]["trial_timeout"] == 0.5
-    assert {trial.reason for trial in run.search.trials.values()} >= {"it took longer than the limit of 0.5 s for a trial"}
+    assert {trial.reason for trial in run.search.trials.values()} >= {
+        "it took longer than the limit of 0.5 s for a trial"
+    }
 
 
 @pytest.mark.slow

@@ -55,7 +55,12 @@ def test_poison_that_a_loop_of_ones_own_tells_is_a_metric_error(name: str, tmp_p
 
 
 def test_what_is_told_is_what_a_resume_reads(tmp_path: Path) -> None:
-    told: dict[Any, Any] = {"default": np.float32(0.5), "curve": (1, np.int64(2)), 3: {"a": np.arange(2)}, "text": "\ud800"}
+    told: dict[Any, Any] = {
+        "default": np.float32(0.5),
+        "curve": (1, np.int64(2)),
+        3: {"a": np.arange(2)},
+        "text": "\ud800",
+    }
     run = Run.start(RandomSearch(seed=1), SPACE, path=tmp_path / "journal.jsonl")
     run.tell(run.ask()[0].uid, told)
     run.close()

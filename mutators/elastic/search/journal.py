@@ -19,8 +19,8 @@ from nas_tuners.runs.run import Run
 from nas_tuners.search import Search
 from search_spaces.schema import Space
 
-COMMAND = {"name": "OFA.search", "resume": "run the script that calls OFA.search again, with it as checkpoint"}
-"""For ``nas resume``: only the user's script has the supernet and its data."""
+COMMAND = {"name": "OFA.search"}
+"""For ``nas resume``, which says what to do: only the user's script has the supernet and its data."""
 
 
 def open_run(search: Search, space: Space, path: str | PathLike[str] | None, scoring: Mapping[str, Any]) -> Run:
@@ -69,9 +69,9 @@ def _read_header(path: Path) -> Event:
 
 def _check_header(header: Event, search: Search, space: Space, scoring: Mapping[str, Any], path: Path) -> None:
     """Check that a journal is of this search. The cost table is checked by its digest when the run is resumed."""
-    begun_with = header.get("search", {})
-    then = {"space": header.get("digest"), **header.get("scoring", {}), "search": begun_with.get("name")}
-    then |= begun_with.get("arguments", {})
+    begun_with, scored = header["search"], header.get("scoring")
+    then = {"space": header["digest"], **(scored if isinstance(scored, dict) else {}), "search": begun_with["name"]}
+    then |= begun_with["arguments"]
     now = {"space": space.digest, **scoring, "search": type(search).__name__, **search.arguments}
     now = json.loads(json.dumps(now))
     problems = [

@@ -116,6 +116,18 @@ class Curriculum:
         return {"step": self.step, "epoch": self._epoch, "task": self._task}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Restore a position that :meth:`state` returned."""
-        self.step, self._epoch = state["step"], state["epoch"]
-        self._task = None if state["task"] is None else (list(state["task"][0]), state["task"][1])
+        """Restore a position that :meth:`state` returned. Raises ElasticError if it is something else."""
+        try:
+            step, epoch, task = (state[name] for name in ("step", "epoch", "task"))
+            names, phase = ([], None) if task is None else task
+        except (LookupError, TypeError, ValueError):
+            raise ElasticError(f"{state!r} is no position of an OFA's training.") from None
+        problems = [*whole("step", step, 0), *whole("epoch", epoch, 0, optional=True)]
+        if task is not None:
+            try:
+                self._whole.of_task(names, phase)
+            except (LookupError, TypeError, ValueError) as error:
+                problems.append(f"the task is {task!r}: {error}")
+        if problems:
+            raise ElasticError(f"this is no position of an OFA's training: {'; '.join(problems)}.")
+        self.step, self._epoch, self._task = step, epoch, None if task is None else (list(names), phase)

@@ -26,6 +26,7 @@ from mutators.elastic.training.config import DistillConfig, RunConfig
 from mutators.elastic.training.curriculum import Curriculum
 from mutators.elastic.training.distill import Distiller, make_teacher
 from mutators.elastic.training.losses import Batch, Loss, StepLosses
+from search_spaces.checks import whole
 from search_spaces.cost.limits import Constraints
 from search_spaces.phases.schedule import Region, Schedule
 from search_spaces.schema import Choices, Space, Tokens
@@ -290,6 +291,9 @@ class OFA(nn.Module):
         return {**self.curriculum.state(), "calls": self._calls}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Restore a position that :meth:`get_extra_state` returned."""
+        """Restore a position that :meth:`get_extra_state` returned. Raises ElasticError if it is something else."""
+        calls: Any = state.get("calls") if isinstance(state, Mapping) else None
+        if problems := whole("calls", calls, 0):
+            raise ElasticError(f"this is no position of an OFA's training: {problems[0]}.")
         self.curriculum.set_state(state)
-        self._calls = state["calls"]
+        self._calls = int(calls)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import pickle
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mutators.oneshot.checkpoint import from_bytes, to_bytes
-from search_spaces.files import write_atomically
+from mutators import checkpoint
+from mutators.checkpoint import DamageError
+from search_spaces.files import open_ordinary
 
 _log = logging.getLogger(__name__)
 _POLL = 0.05  # seconds; flock itself knows no timeout
@@ -34,22 +35,19 @@ class SharedCheckpoint:
         """Return what was written last, tensors on the CPU; None if nothing was yet.
 
         Raises:
-            SharedCheckpointError: the file cannot be read, or is no checkpoint of tensors and plain data.
+            SharedCheckpointError: the file cannot be read, is damaged, or is no checkpoint of tensors and plain data.
         """
         self._check()
         try:
-            content = from_bytes(self.path.read_bytes())
+            return checkpoint.read(self.path)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise SharedCheckpointError(f"cannot read {self.path}: {error.strerror}.") from None
-        except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
-            content = None
-        if not isinstance(content, dict):
+        except DamageError as error:
             raise SharedCheckpointError(
-                f"{self.path} is no checkpoint of tensors and plain data: delete or restore it."
-            )
-        return content
+                f"{self.path} is no checkpoint of tensors and plain data, or damaged: delete or restore it. {error}"
+            ) from None
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Write ``content``, tensors and plain data, as the new checkpoint; a kill meanwhile leaves the old one.
@@ -59,7 +57,7 @@ class SharedCheckpoint:
         """
         self._check()
         try:
-            write_atomically(self.path, to_bytes(content))
+            checkpoint.write(self.path, content)
         except OSError as error:
             raise SharedCheckpointError(f"cannot write {self.path}: {error.strerror}.") from None
 
@@ -80,7 +78,8 @@ def shared_checkpoint(path: str | os.PathLike[str], timeout: float | None = None
         timeout: seconds to wait for another process; None: as long as it takes.
 
     Raises:
-        SharedCheckpointError: it was not free in time, or the lock's file cannot be opened.
+        SharedCheckpointError: it was not free in time, or the lock's file cannot be opened, or is a link or another
+            file than a lock.
 
     >>> import tempfile
     >>> with shared_checkpoint(Path(tempfile.mkdtemp()) / "supernet.pt") as shared:
@@ -93,6 +92,8 @@ def shared_checkpoint(path: str | os.PathLike[str], timeout: float | None = None
     file = _open_lock(shared.path.with_name(shared.path.name + ".lock"))
     try:
         _lock(file, shared.path, timeout)
+        if not re.fullmatch(rb"\d{0,20}", os.pread(file, 21, 0)):
+            raise SharedCheckpointError(f"{shared.path}.lock is no lock of ours: move it, or take another path.")
         os.ftruncate(file, 0)
         os.pwrite(file, str(os.getpid()).encode(), 0)
         yield shared
@@ -106,7 +107,7 @@ def shared_checkpoint(path: str | os.PathLike[str], timeout: float | None = None
 def _open_lock(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = open_ordinary(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise SharedCheckpointError(f"cannot open the lock {path}: {error.strerror}.") from None
     _held.add(file)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 from nas_tuners.hosts.nni.manager import ManagerError
 from nas_tuners.runs.journal import JOURNAL, JournalError
+from search_spaces.checks import is_int, is_number
 
 
 def journal_of(run: str) -> Path:
@@ -32,7 +34,10 @@ def experiment_of(run: str) -> str:
     journal = journal_of(run).resolve()
     if journal.parent.name != "checkpoint":
         raise JournalError(f"{journal} does not belong to an NNI experiment: nnictl cannot resume or watch it.")
-    return journal.parent.parent.name
+    folder = journal.parent.parent
+    if _folder_of(folder.name).resolve() != folder:
+        raise JournalError(f"{folder} is not where nnictl has its experiment {folder.name}: it is a copy.")
+    return folder.name
 
 
 def _folder_of(run: str) -> Path:
@@ -77,4 +82,13 @@ def list_experiments(home: Path | None = None, patience: float = 10.0) -> dict[s
                 ) from None
             time.sleep(0.02)
         else:
-            return {name: entry for name, entry in known.items() if isinstance(entry, dict)}
+            entries = known.items() if isinstance(known, dict) else ()
+            return {name: entry for name, entry in entries if _is_entry(name, entry)}
+
+
+def _is_entry(name: str, entry: Any) -> bool:
+    """Return whether an entry of nnictl's list may be used: its name in paths and commands, its port in URLs."""
+    if not isinstance(entry, dict) or not re.fullmatch(r"\w[\w-]*", name):
+        return False
+    port, started = entry.get("port"), entry.get("startTime")
+    return (port is None or (is_int(port) and 0 < port < 1 << 16)) and (started is None or is_number(started))

@@ -167,6 +167,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         path = Path(folder) / JOURNAL if folder else None
         if path is None or not has_begun(path):
             more = {"experiment": path.parent.parent.name if path else None, "tuner": type(self).__name__}
+            more |= {"checkpoint": os.path.realpath(path.parent)} if path else {}  # a copy elsewhere is not this run
             self._run = Run.start(self._search, space, self._optimize_mode, path, **more)
             return
         run = Run.resume(self._search, path)

@@ -86,7 +86,7 @@ def test_every_model_comes_back(name: str, model: nn.Module, drawn: Iterator[dic
     choices = next(drawn)
     for i, saved in enumerate((model, extract(model, choices))):
         save_subnet(tmp_path / str(i), saved, choices, factory=models.build, factory_args={"name": name})
-        network = load_subnet(tmp_path / str(i))
+        network = load_subnet(tmp_path / str(i), trust_code=True)
         apply_choices(model, choices)
         assert torch.equal(network(x), model.eval()(x)) and not any(m.training for m in network.modules())
         assert not any(isinstance(m, LayerChoice) for m in network.modules())
@@ -94,7 +94,7 @@ def test_every_model_comes_back(name: str, model: nn.Module, drawn: Iterator[dic
 
 
 def test_the_saved_weights_are_the_ones_loaded(folder: Path) -> None:
-    assert load_subnet(folder).fc.weight.min() > 0.4  # those of the factory are below 0.5, these above
+    assert load_subnet(folder, trust_code=True).fc.weight.min() > 0.4  # those of the factory are below 0.5, these above
     assert abs(models.build("Mnist").fc.weight).max() < 0.6
 
 
@@ -111,7 +111,7 @@ def test_the_files(folder: Path) -> None:
 
 
 def test_it_loads_in_another_process(folder: Path) -> None:
-    code = f"from mutators import load_subnet; print(load_subnet({str(folder)!r}).fc.weight.shape)"
+    code = f"from mutators import load_subnet; print(load_subnet({str(folder)!r}, trust_code=True).fc.weight.shape)"
     assert "10, 4" in subprocess.check_output([sys.executable, "-c", code], text=True)
 
 
@@ -128,7 +128,7 @@ def test_a_bound_model_can_be_saved(tmp_path: Path) -> None:
     model = models.build("Mnist")
     RandomMutator(model)
     save_subnet(tmp_path, model, CHOICES, factory=FACTORY)
-    assert isinstance(load_subnet(tmp_path).conv1, nn.Conv2d)
+    assert isinstance(load_subnet(tmp_path, trust_code=True).conv1, nn.Conv2d)
 
 
 def test_an_extracted_network_has_no_digest(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_an_extracted_network_has_no_digest(tmp_path: Path) -> None:
 
 def test_saving_again_replaces(folder: Path) -> None:
     save_subnet(folder, models.build("Mnist"), CHOICES, factory=FACTORY)
-    assert load_subnet(folder).fc.weight.min() < 0.4
+    assert load_subnet(folder, trust_code=True).fc.weight.min() < 0.4
 
 
 class TestSaving:
@@ -222,7 +222,7 @@ class TestSaving:
         with pytest.raises(KeyboardInterrupt):
             save_subnet(folder, models.build("Mnist"), CHOICES)
         assert (folder / "weights.pt").read_bytes() == before and len(os.listdir(folder)) == 2
-        load_subnet(folder)
+        load_subnet(folder, trust_code=True)
 
     def test_arch_json_comes_last(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         order: list[str] = []
@@ -239,15 +239,15 @@ class TestLoading:
     def test_missing_files(self, folder: Path, file: str) -> None:
         (folder / file).unlink()
         with pytest.raises(SubnetError, match=f"cannot read .*{file}: No such file"):
-            load_subnet(folder)
+            load_subnet(folder, trust_code=True)
         with pytest.raises(SubnetError, match="cannot read"):
-            load_subnet(folder / "nowhere")
+            load_subnet(folder / "nowhere", trust_code=True)
 
     @pytest.mark.parametrize("text", ["{", "", "\xff", "[" * 100_000, "[1]", "3", "{}", "null"])
     def test_arch_json_that_is_none(self, folder: Path, text: str) -> None:
         (folder / "arch.json").write_bytes(text.encode("latin-1"))
         with pytest.raises(SubnetError, match=r"is not JSON|is not the description"):
-            load_subnet(folder)
+            load_subnet(folder, trust_code=True)
 
     @pytest.mark.parametrize(
         "fields, said",
@@ -259,7 +259,7 @@ class TestLoading:
             ({"factory": {"call": 3, "args": {}}}, "factory"),
             ({"weights_sha256": None, "space_digest": 3}, r"\['space_digest', 'weights_sha256'\]"),
             ({"choices": {"first_conv": {"_idx": 1}}}, "missing 'mid_conv'"),
-            ({"factory": None}, r"give load_subnet\(folder, model\)"),
+            ({"factory": None}, r"without a factory: give load_subnet\(folder, factory\)"),
             ({"factory": {"call": "os:system", "args": {"command": "touch called"}}}, "is not called"),
             ({"factory": {"call": "torch.hub:load", "args": {"repo_or_dir": "x", "model": "y"}}}, "is not called"),
             ({"factory": {"call": "subprocess:Popen", "args": {"args": "touch called"}}}, "is not called"),
@@ -278,27 +278,27 @@ class TestLoading:
         monkeypatch.chdir(folder)
         change(folder, **fields)
         with pytest.raises(SubnetError, match=said):
-            load_subnet(folder)
+            load_subnet(folder, trust_code=True)
         assert not (folder / "called").exists()
 
     @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 torn"])
     def test_weights_that_are_none(self, folder: Path, content: bytes) -> None:
         (folder / "weights.pt").write_bytes(content)
         with pytest.raises(SubnetError, match="is not the file"):
-            load_subnet(folder)
+            load_subnet(folder, trust_code=True)
         change(folder, weights_sha256=hashlib.sha256(content).hexdigest())
         with pytest.raises(SubnetError, match="cannot be read as weights"):
-            load_subnet(folder)
+            load_subnet(folder, trust_code=True)
 
     def test_weights_that_would_run_code(self, folder: Path) -> None:
         torch.save(models.build("Mnist"), folder / "weights.pt")
         change(folder, weights_sha256=hashlib.sha256((folder / "weights.pt").read_bytes()).hexdigest())
         with pytest.raises(SubnetError, match="cannot be read as weights"):
-            load_subnet(folder)
+            load_subnet(folder, trust_code=True)
         torch.save([1], folder / "weights.pt")
         change(folder, weights_sha256=hashlib.sha256((folder / "weights.pt").read_bytes()).hexdigest())
         with pytest.raises(SubnetError, match="tensors by name"):
-            load_subnet(folder)
+            load_subnet(folder, trust_code=True)
 
     def test_a_model_of_other_shapes(self, folder: Path) -> None:
         model = models.build("Mnist")

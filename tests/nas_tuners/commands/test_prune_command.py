@@ -133,7 +133,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def words(*more: str, ratio: str = "0.75") -> tuple[str, ...]:
-    return ("prune", "net", "-o", "out", "--ratio", ratio, *more)
+    return ("prune", "net", "-o", "out", "--ratio", ratio, "--trust-code", *more)
 
 
 def train(name: str = "training") -> tuple[str, str]:
@@ -145,11 +145,11 @@ WEIGHTS = 24 * 4 * 9 + 24 * 24 + 864 * 3
 
 def test_at_once(nas: Nas, folder: Path) -> None:
     said = nas(*words(), cwd=folder)
-    report = sparsity_report(load_subnet(folder / "out"))
+    report = sparsity_report(load_subnet(folder / "out", trust_code=True))
     assert (report.weights, report.zeros) == (WEIGHTS, round(0.75 * WEIGHTS))
     assert str(report) in said
-    for name, value in load_subnet(folder / "out" / "sparse").state_dict().items():
-        assert torch.equal(value, load_subnet(folder / "out").state_dict()[name])
+    for name, value in load_subnet(folder / "out" / "sparse", trust_code=True).state_dict().items():
+        assert torch.equal(value, load_subnet(folder / "out", trust_code=True).state_dict()[name])
     assert sorted(os.listdir(folder / "out")) == ["arch.json", "sparse", "weights.pt"]
 
 
@@ -157,7 +157,10 @@ def test_what_is_kept_is_as_it_was_and_the_source_too(nas: Nas, folder: Path) ->
     before = (folder / "net" / "weights.pt").read_bytes()
     nas(*words("--conv1x1-only", ratio="0.5"), cwd=folder)
     assert (folder / "net" / "weights.pt").read_bytes() == before
-    old, new = load_subnet(folder / "net").state_dict(), load_subnet(folder / "out").state_dict()
+    old, new = (
+        load_subnet(folder / "net", trust_code=True).state_dict(),
+        load_subnet(folder / "out", trust_code=True).state_dict(),
+    )
     weight = new.pop("3.weight")
     assert int((weight == 0).sum()) == 288
     assert torch.equal(weight[weight != 0], old["3.weight"][weight != 0])
@@ -166,7 +169,7 @@ def test_what_is_kept_is_as_it_was_and_the_source_too(nas: Nas, folder: Path) ->
 
 def test_skip_and_local(nas: Nas, folder: Path) -> None:
     nas(*words("--skip", f"{HERE}:skip_linear", "--local"), cwd=folder)
-    zeros = [layer.zeros for layer in sparsity_report(load_subnet(folder / "out")).layers]
+    zeros = [layer.zeros for layer in sparsity_report(load_subnet(folder / "out", trust_code=True)).layers]
     assert zeros == [round(0.75 * 24 * 4 * 9), round(0.75 * 24 * 24), 0]
 
 
@@ -174,7 +177,10 @@ def test_in_a_training(nas: Nas, folder: Path) -> None:
     options = ("--conv1x1-only", "--stable-epochs", "1", "--pruning-epochs", "2", "--pruning-steps", "5")
     said = nas(*words(*train(), *options, "--evaluate", f"{HERE}:score"), cwd=folder)
     assert f"{HERE}:score: 0.0 before, 432.0 after" in said
-    old, new = load_subnet(folder / "net").state_dict(), load_subnet(folder / "out").state_dict()
+    old, new = (
+        load_subnet(folder / "net", trust_code=True).state_dict(),
+        load_subnet(folder / "out", trust_code=True).state_dict(),
+    )
     assert not torch.equal(old["6.weight"], new["6.weight"])
     assert int((new["3.weight"] == 0).sum()) == 432
     assert sorted(os.listdir(folder / "out")) == ["arch.json", "prune.json", "sparse", "weights.pt"]
@@ -188,9 +194,12 @@ def test_interrupted_it_goes_on_as_if_it_had_not_been(nas: Nas, folder: Path) ->
     said = nas(*words(*train()), cwd=folder, code=1)
     assert "train 'tests.nas_tuners.commands.test_prune_command:training', begun with" in said
     assert "75.00%" in nas(*words(*train("interrupted")), cwd=folder)
-    unbroken = ("prune", "net", "-o", "other", "--ratio", "0.75", *train())
+    unbroken = ("prune", "net", "-o", "other", "--ratio", "0.75", "--trust-code", *train())
     nas(*unbroken, cwd=folder)
-    a, b = load_subnet(folder / "out").state_dict(), load_subnet(folder / "other").state_dict()
+    a, b = (
+        load_subnet(folder / "out", trust_code=True).state_dict(),
+        load_subnet(folder / "other", trust_code=True).state_dict(),
+    )
     assert all(torch.equal(value, b[name]) for name, value in a.items())
 
 
@@ -200,8 +209,11 @@ def test_killed_again_and_again(nas: Nas, folder: Path) -> None:
     command = words(*train("killed"))
     codes = [processes.run(processes.run_nas, folder, *command) for _ in range(5)]
     assert codes == [-signal.SIGKILL] * 4 + [0]
-    nas("prune", "net", "-o", "other", "--ratio", "0.75", *train(), cwd=folder)
-    a, b = load_subnet(folder / "out").state_dict(), load_subnet(folder / "other").state_dict()
+    nas("prune", "net", "-o", "other", "--ratio", "0.75", "--trust-code", *train(), cwd=folder)
+    a, b = (
+        load_subnet(folder / "out", trust_code=True).state_dict(),
+        load_subnet(folder / "other", trust_code=True).state_dict(),
+    )
     assert all(torch.equal(value, b[name]) for name, value in a.items())
 
 
@@ -210,7 +222,7 @@ def test_a_folder_without_a_factory(nas: Nas, folder: Path) -> None:
     assert "saved without a factory" in nas(*words(), cwd=folder, code=1)
     nas(*words("--model", f"{HERE}:build"), cwd=folder)
     assert json.loads((folder / "out" / "arch.json").read_text())["factory"]["call"] == f"{HERE}:build"
-    assert sparsity_report(load_subnet(folder / "out")).share == pytest.approx(0.75, abs=1e-3)
+    assert sparsity_report(load_subnet(folder / "out", trust_code=True)).share == pytest.approx(0.75, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -290,4 +302,4 @@ def test_a_training_that_was_begun_is_not_overwritten_at_once(nas: Nas, folder: 
 
 def test_an_evaluation_gets_a_copy(nas: Nas, folder: Path) -> None:
     assert f"{HERE}:spoils: 0.5 before, 0.5 after" in nas(*words("--evaluate", f"{HERE}:spoils"), cwd=folder)
-    assert sparsity_report(load_subnet(folder / "out")).zeros == round(0.75 * WEIGHTS)
+    assert sparsity_report(load_subnet(folder / "out", trust_code=True)).zeros == round(0.75 * WEIGHTS)

@@ -213,9 +213,10 @@ COMMAND = {
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (COMMAND | {"name": "party"}, "nas party"),
+        (COMMAND | {"name": "party"}, "wanted the header of a run of nas search or nas rank"),
         (COMMAND | {"functions": None}, "wanted the header of a run of nas search"),
-        (COMMAND | {"functions": {}}, "the function is named 'None'"),
+        (COMMAND | {"functions": {}}, "wanted the header of a run of nas search"),
+        (COMMAND | {"workers": 10**6}, "--workers is 1000000, wanted at most 1024"),
         (COMMAND | {"trials": "many"}, "trials is 'many', wanted a whole number"),
         (COMMAND | {"algorithm": "party"}, "--algorithm is 'party', wanted one of"),
         ({"name": "search"}, "wanted the header of a run of nas search"),

@@ -223,7 +223,7 @@ def test_saved_and_loaded(tmp_path: Path, with_factory: bool) -> None:
     choices = drawn(ofa, 1)[0]
     plain = ofa.export(choices)
     save_subnet(tmp_path, plain, choices, factory=toy.Net if with_factory else None)
-    loaded = load_subnet(tmp_path, None if with_factory else ofa.model)
+    loaded = load_subnet(tmp_path, toy.Net if with_factory else ofa.model)
     same(loaded(x), plain(x), 0)
     other = ofa.export(choices)
     other.load_state_dict(plain.state_dict())
