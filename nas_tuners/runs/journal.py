@@ -6,6 +6,7 @@ that does not begin as our journals do is never written to.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -23,7 +24,8 @@ from search_spaces.trust import signed
 JOURNAL = "journal.jsonl"  # in the folder of its run
 FORMAT = 1
 Event = dict[str, Any]
-_BEGIN = b'{"event": "header", "format": '  # of every journal
+_EVENT = b'{"event": "'  # every line begins like this
+_BEGIN = _EVENT + b'header", "format": '
 
 
 class JournalError(RuntimeError):
@@ -62,6 +64,8 @@ class Journal:
             raise JournalError(f"{self.path} exists: resume it, or give another folder.")
         self.events, self._size = ([], 0) if header is not None else read(self.path)
         os.ftruncate(self._fd, self._size)
+        if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
+            self._size += os.write(self._fd, b"\n")
         if not self.events:
             self._write_header(header)
 
@@ -139,7 +143,7 @@ def has_begun(path: Path) -> bool:
         return False
     data = _read_file(path)
     _check_begin(path, data)
-    return b"\n" in data
+    return _size_of(data) > 0
 
 
 def _check_file(path: Path) -> None:
@@ -162,6 +166,17 @@ def _check_begin(path: Path, data: bytes) -> None:
             f"{path}, line 1: wanted the header of a journal of format {FORMAT}. It is not one of ours, and is left as "
             "it is."
         )
+    if _size_of(data) == 0 and _EVENT in data[1:]:
+        raise JournalError(f"{path} is damaged: its lines have no ends. It is left as it is; restore it from a copy.")
+
+
+def _size_of(data: bytes) -> int:
+    """Return how many bytes whole lines take; the last one may lack its end if all else of it is there."""
+    size = data.rfind(b"\n") + 1
+    with contextlib.suppress(ValueError, RecursionError):
+        if size < len(data) and isinstance(json.loads(data[size:]), dict):
+            return len(data)
+    return size
 
 
 def read(path: str | os.PathLike[str]) -> tuple[list[Event], int]:
@@ -171,7 +186,7 @@ def read(path: str | os.PathLike[str]) -> tuple[list[Event], int]:
     """
     data = _read_file(Path(path))
     _check_begin(Path(path), data)
-    size = data.rfind(b"\n") + 1
+    size = _size_of(data)
     if size < len(data):
         warnings.warn(f"{path}: the last line was cut short and is dropped.", RuntimeWarning, stacklevel=2)
     events = [_parse_event(path, number, line) for number, line in enumerate(data[:size].splitlines(), start=1)]

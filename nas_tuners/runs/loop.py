@@ -78,7 +78,7 @@ def _run_in_workers(run: Run, pool: Workers, trials: int, report: OnProgress) ->
         while True:
             while pool.free and (proposal := _next_proposal(run, waiting, trials, pool.busy)):
                 pool.submit(proposal)
-            if not pool.busy:
+            if pool.free and not pool.busy:  # none is free while all of them are replaced
                 return
             for proposal, outcome in pool.wait(_TICK):
                 _record(run, proposal, outcome)

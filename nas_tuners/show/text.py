@@ -134,5 +134,5 @@ def expected_results(run: Run, limit: int | None) -> int | None:
 def describe_space(space: Space) -> str:
     """Return the number of choices, the exact number of architectures, and the digest."""
     size = exact_or_rounded(space.size)
-    about = f" (about {rounded(space.size)})" if 7 < len(size) < 300 else ""
+    about = f" (about {rounded(space.size)})" if size.isdecimal() and len(size) > 7 else ""
     return f"{len(space)} choices, {size} architectures{about}, digest {space.digest}"

@@ -77,6 +77,33 @@ def test_a_journal_that_was_begun_meanwhile_is_left(tmp_path: Path) -> None:
     Run.resume(RandomSearch(seed=3), path).close()  # and its lock is free
 
 
+def test_a_last_line_that_lacks_its_end_alone_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    run = Run.start(RandomSearch(seed=3), SPACE, path=path)
+    run.tell(run.ask()[0].uid, 0.5)
+    run.close()
+    before = path.read_bytes()
+    path.write_bytes(before.removesuffix(b"\n"))
+    again = Run.resume(RandomSearch(seed=3), path)
+    assert again.search.counts.told == 1
+    assert path.read_bytes() == before
+    again.ask()
+    again.close()
+    assert Run.resume(RandomSearch(seed=3), path).search.counts.asked == 2
+
+
+def test_a_journal_whose_lines_have_no_ends_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    run = Run.start(RandomSearch(seed=3), SPACE, path=path)
+    run.ask()
+    run.close()
+    path.write_bytes(before := path.read_bytes().replace(b"\n", b" "))
+    for how in WRITERS.values():
+        with pytest.raises(JournalError, match="its lines have no ends"):
+            how(path)
+    assert path.read_bytes() == before
+
+
 def test_what_is_no_file_is_no_journal_and_nothing_waits_for_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
