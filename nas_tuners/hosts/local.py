@@ -22,7 +22,6 @@ from search_spaces.checks import above, rounded, whole
 from search_spaces.progress import Progress
 from search_spaces.resolve import look_in
 
-
 ROLES = {"search": ("evaluate",), "rank": ("score", "retrain")}
 """By command, what its functions are for; on its command line, ``--ROLE MODULE:FUNCTION``."""
 

@@ -55,7 +55,18 @@ def test_a_key_of_too_many_subsets_is_an_error_with_its_place() -> None:
 def test_a_large_space_with_a_constraint(limit: str, said: str, tmp_path: Path, nas: Nas) -> None:
     (tmp_path / "space.json").write_text(json.dumps(content(520)))
     table_of(Space.from_json(content(520))).save(tmp_path / "costs.json")
-    words = ("search", "space.json", "--evaluate", f"{HERE}:good", "--trials", "1", "-o", "run", "--algorithm", "random")
+    words = (
+        "search",
+        "space.json",
+        "--evaluate",
+        f"{HERE}:good",
+        "--trials",
+        "1",
+        "-o",
+        "run",
+        "--algorithm",
+        "random",
+    )
     assert said in nas(*words, "--cost-table", "costs.json", "--constraint", limit, cwd=tmp_path)
     nas("show", "run", cwd=tmp_path)
 

@@ -16,7 +16,18 @@ _VALUES: tuple[Any, ...] = (
     *(float("nan"), float("inf"), float("-inf"), "", "0", "_x", "a" * 3000, "\x00", "\ud800", "é", "a.b", "../x"),
     *([], {}, [[]], [None], ["a", "a"], {"": 0}, {"_type": "choice"}, [0, 1], ["x"] * 300, list(range(50)), _DEEP),
 )
-_TEXTS = (b"9" * 5000, b"1e999", b"NaN", b"-", b"[" * 3000, b'{"a":' * 3000, b"\xff\xfe", b"\x00", b"\xef\xbb\xbf", b"null")
+_TEXTS = (
+    b"9" * 5000,
+    b"1e999",
+    b"NaN",
+    b"-",
+    b"[" * 3000,
+    b'{"a":' * 3000,
+    b"\xff\xfe",
+    b"\x00",
+    b"\xef\xbb\xbf",
+    b"null",
+)
 _TEXTS += (b"\n", b"\r\n", b'"', b"{}", b"[]", b",", b"0x10", b"&a [*a]", b"!!python/name:os.system", b"# ")
 
 
