@@ -15,11 +15,9 @@ from typing import Any
 
 import torch
 
-from search_spaces.files import write_atomically
+from search_spaces.files import read_file, write_atomically
 
 _END = b"PK\x05\x06"  # of a zip file, 22 bytes that end with the length of the comment
-_SUM = b"sha256:"
-_COMMENT = len(_SUM) + hashlib.sha256().digest_size * 2
 
 
 class DamageError(ValueError):
@@ -30,8 +28,14 @@ def to_bytes(content: Mapping[str, Any]) -> bytes:
     """Serialise tensors and plain data by name, with a checksum."""
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
-    data = buffer.getvalue()
-    return data[:-2] + _COMMENT.to_bytes(2, "little") + _SUM + hashlib.sha256(data).hexdigest().encode()
+    plain = buffer.getvalue()
+    return plain[:-2] + _comment(plain)
+
+
+def _comment(plain: bytes) -> bytes:
+    """Return what stands at the end of a zip file instead of the length 0, in two bytes, of its comment."""
+    comment = b"sha256:" + hashlib.sha256(plain).hexdigest().encode()
+    return len(comment).to_bytes(2, "little") + comment
 
 
 def from_bytes(data: bytes, name: object) -> dict[str, Any]:
@@ -39,9 +43,9 @@ def from_bytes(data: bytes, name: object) -> dict[str, Any]:
 
     ``name`` is for messages. Raises DamageError; warns if there is no checksum.
     """
-    plain = data[:-_COMMENT][:-2] + b"\0\0"
+    rest = data[: -len(_comment(b""))]
     unsure = data[-22:].startswith(_END) and data.endswith(b"\0\0")
-    if not unsure and data[-_COMMENT:] != _SUM + hashlib.sha256(plain).hexdigest().encode():
+    if not unsure and data != rest + _comment(rest + b"\0\0"):
         raise DamageError(f"{name} is damaged, cut short, or no file of tensors: its checksum is not that of the rest.")
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -65,4 +69,4 @@ def read(path: Path) -> dict[str, Any]:
     Raises FileNotFoundError or another OSError if it cannot be read, DamageError if it is something else; warns if
     there is no checksum.
     """
-    return from_bytes(path.read_bytes(), path)
+    return from_bytes(read_file(path), path)

@@ -83,6 +83,13 @@ def read_private(path: Path, most: int) -> bytes:
         os.close(descriptor)
 
 
+def read_file(path: Path) -> bytes:
+    """Return what a file holds. Raises OSError if it cannot be read, or is a pipe or a device: these may not end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is no ordinary file", str(path))
+    return path.read_bytes()
+
+
 def open_ordinary(path: Path, flags: int) -> int:
     """Open a file to lock it or to keep it open; what it makes others may read. Returns: its descriptor.
 

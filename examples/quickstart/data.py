@@ -49,6 +49,8 @@ def load(folder: str | None = None, limit: int | None = None) -> Data:
     Args:
         folder: with the files named in ``FILES``, such as Debian's dataset-fashion-mnist installs them; None: digits.
         limit: how many images to use for training and validation together, and as many for testing.
+
+    Raises SystemExit if a file is missing or damaged.
     """
     rest, test = _digits() if folder is None else _idx(Path(folder))
     order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(0))[:limit]

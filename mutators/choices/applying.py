@@ -18,6 +18,7 @@ from mutators.choices.notation import indices_of, read_choices, to_choice
 from mutators.choices.visitor import replace_choices
 from mutators.choices.walk import Site, decisions, refuse_bound, walk
 from search_spaces.domains import Choice
+from search_spaces.files import read_file
 from search_spaces.schema import Choices
 from search_spaces.validate import Malformed, parse
 
@@ -83,7 +84,7 @@ def _apply(sites: list[Site], choices: dict[str, Choice]) -> None:
 
 def _read(path: str | PathLike[str]) -> Any:
     try:
-        return parse(Path(path).read_text(encoding="utf-8"))
+        return parse(read_file(Path(path)).decode())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ChoiceError(f"cannot read the architecture {fspath(path)}: {reason}.") from None

@@ -14,7 +14,7 @@ from typing import Any
 from mutators.choices.errors import ChoiceError
 from mutators.choices.notation import read_choices, to_choice
 from search_spaces.domains import Choice, InputDomain, LayerDomain
-from search_spaces.files import write_atomically
+from search_spaces.files import read_file, write_atomically
 
 _WANTED = 'wanted {"chosen": [names]} or {"_value": name, "_idx": index}'
 
@@ -40,11 +40,11 @@ def load_mutable_cfg(path: str | PathLike[str]) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_file(Path(path)).decode())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ChoiceError(f"cannot read the mutable_cfg {fspath(path)}: {reason}.") from None
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # as yaml does
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # yaml
         raise ChoiceError(f"{fspath(path)} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict) or not content:
         raise ChoiceError(f"{fspath(path)} holds {content!r}, wanted keys, each with `chosen:` and a list of names.")

@@ -32,7 +32,7 @@ from mutators.subnet.trust import (
     run_factory,
     to_json_arguments,
 )
-from search_spaces.files import write_atomically
+from search_spaces.files import read_file, write_atomically
 from search_spaces.schema import Choices, Space
 
 DENSE, SPARSE = FORMATS = (1, 2)
@@ -225,6 +225,6 @@ def _build(call: dict[str, Any] | None, factory: str | Factory | None, trust_cod
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise SubnetError(f"cannot read {path}: {error.strerror}. A saved subnet is {ARCH} and {WEIGHTS}.") from None

@@ -28,7 +28,7 @@ Factory = Callable[..., nn.Module]
 
 _OURS = ("search_spaces:build", "search_spaces.nets.registry:build")
 _LARGEST = 100_000  # number in a file's arguments for a net of ours; they are sizes, but for the seed
-_MOST_PARAMETERS = 1 << 30
+_MOST_PARAMETERS = 1 << 28  # of a net of ours: a gigabyte
 
 
 class FactoryError(ValueError):

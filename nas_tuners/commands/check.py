@@ -55,14 +55,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}.") from None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-    ) as error:  # as yaml does
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # yaml
         raise CommandError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise CommandError(
@@ -153,9 +146,9 @@ def _name_tuner(folder: Path, tuner: dict[str, Any]) -> str | None:
         raise CommandError(f"tuner.codeDirectory: {folder} is not a folder")
     if "." not in str(class_name):
         raise CommandError(f"tuner.className is {class_name!r}, wanted module.Class, such as nas_tuners.AnnealingTuner")
-    if str(class_name).startswith("nas_tuners."):  # of ours, the tuners alone: a function could do anything
-        if problems := one_of("tuner.className", class_name, TUNERS.values()):
-            raise CommandError(problems[0])
+    problems = one_of("tuner.className", class_name, TUNERS.values())
+    if problems and str(class_name).startswith("nas_tuners."):  # of ours, the tuners alone: others could do anything
+        raise CommandError(problems[0])
     return str(class_name)
 
 

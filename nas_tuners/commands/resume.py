@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Mapping
@@ -64,9 +65,9 @@ def _resume_command(header: Event, path: Path, options: Namespace) -> int:
 
 def _name_functions(job: Job, named: Mapping[str, str]) -> Job:
     """Return the job with the functions that the caller names, of modules in the current folder."""
-    other = [f"{name!r}, begun with {job.functions[role]!r}" for role, name in named.items()]
     if named != job.functions:
-        warnings.warn(f"the run goes on with other functions: {'; '.join(other)}", RuntimeWarning, stacklevel=2)
+        other = [f"{name!r}, begun with {job.functions[role]!r}" for role, name in named.items()]
+        sys.stderr.write(f"nas: warning: the run goes on with other functions: {'; '.join(other)}.\n")
     return replace(job, functions=dict(named), folder=str(Path.cwd()))
 
 

@@ -1,7 +1,7 @@
 """An append-only journal: one JSON line an event, on the disk before the event takes effect anywhere else.
 
-A line that was cut short by a kill is dropped with a warning; any other line that cannot be read is an error. A file
-that does not begin as our journals do is never written to.
+A line that was cut short by a kill is dropped with a warning; any other line that cannot be read, or was changed, is an
+error. A file that does not begin as our journals do is never written to.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import fcntl
 import json
 import math
 import os
+import re
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any, Self
 from weakref import WeakSet
@@ -96,7 +98,8 @@ class Journal:
             text = json.dumps(_to_json(event), ensure_ascii=False, allow_nan=False, default=to_plain)
         except (TypeError, ValueError, RecursionError) as error:
             raise JournalError(f"cannot write to the journal {self.path}: {reason_of(error)}.") from None
-        line = f"{text}\n".encode("utf-8", "backslashreplace")
+        line = text.encode("utf-8", "backslashreplace")
+        line = (_seal(line) if self._size else line) + b"\n"  # the header has a signature
         try:
             written = 0
             while written < len(line):
@@ -210,9 +213,21 @@ def _check_header(header: Event) -> list[str]:
     return problems
 
 
+def _seal(line: bytes) -> bytes:
+    """Add a checksum to a JSON object."""
+    return line[:-1] + b', "crc32": "%08x"}' % zlib.crc32(line)
+
+
+def _unseal(line: bytes) -> bytes | None:
+    """Return what was sealed, None if it was changed since; of earlier versions or written by hand, it has no seal."""
+    found = re.fullmatch(rb'(.*), "crc32": "[0-9a-f]{8}"\}', line)
+    plain = line if found is None else found[1] + b"}"
+    return plain if found is None or _seal(plain) == line else None
+
+
 def _parse_event(path: str | os.PathLike[str], number: int, line: bytes) -> Event:
     try:
-        event = json.loads(line)
+        event = json.loads(_unseal(line) or b"")
     except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):

@@ -12,7 +12,7 @@ from nas_tuners.runs.journal import Event, Journal, JournalError, read
 from nas_tuners.search.arguments import check_search
 from nas_tuners.search.base import Search
 from nas_tuners.search.records import InPhase, Proposal, SearchError, Trial, as_metrics
-from search_spaces import Space, SpaceError, Tokens
+from search_spaces import Space, Tokens
 from search_spaces.domains import Choice, Domain, InputDomain, LayerDomain
 
 _log = logging.getLogger(__name__)

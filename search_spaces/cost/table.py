@@ -22,7 +22,7 @@ from search_spaces.cost.bounds import Bounds, find_bounds
 from search_spaces.cost.sums import FloatArray, Sum, Term
 from search_spaces.cost.table_checks import FORMAT, JOINT_FORMAT, check_costs, check_file, compare_spaces, flatten_costs
 from search_spaces.errors import CostError, SpaceError
-from search_spaces.files import write_atomically
+from search_spaces.files import read_file, write_atomically
 from search_spaces.schema import Space
 
 
@@ -82,11 +82,7 @@ class CostTable:
             CostError: it cannot be read, or something in it is wrong; all of that is listed.
         """
         try:
-            if Path(path).exists() and not Path(path).is_file():  # a device would be read for ever
-                raise CostError(f"cannot read the cost table {path}: it is no file.")
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except CostError:
-            raise
+            data = json.loads(read_file(Path(path)))
         except OSError as error:
             raise CostError(f"cannot read the cost table {path}: {error.strerror}. Make it with: nas cost") from None
         except (ValueError, RecursionError) as error:

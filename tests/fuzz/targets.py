@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,8 @@ def make_journal(folder: Path) -> None:
     run.change_space(Space.from_json(SMALL | {"deep": layer("1", "3")}))
     run.ask()
     run.close()
+    path = folder / "run/journal.jsonl"  # without checksums, as of earlier versions: else no change gets beyond those
+    path.write_bytes(re.sub(rb', "crc32": "[0-9a-f]{8}"\}', b"}", path.read_bytes()))
 
 
 def evolution() -> Evolution:
