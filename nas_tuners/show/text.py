@@ -51,7 +51,8 @@ def describe_run(run: Run, header: Event, rows: int = 10) -> str:
     search, counts, size = run.search, run.search.counts, run.space.size
     lines = [
         f"{header['search']['name']}, {run.optimize_mode}, seed {arguments_in(header).get('seed')}; "
-        f"{len(run.space)} choices, {size if size < 10**6 else rounded(size)} architectures, digest {run.space.digest[:12]}",
+        f"{len(run.space)} choices, {size if size < 10**6 else rounded(size)} architectures, "
+        f"digest {run.space.digest[:12]}",
         f"{counts.asked} asked: {counts.told} told, {counts.failed} failed, {counts.pending} pending"
         + (f", {counts.dropped} dropped" if counts.dropped else "")
         + (f"; {counts.duplicate} duplicate results" if counts.duplicate else "")

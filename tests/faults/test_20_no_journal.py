@@ -119,7 +119,8 @@ def folder(tmp_path: Path, nas: Nas) -> Path:
     nas("search", "space.json", "--evaluate", f"{HERE}:good", "--trials", "3", "-o", "run", cwd=tmp_path)
     (tmp_path / "net.py").write_text(
         "from torch import nn\nfrom mutators import LayerChoice\n\n\n"
-        "def build() -> nn.Module:\n    return nn.Sequential(LayerChoice([nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 3)], key='a'))\n"
+        "def build() -> nn.Module:\n"
+        "    return nn.Sequential(LayerChoice([nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 3)], key='a'))\n"
     )
     return tmp_path
 

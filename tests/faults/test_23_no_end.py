@@ -45,7 +45,7 @@ def test_a_trial_that_hangs_has_failed_and_is_ended_with_what_it_started(
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan"), "3", True])
 def test_a_limit_is_a_number_above_0(limit: float) -> None:
-    with pytest.raises(ValueError, match="trial_timeout is .*, wanted a number above 0"):
+    with pytest.raises(ValueError, match=r"trial_timeout is .*, wanted a number above 0"):
         run_search(Run.start(RandomSearch(), SPACE), functions.good, 3, trial_timeout=limit)
 
 

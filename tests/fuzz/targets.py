@@ -199,7 +199,7 @@ def make_checkpoint(folder: Path) -> None:
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     content = {"model": net.state_dict(), "optimizer": optimizer.state_dict(), "scaler": {}, "mutator": None}
-    content |= {"pruner": None, "base_lrs": [0.1], "rng": [b""], "step": 1, "losses": [0.5], "loss_sum": 0.5}
+    content |= {"pruner": None, "base_lrs": [0.1], "rng": [b"generators"], "step": 1, "losses": [0.5], "loss_sum": 0.5}
     write_checkpoint(folder / "checkpoint.pt", {"about": ABOUT, **content})
 
 
