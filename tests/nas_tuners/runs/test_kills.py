@@ -48,7 +48,10 @@ def hit(process: BaseProcess, target: str) -> int:
     if target == "search":
         os.kill(process.pid, signal.SIGKILL)
     elif target == "group":
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has no group yet, or has just ended
+            os.killpg(process.pid, signal.SIGKILL)
+            return 0
+        process.kill()
     else:
         workers = processes.workers_of(process.pid)[: 1 if target == "worker" else None]
         for worker in workers:
@@ -65,7 +68,7 @@ def kill_at(moment: int, folder: Path, workers: int, target: str, rng: random.Ra
     """
     begun = lines(folder) > 0
     process = processes.start(run_in_a_group, folder, *(("resume", "run") if begun else words(workers)))
-    line, later = rng.randint(lines(folder) or 1, 2 * TRIALS), rng.uniform(0, 0.03)
+    line, later = rng.randint(min(lines(folder) + 1, 2 * TRIALS), 2 * TRIALS), rng.uniform(0, 0.03)
     while process.is_alive() and lines(folder) < line:
         time.sleep(0.002)
     time.sleep(later)
