@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import warnings
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from nas_tuners.runs.interrupts import raising_interrupts
 from nas_tuners.search.algorithms import ALGORITHMS
 from search_spaces.resolve import reason_of
 
@@ -22,22 +24,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     options = _make_parser().parse_args(words)
     options.typed = shlex.join(["nas", *words])
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            return int(import_module(f"nas_tuners.commands.{options.module}").execute(options))
-    except KeyboardInterrupt as error:
-        print(f"nas: {str(error) or 'interrupted; every result so far is kept.'}", file=sys.stderr)
-        return 130
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"nas: {error}", file=sys.stderr)
-        return 1
-    except SystemExit as error:  # nothing of ours exits: code that the command has run, such as a model's
-        print(
-            f"nas: the code that nas {options.module.replace('_', '-')} ran has exited: {reason_of(error)}",
-            file=sys.stderr,
-        )
-        return 1
+    with raising_interrupts() as received:
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return int(import_module(f"nas_tuners.commands.{options.module}").execute(options))
+        except KeyboardInterrupt as error:
+            with contextlib.suppress(OSError):  # the terminal is gone
+                print(f"nas: {str(error) or 'interrupted; every result so far is kept.'}", file=sys.stderr)
+            return received.exit_code
+        except (ValueError, RuntimeError, OSError) as error:
+            print(f"nas: {error}", file=sys.stderr)
+            return 1
+        except SystemExit as error:  # nothing of ours exits: code that the command has run, such as a model's
+            command = options.module.replace("_", "-")
+            print(f"nas: the code that nas {command} ran has exited: {reason_of(error)}", file=sys.stderr)
+            return 1
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -134,6 +136,8 @@ def _add_loop(p: ArgumentParser) -> None:
         "--cost-table", type=Path, metavar="FILE", help="costs for the constraints, from nas cost or latency"
     )
     p.add_argument("--workers", type=int, default=1, metavar="N", help="number of processes that evaluate (1)")
+    limit = "a trial that takes longer has failed; default: no limit"
+    p.add_argument("--trial-timeout", type=float, metavar="SECONDS", help=limit)
     p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the journal")
 
 
@@ -170,6 +174,7 @@ def _add_runs(add: _Add) -> None:
     p.add_argument("source", metavar="RUN", help=_RUN)
     p.add_argument("--trials", type=int, metavar="N", help="new total of results, for nas search and nas rank")
     p.add_argument("--workers", type=int, metavar="N", help="new number of processes, for nas search and nas rank")
+    p.add_argument("--trial-timeout", type=float, metavar="SECONDS", help="new limit, for nas search and nas rank")
     p.add_argument("--port", type=int, help="port of NNI's web page; default: the one it had, or a free one")
     own = "your function, instead of the one that the journal names"
     p.add_argument("--evaluate", metavar="MODULE:FUNCTION", help=f"{own}, of nas search")

@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces.checks import is_int
+from search_spaces.checks import is_int, rounded
 from search_spaces.conditions import Conditions, EntangledError, find_cycle
 from search_spaces.domains import Choice, Domain, entry_of
 from search_spaces.errors import SpaceError
@@ -316,7 +316,7 @@ class Space:
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        return f"Space({len(self.keys)} keys, {self.size:.4g} architectures, digest {self.digest[:12]})"
+        return f"Space({len(self.keys)} keys, {rounded(self.size)} architectures, digest {self.digest[:12]})"
 
 
 def _number_conditions(keys: tuple[str, ...], radices: Tokens, when: When) -> Conditions:

@@ -11,7 +11,7 @@ from typing import Any
 
 import json5
 
-from search_spaces.checks import is_int, is_number
+from search_spaces.checks import is_int, is_number, rounded
 from search_spaces.domains import (
     MAX_RADIX,
     ChoiceDomain,
@@ -116,7 +116,7 @@ def _check_entry(at: str, entry: object) -> Domain | list[Problem]:
     if isinstance(outcome, list) or found:
         return found + (outcome if isinstance(outcome, list) else [])
     if outcome.radix > MAX_RADIX:
-        return [Problem(at, "too many options", "at most 2^62 a key: split it into several keys")]
+        return [Problem(at, f"{rounded(outcome.radix)} options", "at most 2^62 a key: split it into several keys")]
     return outcome
 
 

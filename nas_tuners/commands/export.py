@@ -15,7 +15,7 @@ from nas_tuners.hosts.nni.experiments import journal_of
 from nas_tuners.runs.run import load
 from nas_tuners.show.text import describe_early_phase, describe_no_result
 from search_spaces import Choices
-from search_spaces.files import write_atomically
+from search_spaces.files import check_replaceable, write_atomically
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +29,7 @@ def execute(options: Namespace) -> int:
     """
     shape = _check_options(options)
     journal, folder = journal_of(options.source), options.output
+    _check_output(folder, options.model is not None)
     run, _ = load(journal)
     best = run.search.best
     if best is None:
@@ -56,6 +57,16 @@ def _check_options(options: Namespace) -> tuple[int, ...] | None:
     from nas_tuners.commands.cost import parse_shape
 
     return parse_shape(options.input)
+
+
+def _check_output(folder: Path, network: bool) -> None:
+    """Check that the files to write are new, or of an export before."""
+    check_replaceable(folder / "choices.json", "file of nas export", lambda content: content.startswith(b"{"))
+    check_replaceable(folder / "choices.yml", "file of nas export", lambda content: b"chosen:" in content)
+    if network:
+        check_replaceable(folder / "arch.json", "file of nas export", lambda content: b'"weights_sha256"' in content)
+        there = (folder / "arch.json").exists()
+        check_replaceable(folder / "weights.pt", "file of nas export", lambda _: there)
 
 
 def _names_of(choice: Any) -> list[Any]:

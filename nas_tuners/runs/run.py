@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nas_tuners.runs.journal import Event, Journal, JournalError, has_begun, read
+from nas_tuners.runs.journal import Event, Journal, JournalError, read
 from nas_tuners.search.arguments import check_search
 from nas_tuners.search.base import Search
 from nas_tuners.search.records import InPhase, Proposal, SearchError, Trial, as_metrics
@@ -40,14 +40,12 @@ class Run:
         """Start a search on ``space``; ``more`` goes into the header of the journal.
 
         Raises:
-            JournalError: there is a journal already, or it cannot be written.
+            JournalError: there is a journal already, or some other file, which stays as it is; or it cannot be written.
         """
         check_search(search)
         search.setup(space, optimize_mode)
         if path is None:
             return Run(search, optimize_mode)
-        if has_begun(Path(path)):
-            raise JournalError(f"{path} exists: resume it, or give another folder.")
         return Run(search, optimize_mode, Journal(path, make_header(search, optimize_mode) | more))
 
     @staticmethod

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from search_spaces.checks import shorten
 from search_spaces.cost.bounds import Bounds, find_bounds
 from search_spaces.cost.sums import FloatArray, Sum, Term, spread
 from search_spaces.cost.table_checks import (
@@ -69,6 +70,8 @@ class CostTable:
         joint: Mapping[str, Sequence[tuple[Sequence[str], npt.ArrayLike]]] | None = None,
     ) -> None:
         problems = check_costs(space, fixed, options, joint)
+        if about is not None and not isinstance(about, Mapping):
+            problems.append(f"about is {shorten(about)}, wanted an object")
         if problems:
             raise CostError(f"not a valid cost table ({len(problems)} wrong):", problems)
         self.space = space
