@@ -37,7 +37,8 @@ def get_and_apply_next_architecture(model: nn.Module) -> dict[str, Any]:
     - In an experiment: applies what the tuner proposed. Nothing is asked for twice: a second model of the same
       process gets the same parameters, also if the script called ``nni.get_next_parameter()`` before. From then on a
       trial that ends by an uncaught exception, or without a final metric, tells the tuner so by the final metric
-      ``{"default": NaN, "_uid": uid, "_failed": reason}``; what a killed process cannot say is not covered.
+      ``{"default": NaN, "_uid": uid, "_failed": reason}``; what a killed process cannot say is not covered. A tuner
+      that gives no ``_uid`` is none of ours, and is told nothing that plain NNI would not say.
 
     In a function that ``nas search`` calls it applies what that was given.
 
@@ -112,7 +113,10 @@ def report_intermediate(metric: Any) -> None:
 
 
 def report_final(metric: Any, **others: Any) -> None:
-    """Report this trial's result, once. In an experiment sends ``{"default": metric, "_uid": uid, **others}``.
+    """Report this trial's result, once.
+
+    Sends ``{"default": metric, "_uid": uid, **others}`` to a tuner of ours. Another tuner gives no ``_uid``, and gets
+    what plain NNI sends: the number, or ``{"default": metric, **others}`` where there are others.
 
     Args:
         metric: a number, or a tensor or array of one element. NaN is passed on.
@@ -127,10 +131,8 @@ def report_final(metric: Any, **others: Any) -> None:
     end_dry_run()
     import nni
 
-    if _in_experiment():
-        nni.report_final_result({"default": number, **_uid(), **kept})
-    else:
-        nni.report_final_result({"default": number, **kept} if kept else number)
+    kept = {**(_uid() if _in_experiment() else {}), **kept}
+    nni.report_final_result({"default": number, **kept} if kept else number)
 
 
 def to_number(metric: Any) -> float | int:
@@ -214,15 +216,17 @@ def receive() -> dict[str, Any] | None:
         parameters = nni.get_next_parameter()
     if parameters is None:
         raise RuntimeError("NNI has no parameters for this trial: see the tuner's log for why it proposed none.")
-    channel = channels.get_default_trial_command_channel()
-    if not isinstance(channel, Witness):
-        channel = channels.set_default_trial_command_channel(Witness(channel))
-    watch_this_trial(channel, nni.report_final_result, _uid_in(parameters))
+    uid = _uid_in(parameters)
+    if uid:  # another tuner would take what we say of a failure for a result
+        channel = channels.get_default_trial_command_channel()
+        if not isinstance(channel, Witness):
+            channel = channels.set_default_trial_command_channel(Witness(channel))
+        watch_this_trial(channel, nni.report_final_result, uid)
     return dict(parameters)
 
 
 def _uid() -> dict[str, Any]:
-    """Return ``{"_uid": uid}`` of the parameters that this process received, or {} if the tuner gave none."""
+    """Return ``_uid`` and its ``_run`` of the parameters that this process received, or {} if the tuner gave none."""
     import nni
 
     parameters = nni.get_current_parameter()
@@ -232,7 +236,9 @@ def _uid() -> dict[str, Any]:
 
 
 def _uid_in(parameters: Any) -> dict[str, Any]:
-    return {"_uid": parameters["_uid"]} if isinstance(parameters, dict) and "_uid" in parameters else {}
+    if not isinstance(parameters, dict) or "_uid" not in parameters:
+        return {}
+    return {key: parameters[key] for key in ("_uid", "_run") if key in parameters}
 
 
 def _first(domain: Domain | FixedDomain) -> Choice:

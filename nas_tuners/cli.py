@@ -167,6 +167,17 @@ def _add_runs(add: _Add) -> None:
     p.add_argument("--input", metavar="C,H,W", help=shape)
 
     p = add(
+        "import",
+        "take the results of another run, or of an NNI export, into a run",
+        "Tells the run of --into what architectures of its space were given elsewhere; those that it knows keep its "
+        "own result. Stop it first; nas resume goes on with them.",
+        epilog="example: nas import old_run --into run; nas import exported.json --into latest",
+    )
+    p.set_defaults(module="import_")
+    p.add_argument("source", metavar="RUN|FILE", help="a run, or a file of nnictl experiment export --type json")
+    p.add_argument("--into", required=True, metavar="RUN", help=f"the run to tell: {_RUN}")
+
+    p = add(
         "resume",
         "resume an NNI experiment, or a run of nas search or nas rank",
         "After a stop, a crash or a kill, whichever processes are left of it.",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, overload
@@ -165,9 +165,13 @@ class Space:
 
     @cached_property
     def digest(self) -> str:
-        """Return the SHA-256 of the canonical JSON, which does not depend on layout or on the order of keys."""
-        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+        """Return the SHA-256 of the canonical JSON with its keys in order: spaces of one digest share their tokens."""
+        return _hash_entries(self.to_json())
+
+    @cached_property
+    def unordered_digest(self) -> str:
+        """Return a digest that does not depend on the order of keys, for what is kept by key and not by tokens."""
+        return _hash_entries(dict(sorted(self.to_json().items())))
 
     def problems(self, choices: object) -> list[str]:
         """Return everything that is wrong with ``choices``; keys that begin with ``_`` are ignored."""
@@ -328,3 +332,10 @@ def _number_conditions(keys: tuple[str, ...], radices: Tokens, when: When) -> Co
     if cycle := find_cycle({key: {other for clause in own for other in clause} for key, own in when.items()}):
         raise SpaceError(f"the conditions of {cycle} go round in a circle.")
     return Conditions(radices, clauses)
+
+
+def _hash_entries(space: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a space's JSON, without regard to its layout."""
+    write = partial(json.dumps, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    canonical = "{" + ",".join(f"{write(key)}:{write(entry)}" for key, entry in space.items()) + "}"
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()

@@ -105,7 +105,7 @@ def save_subnet(
         "format": SPARSE if sparse else DENSE,
         "choices": kept,
         "factory": call,
-        "space_digest": Space.from_json(space).digest if space else None,
+        "space_digest": Space.from_json(space).unordered_digest if space else None,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "programs": {name: program.to_json() for name, program in programs.items()},
         "versions": _versions(),
@@ -227,7 +227,7 @@ def _network(
     space = search_space_of(model)
     if not space:
         return copy.deepcopy(model)
-    digest, saved = Space.from_json(space).digest, arch["space_digest"]
+    digest, saved = Space.from_json(space).unordered_digest, arch["space_digest"]
     if saved is not None and digest != saved:
         raise SubnetError(
             f"{folder} was saved from another search space (digest {saved[:12]}) than that of this model "

@@ -16,6 +16,7 @@ from nas_tuners.hosts.local import ROLES, Job
 from nas_tuners.hosts.nni.experiments import experiment_of, folder_of, journal_of
 from nas_tuners.hosts.nni.resume import resume_experiment
 from nas_tuners.runs.journal import JOURNAL, Event, read
+from nas_tuners.runs.run import load
 from search_spaces.trust import TrustError, is_signed, require_trust
 
 _RESUMES = {"search": search.resume, "rank": rank.resume}
@@ -37,6 +38,8 @@ def execute(options: Namespace) -> int:
     experiment = experiment_of(options.source)
     _check_experiment(experiment, options)
     port = resume_experiment(experiment, options.port)
+    for change in load(journal_of(experiment))[0].changes:
+        print(change)
     print(f"experiment {experiment} goes on: http://localhost:{port}; watch it with: nas show --watch {experiment}")
     return 0
 

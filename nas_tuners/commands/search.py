@@ -106,7 +106,7 @@ def _finish(job: Job, run: Run) -> int:
     """Run to the end and print the best, and what to do next. Raises CommandError if no trial has a result."""
     job.finish(run, job.function("evaluate"))
     best, counts, path = run.search.best, run.search.counts, Path(str(run.path))
-    ended = f"{counts.told + counts.failed} trials" + (f", {counts.failed} of them failed" if counts.failed else "")
+    ended = f"{counts.ended} trials" + (f", {counts.failed} of them failed" if counts.failed else "")
     if run.search.finished:
         ended += "; there is nothing more to try"
     if best is None:

@@ -123,9 +123,9 @@ class Job:
         counts = run.search.counts
 
         def show(run: Run) -> None:
-            progress.at(run.search.counts.told + run.search.counts.failed)
+            progress.at(run.search.counts.ended)
 
-        total, before = expected_results(run, self.trials), counts.told + counts.failed
+        total, before = expected_results(run, self.trials), counts.ended
         try:
             with Progress(total, "trials", done=before, quiet=quiet) as progress:
                 progress.note = lambda: describe_best(run)
@@ -139,5 +139,5 @@ class Job:
 
     def _how_to_go_on(self, run: Run) -> str:
         counts, how = run.search.counts, f"nas resume {quote(str(run.path.parent))}" if run.path else "nas resume"
-        done = f"{counts.told + counts.failed} of {self.trials} trials"
+        done = f"{counts.ended} of {self.trials} trials"
         return f"after {done}; nothing is lost. Go on with: {how}"

@@ -94,7 +94,7 @@ def _run_in_workers(run: Run, pool: Workers, trials: int, report: OnProgress) ->
 def _next_proposal(run: Run, waiting: deque[Proposal], trials: int, running: int) -> Proposal | None:
     """Return what to evaluate next; None if there is nothing more, or enough is running."""
     counts = run.search.counts
-    if counts.told + counts.failed + running >= trials:
+    if counts.ended + running >= trials:
         return None
     return waiting.popleft() if waiting else next(iter(run.ask()), None)
 

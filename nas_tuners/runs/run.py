@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nas_tuners.runs.journal import Event, Journal, JournalError, read
+from nas_tuners.runs.moving import describe_change, move_search
 from nas_tuners.search.arguments import check_search
 from nas_tuners.search.base import Search
-from nas_tuners.search.records import InPhase, Proposal, SearchError, Trial, as_metrics
+from nas_tuners.search.records import InPhase, Proposal, SearchError, as_metrics, failure_in
 from search_spaces import Space, Tokens
-from search_spaces.domains import Choice, Domain, InputDomain, LayerDomain
-from search_spaces.fixing import FixedDomain
 
+ORIGINLESS = "-"  # of runs that were begun before each had an id
 _log = logging.getLogger(__name__)
 
 
@@ -26,10 +27,15 @@ class Run:
         search: one that was set up with its space.
         optimize_mode: ``maximize`` or ``minimize``.
         journal: where the events go; None keeps them in memory only.
+        id: of the run, unlike that of any other: a uid means something together with it only. None: a new one.
     """
 
-    def __init__(self, search: Search, optimize_mode: str = "maximize", journal: Journal | None = None) -> None:
+    def __init__(
+        self, search: Search, optimize_mode: str = "maximize", journal: Journal | None = None, id: str | None = None
+    ) -> None:
         self.search, self.optimize_mode = search, optimize_mode
+        self.id = id or secrets.token_hex(8)
+        self.changes: list[str] = []  # of the space, in words
         self._journal = journal
         self._broken = False
 
@@ -44,9 +50,11 @@ class Run:
         """
         check_search(search)
         search.setup(space, optimize_mode)
+        run = Run(search, optimize_mode)
         if path is None:
-            return Run(search, optimize_mode)
-        return Run(search, optimize_mode, Journal(path, make_header(search, optimize_mode) | more))
+            return run
+        run._journal = Journal(path, make_header(search, optimize_mode) | {"run": run.id} | more)
+        return run
 
     @staticmethod
     def resume(search: Search, path: str | Path) -> Run:
@@ -98,17 +106,20 @@ class Run:
         self._write({"event": "suggest", "uid": proposal.uid, "tokens": [list(proposal.tokens)]})
         return proposal
 
-    def tell(self, uid: int, metrics: Any, job: str | None = None) -> bool:
+    def tell(self, uid: int, metrics: Any, job: str | None = None, resource: int | None = None) -> bool:
         """Report a result; it is on the disk before the search learns from it. See :meth:`Search.tell`."""
         self._check()
         kept = as_metrics(metrics, self.search.score_key)
         if uid not in self.search.trials:
             return self.search.tell(uid, kept, job)  # raises
+        if reason := failure_in(kept[self.search.score_key]):
+            return self.fail(uid, reason)
         if self.search.trials[uid].state == "dropped":
             self.note(f"result for uid {uid}, which is not part of the space any more: {kept}")
             return False
-        self._write({"event": "tell", "uid": uid, "metrics": kept, "job": job})
-        return self.search.tell(uid, kept, job)
+        stopped = {} if resource is None else {"resource": resource}
+        self._write({"event": "tell", "uid": uid, "metrics": kept, "job": job, **stopped})
+        return self.search.tell(uid, kept, job, resource)
 
     def fail(self, uid: int, reason: str, learn: bool = True) -> bool:
         """Report a failure; it is on the disk before the search learns from it. See :meth:`Search.fail`."""
@@ -124,7 +135,7 @@ class Run:
         self._write({"event": "note", "text": text, **more})
 
     def change_space(self, space: Space) -> int:
-        """Go on in another space with all trials that fit it. Returns: how many do not.
+        """Go on in another space with all trials that fit it. Returns: how many do not. ``changes`` says more.
 
         Raises:
             CostError: the search has constraints, and its cost table is of the old space; nothing has changed then.
@@ -132,8 +143,12 @@ class Run:
         self._check()
         search = move_search(self.search, space, self.optimize_mode)
         self._write({"event": "space", "space": space.to_json(), "digest": space.digest})
-        self.search = search
+        self._move_to(search)
         return self.search.counts.dropped
+
+    def _move_to(self, search: Search) -> None:
+        self.changes.append(describe_change(self.search, search))
+        self.search = search
 
     def close(self) -> None:
         """Close the journal."""
@@ -195,18 +210,34 @@ def replay(search: Search, events: Sequence[Event], path: str | Path) -> Run:
     first = events[0]
     _check_costs(search, first, path)
     try:
-        search.setup(Space.from_json(first["space"]), first["optimize_mode"])
-        run = Run(search, first["optimize_mode"])
+        search.setup(read_space(first, f"{path}, line 1"), first["optimize_mode"])
+        run = Run(search, first["optimize_mode"], id=str(first.get("run") or ORIGINLESS))
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise JournalError(f"{path}, line 1: the header does not fit: {error}") from None
     for number, event in enumerate(events[1:], start=2):
         try:
-            _apply(run, event)
+            _apply(run, event, f"{path}, line {number}")
         except SearchError as error:
             _log.warning("%s, line %d: %s", path, number, error)
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             raise JournalError(f"{path}, line {number} does not fit what is before it: {error}") from None
     return run
+
+
+def read_space(event: Event, place: str) -> Space:
+    """Return the space in the header of a journal, or in an event that changes it.
+
+    Raises JournalError if the space is not the one whose digest stands beside it: results would go to architectures
+    that never ran. ``place`` is for the message.
+    """
+    space = Space.from_json(event["space"])
+    if event["digest"] not in (space.digest, space.unordered_digest):  # the latter was written once
+        raise JournalError(
+            f"{place}: the digest is {str(event['digest'])[:12]!r}, but that of the space beside it is "
+            f"{space.digest[:12]!r}: the space was changed after the run began, and the results are of other "
+            "architectures. Restore the file from a copy; to search another space, start a new run and nas import this."
+        )
+    return space
 
 
 def _check_costs(search: Search, first: Event, path: str | Path) -> None:
@@ -231,7 +262,7 @@ def arguments_in(header: Event) -> dict[str, Any]:
     return arguments
 
 
-def _apply(run: Run, event: Event) -> None:
+def _apply(run: Run, event: Event, place: str) -> None:
     search, kind = run.search, event["event"]
     if kind in ("ask", "suggest"):
         phase = InPhase(**event["phase"]) if "phase" in event else None
@@ -239,55 +270,10 @@ def _apply(run: Run, event: Event) -> None:
             _log.warning("%s proposes something else than its journal says: was it changed?", type(search).__name__)
     elif kind == "tell":
         score = {search.score_key: float(event["metrics"][search.score_key])}  # NaN and infinity are text there
-        search.tell(event["uid"], {**event["metrics"], **score}, event.get("job"))
+        search.tell(event["uid"], {**event["metrics"], **score}, event.get("job"), event.get("resource"))
     elif kind == "fail":
         search.fail(event["uid"], event["reason"], event["learn"])
     elif kind == "space":
-        run.search = move_search(search, Space.from_json(event["space"]), run.optimize_mode)
+        run._move_to(move_search(search, read_space(event, place), run.optimize_mode))
     elif kind != "note":
         raise ValueError(f"unknown event {kind!r}")
-
-
-def move_search(search: Search, space: Space, optimize_mode: str) -> Search:
-    """Return a fresh search on ``space`` with those trials of ``search`` that fit it."""
-    new = search.fresh()
-    new.setup(space, optimize_mode)
-    new.counts.duplicate, new.counts.infeasible = search.counts.duplicate, search.counts.infeasible
-    for trial in search.trials.values():
-        tokens = None if trial.state == "dropped" else _translate(trial, space)
-        if tokens is None or (new.known(tokens) and not trial.provisional):
-            new.trials.adopt_dropped(trial)
-        else:
-            new.suggest(tokens, trial.phase)
-    for trial in sorted(search.trials.values(), key=lambda t: t.resolved):
-        if new.trials[trial.uid].state == "pending" and trial.state == "told":
-            new.tell(trial.uid, trial.metrics, trial.job)
-        elif new.trials[trial.uid].state == "pending" and trial.state == "failed":
-            new.fail(trial.uid, trial.reason or "")
-    return new
-
-
-def _translate(trial: Trial, space: Space) -> Tokens | None:
-    """Return the tokens of the same architecture in another space; None where there is none."""
-    if trial.space.domains.keys() != space.domains.keys():
-        return None
-    before = dict(zip(trial.space.keys, trial.tokens, strict=True))
-    mattered = trial.space.active_keys(before)
-    found = {key: _token(space.domains[key], trial.space.domains[key].choice(before[key])) for key in mattered}
-    tokens = dict.fromkeys(space.keys, 0) | {key: token for key, token in found.items() if token is not None}
-    if any(found.get(key, 0) is None for key in space.active_keys(tokens)):
-        return None
-    return space.canonical(tuple(tokens.values()))
-
-
-def _token(domain: Domain | FixedDomain, choice: Choice) -> int | None:
-    """Return the token of an option by its name, since indices shift when candidates come or go."""
-    if isinstance(domain, FixedDomain):
-        return 0 if _token(domain.whole, choice) == domain.fixed else None
-    if isinstance(domain, LayerDomain) and isinstance(choice, dict) and domain.names.count(choice["_value"]) == 1:
-        choice = {"_idx": domain.names.index(choice["_value"])}
-    elif isinstance(domain, InputDomain) and isinstance(choice, dict) and isinstance(choice["_value"], list):
-        names = domain.candidates
-        if all(names.count(name) == 1 for name in choice["_value"]):
-            choice = {"_idx": sorted(names.index(name) for name in choice["_value"])}
-    return None if domain.problems(choice) else domain.token(choice)

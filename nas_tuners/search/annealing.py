@@ -93,6 +93,10 @@ class Annealing(Search):
             self._incumbent = (tokens, score)
             self._step_from(tokens)
 
+    def _learn_stopped(self, tokens: Tokens, score: float, resource: int) -> None:
+        """Cool down as after a step that was not taken, like a failure."""
+        self._learn(tokens, -math.inf)
+
     def _step_from(self, centre: Tokens | None) -> None:
         """Step from ``centre`` from now on, at first to its direct neighbours."""
         self._centre = centre

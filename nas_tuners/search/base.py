@@ -1,4 +1,4 @@
-"""Ask and tell, once for all algorithms: nothing twice, nothing infeasible, failures, the best, the end."""
+"""Ask and tell, once for all algorithms: nothing twice, nothing infeasible, failures, stops, the best, the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nas_tuners.search.arguments import Recorded
 from nas_tuners.search.constraints import Feasible
-from nas_tuners.search.records import Best, InPhase, Proposal, SearchError, Trial, Trials, as_metrics
+from nas_tuners.search.records import Best, InPhase, Proposal, SearchError, Trial, Trials, as_metrics, failure_in
 from nas_tuners.search.remaining import OutsideError, Remaining
 from search_spaces import Space, Tokens
 from search_spaces.checks import one_of, whole
@@ -138,13 +138,17 @@ class Search(metaclass=Recorded):
             self._admit(tokens, phase)
         return same
 
-    def tell(self, uid: int, metrics: Any, job: str | None = None) -> bool:
-        """Report a result. NaN and infinity count as a failure; a second result for a uid is only counted.
+    def tell(self, uid: int, metrics: Any, job: str | None = None, resource: int | None = None) -> bool:
+        """Report a result, of a whole trial or of one that was stopped early. NaN and infinity are a failure.
+
+        A second result for a uid is only counted, but that of a whole trial replaces a failure or an early stop.
 
         Args:
             uid: of the proposal.
             metrics: a number, or a dict with the number to optimize under ``score_key``; all of it is kept.
             job: the host's name for what ran the trial.
+            resource: of a trial that was stopped early, how many intermediate results it reported; the metrics are the
+                last of them. It never is the best, and :meth:`_learn_stopped` learns from it.
 
         Returns: whether it was the first result for this uid.
 
@@ -153,25 +157,21 @@ class Search(metaclass=Recorded):
             SearchError: the algorithm failed to learn from it; the result itself is kept.
         """
         trial, kept = self.trials.find(uid), as_metrics(metrics, self.score_key)
-        if trial.state in ("told", "dropped"):
+        if trial.state not in ("pending",) + (("failed", "stopped") if resource is None else ()):
             self.counts.duplicate += 1
             return False
-        value = float(kept[self.score_key])
-        score, reason = (self._sign * value, None) if math.isfinite(value) else (-math.inf, f"the metric is {value}")
-        self._resolve(trial, "failed" if reason else "told", score)
-        trial.metrics, trial.job, trial.reason = kept, job, reason
+        if reason := failure_in(kept[self.score_key]):
+            return self.fail(uid, reason)
+        score = self._sign * float(kept[self.score_key])
+        self._resolve(trial, "told" if resource is None else "stopped", score)
+        trial.metrics, trial.job, trial.reason, trial.resource = kept, job, None, resource
         self._teach(trial, score)
         return True
 
     def fail(self, uid: int, reason: str = "", learn: bool = True) -> bool:
-        """Report that there will be no result. Should one come after all, it counts.
+        """Report that there will be no result, and why. Should one come after all, it counts.
 
-        Args:
-            uid: of the proposal.
-            reason: for the reader of the journal.
-            learn: whether the algorithm learns the worst score, or nothing.
-
-        Returns: whether the proposal was still pending.
+        ``learn``: whether the algorithm learns the worst score, or nothing. Returns: whether the trial was pending.
         """
         trial = self.trials.find(uid)
         if trial.state != "pending":
@@ -236,6 +236,9 @@ class Search(metaclass=Recorded):
     def _learn(self, tokens: Tokens, score: float) -> None:
         """Take in one result; ``score`` is to be maximized, and ``-inf`` for a failure."""
 
+    def _learn_stopped(self, tokens: Tokens, score: float, resource: int) -> None:
+        """Learn nothing from an early stop, since scores at different resources cannot be compared; or override."""
+
     def _sample(self, n: int) -> npt.NDArray[np.int64]:
         """Draw ``n`` feasible architectures, uniformly, known ones too. Returns: (n, keys)."""
         return self._remaining.feasible.sample(self.rng, n)
@@ -284,7 +287,10 @@ class Search(metaclass=Recorded):
         if trial.provisional:
             return
         try:
-            self._learn(trial.tokens, score)
+            if trial.resource is None:
+                self._learn(trial.tokens, score)
+            else:
+                self._learn_stopped(trial.tokens, score, trial.resource)
         except Exception as error:
             raise SearchError(f"{type(self).__name__}._learn({trial.tokens}, {score}) failed: {error!r}") from error
 

@@ -122,7 +122,7 @@ class Evolution(Search):
             self._reach = 0
 
     def _propose_generation(self, n: int) -> Rows:
-        resolved = self.counts.told + self.counts.failed
+        resolved = self.counts.ended
         if resolved - self._had_results >= self.candidate_pool_size:
             self._parents, self._began, self._had_results = list(self._elite), self.counts.asked, resolved
         slot = self.counts.asked + self._remaining.found - self._began

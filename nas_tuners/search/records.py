@@ -48,11 +48,13 @@ class Trial:
     tokens: Tokens
     space: Space
     phase: InPhase | None = None
-    state: str = "pending"  # pending, told, failed, or dropped: no longer part of the space
+    state: str = "pending"  # pending, told, stopped early, failed, or dropped: no longer part of the space
     score: float = -math.inf
-    metrics: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] | None = None  # of a stopped one: the last ones that it reported
     reason: str | None = None
     job: str | None = None  # the host's name for whatever ran it
+    resource: int | None = None  # how many intermediate results a stopped one had reported
+    before: str | None = None  # the state of a dropped one, before
     resolved: int = -1  # the place of its result among all results, from 1
 
     @property
@@ -104,18 +106,24 @@ class Best:
 
 @dataclass(slots=True)
 class Counts:
-    """Numbers of proposals: ``asked`` = ``told`` + ``failed`` + ``pending`` + ``dropped``.
+    """Numbers of proposals: ``asked`` = ``told`` + ``stopped`` + ``failed`` + ``pending`` + ``dropped``.
 
     ``duplicate``: results for a uid that had one; ``infeasible``: what the algorithm drew beyond the constraints.
     """
 
     asked: int = 0
     told: int = 0
+    stopped: int = 0
     failed: int = 0
     duplicate: int = 0
     pending: int = 0
     dropped: int = 0
     infeasible: int = 0
+
+    @property
+    def ended(self) -> int:
+        """Return how many trials have ended, with a full result or not."""
+        return self.told + self.stopped + self.failed
 
 
 class Trials(dict[int, Trial]):
@@ -144,19 +152,24 @@ class Trials(dict[int, Trial]):
 
     def adopt_dropped(self, trial: Trial) -> None:
         """Take in a trial of another space under its own uid, which is the next."""
-        self[trial.uid] = replace(trial, state="dropped")
+        self[trial.uid] = replace(trial, state="dropped", before=trial.before or trial.state)
         self.counts.asked += 1
         self.counts.dropped += 1
 
     def resolve(self, trial: Trial, state: str, score: float) -> None:
-        """Give a trial its result, and keep it if it is the best."""
+        """Give a trial its result, and keep it if it is the best of those that were told."""
         before, counts = trial.state, self.counts
         setattr(counts, before, getattr(counts, before) - 1)
         setattr(counts, state, getattr(counts, state) + 1)
         self._resolved += 1
         trial.state, trial.score, trial.resolved = state, score, self._resolved
-        if score > -math.inf and not trial.provisional and (self.best is None or score > self.best.score):
+        if state == "told" and not trial.provisional and (self.best is None or score > self.best.score):
             self.best = trial
+
+
+def failure_in(value: float) -> str | None:
+    """Return why a score is none; None if it is a finite number."""
+    return None if math.isfinite(value) else f"the metric is {value}"
 
 
 def as_metrics(metrics: Any, score_key: str = "default") -> dict[str, Any]:

@@ -126,9 +126,19 @@ class Shrinking(Search):
         return [proposal.tokens for proposal in proposals]
 
     def _learn(self, tokens: Tokens, score: float) -> None:
+        uid = self._inner_uid(tokens)
+        if score > -math.inf:
+            self.inner.tell(uid, score)
+        elif not self.inner.fail(uid):  # _resolve has said so, when it was not known yet whether to learn from it
+            self.inner._learn(tokens, score)
+
+    def _learn_stopped(self, tokens: Tokens, score: float, resource: int) -> None:
+        self.inner.tell(self._inner_uid(tokens), score, resource=resource)
+
+    def _inner_uid(self, tokens: Tokens) -> int:
         if tokens not in self._uids:  # suggested from elsewhere
             self._uids[tokens] = self.inner.suggest(tokens).uid
-        self.inner.tell(self._uids[tokens], score)
+        return self._uids[tokens]
 
     def _resolve(self, trial: Trial, state: str, score: float) -> None:
         if trial.state == "pending" and trial.phase is not None:

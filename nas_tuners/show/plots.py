@@ -102,6 +102,7 @@ def _title(run: Run, header: Event) -> str:
     search, counts = header["search"], run.search.counts
     results = f"{counts.told} result{'s' * (counts.told != 1)}"
     failed = f", {counts.failed} failed" if counts.failed else ""
+    failed = f", {counts.stopped} stopped early{failed}" if counts.stopped else failed
     best, seed = run.search.best, search["arguments"].get("seed")
     found = f"still in {run.phase}" if best is None else f"best {best.score:.6g} (uid {best.uid})"
     return f"{search['name']}, seed {seed}: {results}{failed}; {found}"
@@ -132,6 +133,8 @@ def _draw_progress(axes: Axes, run: Run, header: Event, told: list[Trial]) -> No
         axes.plot(places, expected, color=_INK, lw=1, ls="--", label="expected best of so many draws")
     failed = [at[trial.uid] for trial in done if trial.state == "failed"]
     _mark(axes, failed, 0.02, "x", f"failed ({len(failed)})")
+    stopped = [at[trial.uid] for trial in done if trial.state == "stopped"]
+    _mark(axes, stopped, 0.02, "|", f"stopped early ({len(stopped)})")
     beyond = [place for place, value in zip(places, values, strict=True) if not low <= value <= high]
     height, marker = (0.97, "^") if sign < 0 else (0.06, "v")
     _mark(axes, beyond, height, marker, f"worse, off the scale ({len(beyond)})")

@@ -13,8 +13,8 @@ from nas_tuners.search.records import Trial
 from search_spaces import Choices, Space
 from search_spaces.checks import exact_or_rounded, rounded
 
-_STATES = ("told", "failed", "pending")
-_NOTED = ("pending", "failed", "duplicate", "infeasible")  # counts that a progress line shows
+_STATES = ("told", "stopped", "failed", "pending")
+_NOTED = ("pending", "stopped", "failed", "duplicate", "infeasible")  # counts that a progress line shows
 
 
 def summarize(run: Run, header: Event) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def summarize(run: Run, header: Event) -> dict[str, Any]:
         "seed": arguments.get("seed"),
         "optimize_mode": run.optimize_mode,
         "counts": asdict(search.counts),
+        "space_changes": run.changes,
         "phase": None if run.phase is None else asdict(run.phase),
         "best": None if best is None else _summarize_trial(search.trials[best.uid]),
         "trials": [_summarize_trial(trial) for trial in search.trials.values()],
@@ -44,7 +45,8 @@ def _summarize_trial(trial: Trial) -> dict[str, Any]:
         "state": trial.state,
     }
     summary |= {"phase": asdict(trial.phase)} if trial.phase else {}
-    return summary | ({"reason": trial.reason} if trial.reason else {})
+    more = {"resource": trial.resource, "reason": trial.reason}
+    return summary | {name: value for name, value in more.items() if value is not None}
 
 
 def describe_run(run: Run, header: Event, rows: int = 10) -> str:
@@ -55,10 +57,12 @@ def describe_run(run: Run, header: Event, rows: int = 10) -> str:
         f"{_count_choices(run.space)}, {size if size < 10**6 else rounded(size)} architectures, "
         f"digest {run.space.digest[:12]}",
         f"{counts.asked} asked: {counts.told} told, {counts.failed} failed, {counts.pending} pending"
+        + (f", {counts.stopped} stopped early" if counts.stopped else "")
         + (f", {counts.dropped} dropped" if counts.dropped else "")
         + (f"; {counts.duplicate} duplicate results" if counts.duplicate else "")
         + ("; the space is exhausted" if search.exhausted else ""),
         *_describe_phase(run, header),
+        *run.changes,
     ]
     told = [trial for trial in search.trials.values() if trial.state == "told" and not trial.provisional]
     if not told:

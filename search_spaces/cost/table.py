@@ -117,8 +117,10 @@ class CostTable:
             space = Space.from_json(data["space"])
         except SpaceError as error:
             raise CostError("not a valid cost table, its search space is wrong:", error.problems) from None
-        if data["digest"] != space.digest:
-            wrong = f"the digest is {str(data['digest'])[:12]!r}, but that of its space is {space.digest[:12]!r}"
+        if data["digest"] != space.unordered_digest:
+            wrong = (
+                f"the digest is {str(data['digest'])[:12]!r}, but that of its space is {space.unordered_digest[:12]!r}"
+            )
             raise CostError("not a valid cost table: it was changed by hand or damaged.", [wrong])
         return cls(space, data["fixed"], data["options"], data.get("about"), data.get("joint"))
 
@@ -127,7 +129,7 @@ class CostTable:
         options = {metric: {key: list(costs) for key, costs in keys.items()} for metric, keys in self.options.items()}
         data = {
             "format": JOINT_FORMAT if self.joint else FORMAT,
-            "digest": self.space.digest,
+            "digest": self.space.unordered_digest,
             "space": self.space.to_json(),
             "fixed": self.fixed,
             "options": options,
@@ -160,7 +162,7 @@ class CostTable:
     @cached_property
     def digest(self) -> str:
         """Return the SHA-256 of the space and all costs, without ``about``."""
-        costs = {"space": self.space.digest, "fixed": self.fixed, "options": self.options}
+        costs = {"space": self.space.unordered_digest, "fixed": self.fixed, "options": self.options}
         if self.joint:
             costs["joint"] = {
                 metric: [[keys, hashlib.sha256(array.astype("<f8").tobytes()).hexdigest()] for keys, array in terms]

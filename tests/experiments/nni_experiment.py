@@ -31,14 +31,14 @@ SPACE = {f"k{i}": {"_type": "layer_choice", "_value": ["a", "b", "c"]} for i in 
 TRIAL = """
 import nni
 choices = nni.get_next_parameter()
-nni.report_final_result(sum((i + 1) * choices[key]["_idx"] for i, key in enumerate(sorted(choices)) if key[0] == "k"))
+keys = [key for key in sorted(choices) if key[0] == "k"]
+nni.report_final_result(sum((i + 2) * choices[key]["_idx"] for i, key in enumerate(keys)))
 """
 
 
 def expected(choices: dict[str, Any]) -> float:
     """What TRIAL reports for ``choices``."""
     keys = [key for key in sorted(choices) if key[0] == "k"]
-    # `_uid` sorts before every key, so the trial counts from 1 where it is there.
     return float(sum((i + 2) * choices[key]["_idx"] for i, key in enumerate(keys)))
 
 

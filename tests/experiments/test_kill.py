@@ -1,4 +1,4 @@
-"""SIGKILL of an experiment's processes, then ``nas resume``: nothing told is lost, nothing is counted twice."""
+"""SIGKILL of an experiment's processes, then ``nas resume``: nothing told is lost, nothing is trained twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.experiments.nni_experiment import Experiment, expected
+from tests.experiments.nni_experiment import TRIAL, Experiment, expected, processes_of
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +19,12 @@ SPACE = {
 }
 KILLED = ("manager", "dispatcher", "both")
 
+# Notes which uids are trained, one a line.
+NOTING = """
+with open({starts!r}, "a") as file:
+    file.write(f"{{choices['_uid']}}\\n")
+"""
+
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Any]]]:
@@ -27,24 +33,33 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fut
         yield {killed: pool.submit(kill_and_resume, tmp_path_factory.mktemp(killed), killed) for killed in KILLED}
 
 
-def kill_and_resume(folder: Path, killed: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Returns: what ``nas resume`` printed, and what ``nas show`` says before it and at the end."""
-    with Experiment(folder / "home", space=SPACE, maxTrialNumber=100) as experiment:
+def kill_and_resume(folder: Path, killed: str) -> tuple[str, dict[str, Any], dict[str, Any], list[int]]:
+    """Returns: what ``nas resume`` printed, what ``nas show`` says before it and at the end, and the uids run since."""
+    starts = folder / "starts"
+    take, report = TRIAL.split("keys =")
+    trial = take + NOTING.format(starts=str(starts)) + "keys =" + report
+    with Experiment(folder / "home", SPACE, trial, maxTrialNumber=100, trialConcurrency=4) as experiment:
         experiment.wait(lambda: experiment.told() >= 5)
         if killed in ("manager", "both"):
             experiment.kill_manager()
         if killed in ("dispatcher", "both"):
             experiment.kill_dispatcher()
-        before, said = experiment.show(), experiment.resume()
+        before = experiment.show()
+        experiment.wait(lambda: not processes_of(experiment.home, "trial.py"))  # those that outlive their manager
+        earlier = len(starts.read_text().split())
+        said = experiment.resume()
         experiment.wait_until_done()
-        return said, before, experiment.show()
+        return said, before, experiment.show(), [int(uid) for uid in starts.read_text().split()][earlier:]
 
 
 @pytest.mark.parametrize("killed", KILLED)
 def test_a_killed_experiment_goes_on_where_it_was(outcomes: dict[str, Future[Any]], killed: str) -> None:
-    said, first, last = outcomes[killed].result()
+    said, first, last, started = outcomes[killed].result()
     print(said)
     before, after = _results(first), _results(last)
+    print("run since the resume:", started)
+    assert len(set(started)) == len(started) and not set(started) & set(before)
+    assert last["counts"]["duplicate"] == 0
     assert len(before) >= 5
     assert {uid: after[uid] for uid in before} == before
     # Every architecture of the space has one result, and the right one.

@@ -206,7 +206,7 @@ report_final(1)
     def test_another_tuner_gives_no_uid(self, run: Callable[..., Outcome]) -> None:
         parameters = {key: value for key, value in PARAMETERS.items() if key != "_uid"}
         outcome = run("get_and_apply_next_architecture(Mnist())\nreport_final(1.0)", parameters)
-        assert outcome.finals == [{"default": 1.0}]
+        assert outcome.finals == [1.0]
 
     def test_no_parameters(self, run: Callable[..., Outcome]) -> None:
         outcome = run("get_and_apply_next_architecture(Mnist())", None)

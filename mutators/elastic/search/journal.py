@@ -70,8 +70,9 @@ def _read_header(path: Path) -> Event:
 def _check_header(header: Event, search: Search, space: Space, scoring: Mapping[str, Any], path: Path) -> None:
     """Check that a journal is of this search. The cost table is checked by its digest when the run is resumed."""
     begun_with, scored = header["search"], header.get("scoring")
-    then = {"space": header["digest"], **(scored if isinstance(scored, dict) else {}), "search": begun_with["name"]}
-    then |= begun_with["arguments"]
+    same = header.get("space") == space.to_json() and list(header["space"]) == list(space.keys)
+    then = {"space": space.digest if same else header["digest"], "search": begun_with["name"]}
+    then |= (scored if isinstance(scored, dict) else {}) | begun_with["arguments"]
     now = {"space": space.digest, **scoring, "search": type(search).__name__, **search.arguments}
     now = json.loads(json.dumps(now))
     problems = [

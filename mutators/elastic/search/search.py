@@ -214,7 +214,7 @@ class _Scores:
 
     @property
     def _resolved(self) -> int:
-        return self._run.search.counts.told + self._run.search.counts.failed
+        return self._run.search.counts.ended
 
     def _best(self) -> str:
         best = self._run.search.best

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from nas_tuners.hosts.nni.manager import Manager, ManagerError
-from search_spaces.checks import is_int
+from nas_tuners.runs.importing import uid_in
 
 _log = logging.getLogger("nas_tuners")
 
@@ -66,26 +64,15 @@ class Handouts:
         self._before = [uid for uid in self._before if pending(uid)]
         if not self._before or manager is None:
             return
-        # Jobs to be run again stay ADD_RESUMED until the first batch was requested, those of a failed resume for ever.
-        live = ("WAITING", "RUNNING", "UNKNOWN") + (() if self._uids else ("ADD_RESUMED",))
         try:
-            jobs = [job for job in manager.trial_jobs() if job.get("status") in live]
+            jobs = manager.trial_jobs()
         except ManagerError as error:
             _log.warning("cannot tell which trials NNI runs again: %s", error)
             return
-        running = {uid_in(parameters) for job in jobs for parameters in _parameters_of(job)}
+        # Jobs to be run again are ADD_RESUMED until NNI starts them, which it does before any that it is given now:
+        # once it has started one of these, an ADD_RESUMED job is of a resume that failed, and nobody runs it.
+        given = any((job.parameter_id, uid_in(job.parameters)) in self._uids.items() for job in jobs)
+        live = ("WAITING", "RUNNING", "UNKNOWN") + (() if given else ("ADD_RESUMED",))
+        running = {uid_in(job.parameters) for job in jobs if job.status in live}
         self.again.extend(uid for uid in self._before if uid not in running)
         self._before = [uid for uid in self._before if uid in running]
-
-
-def uid_in(*values: Any) -> int | None:
-    """Return the uid inside the first of these parameters or metrics that has one."""
-    uids = (value.get("_uid") for value in values if isinstance(value, Mapping))
-    return next((int(uid) for uid in uids if is_int(uid)), None)
-
-
-def _parameters_of(job: Mapping[str, Any]) -> list[Any]:
-    """Return the parameters that NNI has recorded for a job."""
-    packed = job.get("hyperParameters") or []
-    records = [json.loads(one) if isinstance(one, str) else one for one in packed]
-    return [record.get("parameters") for record in records if isinstance(record, dict)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,9 +13,12 @@ from typing import Any
 
 import psutil
 
+from nas_tuners.hosts.nni.database import mend_jobs
 from nas_tuners.hosts.nni.experiments import folder_of, list_experiments
 from nas_tuners.hosts.nni.failures import describe_experiment_failures
 from nas_tuners.hosts.nni.manager import Manager, ManagerError
+from nas_tuners.runs.journal import JOURNAL
+from nas_tuners.runs.run import load
 
 _PATIENCE = 60.0  # seconds until a resumed experiment has to be up
 
@@ -37,6 +41,7 @@ def resume_experiment(experiment: str, port: int | None = None) -> int:
         _end(process)
     port = port or _find_port(int(entry.get("port") or 0))
     for attempt in (1, 2):  # nnictl gives up after four seconds if the manager is slow to start
+        _mend(folder)
         _say(f"resuming on port {port}" + (" once more" if attempt == 2 else ""))
         done = call_nnictl("resume", experiment, "--port", str(port))
         if _comes_up(port, experiment):
@@ -45,6 +50,22 @@ def resume_experiment(experiment: str, port: int | None = None) -> int:
             call_nnictl("stop", experiment)
     why = describe_experiment_failures(folder) or [f"log: {folder / 'log' / 'dispatcher.log'}"]
     raise ManagerError("\n".join([f"nnictl cannot resume {experiment}: {' '.join(done.split())[-300:]}", *why]))
+
+
+def _mend(folder: Path) -> None:
+    """Let NNI run again only what has no result; the tuner hands out the rest of that."""
+    journal, database = folder / "checkpoint" / JOURNAL, folder / "db" / "nni.sqlite"
+    if not (journal.is_file() and database.is_file()):
+        return
+    run, _ = load(journal)
+    pending = [{**proposal.parameters, "_uid": proposal.uid, "_run": run.id} for proposal in run.search.pending]
+    try:
+        mended = mend_jobs(database, pending)
+    except (sqlite3.Error, ValueError) as error:
+        _say(f"warning: cannot mend NNI's database, so that trials may run twice: {error}")
+    else:
+        if mended:
+            _say(f"NNI had {mended} trials noted under parameters of others")
 
 
 def _say(text: str) -> None:

@@ -19,13 +19,15 @@ import nni
 from nni.runtime.tuner_command_channel import CommandType, TunerCommandChannel
 from nni.tuner import Tuner
 
-from nas_tuners.hosts.nni.handouts import Handouts, uid_in
+from nas_tuners.hosts.nni.handouts import Handouts
 from nas_tuners.hosts.nni.manager import Manager, ManagerError
+from nas_tuners.hosts.nni.results import Results
+from nas_tuners.runs.importing import uid_in
 from nas_tuners.runs.journal import JOURNAL, JournalError, has_begun
 from nas_tuners.runs.run import Run
 from nas_tuners.search.arguments import check_search
 from nas_tuners.search.base import Search
-from nas_tuners.search.records import MetricError, Proposal, SearchError
+from nas_tuners.search.records import Proposal
 from search_spaces import Space, SpaceError
 from search_spaces.checks import one_of, whole
 from search_spaces.errors import ConstraintError, CostError, PhaseError
@@ -65,11 +67,9 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             raise ValueError("; ".join(problems))
         self._search, self._optimize_mode = search, optimize_mode
         self._fixed = fixed or {}
-        self._retries = retries if on_failure == "retry" else 0
-        self._learn_failures = on_failure != "skip"
+        self._on_failure, self._retries = on_failure, retries if on_failure == "retry" else 0
         self._lock = threading.RLock()
-        self._run: Run | None = None
-        self._tries: dict[int, int] = {}
+        self._results: Results | None = None
         self._handouts = Handouts()
         self._no_more = False
         self._ended_at = -1  # number of trials that had ended when the manager was last told to end
@@ -89,41 +89,47 @@ class SearchTuner(Tuner):  # type: ignore[misc]
     @property
     def run(self) -> Run:
         """Return the search with its journal. Raises RuntimeError if NNI has not given a search space yet."""
-        if self._run is None:
+        return self.results.run
+
+    @property
+    def results(self) -> Results:
+        """Return what takes results in. Raises RuntimeError if NNI has not given a search space yet."""
+        if self._results is None:
             raise RuntimeError("the tuner has no search space yet.")
-        return self._run
+        return self._results
 
     def update_search_space(self, search_space: Any) -> None:
         """Take the space: start or resume at first, later go on in the new space with all trials that fit it."""
         with self._guard():
-            if self._run is None:
-                self._open(Space.from_json(search_space).fix(self._fixed))
+            if self._results is None:
+                run = self._open(Space.from_json(search_space).fix(self._fixed))
+                self._results = Results(run, self._handouts, self._retries, self._on_failure != "skip")
                 return
             try:
                 space = Space.from_json(search_space).fix(self._fixed)
-                if space.digest == self._run.space.digest:
+                if space.to_json() == self.run.space.to_json():  # in another order, perhaps: NNI keeps none
                     return
-                dropped = self._run.change_space(space)
+                self.run.change_space(space)
             except (SpaceError, CostError, ConstraintError, PhaseError) as error:
-                self._note(f"the search goes on in the old space: {error}")
+                self.results.note(f"the search goes on in the old space: {error}")
                 return
-            _log.warning("the search space has changed: %d of the trials so far do not fit the new one.", dropped)
+            _log.warning(self.run.changes[-1])
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
-        """Return choices for one trial, with their ``_uid``, and their ``_phase`` if the search has phases.
+        """Return choices for one trial, with ``_uid`` and ``_run``, and with ``_phase`` if the search has phases.
 
         Raises:
             nni.NoMoreTrialError: the search is finished; the experiment ends when the last trial has.
         """
         with self._guard():
-            self._settle_lost()
+            self.results.settle_lost()
             proposal = self._next()
             if proposal is None:
                 self._no_more = True
                 self._end_if_idle()
                 raise nni.NoMoreTrialError(f"{self._why_finished()}.")
             self._handouts.give(parameter_id, proposal.uid)
-            return {**proposal.parameters, "_uid": proposal.uid}
+            return {**proposal.parameters, "_uid": proposal.uid, "_run": self.run.id}
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
         """Take in a result. Only here are NNI's ``parameters`` those that the trial got."""
@@ -131,7 +137,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             uid = uid_in(value, parameters)
             if uid is None:
                 uid = self._handouts.uid_of(parameter_id)
-            self._take_result(uid, value, kwargs.get("trial_job_id"))
+            self.results.receive(uid, value, kwargs.get("trial_job_id"))
 
     def trial_end(self, parameter_id: int | None, success: bool, **kwargs: Any) -> None:
         """Count the end of a trial; NNI may name the wrong one, before or after its result."""
@@ -140,16 +146,14 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                 _log.info("a trial that was added by hand has ended; it is not part of this search.")
                 return
             self._handouts.ended += 1
+            if not success:
+                self.results.settle_ended()
             self._end_if_idle()
 
     def import_data(self, data: Any) -> None:
-        """Take in results that NNI kept. After a resume it pairs most of them wrongly: only lost ones count."""
+        """Take in results that NNI kept, of which only lost ones count, or that a user gives it from elsewhere."""
         with self._guard():
-            for entry in data:
-                if isinstance(entry, Mapping):
-                    self._import(entry.get("parameter"), entry.get("value"), entry.get("trialJobId"))
-                else:
-                    self._note(f"imported data is {entry!r}, wanted an object with parameter and value: ignored.")
+            self.results.take_rows(data)
 
     def load_checkpoint(self) -> None:
         """Do nothing: the journal is read as soon as the space is known."""
@@ -159,36 +163,36 @@ class SearchTuner(Tuner):  # type: ignore[misc]
 
     def _on_exit(self) -> None:
         with self._lock:
-            if self._run is not None:
+            if self._results is not None:
                 try:
                     if not self._retries:  # else a resume tries them again
-                        self._settle_lost()
+                        self._results.settle_lost()
                 except JournalError as error:
                     _log.error("%s", error)
-                self._run.close()
+                self.run.close()
 
     _on_error = _on_exit
 
-    def _open(self, space: Space) -> None:
+    def _open(self, space: Space) -> Run:
+        """Start the run, or go on with the one whose journal is in the experiment's folder."""
         folder = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
         path = Path(folder) / JOURNAL if folder else None
         if path is None or not has_begun(path):
             more = {"experiment": path.parent.parent.name if path else None, "tuner": type(self).__name__}
             more |= {"checkpoint": os.path.realpath(path.parent)} if path else {}  # a copy elsewhere is not this run
-            self._run = Run.start(self._search, space, self._optimize_mode, path, **more)
-            return
+            return Run.start(self._search, space, self._optimize_mode, path, **more)
         run = Run.resume(self._search, path)
         if run.optimize_mode != self._optimize_mode:
             run.close()
             raise JournalError(f"{path} has optimize_mode {run.optimize_mode}, wanted {self._optimize_mode}.")
-        if run.space.digest != space.digest:
+        if run.space.to_json() != space.to_json():
             run.close()
             raise JournalError(
                 f"{path} is of another search space: its digest is {run.space.digest[:12]}, "
                 f"the experiment's {space.digest[:12]}. Start a new experiment for a new space."
             )
-        self._run = run
         self._handouts.take_over(proposal.uid for proposal in run.search.pending)
+        return run
 
     def _next(self) -> Proposal | None:
         trials, handouts = self.run.search.trials, self._handouts
@@ -201,68 +205,6 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         proposals = self.run.ask()
         return proposals[0] if proposals else None
 
-    def _take_result(self, uid: int | None, value: Any, job: str | None) -> None:
-        if uid is None or uid not in self.run.search.trials:
-            self._note(f"a result for uid {uid}, which was never proposed here: ignored.", job=job)
-            return
-        self._handouts.take_back(uid)
-        if isinstance(value, Mapping):
-            if value.get("_failed") is not None:
-                self._take_failure(uid, str(value["_failed"]))
-                return
-            value = {key: item for key, item in value.items() if not str(key).startswith("_")}
-        try:
-            if not self.run.tell(uid, value, job):
-                self._note(f"a second result for uid {uid}: not counted.", job=job)
-        except MetricError as error:
-            self._take_failure(uid, str(error))
-        except SearchError:
-            _log.exception("the search goes on without having learnt from uid %d.", uid)
-
-    def _take_failure(self, uid: int, reason: str) -> None:
-        if self.run.search.trials[uid].state != "pending":
-            self._note(f"uid {uid} has its result already, and now failed: {reason}")
-        elif self._tries.get(uid, 0) < self._retries:
-            self._tries[uid] = self._tries.get(uid, 0) + 1
-            self._handouts.again.append(uid)
-            self._note(f"uid {uid} failed and is tried again: {reason}")
-        else:
-            _log.warning("uid %d failed: %s", uid, reason)
-            try:
-                self.run.fail(uid, reason, self._learn_failures)
-            except SearchError:
-                _log.exception("the search goes on without having learnt from uid %d.", uid)
-
-    def _settle_lost(self) -> None:
-        for uid in self._handouts.drop_lost():
-            self._take_failure(uid, "its trial ended without a result")
-
-    def _import(self, parameters: Any, value: Any, job: str | None) -> None:
-        search = self.run.search
-        uid = uid_in(parameters) if job is None else uid_in(value, parameters)
-        if job is not None and any(trial.job == job for trial in search.trials.values()):
-            return  # the journal has it from the trial itself
-        if uid is not None and uid in search.trials and (job is not None or self._is_of(uid, parameters)):
-            if search.trials[uid].state == "pending":
-                self._take_result(uid, value, job)
-            return
-        self._import_foreign(parameters, value)
-
-    def _is_of(self, uid: int, parameters: Any) -> bool:
-        return not self.run.space.problems(parameters) and (
-            self.run.space.encode(parameters) == self.run.search.trials[uid].tokens
-        )
-
-    def _import_foreign(self, parameters: Any, value: Any) -> None:
-        """Take in a result that a user gives to ``nnictl experiment import``."""
-        problems = self.run.space.problems(parameters)
-        if problems:
-            self._note("imported data does not fit the search space and is ignored: " + "; ".join(problems))
-        elif not self.run.search.feasible(tokens := self.run.space.encode(parameters)):
-            self._note("imported data does not keep the constraints of this search and is ignored.")
-        elif not self.run.search.known(tokens):
-            self._take_result(self.run.suggest(tokens).uid, value, None)
-
     def _why_finished(self) -> str:
         exhausted = self.run.search.exhausted
         return "every architecture that may be proposed has been" if exhausted else "the search's budget is spent"
@@ -273,8 +215,8 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         if not self._no_more or not handouts.is_idle or handouts.ended == self._ended_at or manager is None:
             return
         self._ended_at = handouts.ended
-        self._retries = 0  # NNI will not ask again
-        self._settle_lost()
+        self.results.retries = 0  # NNI will not ask again
+        self.results.settle_lost()
         try:
             jobs = len(manager.trial_jobs())
             manager.end_at(max(jobs, 1))
@@ -295,7 +237,3 @@ class SearchTuner(Tuner):  # type: ignore[misc]
                 channel.disconnect()
             except Exception:
                 _log.exception("the manager cannot be reached. Use nnictl stop.")
-
-    def _note(self, text: str, **more: Any) -> None:
-        _log.warning(text)
-        self.run.note(text, **more)

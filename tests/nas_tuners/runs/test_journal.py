@@ -93,8 +93,8 @@ def test_an_event_is_on_the_disk_before_it_takes_effect(tmp_path: Path) -> None:
     run = start(path)
     (proposal,) = run.ask()
     assert read(path)[0][-1] == {"event": "ask", "uid": 0, "tokens": [list(proposal.tokens)]}
-    run.tell(proposal.uid, float("nan"), job="x1")
-    assert read(path)[0][-1] == {"event": "tell", "uid": 0, "metrics": {"default": "nan"}, "job": "x1"}
+    run.tell(proposal.uid, {"default": 1.5, "loss": float("nan")}, job="x1")
+    assert read(path)[0][-1] == {"event": "tell", "uid": 0, "metrics": {"default": 1.5, "loss": "nan"}, "job": "x1"}
     assert all(json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines())
 
 

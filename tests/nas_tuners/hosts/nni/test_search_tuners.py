@@ -68,7 +68,7 @@ def test_a_changed_space_without_its_costs_is_not_entered(table: str) -> None:
     tuner = EvolutionTuner(constraints={"macs": 11}, cost_table=table)
     tuner.update_search_space(SPACE)
     tuner.update_search_space({"k0": SPACE["k0"]})
-    assert len(tuner.generate_parameters(0)) == 8 + 1
+    assert len(tuner.generate_parameters(0)) == 8 + 2
 
 
 def test_score_key_under_nni() -> None:

@@ -1,0 +1,179 @@
+"""Give what the trials of an NNI experiment report to the architectures that they trained, whatever NNI says."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nas_tuners.hosts.nni.handouts import Handouts
+from nas_tuners.hosts.nni.manager import CANCELED, ENDED, Job, Manager, ManagerError, Metrics
+from nas_tuners.runs.importing import import_results, make_result, origin_in, read_rows, uid_in
+from nas_tuners.runs.run import Run
+from nas_tuners.search.records import MetricError, SearchError, as_metrics, failure_in
+
+_log = logging.getLogger("nas_tuners")
+
+
+class Results:
+    """The way of results into a run: failures by the user's policy, early stops, what NNI has kept over a resume.
+
+    Args:
+        run: to tell.
+        handouts: the proposals that NNI was given.
+        retries: how often an architecture may be tried again.
+        learn_failures: whether the search learns the worst score from a failure.
+    """
+
+    def __init__(self, run: Run, handouts: Handouts, retries: int, learn_failures: bool) -> None:
+        self.run, self.retries = run, retries
+        self._handouts, self._learn_failures = handouts, learn_failures
+        self._tries: dict[int, int] = {}
+        self._settled = {job.id for job in _jobs() if job.status in ENDED}  # those of before this process
+
+    def receive(self, uid: int | None, value: Any, job: str | None) -> None:
+        """Take in what NNI delivers as a final metric.
+
+        With ``includeIntermediateResults`` that is the last intermediate one for a trial that an assessor has stopped.
+        """
+        bare = uid_in(value) is None and os.environ.get("NNI_INCLUDE_INTERMEDIATE_RESULTS") == "true"
+        metrics = _metrics_of(job) if bare and job else None
+        if metrics is None or (metrics.final and metrics.final_value == value):
+            self.take(uid, value, job)
+        elif not metrics.final:
+            self.take(uid, _stop(value, metrics), job)
+        else:
+            self.note(f"uid {uid} was to be stopped early, but had ended: its own result counts.", job=job)
+
+    def take(self, uid: int | None, value: Any, job: str | None) -> None:
+        """Take in the result of a trial: a metric, a failure, or an early stop, as the trial side reports them."""
+        if uid is None or uid not in self.run.search.trials:
+            self.note(f"a result for uid {uid}, which was never proposed here: ignored.", job=job)
+            return
+        result, score_key = make_result(None, value), self.run.search.score_key
+        metrics = result.metrics
+        if result.resource is not None:  # intermediate results are bare numbers
+            metrics = {score_key: metrics.get("default"), **metrics}
+        try:
+            reason = result.reason or failure_in(as_metrics(metrics, score_key)[score_key])
+        except MetricError as error:
+            reason = str(error)
+        if reason is not None:
+            self.fail(uid, reason)
+            return
+        self._handouts.take_back(uid)
+        try:
+            if not self.run.tell(uid, metrics, job, result.resource):
+                self.note(f"a second result for uid {uid}: not counted.", job=job)
+        except SearchError:
+            _log.exception("the search goes on without having learnt from uid %d.", uid)
+
+    def fail(self, uid: int, reason: str) -> None:
+        """Take in a failure: try again, or tell the search."""
+        self._handouts.take_back(uid)
+        if self.run.search.trials[uid].state != "pending":
+            self.note(f"uid {uid} has its result already, and now failed: {reason}")
+        elif self._tries.get(uid, 0) < self.retries:
+            self._tries[uid] = self._tries.get(uid, 0) + 1
+            self._handouts.again.append(uid)
+            self.note(f"uid {uid} failed and is tried again: {reason}")
+        else:
+            _log.warning("uid %d failed: %s", uid, reason)
+            try:
+                self.run.fail(uid, reason, self._learn_failures)
+            except SearchError:
+                _log.exception("the search goes on without having learnt from uid %d.", uid)
+
+    def settle_lost(self) -> None:
+        """Fail what was given to trials that have all ended without a word."""
+        for uid in self._handouts.drop_lost():
+            self.fail(uid, "its trial ended without a result")
+
+    def settle_ended(self) -> None:
+        """Settle trials that were stopped or failed and said nothing of it.
+
+        NNI says that one has ended, often of the wrong one. Intermediate results name what their trial really ran.
+        """
+        for job in _jobs():
+            if job.status in ENDED and job.status != "SUCCEEDED" and job.id not in self._settled:
+                self._settled.add(job.id)
+                self._settle(job, _metrics_of(job.id))
+
+    def _settle(self, job: Job, metrics: Metrics | None) -> None:
+        if metrics is None or metrics.final or metrics.parameter_id is None:
+            return  # its result is on the way, or nobody knows what it ran
+        uid = self._handouts.uid_of(metrics.parameter_id)
+        if uid is None or self.run.search.trials[uid].state != "pending":
+            return
+        if job.status in CANCELED:
+            self.take(uid, _stop(metrics.last, metrics), job.id)
+        else:
+            self.fail(uid, "its trial ended without a result")
+
+    def take_rows(self, rows: Iterable[Any]) -> None:
+        """Take in rows that NNI kept over a resume, where most are paired wrongly, or that a user imports."""
+        rows = list(rows)
+        own = [row for row in rows if self._is_own(row)]
+        for row in own:
+            self._take_own(row.get("parameter"), row.get("value"), row.get("trialJobId"))
+        if foreign := [row for row in rows if not self._is_own(row)]:
+            done = import_results(self.run, read_rows(foreign))
+            if done.told or done.refused:
+                self.note(f"imported data: {done}")
+
+    def _is_own(self, row: Any) -> bool:
+        if not isinstance(row, Mapping):
+            return False
+        metric_first = row.get("value"), row.get("parameter")
+        return uid_in(*metric_first) is not None and origin_in(*metric_first) == self.run.id
+
+    def _take_own(self, parameters: Any, value: Any, job: str | None) -> None:
+        trials = self.run.search.trials
+        if job is not None and any(trial.job == job for trial in trials.values()):
+            return  # the journal has it from the trial itself
+        uid = uid_in(value)
+        if uid is None:
+            uid = uid_in(parameters) if job is None else _find_uid(job, parameters)
+        if uid is not None and uid in trials and trials[uid].state == "pending":
+            self.take(uid, value, job)
+
+    def note(self, text: str, **more: Any) -> None:
+        """Log a remark, and write it into the journal."""
+        _log.warning(text)
+        self.run.note(text, **more)
+
+
+def _stop(value: Any, metrics: Metrics) -> dict[str, Any]:
+    """Return an early stop as the trial side would report it."""
+    return {**(value if isinstance(value, Mapping) else {"default": value}), "_stopped": metrics.intermediates}
+
+
+def _find_uid(job: str, parameters: Any) -> int | None:
+    """Return the uid of what a job really ran, by the parameter id of its metric; None where two may be meant."""
+    jobs = _jobs()
+    if not jobs:
+        return uid_in(parameters)
+    mine = next((one for one in jobs if one.id == job), None)
+    if mine is None or mine.final_id is None:
+        return None
+    meant = [mine] if mine.parameter_id == mine.final_id else [j for j in jobs if j.parameter_id == mine.final_id]
+    return uid_in(meant[0].parameters) if len(meant) == 1 else None
+
+
+def _jobs() -> list[Job]:
+    manager = Manager.of_tuner()
+    try:
+        return manager.trial_jobs() if manager else []
+    except ManagerError as error:
+        _log.warning("cannot tell what trials there are: %s", error)
+        return []
+
+
+def _metrics_of(job: str) -> Metrics | None:
+    manager = Manager.of_tuner()
+    try:
+        return manager.metrics(job) if manager else None
+    except ManagerError as error:
+        _log.warning("cannot tell what trial %s has reported: %s", job, error)
+        return None

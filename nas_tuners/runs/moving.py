@@ -1,0 +1,96 @@
+"""Carry results over to another space: an architecture is the same where its keys and the names of its options are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nas_tuners.search.base import Search
+from nas_tuners.search.records import Trial
+from search_spaces import Space, Tokens
+from search_spaces.domains import Choice, Domain, InputDomain, LayerDomain
+from search_spaces.fixing import FixedDomain, whole_of
+
+
+def move_search(search: Search, space: Space, optimize_mode: str) -> Search:
+    """Return a fresh search on ``space`` with those trials of ``search`` that fit it.
+
+    The others are kept as dropped ones, which come back if a later space has them again.
+    """
+    new = search.fresh()
+    new.setup(space, optimize_mode)
+    new.counts.duplicate, new.counts.infeasible = search.counts.duplicate, search.counts.infeasible
+    for trial in search.trials.values():
+        tokens = _translate(trial, space)
+        if tokens is None or (new.known(tokens) and not trial.provisional):
+            new.trials.adopt_dropped(trial)
+        else:
+            new.suggest(tokens, trial.phase)
+    for trial in sorted(search.trials.values(), key=lambda t: t.resolved):
+        state = trial.before if trial.state == "dropped" else trial.state
+        if new.trials[trial.uid].state == "pending" and state in ("told", "stopped"):
+            new.tell(trial.uid, trial.metrics, trial.job, trial.resource)
+        elif new.trials[trial.uid].state == "pending" and state == "failed":
+            new.fail(trial.uid, trial.reason or "")
+    return new
+
+
+def describe_change(old: Search, new: Search) -> str:
+    """Return what a change of space did to the space, and to the trials so far."""
+    was, now = old.space.domains, new.space.domains
+    parts = [f"key {key!r} was removed" for key in was if key not in now]
+    parts += [f"key {key!r} was added" for key in now if key not in was]
+    parts += [change for key in now if key in was for change in _describe_options(key, was[key], now[key])]
+    what = "; ".join(parts) or "its keys stand in another order"
+    kept, dropped = len(new.trials) - new.counts.dropped, new.counts.dropped
+    text = f"the search space has changed: {what}. Of {len(new.trials)} trials so far {kept} are part of it"
+    if not dropped:
+        return f"{text}."
+    return f"{text}; {dropped} are of other architectures: kept in the journal as dropped, they count no more."
+
+
+def _describe_options(key: str, old: Domain | FixedDomain, new: Domain | FixedDomain) -> list[str]:
+    if old == new:
+        return []
+    before, after = _names_of(old), _names_of(new)
+    lost, more = ([str(o) for o in one if o not in other] for one, other in ((before, after), (after, before)))
+    parts = [f"{key!r} has lost {', '.join(lost)}"] if lost else []
+    parts += [f"{key!r} has got {', '.join(more)}"] if more else []
+    return parts or [f"{key!r} has changed"]
+
+
+def _names_of(domain: Domain | FixedDomain) -> list[Any]:
+    value = domain.to_json()
+    return list(value["candidates"] if isinstance(value, dict) else value)
+
+
+def renumber(choices: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """Return choices with the indices that the names of their options have in ``space``.
+
+    Keys that begin with ``_`` are left out. What does not fit stays as it is: :meth:`Space.problems` names it.
+    """
+    return {
+        key: _renumber(whole_of(space.domains[key]), choice) if key in space.domains else choice
+        for key, choice in choices.items()
+        if not str(key).startswith("_")
+    }
+
+
+def _renumber(domain: Domain, choice: Choice) -> Choice:
+    """Return a choice with the index of its name, since indices shift when candidates come or go."""
+    names = choice.get("_value") if isinstance(choice, dict) else None
+    if isinstance(domain, LayerDomain) and domain.names.count(names) == 1:
+        return {"_value": names, "_idx": domain.names.index(names)}
+    if not (isinstance(domain, InputDomain) and isinstance(names, list)):
+        return choice
+    if any(domain.candidates.count(name) != 1 for name in names):
+        return choice
+    indices = sorted(map(domain.candidates.index, names))
+    return {"_value": [domain.candidates[i] for i in indices], "_idx": indices}
+
+
+def _translate(trial: Trial, space: Space) -> Tokens | None:
+    choices = renumber(trial.space.decode(trial.tokens), space)
+    if trial.state == "dropped" and trial.before == "pending":
+        return None  # whoever ran it was told of another space
+    return None if space.problems(choices) else space.encode(choices)
