@@ -227,8 +227,9 @@ def _network(
     space = search_space_of(model)
     if not space:
         return copy.deepcopy(model)
-    made, saved = Space.from_json(space), arch["space_digest"]
-    digest, of_before = made.unordered_digest, Space(made.domains).unordered_digest  # once, spaces had no conditions
+    saved, digest = arch["space_digest"], Space.from_json(space).unordered_digest
+    without = {key: {name: part for name, part in entry.items() if name != "_when"} for key, entry in space.items()}
+    of_before = Space.from_json(without).unordered_digest  # once, spaces had no conditions
     if saved not in (None, digest, of_before):
         raise SubnetError(
             f"{folder} was saved from another search space (digest {saved[:12]}) than that of this model "
