@@ -1,8 +1,10 @@
 """Neural architecture search for PyTorch under NNI 3.0."""
 
+import subprocess
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).parent
 EXTRAS = {
@@ -10,6 +12,27 @@ EXTRAS = {
     "sparse": ["llvmlite>=0.44"],  # compiles the product of sparse weights, without a compiler
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
 }
+
+
+class SourceDistribution(sdist):
+    """Pack all that a clone holds, so that examples, tests and make work from the archive as well."""
+
+    def make_distribution(self) -> None:
+        """Write the archive; setuptools by itself takes little but the packages."""
+        self.filelist.extend(list_sources())
+        self.filelist.remove_duplicates()
+        super().make_distribution()
+
+
+def list_sources() -> list[str]:
+    """Return the files of a clone, as git knows them, or of an unpacked archive, which holds nothing else."""
+    if (HERE / ".git").exists():
+        return subprocess.check_output(["git", "ls-files"], cwd=HERE, text=True).splitlines()
+    names = (path.relative_to(HERE) for path in HERE.rglob("*") if path.is_file())
+    made = ("__pycache__", ".venv", "build", "dist", "runs")
+    kept = (name for name in names if not any(part in made or part.endswith(".egg-info") for part in name.parts))
+    return [str(name) for name in kept if not name.match("*.pyc")]
+
 
 setup(
     name="nas-tuners",
@@ -36,5 +59,6 @@ setup(
             *(package for extra in EXTRAS.values() for package in extra),
         ],
     },
+    cmdclass={"sdist": SourceDistribution},
     entry_points={"console_scripts": ["nas=nas_tuners.cli:main"]},
 )

@@ -12,6 +12,7 @@ from mutators.choices.value_choice import ValueChoice as ValueChoice
 from mutators.choices.walk import search_space_of as search_space_of
 from mutators.darts import DartsMutator as DartsMutator
 from mutators.elastic.training.shared_checkpoint import shared_checkpoint as shared_checkpoint
+from mutators.hyperparameters import hyperparameter as hyperparameter
 from mutators.subnet.folder import SubnetError as SubnetError
 from mutators.subnet.folder import load_subnet as load_subnet
 from mutators.subnet.folder import save_subnet as save_subnet

@@ -165,7 +165,7 @@ class Mutator(BaseMutator):
         return self.__checked(self.sample_final(), "sample_final")
 
     def export_json(self) -> dict[str, list[bool] | list[float]]:
-        """Return :meth:`export` as lists; lists of bools are what ``apply_fixed_architecture`` takes."""
+        """Return :meth:`export` as lists, for JSON; ``apply_fixed_architecture`` takes both."""
         return {key: mask.detach().tolist() for key, mask in self.export().items()}
 
     def on_forward_layer_choice(self, mutable: LayerChoice, *args: Any, **kwargs: Any) -> tuple[Any, torch.Tensor]:

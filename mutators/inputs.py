@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from mutators.choices.torch_private import tree_leaves
+from mutators.choices.torch_private import tree_leaves, tree_map
 from search_spaces.errors import CostError, ProblemsError
+from search_spaces.resolve import FAILURES
 
 Inputs = tuple[Any, ...]
 """One for each argument of forward: tensors, or dicts of them."""
@@ -80,15 +81,30 @@ def run_first(
     Raises:
         ProblemsError: of the class ``error``: the model takes none of them.
     """
-    failed: Exception | None = None
+    failed: BaseException | None = None
     for inputs in candidates:
         try:
             return run(inputs)
-        except Exception as raised:  # whatever the author's forward raises
+        except FAILURES as raised:  # whatever the author's forward raises
             failed = failed or raised
     tried = " or ".join(", ".join("x".join(map(str, t.shape)) for t in tree_leaves(inputs)) for inputs in candidates)
     reason = f"{type(failed).__name__}: {first_line(failed)}"
     raise error(f"{type(model).__name__} cannot be run on {tried}: {reason}") from failed
+
+
+def first_outputs(
+    network: nn.Module, candidates: Sequence[Inputs], error: type[ProblemsError] = CostError
+) -> tuple[Inputs, list[torch.Tensor]]:
+    """Return the first inputs that a network takes, and its outputs, flat. Raises as :func:`run_first` does."""
+    device = device_of(network)
+
+    def try_once(inputs: Inputs) -> tuple[Inputs, list[torch.Tensor]]:
+        moved: Inputs = tree_map(lambda tensor: tensor.to(device), inputs)
+        with torch.no_grad():
+            outputs = network(*moved)
+        return moved, [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+
+    return run_first(network, candidates, try_once, error)
 
 
 def first_line(error: BaseException | None) -> str:

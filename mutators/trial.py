@@ -7,32 +7,31 @@ standalone run that reports nothing do without.
 from __future__ import annotations
 
 import json
-import logging
 import multiprocessing
 import os
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from torch import nn
 
 from mutators.choices.applying import apply_choices
+from mutators.choices.notation import is_decision
 from mutators.choices.walk import decisions, drop_idle, search_space_of, walk
+from mutators.declarations import defaults, dry_run, end_dry_run
 from mutators.watch import Witness, watch_this_trial
+from search_spaces.current import current_parameters
 from search_spaces.domains import Choice, Domain, InputDomain
-from search_spaces.files import write_atomically
 from search_spaces.fixing import FixedDomain
 from search_spaces.schema import Choices, Space
-
-_logger = logging.getLogger(__name__)
-_DRY_RUN = "NNI_GEN_SEARCH_SPACE"
 
 
 def get_and_apply_next_architecture(model: nn.Module) -> dict[str, Any]:
     """Apply to ``model`` the architecture that this trial should train, in place.
 
-    - ``NNI_GEN_SEARCH_SPACE`` is set (``nas ss-gen``): writes the search space to this path, and exits.
+    - ``NNI_GEN_SEARCH_SPACE`` is set (``nas ss-gen``): adds its search space to the file of this path, and goes on as
+      without an experiment. The dry run ends by ``SystemExit(0)`` at the first forward of such a model, step of an
+      optimizer, or report: so a trial may have several models, and hyper-parameters.
     - No experiment (``NNI_PLATFORM`` unset, or "unittest" with nothing to receive): applies the first candidate of
       each layer choice, and of the inputs all (any number), the first k, or as many of the first as may be.
     - In an experiment: applies what the tuner proposed. Nothing is asked for twice: a second model of the same
@@ -41,29 +40,31 @@ def get_and_apply_next_architecture(model: nn.Module) -> dict[str, Any]:
       ``{"default": NaN, "_uid": uid, "_failed": reason}``; what a killed process cannot say is not covered. A tuner
       that gives no ``_uid`` is none of ours, and is told nothing that plain NNI would not say.
 
+    In a function that ``nas search`` calls it applies what that was given.
+
     Returns: the parameters as received: the choices, hyper-parameters that were searched beside them, and the tuner's
-        own keys, which begin with ``_``. In a standalone run: the choices.
+        own keys, which begin with ``_``. In a standalone run: the choices, and the hyper-parameters declared before.
 
     Raises:
-        SystemExit: with code 0, after the search space was written.
         ChoiceError: the model's choices do not fit together, or the parameters do not fit the model.
-        SpaceError: there is no choice in the model, and its search space was to be written.
+        SpaceError: there is no choice in the model, and its search space was to be written; or one of its keys has
+            other candidates elsewhere in this trial, or the file to be written is something else.
         RuntimeError: there are no parameters for this trial, or this is a child process, which would take another
             trial's.
 
-    Differs: NNI 1.9 returns nothing, takes new parameters at each call, and leaves it to NNI to notice failures, which
-    cannot say which trial it was.
+    Differs: NNI 1.9 returns nothing, ends a dry run at once, takes new parameters at each call, and leaves it to NNI to
+    notice failures, which cannot say which trial it was.
     """
-    if os.environ.get(_DRY_RUN):
-        _write_space(search_space_of(model))
-    parameters = _receive()
-    if parameters:
+    run = dry_run()
+    if run is not None:
+        run.declare_architecture(search_space_of(model), model)
+    elif parameters := receive():
         apply_choices(model, parameters)
-        return dict(parameters)
+        return parameters
     sites = walk(model)
     choices = drop_idle(sites, {key: _first(domain) for key, domain in decisions(sites).items()})
     apply_choices(model, choices)
-    return choices
+    return {**defaults, **choices}
 
 
 def get_next_architecture(space: Space, initial: Choices | None = None) -> dict[str, Any]:
@@ -76,17 +77,20 @@ def get_next_architecture(space: Space, initial: Choices | None = None) -> dict[
         initial: of a standalone run; None: the first of everything.
 
     Raises:
-        SystemExit: with code 0, after the search space was written.
-        SpaceError: the parameters, or ``initial``, are not in the space.
+        SpaceError: the parameters, or ``initial``, are not in the space, or see there.
         RuntimeError: see :func:`get_and_apply_next_architecture`.
     """
-    if os.environ.get(_DRY_RUN):
-        _write_space(space.to_json())
-    parameters = _receive() or initial
-    if parameters:
-        space.encode(parameters)
-        return dict(parameters)
-    return space.decode(space.encode({key: _first(domain) for key, domain in space.domains.items()}))
+    run = dry_run()
+    if run is not None:
+        run.declare_architecture(space.to_json())
+    elif parameters := receive():
+        space.encode(
+            {key: value for key, value in parameters.items() if key in space.domains or is_decision(key, value)}
+        )
+        return parameters
+    tokens = space.encode(initial or {key: _first(domain) for key, domain in space.domains.items()})
+    choices = initial or space.decode(tokens)
+    return {**defaults, **choices}
 
 
 def report_intermediate(metric: Any) -> None:
@@ -100,6 +104,7 @@ def report_intermediate(metric: Any) -> None:
         RuntimeError: in an experiment, before the parameters were received.
     """
     number = to_number(metric)
+    end_dry_run()
     import nni
 
     if _in_experiment():
@@ -123,6 +128,7 @@ def report_final(metric: Any, **others: Any) -> None:
         RuntimeError: in an experiment, before the parameters were received.
     """
     number, kept = to_number(metric), check_others(others)
+    end_dry_run()
     import nni
 
     kept = {**(_uid() if _in_experiment() else {}), **kept}
@@ -180,16 +186,15 @@ def _in_experiment() -> bool:
     return os.environ.get("NNI_PLATFORM") not in (None, "", "unittest")
 
 
-def _write_space(space: dict[str, Any]) -> NoReturn:
-    Space.from_json(space)
-    destination = os.environ[_DRY_RUN]
-    write_atomically(Path(destination), (json.dumps(space, indent=2) + "\n").encode())
-    _logger.info("search space written to %s", destination)
-    raise SystemExit(0)
+def receive() -> dict[str, Any] | None:
+    """Return this trial's parameters, asked for once; None or {} in a standalone run.
 
-
-def _receive() -> dict[str, Any] | None:
-    """Return this trial's parameters; None or {} in a standalone run."""
+    Raises:
+        RuntimeError: see :func:`get_and_apply_next_architecture`.
+    """
+    current = current_parameters()
+    if current is not None:
+        return current
     if not os.environ.get("NNI_PLATFORM"):
         return None
     import nni

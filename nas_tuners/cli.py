@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import warnings
@@ -10,7 +11,9 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from nas_tuners.runs.interrupts import raising_interrupts
 from nas_tuners.search.algorithms import ALGORITHMS
+from search_spaces.resolve import reason_of
 
 _Add = Callable[..., ArgumentParser]
 _RUN = "an experiment's id, latest (the experiment that was started last), a folder, or a journal.jsonl"
@@ -21,16 +24,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     options = _make_parser().parse_args(words)
     options.typed = shlex.join(["nas", *words])
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            return int(import_module(f"nas_tuners.commands.{options.module}").execute(options))
-    except KeyboardInterrupt as error:
-        print(f"nas: {str(error) or 'interrupted; every result so far is kept.'}", file=sys.stderr)
-        return 130
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"nas: {error}", file=sys.stderr)
-        return 1
+    with raising_interrupts() as received:
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return int(import_module(f"nas_tuners.commands.{options.module}").execute(options))
+        except KeyboardInterrupt as error:
+            with contextlib.suppress(OSError):  # the terminal is gone
+                print(f"nas: {str(error) or 'interrupted; every result so far is kept.'}", file=sys.stderr)
+            return received.exit_code
+        except (ValueError, RuntimeError, OSError) as error:
+            print(f"nas: {error}", file=sys.stderr)
+            return 1
+        except SystemExit as error:  # nothing of ours exits: code that the command has run, such as a model's
+            command = options.module.replace("_", "-")
+            print(f"nas: the code that nas {command} ran has exited: {reason_of(error)}", file=sys.stderr)
+            return 1
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -127,6 +136,8 @@ def _add_loop(p: ArgumentParser) -> None:
         "--cost-table", type=Path, metavar="FILE", help="costs for the constraints, from nas cost or latency"
     )
     p.add_argument("--workers", type=int, default=1, metavar="N", help="number of processes that evaluate (1)")
+    limit = "a trial that takes longer has failed; default: no limit"
+    p.add_argument("--trial-timeout", type=float, metavar="SECONDS", help=limit)
     p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the journal")
 
 
@@ -141,13 +152,19 @@ def _add_runs(add: _Add) -> None:
     p = add(
         "export",
         "write the best architecture of a run to files",
-        "Writes choices.json, for mutators.extract, and choices.yml; with --model and --weights also the network, for "
-        "mutators.load_subnet.",
+        "Writes choices.json, for mutators.extract, and choices.yml; with --model also the network, for "
+        "mutators.load_subnet, and with --pt2 and --onnx as files that run without the model's source.",
+        epilog="example: nas export latest -o best --model trial:build --weights weights.pt --pt2 --onnx",
     )
     p.add_argument("source", metavar="RUN", help=_RUN)
     p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the files")
-    p.add_argument("--model", metavar="MODULE:FUNCTION", help="builds the model with its choices; goes with --weights")
-    p.add_argument("--weights", type=Path, metavar="FILE", help="state dict of the whole model, or of what is written")
+    p.add_argument("--model", metavar="MODULE:FUNCTION", help="builds the model with its choices")
+    weights = "state dict of the whole model, or of what is written; default: the model's own, untrained"
+    p.add_argument("--weights", type=Path, metavar="FILE", help=weights)
+    p.add_argument("--pt2", action="store_true", help="write network.pt2, for torch.export.load")
+    p.add_argument("--onnx", action="store_true", help="write network.onnx, compared in onnxruntime")
+    shape = "shape of one input for --pt2 and --onnx, such as 3,224,224; default: guessed from the first layer"
+    p.add_argument("--input", metavar="C,H,W", help=shape)
 
     p = add(
         "import",
@@ -168,6 +185,7 @@ def _add_runs(add: _Add) -> None:
     p.add_argument("source", metavar="RUN", help=_RUN)
     p.add_argument("--trials", type=int, metavar="N", help="new total of results, for nas search and nas rank")
     p.add_argument("--workers", type=int, metavar="N", help="new number of processes, for nas search and nas rank")
+    p.add_argument("--trial-timeout", type=float, metavar="SECONDS", help="new limit, for nas search and nas rank")
     p.add_argument("--port", type=int, help="port of NNI's web page; default: the one it had, or a free one")
     own = "your function, instead of the one that the journal names"
     p.add_argument("--evaluate", metavar="MODULE:FUNCTION", help=f"{own}, of nas search")

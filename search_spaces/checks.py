@@ -25,6 +25,37 @@ def is_number(value: object) -> TypeGuard[float]:
         return False
 
 
+def shorten(value: object, most: int = 200) -> str:
+    """Return the repr of a value in one line of at most so many characters, also where it has none.
+
+    >>> shorten([0] * 100, most=20)
+    '[0, 0, 0, 0, 0, 0...'
+    >>> shorten(10**5000)
+    'an int without a repr'
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of the user's class; an int of too many digits; a list of too many levels
+        kind = type(value).__name__
+        return f"{'an' if kind[:1] in 'aeio' else 'a'} {kind} without a repr"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def rounded(count: int) -> str:
+    """Return a count with two digits, however large it is.
+
+    >>> rounded(4**20), rounded(4**5000)
+    ('1.1e+12', '10^3010')
+    """
+    digits = (count.bit_length() - 1) * math.log10(2)
+    return f"{count:.2g}" if digits < 300 else f"10^{digits:.0f}"
+
+
+def exact_or_rounded(count: int) -> str:
+    """Return all digits of a count of up to 4,000; Python itself writes no more than 4,300."""
+    return str(count) if count.bit_length() < 13_000 else f"about {rounded(count)}"
+
+
 def whole(name: str, value: object, least: int, *, optional: bool = False) -> list[str]:
     """Check a whole number from ``least`` up; with ``optional`` None passes as well.
 

@@ -3,18 +3,19 @@
 A domain maps a *token* (an int in ``range(radix)``) to a *choice* (what a trial receives) and back; ``problems`` lists
 everything that is wrong with a choice, and ``token`` takes only what has none. ``layer_choice`` and ``input_choice``
 are NNI 1.9's types for architectures; ``choice``, ``randint`` and ``quniform`` are NNI's finite types for everything
-else, so that a learning rate can be searched together with the network.
+else, so that a learning rate can be searched together with the network; :class:`GridDomain` is a grid for the others.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 from search_spaces.checks import is_int, is_number
+from search_spaces.plain import LEVELS, GridDomain, Plain, identity
 
 Choice = Any
 """``{"_value": name, "_idx": i}``, lists of both for an input choice, or a bare value for NNI's own types."""
@@ -69,8 +70,13 @@ class InputDomain:
 
     @cached_property
     def radix(self) -> int:
-        low, high = self.bounds
-        return sum(math.comb(len(self.candidates), k) for k in range(low, high + 1))
+        (low, high), n = self.bounds, len(self.candidates)
+        if high - low == n:
+            return 1 << n
+        total, subsets = 0, math.comb(n, low)  # each from the last: a binomial anew for each size takes minutes
+        for k in range(low, high + 1):
+            total, subsets = total + subsets, subsets * (n - k) // (k + 1)
+        return total
 
     def choice(self, token: int) -> Choice:
         members = self.members(token)
@@ -123,35 +129,8 @@ class InputDomain:
         return {"candidates": list(self.candidates), "n_chosen": n_chosen}
 
 
-class _Plain(ABC):
-    """Base of NNI's own types: the choice is the bare value, as NNI gives it to a trial."""
-
-    @abstractmethod
-    def find(self, value: object) -> int | None:
-        """Return the token of a bare value, or None."""
-
-    @abstractmethod
-    def wanted(self) -> str:
-        """Return the options as text, for an error message."""
-
-    def token(self, choice: Choice) -> int:
-        token = self.find(_to_value(choice))
-        if token is None:
-            raise LookupError(choice)
-        return token
-
-    def problems(self, choice: Choice) -> list[str]:
-        value = _to_value(choice)
-        token = self.find(value)
-        if token is None:
-            return [f"value {value!r} is not on offer, wanted {self.wanted()}"]
-        if isinstance(choice, dict) and "_idx" in choice and choice is not value and choice["_idx"] != token:
-            return [f"_idx {choice['_idx']!r} is not that of value {value!r}, which is {token}"]
-        return []
-
-
 @dataclass(frozen=True)
-class ChoiceDomain(_Plain):
+class ChoiceDomain(Plain):
     """NNI's ``choice``: one of a list of distinct JSON values, where ``True`` is not 1."""
 
     type: ClassVar[str] = "choice"
@@ -164,8 +143,15 @@ class ChoiceDomain(_Plain):
     def choice(self, token: int) -> Choice:
         return self.options[token]
 
+    @cached_property
+    def _tokens(self) -> dict[Hashable, int]:
+        return {identity(option): token for token, option in enumerate(self.options)}
+
     def find(self, value: object) -> int | None:
-        return next((token for token, option in enumerate(self.options) if is_same(option, value)), None)
+        try:
+            return self._tokens.get(identity(value))
+        except (TypeError, RecursionError):  # no JSON, or a list that holds itself
+            return None
 
     def wanted(self) -> str:
         return f"one of {list(self.options)}"
@@ -175,7 +161,7 @@ class ChoiceDomain(_Plain):
 
 
 @dataclass(frozen=True)
-class RandintDomain(_Plain):
+class RandintDomain(Plain):
     """NNI's ``randint``: ``low`` to ``high - 1``."""
 
     type: ClassVar[str] = "randint"
@@ -202,7 +188,7 @@ class RandintDomain(_Plain):
 
 
 @dataclass(frozen=True)
-class QuniformDomain(_Plain):
+class QuniformDomain(Plain):
     """NNI's ``quniform``: ``clip(round(x / q) * q, low, high)`` for ``low <= x <= high``, as a grid."""
 
     type: ClassVar[str] = "quniform"
@@ -237,20 +223,20 @@ class QuniformDomain(_Plain):
         return [self.low, self.high, self.q]
 
 
-Domain = LayerDomain | InputDomain | ChoiceDomain | RandintDomain | QuniformDomain
+Domain = LayerDomain | InputDomain | ChoiceDomain | RandintDomain | QuniformDomain | GridDomain
 
 
-def is_same(a: object, b: object) -> bool:
-    """Return whether two JSON values are equal, where a bool is not a number."""
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(is_same(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(is_same(a[key], b[key]) for key in a)
-    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
+def is_hyperparameter(domain: Domain) -> bool:
+    """Tell whether a key says how to train and not what: it is of one of NNI's own types."""
+    return isinstance(domain, Plain)
 
 
-def _to_value(choice: Choice) -> Any:
-    return choice["_value"] if isinstance(choice, dict) and choice.keys() == {"_value", "_idx"} else choice
+def entry_of(domain: Domain) -> dict[str, Any]:
+    """Return a domain as the entry of a space file."""
+    entry = {"_type": domain.type, "_value": domain.to_json()}
+    if isinstance(domain, GridDomain) and (domain.levels != LEVELS or domain.type == "quniform"):
+        entry["_levels"] = domain.levels
+    return entry
 
 
 def _check_pair(choice: Choice, wanted: str) -> list[str]:

@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -15,9 +16,13 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file under a temporary name in the same folder, which is made if need be, fsync it, and rename it.
 
-    A link at ``path`` is replaced itself, not what it leads to. Raises OSError if it cannot be written; what stood
+    What is no file, such as ``/dev/null``, is written to as it is; a link at ``path`` is replaced itself, not what it
+    leads to. Raises OSError if it cannot be written; what stood
     under ``path`` is as it was.
     """
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
@@ -30,6 +35,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def check_replaceable(path: Path, what: str, is_one: Callable[[bytes], bool]) -> None:
+    """Check that a command may write a file: there is none yet, or one that is empty or of the same kind.
+
+    Raises FileExistsError if there is another, which may be the only copy of something.
+    """
+    if path.is_file() and (content := path.read_bytes()) and not is_one(content):
+        raise FileExistsError(f"{path} exists and is no {what}: it is left as it is. Give another name, or delete it.")
 
 
 def create_private(path: Path, content: bytes) -> None:

@@ -89,7 +89,7 @@ def read_fixed(domains: Mapping[str, Domain | FixedDomain], given: object) -> di
 def narrow_when(
     when: Mapping[str, Sequence[Mapping[str, Sequence[int]]]], fixed: Mapping[str, int]
 ) -> dict[str, list[dict[str, Sequence[int]]]]:
-    """Return conditions in the tokens of a space with fixed keys: of such a key 0, or none if fixed to another."""
+    """Return conditions in the tokens of a space with fixed keys: 0 for those, or none if fixed to another option."""
 
     def narrow(key: str, tokens: Sequence[int]) -> Sequence[int]:
         return tokens if key not in fixed else (0,) if fixed[key] in tokens else ()

@@ -62,7 +62,11 @@ def reason_of(error: BaseException) -> str:
     >>> reason_of(ValueError("too wide"))
     'ValueError: too wide'
     """
-    said = " ".join(str(error).split())[:_REASON]
+    try:
+        said = " ".join(str(error).split())[:_REASON]
+    except Exception as wrong:
+        said = f"its own text cannot be made: {type(wrong).__name__}"
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if len(frames) > 1 else ""
+    is_known = len(frames) > 1 and not isinstance(error, SyntaxError)  # which names the place itself
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if is_known else ""
     return type(error).__name__ + (f": {said}" if said else "") + where

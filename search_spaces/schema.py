@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from search_spaces.checks import is_int
-from search_spaces.conditions import Conditions, EntangledError, find_cycle
-from search_spaces.domains import Choice, Domain
+from search_spaces.checks import is_int, rounded
+from search_spaces.conditions import Conditions, find_cycle
+from search_spaces.domains import Choice, Domain, entry_of
+from search_spaces.encodings import Encodings
+from search_spaces.encodings import TokenArray as TokenArray
+from search_spaces.encodings import Tokens as Tokens
 from search_spaces.errors import SpaceError
 from search_spaces.fixing import FixedDomain, narrow_when, read_fixed, whole_of
 from search_spaces.nested import Nesting, expand_entries
 from search_spaces.validate import Malformed, check_space, parse
 from search_spaces.when import sort_clauses, write_condition
 
-Tokens = tuple[int, ...]
-"""An architecture: one int a key, each in ``range(radix)``, in the order of the space's keys."""
-
 Choices = Mapping[str, Choice]
 """An architecture as a trial receives it: ``{"key": {"_value": name, "_idx": i}}``."""
-
-TokenArray = npt.NDArray[np.int64]
 
 When = Mapping[str, Sequence[Mapping[str, Sequence[int]]]]
 """By key, clauses of which any has to hold: by key, the tokens of which it has to have one."""
 
 
-class Space:
+class Space(Encodings):
     """A finite search space: keys, each with a domain of numbered options, and conditions under which a key matters.
 
     Two encodings that differ in keys alone that do not matter are one architecture; the one where those are 0 is
@@ -68,13 +62,10 @@ class Space:
             for key, domain in domains.items()
         }
         self.keys = tuple(self.domains)
-        self.radices: Tokens = tuple(domain.radix for domain in self.domains.values())
         self.when = {key: sort_clauses(clauses) for key, clauses in (when or {}).items()}
-        narrowed = narrow_when(self.when, self.fixed)
-        self.conditions = _number_conditions(self.keys, self.radices, narrowed) if self.when else None
+        radices, narrowed = tuple(d.radix for d in self.domains.values()), narrow_when(self.when, self.fixed)
+        super().__init__(radices, _number_conditions(self.keys, radices, narrowed) if self.when else None)
         self._nesting = Nesting(domains)
-        self._bounds = np.array(self.radices, dtype=np.int64)
-        self._free = np.flatnonzero(self._bounds > 1)
 
     @classmethod
     def from_json(cls, obj: object) -> Space:
@@ -116,7 +107,7 @@ class Space:
         return {key: self._entry(key, domain) for key, domain in self.domains.items()}
 
     def _entry(self, key: str, domain: Domain | FixedDomain) -> dict[str, Any]:
-        entry = {"_type": domain.type, "_value": domain.to_json()}
+        entry = entry_of(whole_of(domain))
         if key in self.when:
             entry["_when"] = write_condition(self.when[key], self._whole_domains)
         return entry | {"_fixed": domain.choice(0)} if isinstance(domain, FixedDomain) else entry
@@ -147,21 +138,6 @@ class Space:
     def whole(self) -> Space:
         """Return the space with nothing fixed."""
         return Space(self._whole_domains, self.when) if self.fixed else self
-
-    @cached_property
-    def size(self) -> int:
-        """Return the number of architectures.
-
-        Raises:
-            SpaceError: so many conditions hang together that it cannot be counted.
-        """
-        try:
-            return math.prod(self.radices) if self.conditions is None else self.conditions.size
-        except EntangledError:
-            raise SpaceError(
-                f"the conditions (_when) of {len(self.when)} keys hang together so much that the architectures cannot "
-                "be counted: let fewer keys stand in several conditions, or leave some of them out."
-            ) from None
 
     @cached_property
     def digest(self) -> str:
@@ -219,96 +195,6 @@ class Space:
         choices = {key: self.domains[key].choice(by_key[key]) for key in self.active_keys(by_key)}
         return self._nesting.nest(choices) if self._nesting else choices
 
-    def active(self, rows: TokenArray) -> npt.NDArray[np.bool_]:
-        """Return which keys of architectures matter. (n, keys) tokens to (n, keys)."""
-        return np.ones(rows.shape, dtype=np.bool_) if self.conditions is None else self.conditions.active(rows)
-
-    @overload
-    def canonical(self, encoding: TokenArray) -> TokenArray: ...
-    @overload
-    def canonical(self, encoding: Sequence[int]) -> Tokens: ...
-    def canonical(self, encoding: Sequence[int] | TokenArray) -> Tokens | TokenArray:
-        """Return the encoding of the same architecture in which keys that do not matter are 0.
-
-        Args:
-            encoding: the tokens of one architecture, or an array of many, (n, keys).
-
-        Returns: the same of it.
-        """
-        if isinstance(encoding, np.ndarray) and encoding.ndim == 2:
-            return encoding if self.conditions is None else encoding * self.conditions.active(encoding)
-        tokens = tuple(encoding)
-        if self.conditions is None:
-            return tokens
-        return tuple(token if on else 0 for token, on in zip(tokens, self.conditions.active_in(tokens), strict=True))
-
-    def sample(self, rng: np.random.Generator) -> Tokens:
-        """Draw one architecture, uniformly."""
-        return tuple(self.sample_tokens(rng, 1)[0].tolist())
-
-    def sample_tokens(self, rng: np.random.Generator, n: int) -> TokenArray:
-        """Draw ``n`` architectures, uniformly and independently. Returns: (n, keys)."""
-        if self.conditions is not None:
-            return self.conditions.draw(rng, n)
-        return rng.integers(0, self._bounds, size=(n, len(self.keys)))
-
-    def every(self) -> TokenArray:
-        """Return all architectures; only for a small ``size``. Returns: (size, keys)."""
-        if self.conditions is not None:
-            return self.conditions.every()
-        return np.indices(self.radices).reshape(len(self), -1).T
-
-    def neighbour(self, tokens: Sequence[int], rng: np.random.Generator, steps: int = 1) -> Tokens:
-        """Draw one key anew among its *other* options, ``steps`` times. A space of one architecture gives that one.
-
-        Keys that matter only then are drawn as well.
-        """
-        if self.conditions is not None:
-            rows = self.fill(np.array([tokens], dtype=np.int64), rng)
-            for _ in range(steps):
-                rows = self._step(rows, rng)
-            return tuple(self.canonical(rows)[0].tolist())
-        drawn = [int(token) for token in tokens]
-        if len(self._free):
-            free, shifts = rng.integers(len(self._free), size=steps).tolist(), rng.random(steps).tolist()
-            for at, shift in zip(self._free[free].tolist(), shifts, strict=True):
-                radix = self.radices[at]
-                drawn[at] = (drawn[at] + 1 + int(shift * (radix - 1))) % radix
-        return tuple(drawn)
-
-    def neighbours(self, tokens: Sequence[int], rng: np.random.Generator, n: int) -> TokenArray:
-        """Draw ``n`` neighbours of one architecture, independently: each differs in one key. Returns: (n, keys).
-
-        Keys that matter only then are drawn as well.
-        """
-        drawn = np.tile(np.asarray(tokens, dtype=np.int64), (n, 1))
-        if self.conditions is not None:
-            return self.canonical(self._step(self.fill(drawn, rng), rng))
-        if len(self._free):
-            at = self._free[rng.integers(0, len(self._free), size=n)]
-            rows, radix = np.arange(n), self._bounds[at]
-            drawn[rows, at] = (drawn[rows, at] + rng.integers(1, radix)) % radix
-        return drawn
-
-    def fill(self, rows: TokenArray, rng: np.random.Generator) -> TokenArray:
-        """Draw the keys that do not matter, so that one has a value which a step makes matter. Returns: (n, keys)."""
-        if self.conditions is None:
-            return rows
-        return np.where(self.conditions.active(rows), rows, rng.integers(0, self._bounds, size=rows.shape))
-
-    def _step(self, rows: TokenArray, rng: np.random.Generator) -> TokenArray:
-        """Draw in each row one of the keys that matter anew, in place."""
-        assert self.conditions is not None
-        can = self.conditions.active(rows) & (self._bounds > 1)
-        at = np.where(can, rng.random(rows.shape), -1.0).argmax(axis=1)
-        moved = np.flatnonzero(can.any(axis=1))
-        at = at[moved]
-        rows[moved, at] = (rows[moved, at] + rng.integers(1, self._bounds[at])) % self._bounds[at]
-        return rows
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Space) and (self.domains, self.keys, self.when) == (
             other.domains,
@@ -320,14 +206,7 @@ class Space:
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        return f"Space({len(self.keys)} keys, {self.size:.4g} architectures, digest {self.digest[:12]})"
-
-
-def _hash_entries(space: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a space's JSON, without regard to its layout."""
-    write = partial(json.dumps, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    canonical = "{" + ",".join(f"{write(key)}:{write(entry)}" for key, entry in space.items()) + "}"
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+        return f"Space({len(self.keys)} keys, {rounded(self.size)} architectures, digest {self.digest[:12]})"
 
 
 def _number_conditions(keys: tuple[str, ...], radices: Tokens, when: When) -> Conditions:
@@ -339,3 +218,10 @@ def _number_conditions(keys: tuple[str, ...], radices: Tokens, when: When) -> Co
     if cycle := find_cycle({key: {other for clause in own for other in clause} for key, own in when.items()}):
         raise SpaceError(f"the conditions of {cycle} go round in a circle.")
     return Conditions(radices, clauses)
+
+
+def _hash_entries(space: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a space's JSON, without regard to its layout."""
+    write = partial(json.dumps, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    canonical = "{" + ",".join(f"{write(key)}:{write(entry)}" for key, entry in space.items()) + "}"
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()

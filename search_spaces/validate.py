@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import json5
 
-from search_spaces.checks import is_int, is_number
+from search_spaces.checks import is_int, is_number, rounded
 from search_spaces.domains import (
     MAX_RADIX,
     ChoiceDomain,
@@ -18,25 +20,23 @@ from search_spaces.domains import (
     LayerDomain,
     QuniformDomain,
     RandintDomain,
-    is_same,
 )
 from search_spaces.errors import Problem
 from search_spaces.errors import place as _place
 from search_spaces.errors import shorten as _shorten
 from search_spaces.nested import expand_entries, is_named
+from search_spaces.plain import MAX_LEVELS, GridDomain, identity
 from search_spaces.when import Clauses, check_conditions
 
 _INSTEAD = {
-    "uniform": "quniform with a step, or choice with the values to try",
-    "loguniform": 'choice with the values to try, such as {"_type": "choice", "_value": [0.001, 0.01, 0.1]}',
-    "qloguniform": "choice with the values to try",
-    "normal": "quniform with a step, or choice with the values to try",
-    "qnormal": "quniform with a step, or choice with the values to try",
-    "lognormal": "choice with the values to try",
-    "qlognormal": "choice with the values to try",
+    "normal": "uniform over the range that matters, such as [mu - 2 * sigma, mu + 2 * sigma]",
+    "qnormal": "quniform over the range that matters, such as [mu - 2 * sigma, mu + 2 * sigma, q]",
+    "lognormal": "loguniform over the range that matters, such as [exp(mu - 2 * sigma), exp(mu + 2 * sigma)]",
+    "qlognormal": "qloguniform over the range that matters, such as [exp(mu - 2 * sigma), exp(mu + 2 * sigma), q]",
     "mutable_layer": "layer_choice and input_choice, one key each",
 }
-_TYPES = ("layer_choice", "input_choice", "choice", "randint", "quniform")
+_GRIDS = ("uniform", "quniform", "loguniform", "qloguniform")
+_TYPES = ("layer_choice", "input_choice", "choice", "randint", *_GRIDS)
 
 
 class Malformed(ValueError):
@@ -48,8 +48,8 @@ class _Object(dict[str, Any]):
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        names = [key for key, _ in pairs]
-        self.repeated = sorted({key for key in names if names.count(key) > 1}) if len(self) < len(names) else []
+        counted = Counter(key for key, _ in pairs) if len(self) < len(pairs) else {}
+        self.repeated = sorted(key for key, times in counted.items() if times > 1)
 
 
 def parse(text: str) -> Any:
@@ -100,8 +100,9 @@ def check_space(obj: object) -> tuple[dict[str, Domain], dict[str, Clauses], lis
 def _check_entry(at: str, entry: object) -> Domain | list[Problem]:
     if not isinstance(entry, dict):
         return [Problem(at, _shorten(entry), 'an object {"_type": ..., "_value": ...}')]
-    extra = [str(name) for name in entry if name not in ("_type", "_value", "_when", "_fixed")]
-    found = [Problem(f"{at}.{name}", "an unknown field", "only _type, _value, _when and _fixed") for name in extra]
+    known = ("_type", "_value", "_when", "_fixed", *(["_levels"] if entry.get("_type") in _GRIDS else []))
+    extra = [str(name) for name in entry if name not in known]
+    found = [Problem(f"{at}.{name}", "an unknown field", f"only {', '.join(known)}") for name in extra]
     found += [Problem(f"{at}.{name}", "the field twice", "it once") for name in getattr(entry, "repeated", [])]
     kind = entry.get("_type")
     if not isinstance(kind, str) or kind not in _TYPES:
@@ -110,10 +111,12 @@ def _check_entry(at: str, entry: object) -> Domain | list[Problem]:
     if "_value" not in entry:
         return [*found, Problem(at, "no _value", _VALUE_WANTED[kind])]
     outcome = _CHECKS[kind](f"{at}._value", entry["_value"])
+    if "_levels" in entry and not isinstance(outcome, list) and not extra:
+        outcome = _set_levels(f"{at}._levels", outcome, entry["_levels"])
     if isinstance(outcome, list) or found:
         return found + (outcome if isinstance(outcome, list) else [])
     if outcome.radix > MAX_RADIX:
-        return [Problem(at, f"{outcome.radix:.3g} options", "at most 2^62 a key: split it into several keys")]
+        return [Problem(at, f"{rounded(outcome.radix)} options", "at most 2^62 a key: split it into several keys")]
     return outcome
 
 
@@ -145,15 +148,17 @@ def _check_input(at: str, value: Any) -> Domain | list[Problem]:
 def _check_choice(at: str, value: Any) -> Domain | list[Problem]:
     if not isinstance(value, (list, tuple)) or not value:
         return [Problem(at, _shorten(value), "a list of at least one value")]
-    found = []
+    found, seen = [], set()
     for i, option in enumerate(value):
         here = f"{at}[{i}]"
         if isinstance(option, dict) and "_name" in option and not all(map(is_named, value)):
             found.append(Problem(here, "a nested space (_name)", "a _name, in quotes, in every option, or in none"))
         elif not _is_json(option):
             found.append(Problem(here, _shorten(option), "a JSON value, without NaN or infinity"))
-        elif any(is_same(option, other) for other in value[:i]):
+        elif (same := identity(option)) in seen:
             found.append(Problem(here, f"{_shorten(option)} again", "each value once"))
+        else:
+            seen.add(same)
     return found or ChoiceDomain(tuple(value))
 
 
@@ -173,6 +178,24 @@ def _check_quniform(at: str, value: Any) -> Domain | list[Problem]:
     return QuniformDomain(*(float(v) for v in value))
 
 
+def _check_range(kind: str, at: str, value: Any) -> Domain | list[Problem]:
+    count = 3 if kind.startswith("q") else 2
+    numbers = isinstance(value, (list, tuple)) and len(value) == count and all(is_number(v) for v in value)
+    fine = numbers and value[0] <= value[1] and (value[0] > 0 or "log" not in kind)
+    if not fine or (count == 3 and not (value[2] > 0 and value[1] / value[2] < MAX_RADIX)):
+        return [Problem(at, _shorten(value), _VALUE_WANTED[kind])]
+    return GridDomain(kind, float(value[0]), float(value[1]), float(value[2]) if count == 3 else None)
+
+
+def _set_levels(at: str, domain: Domain, levels: Any) -> Domain | list[Problem]:
+    if not is_int(levels) or not 2 <= levels <= MAX_LEVELS:
+        return [Problem(at, _shorten(levels), f"the number of points to try, a whole number from 2 to {MAX_LEVELS}")]
+    if isinstance(domain, QuniformDomain):
+        return GridDomain(domain.type, domain.low, domain.high, domain.q, int(levels))
+    assert isinstance(domain, GridDomain)
+    return replace(domain, levels=int(levels))
+
+
 def _check_names(at: str, value: Any, what: str) -> list[Problem]:
     if not isinstance(value, (list, tuple)) or not value:
         return [Problem(at, _shorten(value), f"a list of at least one of the {what}' names")]
@@ -189,6 +212,7 @@ _CHECKS: dict[str, Callable[[str, Any], Domain | list[Problem]]] = {
     "choice": _check_choice,
     "randint": _check_randint,
     "quniform": _check_quniform,
+    **{kind: partial(_check_range, kind) for kind in ("uniform", "loguniform", "qloguniform")},
 }
 _VALUE_WANTED = {
     "layer_choice": "a list of the candidates' names",
@@ -196,6 +220,9 @@ _VALUE_WANTED = {
     "choice": "a list of at least one value",
     "randint": "[low, high], two integers with low < high (high itself is not drawn)",
     "quniform": "[low, high, q], three numbers with low <= high and a step q > 0 that is not too fine",
+    "uniform": "[low, high], two numbers with low <= high",
+    "loguniform": "[low, high], two numbers with 0 < low <= high",
+    "qloguniform": "[low, high, q], three numbers with 0 < low <= high and a step q > 0 that is not too fine",
 }
 
 

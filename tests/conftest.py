@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -51,6 +53,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return EXPERIMENTS if file.startswith(EXPERIMENTS) else nodeid if file.startswith(COMMANDS) else file
 
     return ByRoom(config, log)
+
+
+@pytest.fixture(autouse=True)
+def each_test_is_a_trial_of_its_own() -> Iterator[None]:
+    """A process remembers what it declared, as it is one trial."""
+    yield
+    if "mutators.declarations" in sys.modules:
+        sys.modules["mutators.declarations"].forget()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch.multiprocessing
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -55,6 +56,22 @@ def run_ranks(work: Callable[..., None], *arguments: Any, ranks: int = 2) -> Non
         ProcessRaisedException: one of them failed.
     """
     torch.multiprocessing.start_processes(work, arguments, nprocs=ranks, start_method="forkserver")
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """Return the worker processes of a search that there are."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        children = psutil.Process(pid).children()
+        return [child for child in children if is_there(child) and "spawn_main" in " ".join(child.cmdline())]
+    return []
+
+
+def is_there(process: psutil.Process) -> bool:
+    """Return whether a process has not ended."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and bool(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def run_nas(folder: Path, *words: str) -> None:

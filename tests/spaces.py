@@ -59,6 +59,13 @@ SPACES: dict[str, dict[str, Any]] = {
         },
         "lr": {"_type": "choice", "_value": [0.1, 0.01]},
     },
+    "ranges": {
+        "op": layer("p", "q"),
+        "lr": {"_type": "loguniform", "_value": [1e-4, 1e-1], "_levels": 4},
+        "momentum": {"_type": "uniform", "_value": [0.5, 1.0], "_levels": 3},
+        "hidden": {"_type": "qloguniform", "_value": [4.0, 100.0, 8.0], "_levels": 5},
+        "drop": {"_type": "quniform", "_value": [0.0, 1.0, 0.1], "_levels": 3},
+    },
     "values that are lists": {"betas": {"_type": "choice", "_value": [[0.9, 0.99], [0.8, 0.9], True, 1, None, "x"]}},
 }
 
@@ -66,7 +73,15 @@ _names = st.lists(st.text(max_size=3), min_size=1, max_size=5)
 _n_chosen = st.one_of(
     st.none(), st.integers(0, 1), st.tuples(st.just(0), st.integers(0, 1)).map(list), st.just([1, 1]), st.just(1)
 )
+_ranges = st.builds(
+    lambda kind, low, width, levels: {"_type": kind, "_value": [low, low + width], "_levels": levels},
+    st.sampled_from(["uniform", "loguniform"]),
+    st.floats(1e-6, 9),
+    st.floats(0, 3),
+    st.integers(2, 6),
+)
 _entries = st.one_of(
+    _ranges,
     _names.map(lambda names: layer(*names)),
     st.builds(lambda n, names: inputs(n, *names), _n_chosen, _names),
     st.lists(st.integers(-5, 5), min_size=1, max_size=4, unique=True).map(lambda v: {"_type": "choice", "_value": v}),

@@ -35,7 +35,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 HEAVY = {
     "torch": (3, 4, 6),
     "nni": (5, 6),
-    "yaml": (3, 6),
+    "yaml": (1, 3, 6),
     "psutil": (5,),
     "sklearn": (3,),
     "matplotlib": (5,),

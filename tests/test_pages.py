@@ -230,7 +230,7 @@ def test_the_first_trial_writes_its_search_space(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nas_tuners.cli", "ss-gen", "-o", "space.json", "--", sys.executable, "trial.py"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True)
-    assert Space.load(tmp_path / "space.json").radices == (2, 3, 3)  # in the order of the model: stem, body, skip
+    assert Space.load(tmp_path / "space.json").radices == (2, 3, 3, 33)  # stem, body, skip, lr
 
 
 def test_the_tables_of_public_names_are_what_the_packages_export() -> None:

@@ -194,7 +194,8 @@ def main() -> None:
     show(found, seeds)
 
     command = ["nas", "prune", str(folder / "start0"), "-o", str(folder / "by_command"), "--ratio", "0.75", "--local",
-               "--skip", "prune:by_layer", "--train", "prune:training", "--evaluate", "prune:score"]  # fmt: skip
+               "--skip", "prune:by_layer", "--train", "prune:training", "--evaluate", "prune:score",
+               "--model", "prune:build"]  # fmt: skip
     print(f"\n$ {shlex.join(command)}", flush=True)
     subprocess.run([sys.executable, "-m", "nas_tuners.cli", *command[1:]], cwd=HERE, check=True)
     print(f"done in {time.monotonic() - started:.0f} s")

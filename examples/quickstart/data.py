@@ -1,4 +1,4 @@
-"""Real images that need no download: scikit-learn's digits, or the four idx.gz files of an MNIST-like data set."""
+"""Real images: scikit-learn's digits, which it brings along, or the four idx.gz files of an MNIST-like data set."""
 
 from __future__ import annotations
 

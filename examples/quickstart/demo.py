@@ -74,12 +74,14 @@ def search(config: Path) -> str:
     """Run the experiment to its end. Returns: its id."""
     experiment = create(config)
     try:
-        run("nas", "show", "--watch", experiment)
+        said = run("nas", "show", "--watch", experiment)
     except KeyboardInterrupt:
         print(f"\ninterrupted; nothing that was told is lost. Go on with: nas resume {experiment}")
         raise SystemExit(130) from None
     finally:
         run("nnictl", "stop", experiment, show=False)
+    if "the experiment is DONE" not in said:
+        raise SystemExit(f"\nstopped from outside, before its end. Go on with: nas resume {experiment}")
     return experiment
 
 

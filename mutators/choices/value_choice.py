@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
 from mutators.choices.errors import ElasticError
 from mutators.choices.mutable import Mutable
 from mutators.choices.visitor import Extractable, Extraction, Plan
@@ -31,6 +33,8 @@ class ValueChoice(Mutable, Extractable):
     >>> choice.value
     5
     """
+
+    feeds_layers = False  # set by what reads it in place of the model: a width, a depth
 
     def __init__(self, values: Sequence[float], key: str | None = None) -> None:
         super().__init__(key)
@@ -93,5 +97,18 @@ class ValueChoice(Mutable, Extractable):
     def extra_repr(self) -> str:
         return ", ".join(map(str, self.values))
 
-    def extracted(self, extraction: Extraction) -> None:
-        """Return None: a plain network has no options. Its parent keeps the attribute."""
+    def extracted(self, extraction: Extraction) -> ChosenValue | None:
+        """Return what still says the number; None where layers of ours alone read it, which are plain then."""
+        return None if self.feeds_layers else ChosenValue(self.values, self.index_in(extraction.plan))
+
+
+class ChosenValue(nn.Module):
+    """The place of a :class:`ValueChoice` in an extracted network, for a forward that reads it."""
+
+    def __init__(self, values: tuple[float, ...], index: int) -> None:
+        super().__init__()
+        self.values, self.index, self.chosen = values, index, (index,)
+        self.value = values[index]
+
+    def extra_repr(self) -> str:
+        return str(self.value)

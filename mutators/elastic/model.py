@@ -78,6 +78,7 @@ class Deep(nn.Module, Extractable):
 
     def __init__(self, net: nn.Module, depth: ValueChoice) -> None:
         super().__init__()
+        depth.feeds_layers = True
         self.net = net
         self._depth = [depth]  # it is the supernet's child
         self.training = net.training

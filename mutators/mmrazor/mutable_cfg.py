@@ -19,6 +19,7 @@ from mutators.choices.notation import read_choices, to_choice
 from search_spaces.domains import Choice, InputDomain, LayerDomain
 from search_spaces.files import read_file, write_atomically
 from search_spaces.schema import When
+from search_spaces.yaml_text import load_yaml
 
 _SHUFFLENET = re.compile(r"stage_(\d+)_block_(\d+)|(?:.*\.)?layers\.(\d+)\.(\d+)")  # MMRazor 0.3's, and 1.0's
 _WANTED = 'wanted {"chosen": [names]} or {"_value": name, "_idx": index}'
@@ -51,7 +52,7 @@ def load_mutable_cfg(path: str | PathLike[str]) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(read_file(Path(path)).decode())
+        content = load_yaml(read_file(Path(path)).decode())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ChoiceError(f"cannot read the mutable_cfg {fspath(path)}: {reason}.") from None

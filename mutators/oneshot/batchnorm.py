@@ -62,14 +62,14 @@ def recalibrate_bn(
     Args:
         model: with choices applied, or a plain network, on the device of its parameters.
         loader: of training batches (inputs, ...) or inputs; see :func:`mutators.oneshot.data.walk_batches`.
-        batches: number of batches; None: all.
+        batches: the largest number of batches; None: all.
         seed: of the loader's order.
         forward: (model, batch) runs the model; None: ``model(inputs)``.
 
     Returns: the number of batches.
 
     Raises:
-        OneShotError: ``batches`` is less than 1, or the loader has fewer.
+        OneShotError: ``batches`` is less than 1, or the loader has none.
 
     Differs: Megvii averages with momentum 0.1, which forgets all but some 19 batches; MMRazor 1.0 takes the mean of
     the batches' variances, which leaves out how their means differ.
@@ -98,8 +98,8 @@ def _pool_inputs(
         for batch in islice(walk_batches(loader, seed), limit):
             forward(model, to_device(batch, device))
             done += 1
-    if done < (limit or 1):
-        raise OneShotError(f"the loader has {done} batches to calibrate with, wanted {limit or 'at least 1'}.")
+    if not done:
+        raise OneShotError("the loader has 0 batches to calibrate with, wanted at least 1.")
     return pools, done
 
 

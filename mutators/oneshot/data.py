@@ -48,18 +48,18 @@ def find_generators(loader: Any) -> list[torch.Generator]:
     return list(dict.fromkeys(generator for generator in held if isinstance(generator, torch.Generator)))
 
 
-def check_loader(loader: Any, processes: int = 1, resumable: bool = False) -> None:
+def check_loader(loader: Any, processes: int = 1, resumable: bool = False, name: str = "the loader") -> None:
     """Refuse, with a OneShotError, a loader that cannot repeat its batches or gives all processes the same ones.
 
     If the training is to be ``resumable``, also one whose workers outlive an epoch.
     """
     if isinstance(loader, Iterator):
-        raise OneShotError(f"the loader is an iterator ({type(loader).__name__}), wanted one that can start again.")
+        raise OneShotError(f"{name} is an iterator ({type(loader).__name__}), wanted one that can start again.")
     if not isinstance(loader, DataLoader):
         return
     if resumable and loader.persistent_workers:
         raise OneShotError(
-            "the loader has persistent_workers=True, whose random states outlive an epoch and cannot be restored after "
+            f"{name} has persistent_workers=True, whose random states outlive an epoch and cannot be restored after "
             "a kill: turn it off, or train without a checkpoint."
         )
     sharded = hasattr(loader.sampler, "set_epoch") or hasattr(loader.batch_sampler, "set_epoch")

@@ -14,7 +14,7 @@ from mutators.choices.errors import OneShotError
 from mutators.choices.switch import applied, kept_modes
 from mutators.inputs import device_of
 from mutators.oneshot.batchnorm import Forward, forward_inputs, kept_statistics, normalising_by_batch, recalibrate_bn
-from mutators.oneshot.data import find_generators, to_device, walk_batches
+from mutators.oneshot.data import check_loader, find_generators, to_device, walk_batches
 from mutators.oneshot.rng import kept_rng
 from search_spaces.checks import whole
 from search_spaces.schema import Choices
@@ -68,8 +68,8 @@ def evaluate(
         choices: the architecture.
         valid_loader: of batches (inputs, targets) that were not trained on.
         calibration_loader: of training batches, for :func:`recalibrate_bn`; None: the supernet's own statistics,
-            a mixture of those of all paths, are used.
-        batches: number of batches to calibrate with; None: all.
+            a mixture of those of all paths, are used. It can start again, so that all candidates see the same.
+        batches: the largest number of batches to calibrate with; None: all.
         valid_batches: number of batches to validate with; None: all.
         seed: of both loaders' order.
         bn_training_mode: normalise by the validation batch, as MMRazor's option does; scores then depend on the size
@@ -82,7 +82,8 @@ def evaluate(
 
     Raises:
         ChoiceError: the choices do not fit the supernet.
-        OneShotError: a loader has too few batches, or both a calibration and ``bn_training_mode`` are asked for.
+        OneShotError: the validation loader has too few batches or the calibration loader has none or is an iterator, or
+            both a calibration and ``bn_training_mode`` are asked for.
 
     Differs: Megvii's tester walks on through an unshuffled validation set, so that each candidate is scored on other
     classes than the one before; MMRazor's option leaves the supernet with the statistics of what it scored.
@@ -92,6 +93,7 @@ def evaluate(
     problems = whole("batches", batches, 1, optional=True) + whole("valid_batches", valid_batches, 1, optional=True)
     if problems:
         raise OneShotError("; ".join(problems) + ".")
+    check_loader(calibration_loader, name="calibration_loader")
     with _untouched(supernet, (valid_loader, calibration_loader)), applied(supernet, choices):
         calibrated = 0
         with kept_statistics(supernet):

@@ -115,12 +115,8 @@ class UnstructuredPruner:
         """Return the magnitude below which all weights are pruned: the given one, or in mode "ratio" the least kept."""
         if self._ranking.mode == "threshold":
             return float(self._ranking.threshold)
-        masks = self._masking.masks()
-        kept = [
-            w.detach().abs()[masks[name]].min()
-            for name, w in self._masking.weights().items()
-            if bool(masks[name].any())
-        ]
+        weights = self._masking.weights()
+        kept = [weights[name].detach()[mask].abs().min() for name, mask in self.masks.items() if mask.any()]
         return float(min(kept, default=0.0))
 
     @property

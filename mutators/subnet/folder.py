@@ -1,7 +1,9 @@
 """Save a network that a search found as a folder, ``arch.json`` and ``weights.pt``, and load it again.
 
-No pickle: ``weights.pt`` holds tensors only and is read with ``weights_only=True``; ``arch.json`` says how the model is
-built, and by what function, which is called by the rule of :mod:`search_spaces.trust` only.
+Beside them may stand ``network.pt2`` and ``network.onnx``, which run without the source of the model
+(:mod:`mutators.subnet.programs`). No pickle: ``weights.pt`` holds tensors only and is read with ``weights_only=True``;
+``arch.json`` says how the model is built, and by what function, which is called by the rule of
+:mod:`search_spaces.trust` only.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import hashlib
 import io
 import json
 import platform
+from collections.abc import Collection
 from importlib import metadata
 from os import PathLike
 from pathlib import Path
@@ -22,7 +25,10 @@ from torch import nn
 from mutators.choices.errors import ChoiceError, PruningError
 from mutators.choices.extracting import extract
 from mutators.choices.walk import search_space_of
+from mutators.inputs import Example
 from mutators.pruning.packing import pack, unpack
+from mutators.subnet.programs import FILES, Program, make_programs
+from mutators.subnet.translate import ProgramError
 from mutators.subnet.trust import (
     Factory,
     FactoryError,
@@ -32,6 +38,7 @@ from mutators.subnet.trust import (
     run_factory,
     to_json_arguments,
 )
+from mutators.weights import describe_unreadable
 from search_spaces.files import read_file, write_atomically
 from search_spaces.schema import Choices, Space
 
@@ -53,7 +60,9 @@ def save_subnet(
     factory: str | Factory | None = None,
     factory_args: dict[str, Any] | None = None,
     sparse: bool = False,
-) -> None:
+    standalone: bool | Collection[str] = False,
+    example: Example | None = None,
+) -> dict[str, Program]:
     """Write a network to a folder, which is made if need be. Each file is replaced as a whole, ``arch.json`` last.
 
     Args:
@@ -65,10 +74,20 @@ def save_subnet(
             again, unless it is a net of ours.
         factory_args: its keyword arguments, as JSON.
         sparse: store what is mostly zeros in fewer bytes: a pruned network then takes a third or less. Exact.
+        standalone: also write ``network.pt2``, a ``torch.export`` program, and ``network.onnx``, which needs
+            ``pip install "nas-tuners[onnx]"``; or one of them, ``["pt2"]`` or ``["onnx"]``. They run in evaluation
+            mode on the CPU without the source of the model, with any batch size where that works. What an earlier
+            save has left of them in the folder is deleted.
+        example: an input for them: a shape without the batch, such as (3, 224, 224), a tensor, or one for each
+            argument of forward. None: one that suits the network's first layer.
+
+    Returns: what is known about each of these files, by name: ``inputs``, the shapes that it takes,
+        ``difference``, the largest between its outputs and the network's, and ``largest``, of these the largest number.
 
     Raises:
         SubnetError: the factory cannot be named, found or trusted, the choices do not fit or are no JSON, the state
-            holds something else than tensors, or the folder cannot be written.
+            holds something else than tensors, torch cannot translate the network, a file computes something else than
+            the network, or the folder cannot be written.
     """
     try:
         space = search_space_of(model)
@@ -78,7 +97,8 @@ def save_subnet(
         arguments = to_json_arguments(factory_args or {})
         call = None if factory is None else {"call": name_factory(factory), "args": arguments}
         kept = json.loads(json.dumps(dict(choices)))
-    except (ChoiceError, FactoryError, TypeError, ValueError) as error:
+        programs = make_programs(network, standalone, example)
+    except (ChoiceError, FactoryError, ProgramError, TypeError, ValueError) as error:
         raise SubnetError(f"the subnet cannot be saved: {error}") from error
     weights = _weights(network, sparse)
     arch = {
@@ -87,13 +107,19 @@ def save_subnet(
         "factory": call,
         "space_digest": Space.from_json(space).unordered_digest if space else None,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "programs": {name: program.to_json() for name, program in programs.items()},
         "versions": _versions(),
     }
     try:
         write_atomically(Path(folder, WEIGHTS), weights)
+        for name, program in programs.items():
+            write_atomically(Path(folder, name), program.content)
         write_atomically(Path(folder, ARCH), (json.dumps(arch, indent=2) + "\n").encode())
+        for name in set(FILES.values()) - programs.keys():
+            Path(folder, name).unlink(missing_ok=True)  # it would be of other weights
     except OSError as error:
         raise SubnetError(f"cannot write to {folder}: {error.strerror}.") from error
+    return programs
 
 
 def load_subnet(
@@ -183,7 +209,7 @@ def _read_weights(path: Path, arch: dict[str, Any]) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling, zip and torch each have their own
-        raise SubnetError(f"{path} cannot be read as weights: {type(error).__name__}: {error}") from error
+        raise SubnetError(f"{path} cannot be read as weights: {describe_unreadable(error)}") from error
     named = isinstance(state, dict) and all(isinstance(name, str) for name in state)
     if not named or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise SubnetError(f"{path} does not hold tensors by name.")
@@ -201,8 +227,10 @@ def _network(
     space = search_space_of(model)
     if not space:
         return copy.deepcopy(model)
-    digest, saved = Space.from_json(space).unordered_digest, arch["space_digest"]
-    if saved is not None and digest != saved:
+    saved, digest = arch["space_digest"], Space.from_json(space).unordered_digest
+    without = {key: {name: part for name, part in entry.items() if name != "_when"} for key, entry in space.items()}
+    of_before = Space.from_json(without).unordered_digest  # once, spaces had no conditions
+    if saved not in (None, digest, of_before):
         raise SubnetError(
             f"{folder} was saved from another search space (digest {saved[:12]}) than that of this model "
             f"({digest[:12]}): build the model as it was when the subnet was saved."

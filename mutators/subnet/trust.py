@@ -21,7 +21,7 @@ from torch import nn
 
 import search_spaces
 from search_spaces.checks import is_number
-from search_spaces.resolve import resolve
+from search_spaces.resolve import FAILURES, reason_of, resolve
 from search_spaces.trust import require_trust
 
 Factory = Callable[..., nn.Module]
@@ -132,8 +132,8 @@ def run_factory(factory: Callable[..., Any], arguments: Mapping[str, Any], shown
     """Return the model that a factory builds, or raise a FactoryError that shows the call as ``shown``."""
     try:
         model = factory(**arguments)
-    except Exception as error:  # whatever the author's code raises, the reader has to learn which call it was
-        raise FactoryError(f"{shown} failed: {type(error).__name__}: {error}") from error
+    except FAILURES as error:  # whatever the author's code raises, the reader has to learn which call it was
+        raise FactoryError(f"{shown} failed: {reason_of(error)}") from error
     if not isinstance(model, nn.Module):
         raise FactoryError(f"{shown} returned a {type(model).__name__}, wanted an nn.Module")
     return model

@@ -13,6 +13,7 @@ from nas_tuners.commands import CommandError
 from nas_tuners.commands.checks.secrets import EXPOSED, find_secrets
 from nas_tuners.commands.checks.spaces import is_space, load_space
 from nas_tuners.show.text import describe_space
+from search_spaces.yaml_text import load_yaml
 
 
 def execute(options: Namespace) -> int:
@@ -36,7 +37,7 @@ def execute(options: Namespace) -> int:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # yaml

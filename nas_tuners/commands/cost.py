@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 
 from mutators.costs import measure_cost
 from nas_tuners.commands import CommandError, build_model
 from search_spaces.cost import CostTable
+from search_spaces.files import check_replaceable
 from search_spaces.progress import Progress
 
 QUIET = 5.0  # seconds before progress is shown
@@ -14,6 +16,7 @@ QUIET = 5.0  # seconds before progress is shown
 
 def execute(options: Namespace) -> int:
     """Write a table of ``macs`` and ``params``, and print its range."""
+    check_replaceable(options.output, "cost table", is_table)
     model, shape = build_model(options.model), parse_shape(options.input)
     with Progress(None, "networks", "counting", quiet=QUIET) as progress:
         table = measure_cost(model, shape, progress=progress.at)
@@ -25,6 +28,15 @@ def execute(options: Namespace) -> int:
         match = "exact" if check["exact"][metric] else f"off by up to {100 * error:.3g} %"
         print(f"{describe_metric(table, metric)}; {match} on {check['architectures']} random architectures")
     return 0
+
+
+def is_table(content: bytes) -> bool:
+    """Return whether the content of a file is a cost table."""
+    try:
+        CostTable.from_json(json.loads(content))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

@@ -6,14 +6,16 @@ from argparse import Namespace
 
 from mutators.costs import measure_latency
 from nas_tuners.commands import build_model
-from nas_tuners.commands.cost import QUIET, describe_metric, parse_shape
+from nas_tuners.commands.cost import QUIET, describe_metric, is_table, parse_shape
 from search_spaces.cost import CostTable
+from search_spaces.files import check_replaceable
 from search_spaces.progress import Progress
 
 
 def execute(options: Namespace) -> int:
     """Write a table with the metric ``latency_ms``, and print how well its predictions match."""
     others = None if options.table is None else CostTable.load(options.table)
+    check_replaceable(options.output, "cost table", is_table)
     model, shape = build_model(options.model), parse_shape(options.input)
     with Progress(None, "measurements", "measuring", quiet=QUIET) as progress:
         table = measure_latency(model, shape, others, threads=options.threads, progress=progress.at)

@@ -84,6 +84,8 @@ def _check_output(output: Path, plan: Plan) -> None:
         raise CommandError(f"-o {output}: {nearest} is a file, wanted a folder, which may be new.")
     if (output / ARCH).exists():
         raise CommandError(f"{output} holds a network already: give another folder, or delete it.")
+    if (output / WEIGHTS).exists():
+        raise CommandError(f"{output / WEIGHTS} is in the way, and left as it is: give another folder.")
     rest = [name for name in (JOB, CHECKPOINT) if (output / name).exists()]
     if rest and plan.train is None:
         raise CommandError(
@@ -131,7 +133,7 @@ def _prune_in_training(network: nn.Module, plan: Plan, train: str, folder: Path,
         train_supernet(network, **training, pruner=pruner, checkpoint=output / CHECKPOINT)
     except (OneShotError, PruningError):  # they say themselves what to do
         raise
-    except Exception as error:  # whatever the user's data or loss raises
+    except FAILURES as error:  # whatever the user's data or loss raises
         raise CommandError(f"the training by {train} failed: {reason_of(error)}") from error
     pruner.remove()
 

@@ -56,7 +56,7 @@ def execute(options: Namespace) -> int:
         raise CommandError(f"-n is {options.trials}, wanted at least 3 architectures.")
     search = RandomSearch(options.seed, constraints_of(options.constraint or []), options.cost_table)
     functions = {"score": options.score, "retrain": options.retrain}
-    job = Job("rank", functions, "random", options.trials, options.workers, str(Path.cwd()))
+    job = Job("rank", functions, "random", options.trials, options.workers, str(Path.cwd()), options.trial_timeout)
     return _finish(job, job.start(search, load_space(options.space), options.output, _scores_of(job)))
 
 

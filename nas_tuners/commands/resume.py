@@ -32,8 +32,8 @@ def execute(options: Namespace) -> int:
         if isinstance(header.get("command"), dict):
             return _resume_command(header, path, options)
     named = [f"--{role}" for roles in ROLES.values() for role in roles if getattr(options, role)]
-    if options.trials or options.workers or named:
-        what = ", ".join(named) or "--trials and --workers"
+    if options.trials or options.workers or options.trial_timeout or named:
+        what = ", ".join(named) or "--trials, --workers and --trial-timeout"
         raise CommandError(f"{what} are for runs of nas search and nas rank; for NNI's: nnictl update.")
     experiment = experiment_of(options.source)
     _check_experiment(experiment, options)
@@ -56,7 +56,8 @@ def _resume_command(header: Event, path: Path, options: Namespace) -> int:
     job = _name_functions(job, named) if named else _trust_functions(job, header, path, options)
     if not (is_signed(header) or options.trust_code):
         job = replace(job, workers=min(job.workers, os.cpu_count() or 1))
-    given = {name: getattr(options, name) for name in ("trials", "workers") if getattr(options, name) is not None}
+    numbers = {name: getattr(options, name) for name in ("trials", "workers", "trial_timeout")}
+    given = {name: number for name, number in numbers.items() if number is not None}
     try:
         return _RESUMES[job.name](replace(job, **given), header, path)
     except KeyboardInterrupt as error:  # it ends with the line to type

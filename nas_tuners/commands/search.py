@@ -41,7 +41,9 @@ def execute(options: Namespace) -> int:
         **_read_numbers(options.algorithm, algorithm.own_options, options.numbers or []),
     )
     functions = {"evaluate": options.evaluate}
-    job = Job("search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()))
+    job = Job(
+        "search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()), options.trial_timeout
+    )
     evaluate, mode = NamedFunction(options.evaluate), "minimize" if options.minimize else "maximize"
     space = load_space(options.space).fix(_read_fixed(options.fix or []))
     run = job.start(search, space, options.output, evaluate, mode)

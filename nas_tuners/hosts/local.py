@@ -6,16 +6,19 @@ import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Self
 
 from nas_tuners.runs.evaluation import Evaluate, NamedFunction
 from nas_tuners.runs.journal import JOURNAL, Event, JournalError, has_begun
 from nas_tuners.runs.loop import run_search
 from nas_tuners.runs.run import Run
+from nas_tuners.runs.workers import WorkerError
 from nas_tuners.search.base import Search
+from nas_tuners.search.records import SearchError
 from nas_tuners.show.text import describe_best, expected_results
 from search_spaces import Space
-from search_spaces.checks import whole
+from search_spaces.checks import above, rounded, whole
 from search_spaces.progress import Progress
 from search_spaces.resolve import look_in
 
@@ -30,7 +33,8 @@ class Job:
     """A command's part in the header of a journal: all that a resume needs beside the search.
 
     Raises:
-        ValueError: ``trials`` or ``workers`` is not a whole number from 1 up, or there are too many workers.
+        ValueError: ``trials`` or ``workers`` is not a whole number from 1 up, there are too many workers, or
+            ``trial_timeout`` is no number above 0.
     """
 
     name: str  # of the command, a key of ROLES
@@ -39,11 +43,14 @@ class Job:
     trials: int  # results in total
     workers: int  # processes that evaluate
     folder: str  # where the command ran; the functions' modules are looked for there first
+    trial_timeout: float | None = None  # seconds
 
     def __post_init__(self) -> None:
         problems = [*whole("--trials", self.trials, 1), *whole("--workers", self.workers, 1)]
         if not problems and self.workers > _MOST_WORKERS:
             problems = [f"--workers is {self.workers}, wanted at most {_MOST_WORKERS}"]
+        if self.trial_timeout is not None:
+            problems += above("--trial-timeout", self.trial_timeout, 0)
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -90,14 +97,12 @@ class Job:
         for function in (evaluate, *vars(evaluate).values()):  # a wrong name is an error at once
             if isinstance(function, NamedFunction):
                 function.find()
-        path.unlink(missing_ok=True)  # of a command that was killed before its first line was whole
         run = Run.start(search, space, optimize_mode, path, command=asdict(self))
         if search.constraints:
             about = "" if search.feasible_share_exact else "about "
-            limits = ", ".join(map(str, search.constraints))
-            sys.stderr.write(
-                f"{limits}: {about}{100 * search.feasible_share:.4g} % of {space.size:.4g} architectures\n"
-            )
+            limits, share = ", ".join(map(str, search.constraints)), 100 * search.feasible_share
+            part = f"{about}{share:.4g} %" if share else "less than 1e-298 %"  # of less a float knows nothing
+            sys.stderr.write(f"{limits}: {part} of {rounded(space.size)} architectures\n")
         return run
 
     def resume(self, search: Search, path: Path) -> Run:
@@ -124,10 +129,15 @@ class Job:
         try:
             with Progress(total, "trials", done=before, quiet=quiet) as progress:
                 progress.note = lambda: describe_best(run)
-                run_search(run, evaluate, self.trials, self.workers, show)
+                run_search(run, evaluate, self.trials, self.workers, show, self.trial_timeout)
         except KeyboardInterrupt:
-            done = f"{counts.ended} of {self.trials} trials"
-            how = f"nas resume {run.path.parent}" if run.path else "nas resume"
-            raise KeyboardInterrupt(f"interrupted after {done}; nothing is lost. Go on with: {how}") from None
+            raise KeyboardInterrupt(f"interrupted {self._how_to_go_on(run)}") from None
+        except (WorkerError, JournalError, SearchError) as error:
+            raise type(error)(f"{error}\nended {self._how_to_go_on(run)}") from error
         finally:
             run.close()
+
+    def _how_to_go_on(self, run: Run) -> str:
+        counts, how = run.search.counts, f"nas resume {quote(str(run.path.parent))}" if run.path else "nas resume"
+        done = f"{counts.ended} of {self.trials} trials"
+        return f"after {done}; nothing is lost. Go on with: {how}"

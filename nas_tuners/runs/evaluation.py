@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from nas_tuners.search.records import MetricError, as_metrics
 from search_spaces import Choices
-from search_spaces.resolve import FAILURES, reason_of, resolve
+from search_spaces.current import trial_of
+from search_spaces.resolve import reason_of, resolve
 
 Evaluate = Callable[[Choices], Any]
 """Takes choices, returns a number, or a dict with the number to optimize under the search's ``score_key``."""
@@ -40,22 +42,20 @@ class NamedFunction:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The metrics of an evaluation, or the reason why there are none."""
+    """The metrics of an evaluation, as plain JSON values, or the reason why there are none."""
 
-    metrics: Any = None
+    metrics: dict[str, Any] | None = None
     reason: str | None = None
 
 
-def evaluate_choices(evaluate: Evaluate, choices: Choices) -> Outcome:
+def evaluate_choices(evaluate: Evaluate, choices: Choices, score_key: str = "default") -> Outcome:
     """Call ``evaluate``; whatever it raises is a failure with its reason, except for Ctrl-C."""
     try:
-        return Outcome(_to_python(evaluate(choices)))
-    except FAILURES as error:
+        with trial_of(choices):
+            return Outcome(as_metrics(evaluate(choices), score_key))
+    except KeyboardInterrupt:
+        raise
+    except MetricError as error:
+        return Outcome(reason=str(error))
+    except BaseException as error:  # also sys.exit, and what a user derived from BaseException
         return Outcome(reason=reason_of(error))
-
-
-def _to_python(metrics: Any) -> Any:
-    """Return metrics with NumPy's and torch's numbers as Python's, as a journal gives them back."""
-    if isinstance(metrics, Mapping):
-        return {str(name): _to_python(value) for name, value in metrics.items()}
-    return metrics.tolist() if hasattr(metrics, "tolist") else metrics

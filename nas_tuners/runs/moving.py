@@ -71,7 +71,7 @@ def renumber(choices: Mapping[str, Any], space: Space) -> dict[str, Any]:
     Keys that begin with ``_`` are left out. What does not fit stays as it is: :meth:`Space.problems` names it.
     """
     return {
-        key: _renumber(space.domains[key], choice) if key in space.domains else choice
+        key: _renumber(whole_of(space.domains[key]), choice) if key in space.domains else choice
         for key, choice in choices.items()
         if not str(key).startswith("_")
     }

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nas_tuners.runs.journal import Event, Journal, JournalError, has_begun, read
+from nas_tuners.runs.journal import Event, Journal, JournalError, read
 from nas_tuners.runs.moving import describe_change, move_search
 from nas_tuners.search.arguments import check_search
 from nas_tuners.search.base import Search
@@ -46,15 +46,13 @@ class Run:
         """Start a search on ``space``; ``more`` goes into the header of the journal.
 
         Raises:
-            JournalError: there is a journal already, or it cannot be written.
+            JournalError: there is a journal already, or some other file, which stays as it is; or it cannot be written.
         """
         check_search(search)
         search.setup(space, optimize_mode)
         run = Run(search, optimize_mode)
         if path is None:
             return run
-        if has_begun(Path(path)):
-            raise JournalError(f"{path} exists: resume it, or give another folder.")
         run._journal = Journal(path, make_header(search, optimize_mode) | {"run": run.id} | more)
         return run
 

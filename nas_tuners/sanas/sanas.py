@@ -40,9 +40,11 @@ class SANAS:
 
     ::
 
-        sanas = SANAS([("MobileNetV2BlockSpace", {"input_size": 32, "output_size": 8, "block_num": 5})])
+        nets = [("MobileNetV2BlockSpace", {"input_size": 32, "output_size": 8, "block_num": 5})]
+        sanas = SANAS(nets, search_steps=40)
         for archs in sanas:
             sanas.reward(train_and_test(archs[0]))
+            print(sanas.steps, "of", sanas.search_steps, sanas.current_info())
         best = sanas.tokens2arch(sanas.current_info()["best_tokens"])[0]
 
     Args:

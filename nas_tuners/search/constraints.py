@@ -12,6 +12,7 @@ from nas_tuners.search.halves import FloatArray, Halves, IntArray, Sampler, spli
 from nas_tuners.search.splitting import Splitting
 from nas_tuners.search.trellis import Trellis, rules_of, steps_of
 from search_spaces import Space, Tokens
+from search_spaces.checks import exact_or_rounded
 from search_spaces.cost.limits import Limit
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import ConstraintError
@@ -66,7 +67,7 @@ class Feasible:
         limits = self.limits = tuple(limit.resolve(self._table) for limit in limits)
         self._widened = [limit.widen(self._slack(limit.metric)) for limit in limits]  # rounding errors are forgiven
         self._bounds = {limit.metric: self._table.bounds(limit.metric) for limit in limits}
-        self._sampler = min(map(self._sampler_of, self._widened), key=lambda sampler: sampler.share)
+        self._sampler = min(map(self._sampler_of, self._widened), key=lambda sampler: sampler.count)
         if self._sampler.count <= LIST_LIMIT // self._sampler.effort:
             rows = self._sampler.every()
             self._listed = rows[self.mask(rows)]
@@ -121,8 +122,9 @@ class Feasible:
         return map(tuple, self._listed.tolist())
 
     def __str__(self) -> str:
-        how = f"exactly {self.count} architectures" if self.exact else "estimated"
-        return f"{self.share:.4g} of the space keeps {', '.join(map(str, self.limits))} ({how})"
+        how = f"exactly {exact_or_rounded(self.count)} architectures" if self.exact else "estimated"
+        share = f"{self.share:.4g}" if self.share else "less than 1e-300"
+        return f"{share} of the space keeps {', '.join(map(str, self.limits))} ({how})"
 
     def _slack(self, metric: str) -> float:
         """Return 0 for costs that are whole numbers, else one part in 10^12 of their sum."""
@@ -151,7 +153,7 @@ class Feasible:
             if steps is None:
                 return _Anything(space)
             sampler = Trellis(steps, of_sum, table.whole(metric), space.size)
-        if not sampler.share > 0:
+        if not sampler.count:
             raise self._unreachable(metric, fixed + sampler.nearest(), "reachable" if sampler.exact else "found")
         return sampler
 

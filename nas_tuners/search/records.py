@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from nas_tuners.search.plain import to_plain
 from search_spaces import Choices, Space, Tokens
-from search_spaces.checks import is_int
+from search_spaces.checks import is_int, shorten
+from search_spaces.resolve import reason_of
 
 
 class SearchError(RuntimeError):
@@ -174,15 +176,21 @@ def as_metrics(metrics: Any, score_key: str = "default") -> dict[str, Any]:
     """Return ``metrics`` as a dict with a float under ``score_key``; NaN and infinity are let through.
 
     A bare number is the score, whatever its key. Where there is no ``default`` beside the score, it is filled in.
-    Raises MetricError if it is neither a number nor such a dict.
+    All else becomes plain JSON values: what a journal gives back equals what was told.
+    Raises MetricError if it is neither a number nor such a dict, or something in it cannot be written as JSON.
     """
-    kept = dict(metrics) if isinstance(metrics, Mapping) else {score_key: metrics}
-    score, wanted = kept.get(score_key), f"wanted a number, or a dict with a number as {score_key!r}"
-    if isinstance(score, (bool, np.bool_, str, bytes)) or score is None:
-        raise MetricError(f"the metric is {metrics!r}, {wanted}.")
+    wanted = f"wanted a number, or a dict with a number as {score_key!r}"
     try:
-        kept[score_key] = float(score)
-    except (TypeError, ValueError, OverflowError):
-        raise MetricError(f"the metric is {metrics!r}, {wanted}.") from None
-    kept.setdefault("default", kept[score_key])
+        given = dict(metrics) if isinstance(metrics, Mapping) else {score_key: metrics}
+        score = given.get(score_key)
+        if isinstance(score, (bool, np.bool_, str, bytes)) or score is None:
+            raise TypeError
+        number = float(score)
+    except Exception:  # whatever the methods of the user's objects raise
+        raise MetricError(f"the metric is {shorten(metrics)}, {wanted}.") from None
+    try:
+        kept: dict[str, Any] = to_plain({**given, score_key: number})
+    except Exception as error:
+        raise MetricError(f"the metrics {shorten(metrics)} cannot be kept: {reason_of(error)}.") from None
+    kept.setdefault("default", number)
     return kept

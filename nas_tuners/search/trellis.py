@@ -31,6 +31,7 @@ _MOST_BINS = 2**16
 _MOST_CELLS = 2**23  # of all states' rows together: 64 MB
 _MOST_ADDITIONS = 4e8  # while the rows are filled: half a second
 _CHUNK_CELLS = 2**20  # draws times options at a time
+_LEAST = 1e-200  # of the largest share of a step: one that is smaller counts as this
 _NEAR_DRAWS = 2**12  # to see what the nearest bin really costs
 
 
@@ -174,16 +175,23 @@ class Trellis:
                 bins[~step.allowed] = self._size  # beyond the range
         self._from = self._bin(math.ceil, (low - base) / self._step - self._slack)
         self._until = self._bin(math.floor, (high - base) / self._step + self._slack + 1)
-        self._below = self._shares()
-        self.share = float(self._below[0][0, self._until] - self._below[0][0, self._from])
-        self.count = round(Fraction(self.share) * (size or math.prod(math.prod(step.shape) for step in steps)))
+        self._below, exponent = self._shares()
+        share = float(self._below[0][0, self._until] - self._below[0][0, self._from])
+        self.share = math.ldexp(share, exponent)  # 0 where a float is too coarse: then the count tells
+        size = size or math.prod(math.prod(step.shape) for step in steps)
+        self.count = max(round(Fraction(share) * size * Fraction(2) ** exponent), int(share > 0))
         self.effort = max(1, sum(costs.shape[1] for costs in above) // 512)
 
     def _bin(self, rounded: Callable[[float], int], end: float) -> int:
         return rounded(min(max(end, 0.0), float(self._size)))
 
-    def _shares(self) -> list[FloatArray]:
-        """Return for each step and state: of all ways to go on, the share that sums to less than each bin."""
+    def _shares(self) -> tuple[list[FloatArray], int]:
+        """Return for each step and state: of all ways to go on, the share that sums to less than each bin.
+
+        The shares of a step are in a unit of their own, since those of hundreds of keys are smaller than any float.
+        Returned beside them: the power of two that the first step's are in.
+        """
+        exponent = 0
         wanted, total = np.zeros((1, self._size)), np.ones(1)  # total: of all ways, in the range or not
         wanted[0, 0] = 1.0
         rows = [wanted]
@@ -197,9 +205,12 @@ class Trellis:
                     bin_, after = divmod(way, len(wanted))
                     if bin_ < self._size:
                         shares[state, bin_:] += wanted[after, : self._size - bin_] * part
-            wanted, total = shares, total / most
-            rows.append(shares)
-        return [np.pad(np.cumsum(row, axis=1), ((0, 0), (1, 0))) for row in reversed(rows)]
+            unit = math.frexp(shares.max())[1]
+            exponent += unit
+            scaled = np.maximum(np.ldexp(shares, -unit), _LEAST)
+            wanted, total = np.where(shares > 0, scaled, 0.0), total / most  # what can be never becomes 0
+            rows.append(wanted)
+        return [np.pad(np.cumsum(row, axis=1), ((0, 0), (1, 0))) for row in reversed(rows)], exponent
 
     def draw(self, rng: np.random.Generator, n: int) -> IntArray:
         """Draw ``n``, uniformly and independently. Returns: (n, keys)."""

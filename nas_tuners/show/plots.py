@@ -24,7 +24,7 @@ from nas_tuners.show.plotdata import (
     visible_range,
 )
 from nas_tuners.show.text import describe_no_result
-from search_spaces.files import write_atomically
+from search_spaces.files import check_replaceable, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,6 +70,7 @@ def plot(run: Run, header: Event, path: str | PathLike[str], cost: str | None = 
         there_are = f"known are {', '.join(known)}" if known else "no cost is known of these trials"
         raise PlotError(f"cannot draw against {cost!r}: {there_are}.")
     shown = known.get(cost or next(iter(known), ""))
+    check_replaceable(path, "picture of matplotlib's", lambda content: b"atplotlib" in content)
     drawn = BytesIO()
     _make_figure(run, header, told, shown).savefig(drawn, dpi=150, format=path.suffix.lower().removeprefix("."))
     write_atomically(path, drawn.getvalue())

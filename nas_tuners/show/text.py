@@ -11,6 +11,7 @@ from nas_tuners.runs.journal import Event
 from nas_tuners.runs.run import Run, arguments_in
 from nas_tuners.search.records import Trial
 from search_spaces import Choices, Space
+from search_spaces.checks import exact_or_rounded, rounded
 
 _STATES = ("told", "stopped", "failed", "pending")
 _NOTED = ("pending", "stopped", "failed", "duplicate", "infeasible")  # counts that a progress line shows
@@ -53,7 +54,8 @@ def describe_run(run: Run, header: Event, rows: int = 10) -> str:
     search, counts, size = run.search, run.search.counts, run.space.size
     lines = [
         f"{header['search']['name']}, {run.optimize_mode}, seed {arguments_in(header).get('seed')}; "
-        f"{_count_choices(run.space)}, {_format_size(size)} architectures, digest {run.space.digest[:12]}",
+        f"{_count_choices(run.space)}, {size if size < 10**6 else rounded(size)} architectures, "
+        f"digest {run.space.digest[:12]}",
         f"{counts.asked} asked: {counts.told} told, {counts.failed} failed, {counts.pending} pending"
         + (f", {counts.stopped} stopped early" if counts.stopped else "")
         + (f", {counts.dropped} dropped" if counts.dropped else "")
@@ -73,10 +75,6 @@ def describe_run(run: Run, header: Event, rows: int = 10) -> str:
     if len(told) > rows:
         lines.append(f"{len(told) - rows} more (nas show --json lists all)")
     return "\n".join([*lines, *describe_failures(run)])
-
-
-def _format_size(number: int) -> str:
-    return str(number) if number < 10**6 else f"{number:.2e}" if number < 10**300 else f"10^{len(str(number)) - 1}"
 
 
 def _describe_phase(run: Run, header: Event) -> list[str]:
@@ -181,7 +179,6 @@ def _count_choices(space: Space) -> str:
 
 def describe_space(space: Space) -> str:
     """Return the number of choices, the exact number of architectures, and the digest."""
-    digits = space.size.bit_length() * 0.30103
-    size = f"{space.size}" if digits < 4000 else f"about 10^{digits:.0f}"  # Python's own limit of text
-    about = f" (about {space.size:.1e})" if 7 < digits < 300 else ""
+    size = exact_or_rounded(space.size)
+    about = f" (about {rounded(space.size)})" if size.isdecimal() and len(size) > 7 else ""
     return f"{_count_choices(space)}, {size} architectures{about}, digest {space.digest}"

@@ -18,19 +18,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from search_spaces.checks import shorten
 from search_spaces.cost.bounds import Bounds, find_bounds
 from search_spaces.cost.sums import FloatArray, Sum, Term, spread
 from search_spaces.cost.table_checks import (
     FORMAT,
     JOINT_FORMAT,
     MAX_CELLS,
+    MAX_OPTIONS,
     check_costs,
     check_file,
     compare_spaces,
     flatten_costs,
 )
+from search_spaces.domains import is_hyperparameter
 from search_spaces.errors import CostError, SpaceError
 from search_spaces.files import read_file, write_atomically
+from search_spaces.fixing import whole_of
 from search_spaces.schema import Space
 
 
@@ -44,6 +48,8 @@ class CostTable:
         about: anything worth knowing of how it was made (model, input, device, error); JSON.
         joint: by metric, pairs of keys (two or more) and what their options cost together, (radix_1, ..., radix_k),
             as an array or nested lists. ``options`` of such a metric may leave keys out, which then cost nothing else.
+
+    Hyper-parameters, keys of NNI's own types, may be left out of ``options`` everywhere: they then cost nothing.
 
     Raises:
         CostError: entries are missing, unknown or no finite numbers, a key has more than 4096 options, or a joint
@@ -64,6 +70,8 @@ class CostTable:
         joint: Mapping[str, Sequence[tuple[Sequence[str], npt.ArrayLike]]] | None = None,
     ) -> None:
         problems = check_costs(space, fixed, options, joint)
+        if about is not None and not isinstance(about, Mapping):
+            problems.append(f"about is {shorten(about)}, wanted an object")
         if problems:
             raise CostError(f"not a valid cost table ({len(problems)} wrong):", problems)
         self.space = space
@@ -72,6 +80,7 @@ class CostTable:
             metric: {
                 key: tuple(map(_to_number, options.get(metric, {}).get(key, [0] * radix)))
                 for key, radix in zip(space.keys, space.radices, strict=True)
+                if key in options.get(metric, {}) or radix <= MAX_OPTIONS  # else a hyper-parameter: they cost nothing
             }
             for metric in fixed
         }
@@ -200,7 +209,8 @@ class CostTable:
             raise CostError(
                 f"{metric} has joint terms or conditions, so no option has a cost alone: read terms({metric!r})."
             )
-        return [np.array(costs, dtype=np.float64) for costs in self.options[metric].values()]
+        options, radices = self.options[metric], zip(self.space.keys, self.space.radices, strict=True)
+        return [np.array(options[key], np.float64) if key in options else np.broadcast_to(0.0, n) for key, n in radices]
 
     def terms(self, metric: str) -> list[Term]:
         """Return what is added to the fixed part: pairs of positions of keys, and costs (radix_1, ..., radix_k).
@@ -223,26 +233,37 @@ class CostTable:
         return whole and most < 2**53
 
     def arranged(self, space: Space) -> CostTable:
-        """Return this table with its keys in the order of ``space``, and of those that are fixed there the one option.
+        """Return this table with the keys of ``space``, which may have other hyper-parameters: those cost nothing.
+
+        Of keys that are fixed in ``space`` it has the one option.
 
         Raises:
             CostError: ``space`` is another than the table's; the differences are named.
         """
         if space.keys == self.space.keys and space.digest == self.space.digest:
             return self
-        problems = compare_spaces(self.space.whole, space.whole)
+        free = self._free_of_cost(space)
+        problems = compare_spaces(self.space.whole, space.whole, ignored=free)
         problems += [f"key {key!r} is fixed in the table" for key in self.space.fixed if key not in space.fixed]
         if problems:
             raise CostError("the cost table is of another search space:", problems)
         at = {key: token for key, token in space.fixed.items() if key not in self.space.fixed}
         options = {
-            metric: {key: [costs[at[key]]] if key in at else costs for key, costs in own.items()}
+            metric: {key: [costs[at[key]]] if key in at else costs for key, costs in own.items() if key not in free}
             for metric, own in self.options.items()
         }
         joint = {
             metric: [(keys, _take(keys, costs, at)) for keys, costs in terms] for metric, terms in self.joint.items()
         }
         return CostTable(space, self.fixed, options, self.about, joint)
+
+    def _free_of_cost(self, space: Space) -> set[str]:
+        """Return the hyper-parameters that are others than in ``space``, or stand in one alone, and cost nothing."""
+        ours, theirs = self.space.whole.domains, space.whole.domains
+        free = {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
+        free -= {key for domains in (ours, theirs) for key, d in domains.items() if not is_hyperparameter(whole_of(d))}
+        free -= {key for terms in self.joint.values() for keys, _ in terms for key in keys}
+        return free - {key for options in self.options.values() for key, costs in options.items() if any(costs)}
 
     def _check(self, metric: str) -> None:
         if metric not in self.fixed:
@@ -253,8 +274,8 @@ class CostTable:
             self._check(metric)
             position = {key: at for at, key in enumerate(self.space.keys)}
             joint = [(tuple(map(position.__getitem__, keys)), costs) for keys, costs in self.joint.get(metric, ())]
-            rows = self.options[metric].values()
-            single = [((at,), np.array(costs, dtype=np.float64)) for at, costs in enumerate(rows)]
+            rows = self.options[metric].items()
+            single = [((position[key],), np.array(costs, dtype=np.float64)) for key, costs in rows]
             self._sums[metric] = Sum(float(self.fixed[metric]), list(map(self._gated, [*joint, *single])))
         return self._sums[metric]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from search_spaces.checks import is_number
+from search_spaces.domains import is_hyperparameter
+from search_spaces.fixing import whole_of
 from search_spaces.schema import Space
 
 FORMAT = 1
@@ -42,10 +44,11 @@ def check_costs(space: Space, fixed: object, options: object, joint: object) -> 
         return [f"options is {options!r}, wanted an object {{metric: {{key: costs}}}}"]
     if joint is not None and not isinstance(joint, Mapping):
         return [f"joint is {joint!r}, wanted an object {{metric: [[keys, costs], ...]}}"]
+    priced = {key for keys in options.values() if isinstance(keys, Mapping) for key in keys}
     found = [
         f"key {key!r} has {radix} options, wanted at most {MAX_OPTIONS}: split it into several keys"
         for key, radix in zip(space.keys, space.radices, strict=True)
-        if radix > MAX_OPTIONS
+        if radix > MAX_OPTIONS and (key in priced or not is_hyperparameter(whole_of(space.domains[key])))
     ]
     if found:
         return found
@@ -66,7 +69,8 @@ def check_costs(space: Space, fixed: object, options: object, joint: object) -> 
 def _check_options(at: str, space: Space, keys: object, partly: bool) -> list[str]:
     if not isinstance(keys, Mapping):
         return [f"{at} is {keys!r}, wanted an object {{key: costs}}"]
-    found = [f"{at} has no key {key!r}" for key in space.keys if key not in keys and not partly]
+    wanted = [key for key in space.keys if not (partly or is_hyperparameter(whole_of(space.domains[key])))]
+    found = [f"{at} has no key {key!r}" for key in wanted if key not in keys]
     found += [f"{at} has key {key!r}, which is not in the space" for key in keys if key not in space.domains]
     for key, radix in zip(space.keys, space.radices, strict=True):
         if key not in keys:
@@ -130,11 +134,12 @@ def _shorten(got: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def compare_spaces(ours: Space, theirs: Space, where: str = "the table") -> list[str]:
-    """List the differences between the space of ``where``, which is ours, and another."""
-    found = [f"key {key!r} is in {where} only" for key in ours.keys if key not in theirs.domains]
-    found += [f"key {key!r} is not in {where}" for key in theirs.keys if key not in ours.domains]
-    for key in ours.keys:
+def compare_spaces(ours: Space, theirs: Space, where: str = "the table", ignored: Collection[str] = ()) -> list[str]:
+    """List the differences between the space of ``where``, which is ours, and another, but for ``ignored`` keys."""
+    mine, yours = ([key for key in space.keys if key not in ignored] for space in (ours, theirs))
+    found = [f"key {key!r} is in {where} only" for key in mine if key not in theirs.domains]
+    found += [f"key {key!r} is not in {where}" for key in yours if key not in ours.domains]
+    for key in mine:
         if key in theirs.domains and ours.domains[key] != theirs.domains[key]:
             a, b = ours.domains[key], theirs.domains[key]
             found.append(f"key {key!r} is {a.type} {a.to_json()} in {where}, {b.type} {b.to_json()} in the space")

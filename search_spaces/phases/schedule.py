@@ -31,6 +31,7 @@ from search_spaces.phases.phase import (
     phases_from_json,
     shorten_keys,
 )
+from search_spaces.plain import GridDomain
 from search_spaces.schema import Space, Tokens
 
 _MOST = 10_000  # options of a range; a key with more is not elastic
@@ -234,7 +235,7 @@ def order_by_size(domain: Domain | FixedDomain) -> tuple[int, ...] | None:
         return (0,)
     if isinstance(domain, InputDomain):
         return None
-    if isinstance(domain, (RandintDomain, QuniformDomain)):
+    if isinstance(domain, (RandintDomain, QuniformDomain, GridDomain)):
         return tuple(range(domain.radix - 1, -1, -1)) if domain.radix <= _MOST else None
     numbers = [_to_fraction(option) for option in (domain.names if isinstance(domain, LayerDomain) else domain.options)]
     known = [number for number in numbers if number is not None]

@@ -25,6 +25,7 @@ from mutators import (
     get_next_architecture,
     report_final,
     report_intermediate,
+    search_space_of,
 )
 from mutators.trial import to_number
 from search_spaces import Space, SpaceError
@@ -56,18 +57,34 @@ def run(server: subprocess.Popen[str], tmp_path: Path) -> Callable[..., Outcome]
 class TestDryRun:
     def test_writes_the_space_and_exits(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = tmp_path / "space.json"
-        file.write_text("stale")
         monkeypatch.setenv("NNI_GEN_SEARCH_SPACE", str(file))
         monkeypatch.setenv("NNI_PLATFORM", "local")
+        model = models.build("Mnist")
+        assert get_and_apply_next_architecture(model)["skip"] == {"_value": [""], "_idx": [0]}
         with pytest.raises(SystemExit) as caught:
-            get_and_apply_next_architecture(models.build("Mnist"))
+            model(models.input_of("Mnist"))
         assert caught.value.code == 0
         assert file.read_text() == json.dumps(models.MNIST_SPACE, indent=2) + "\n"
-        assert Space.load(file).to_json() == models.MNIST_SPACE
+        assert list(json.loads(file.read_text())) == list(search_space_of(model))  # in the model's own order
+
+    @pytest.mark.parametrize("report", [report_final, report_intermediate])
+    def test_a_report_ends_it_too(
+        self, report: Callable[[Any], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("NNI_GEN_SEARCH_SPACE", str(tmp_path / "space.json"))
+        get_and_apply_next_architecture(models.build("Mnist"))
+        with pytest.raises(SystemExit):
+            report(0.5)
+        monkeypatch.delenv("NNI_GEN_SEARCH_SPACE")
+        report(0.5)
+        models.build("Mnist").conv1[0](models.input_of("Mnist"))
 
     @pytest.mark.slow
     def test_a_script_stops_there_without_nni(self, tmp_path: Path) -> None:
-        body = "sys.modules.pop('nni')\nget_and_apply_next_architecture(Mnist())\nprint('trained')"
+        body = (
+            "import torch\nsys.modules.pop('nni')\nmodel = Mnist()\nget_and_apply_next_architecture(model)\n"
+            "model(torch.zeros(1, 1, 28, 28))\nprint('trained')"
+        )
         outcome = trials.run_alone(tmp_path, body, NNI_GEN_SEARCH_SPACE=str(tmp_path / "space.json"))
         assert outcome.code == 0 and outcome.out == "" and "Error" not in outcome.err
         assert Space.load(tmp_path / "space.json").size == 8
@@ -128,9 +145,11 @@ class TestWithoutAModel:
 
     def test_a_dry_run_writes_the_space(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("NNI_GEN_SEARCH_SPACE", str(tmp_path / "space.json"))
+        assert get_next_architecture(self.SPACE)["lr"] == 0.1
+        nn.ReLU()(torch.ones(1))
         with pytest.raises(SystemExit):
-            get_next_architecture(self.SPACE)
-        assert Space.load(tmp_path / "space.json").digest == self.SPACE.digest
+            torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0).step()
+        assert Space.load(tmp_path / "space.json") == self.SPACE
 
     def test_alone_it_is_the_first_or_what_is_said(self) -> None:
         assert get_next_architecture(self.SPACE) == {"a": {"_value": "x", "_idx": 0}, "lr": 0.1}
@@ -144,6 +163,11 @@ class TestWithoutAModel:
         assert get_next_architecture(self.SPACE) == self.RECEIVED
         monkeypatch.setattr(nni, "get_next_parameter", lambda: {**self.RECEIVED, "lr": 7})
         with pytest.raises(SpaceError, match="7 is not on offer"):
+            get_next_architecture(self.SPACE)
+        monkeypatch.setattr(nni, "get_next_parameter", lambda: {**self.RECEIVED, "momentum": 0.9})
+        assert get_next_architecture(self.SPACE)["momentum"] == 0.9
+        monkeypatch.setattr(nni, "get_next_parameter", lambda: {**self.RECEIVED, "c": {"_idx": 0}})
+        with pytest.raises(SpaceError, match="unknown 'c'"):
             get_next_architecture(self.SPACE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -41,7 +42,7 @@ def returns_text(choices: Choices) -> str:
     return "good"
 
 
-def returns_what_cannot_be_sent(choices: Choices) -> dict[str, Any]:
+def returns_an_object(choices: Choices) -> dict[str, Any]:
     return {"default": good(choices), "model": lambda: choices}
 
 
@@ -68,6 +69,32 @@ def slow(choices: Choices) -> float:
     Path(f"running.{os.getpid()}").touch()
     time.sleep(600)
     return 0.0
+
+
+def hangs_at_times(choices: Choices) -> float:
+    """Hangs for ten minutes with a process that it has started, and leaves the numbers of both behind."""
+    if good(choices) in (2, 3):
+        child = subprocess.Popen(["sleep", "600"])
+        Path(f"hanging.{os.getpid()}").touch()
+        Path(f"hanging.{child.pid}").touch()
+        time.sleep(600)
+    return good(choices)
+
+
+def forks_and_waits(choices: Choices) -> float:
+    """Leaves behind the numbers of this process and of a child that was forked, and waits for ten minutes."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+        os._exit(0)
+    Path(f"forked.{child}").touch()
+    return slow(choices)
+
+
+def takes_its_time(choices: Choices) -> float:
+    """Takes 5 ms, and 120 ms at times."""
+    time.sleep(0.12 if good(choices) % 5 == 0 else 0.005)
+    return good(choices)
 
 
 def interrupts(choices: Choices) -> float:

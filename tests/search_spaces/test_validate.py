@@ -37,8 +37,16 @@ def entry(kind: str, value: Any) -> dict[str, Any]:
         ({"conv": {"_type": "layer_choice"}}, "key 'conv': got no _value, wanted a list of the candidates' names"),
         ({"conv": {**layer("x"), "_weight": 1}}, "key 'conv'._weight: got an unknown field"),
         (entry("layer_choise", ["x"]), "._type: got 'layer_choise', wanted one of layer_choice, input_choice"),
-        (entry("uniform", [0, 1]), "._type: got 'uniform', wanted quniform with a step"),
-        (entry("loguniform", [0, 1]), "wanted choice with the values to try"),
+        (entry("normal", [0, 1]), "._type: got 'normal', wanted uniform over the range that matters"),
+        (entry("qlognormal", [0, 1, 1]), "wanted qloguniform over the range that matters"),
+        (entry("uniform", [1, 0]), "[low, high], two numbers with low <= high"),
+        (entry("uniform", [0, 1, 1]), "[low, high], two numbers"),
+        (entry("loguniform", [0, 1]), "two numbers with 0 < low <= high"),
+        (entry("qloguniform", [1, 2, 0]), "a step q > 0 that is not too fine"),
+        (entry("qloguniform", [1, 2, 1e-300]), "not too fine"),
+        ({"lr": {**entry("uniform", [0, 1])["conv"], "_levels": 1}}, "key 'lr'._levels: got 1, wanted the number of"),
+        ({"lr": {**entry("quniform", [0, 1, 1])["conv"], "_levels": 2.0}}, "from 2 to 4096"),
+        ({"lr": {**entry("randint", [0, 1])["conv"], "_levels": 2}}, "only _type, _value, _when"),
         (entry("mutable_layer", {}), "wanted layer_choice and input_choice, one key each"),
         ({"conv": {"_type": ["layer_choice"], "_value": []}}, "._type: got ['layer_choice']"),
         (entry("layer_choice", []), "._value: got [], wanted a list of at least one"),
@@ -145,12 +153,15 @@ def no_traceback(obj: Any) -> None:
         assert Space.from_json(space.to_json()) == space
 
 
+KINDS = ["layer_choice", "input_choice", "choice", "randint", "quniform", "uniform", "loguniform", "qloguniform"]
+
+
 @given(json_values)
 def test_no_object_of_any_shape_gives_a_traceback(obj: Any) -> None:
     no_traceback(obj)
 
 
-@given(st.sampled_from(["layer_choice", "input_choice", "choice", "randint", "quniform"]), json_values)
+@given(st.sampled_from(KINDS), json_values)
 def test_no_value_of_any_shape_gives_a_traceback(kind: str, value: Any) -> None:
     no_traceback(entry(kind, value))
     no_traceback(entry("input_choice", {"candidates": value, "n_chosen": 1}))

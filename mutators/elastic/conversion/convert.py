@@ -1,4 +1,4 @@
-"""Convert any model into a supernet of which it is the largest sub-network.
+"""Convert a model into a supernet of which it is the largest sub-network.
 
 After PaddleSlim's OFA (``convert_super``). Differs: weights are taken over, so the largest sub-network computes what
 the model did; the options of a kernel, a width or a stage include its own size; concatenations, reshapes and attention
@@ -57,7 +57,7 @@ def convert(
     model's outputs keep their sizes. ``print(conversion_of(net))`` shows what became elastic, and why not more.
 
     Args:
-        model: any; without choices of its own.
+        model: without choices of its own; what the analysis does not understand of it stays as it is.
         kernel_size: odd numbers, for all convolutions that are not 1 x 1; a smaller kernel is padded with zeros.
         expand_ratio: shares of the model's own width; ``int(ratio * width)`` channels, one at least. Those above 1 add
             channels that begin silent; a single one above 1 sets every width that can grow to that size, as a single

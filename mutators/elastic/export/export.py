@@ -18,11 +18,11 @@ from torch import nn
 from mutators.choices.errors import ElasticError, OneShotError
 from mutators.choices.extracting import extract
 from mutators.choices.switch import applied, kept_modes
-from mutators.choices.torch_private import get_buffers, get_children, get_parameters, tree_leaves, tree_map
+from mutators.choices.torch_private import get_buffers, get_children, get_parameters
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.kernel import grow_kernel, matrix_name
 from mutators.elastic.model import AtDepth, Deep, Supernet
-from mutators.inputs import Inputs, device_of, run_first
+from mutators.inputs import Inputs, first_outputs
 from mutators.oneshot.batchnorm import kept_statistics, recalibrate_bn
 from mutators.oneshot.rng import kept_rng
 from search_spaces.schema import Choices
@@ -135,25 +135,12 @@ def _dtype(dtype: Any) -> torch.dtype:
     return found
 
 
-def first_outputs(network: nn.Module, candidates: Sequence[Inputs]) -> tuple[Inputs, list[torch.Tensor]]:
-    """Return the first inputs that a network takes, and its outputs, flat. Raises an ElasticError if it takes none."""
-    device = device_of(network)
-
-    def try_once(inputs: Inputs) -> tuple[Inputs, list[torch.Tensor]]:
-        moved: Inputs = tree_map(lambda tensor: tensor.to(device), inputs)
-        with torch.no_grad():
-            outputs = network(*moved)
-        return moved, [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
-
-    return run_first(network, candidates, try_once, ElasticError)
-
-
 def _compare(source: nn.Module, choices: Choices, network: nn.Module, candidates: Sequence[Inputs]) -> None:
     """Raise an ElasticError where the exported network's outputs are not the supernet's."""
     with applied(source, choices), kept_modes(source), kept_statistics(source):
         source.eval()
-        inputs, wanted = first_outputs(source, candidates)
-    _, got = first_outputs(network, [inputs])
+        inputs, wanted = first_outputs(source, candidates, ElasticError)
+    _, got = first_outputs(network, [inputs], ElasticError)
     for ours, theirs in zip(got, wanted, strict=True):
         allowed = TOLERANCE * max(1.0, float(theirs.abs().max()) if theirs.numel() else 0.0)
         difference = float((ours - theirs).abs().max()) if ours.shape == theirs.shape and ours.numel() else 0.0
@@ -171,7 +158,7 @@ def _drop_beyond(network: AtDepth, deepest: float, candidates: Sequence[Inputs])
     Modules that never run in evaluation stay, such as exits for training. Lists keep their length, which forward may
     use.
     """
-    inputs, _ = first_outputs(network, candidates)
+    inputs, _ = first_outputs(network, candidates, ElasticError)
     beyond = _find_called(AtDepth(network.net, deepest), inputs) - _find_called(network, inputs)
     for module in list(network.modules()):
         for name, child in get_children(module).items():
@@ -185,7 +172,7 @@ def _find_called(network: nn.Module, inputs: Inputs) -> set[nn.Module]:
     with ExitStack() as hooks:
         for module in network.modules():
             hooks.enter_context(module.register_forward_hook(lambda module, *_: ran.add(module)))
-        first_outputs(network, [inputs])
+        first_outputs(network, [inputs], ElasticError)
     return ran
 
 

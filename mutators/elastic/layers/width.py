@@ -38,6 +38,8 @@ class Width:
         problems += [f"the size for {at} is {n}" for at, n in self.sizes.items() if not 1 <= n <= full]
         if problems or max(self.sizes.values()) != full:
             raise ElasticError(f"a width of {full} wants sizes of 1 to {full} and {full} among them:", problems)
+        for choice in self.choices:
+            choice.feeds_layers = True
 
     @classmethod
     def of(cls, choice: ValueChoice, sizes: Sequence[int]) -> Width:

@@ -35,9 +35,8 @@ def open_run(search: Search, space: Space, path: str | PathLike[str] | None, sco
         return Run.start(search, space)
     path = Path(path)
     try:
+        _refuse_older(path)
         if not has_begun(path):
-            if path.exists() and path.stat().st_size:
-                raise ElasticError(f"{path} has no whole line: it is no checkpoint of a search. Give another file.")
             return Run.start(search, space, path=path, command=COMMAND, scoring=dict(scoring))
         _check_header(_read_header(path), search, space, scoring, path)
         return Run.resume(search, path)
@@ -47,15 +46,22 @@ def open_run(search: Search, space: Space, path: str | PathLike[str] | None, sco
         raise ElasticError(f"cannot read or write the checkpoint {path}: {error.strerror}.") from error
 
 
-def _read_header(path: Path) -> Event:
-    """Return the first event of a journal. Raises an ElasticError if the file is of the format before journals."""
-    with open(path, "rb") as file:
-        first = file.readline(1 << 20)
-    if first.startswith(b'{"format": 1, "space": '):
+def _refuse_older(path: Path) -> None:
+    """Raise an ElasticError if the file is of the format before journals."""
+    if path.is_file() and _read_begin(path).startswith(b'{"format": 1, "space": '):
         raise ElasticError(
             f"{path} holds scores in an older format, which is no longer read: give another file as checkpoint, and "
             "the search begins anew."
         )
+
+
+def _read_begin(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(64)
+
+
+def _read_header(path: Path) -> Event:
+    """Return the first event of a journal."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a torn last line: Run.resume warns of it
         return read(path)[0][0]
@@ -64,9 +70,9 @@ def _read_header(path: Path) -> Event:
 def _check_header(header: Event, search: Search, space: Space, scoring: Mapping[str, Any], path: Path) -> None:
     """Check that a journal is of this search. The cost table is checked by its digest when the run is resumed."""
     begun_with, scored = header["search"], header.get("scoring")
-    same = header["space"] == space.to_json() and list(header["space"]) == list(space.keys)
-    then = {"space": space.digest if same else header["digest"], **(scored if isinstance(scored, dict) else {})}
-    then |= {"search": begun_with["name"], **begun_with["arguments"]}
+    same = header.get("space") == space.to_json() and list(header["space"]) == list(space.keys)
+    then = {"space": space.digest if same else header["digest"], "search": begun_with["name"]}
+    then |= (scored if isinstance(scored, dict) else {}) | begun_with["arguments"]
     now = {"space": space.digest, **scoring, "search": type(search).__name__, **search.arguments}
     now = json.loads(json.dumps(now))
     problems = [

@@ -8,7 +8,7 @@ scored twice, and the winner of a predictor is measured before it is believed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from os import PathLike
@@ -109,8 +109,6 @@ def search_subnets(
     evolution = Evolution(population, max(population // 4, 1), constraints=limits, seed=seed, cost_table=limited)
     given = {"seed": seed, "calibrated": calibration is not None, "batches": batches, "valid_batches": valid_batches}
     scoring = {"weights": digest_of(supernet.model), "metric": _name(metric), **given}
-    if batches is not None and isinstance(calibration, Sized):
-        batches = min(batches, len(calibration)) or batches
     measure = partial(
         evaluate,
         supernet.runnable,

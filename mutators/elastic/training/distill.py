@@ -23,6 +23,7 @@ from mutators.elastic.notation import to_choices
 from mutators.elastic.training.config import DistillConfig
 from mutators.elastic.training.mapping import apply_mapping, make_mapping
 from mutators.inputs import match_parameters
+from mutators.weights import read_state
 
 
 class Distiller(nn.Module):
@@ -174,10 +175,10 @@ def make_teacher(model: nn.Module, config: DistillConfig) -> nn.Module:
     if teacher is None:
         teacher = extract(model, to_choices(model, {}))
     if config.teacher_model_path is not None:
+        state = read_state(config.teacher_model_path, ElasticError)
         try:
-            state = torch.load(config.teacher_model_path, map_location="cpu", weights_only=True)
             teacher.load_state_dict(state)
-        except Exception as error:  # files, unpickling and keys each have their own
+        except RuntimeError as error:
             raise ElasticError(
                 f"the teacher's weights cannot be taken from {config.teacher_model_path}: "
                 f"{type(error).__name__}: {str(error).splitlines()[0]} Wanted a state dict of {type(teacher).__name__}."

@@ -12,10 +12,10 @@ from typing import Any, Literal
 from nni.assessor import Assessor
 from nni.tools.package_utils import get_algo_meta, get_all_algo_meta
 
-from nas_tuners.commands.register import TUNERS
+from nas_tuners.search.algorithms import ALGORITHMS
 from search_spaces import Space
 from search_spaces.checks import one_of
-from search_spaces.resolve import resolve
+from search_spaces.resolve import FAILURES, reason_of, resolve
 
 Role = Literal["tuner", "assessor"]
 # NNI's own tuners that cannot search layer_choice and input_choice; NNI notices when the trials fail.
@@ -32,7 +32,7 @@ _NOT_FOR_NAS = (
     "gp",
     "metis",
 )
-_OURS = tuple(TUNERS)
+_OURS = {algorithm.registered: f"nas_tuners.{algorithm.tuner}" for algorithm in ALGORITHMS.values()}
 Vouch = Callable[[str], None]
 """Gets what a configuration names, and raises a TrustError unless somebody vouches for it."""
 
@@ -54,8 +54,8 @@ def check_tuner(folder: Path, tuner: Any, space: Space | None, vouch: Vouch) -> 
     try:
         with _importing_from(folder / str(tuner.get("codeDirectory", "."))):
             made.update_search_space(space.to_json())
-    except Exception as error:  # whatever a tuner raises here would stall the experiment later
-        return made, [f"tuner.classArgs: {error}"]
+    except FAILURES as error:  # whatever a tuner raises here would stall the experiment later
+        return made, [f"tuner.classArgs: {_describe(error)}"]
     return made, []
 
 
@@ -107,7 +107,7 @@ def _make(role: Role, folder: Path, entry: Mapping[str, Any], vouch: Vouch) -> t
         return None, [str(error)]
     if name is None:
         return None, []
-    known = name in TUNERS.values() or validator is not None
+    known = name in _OURS.values() or validator is not None
     if not known:
         vouch(f"{name!r} in {str(code.resolve())!r} to be called")
     elif isinstance(table := arguments.get("cost_table"), str) and (code / table).is_file():
@@ -127,8 +127,13 @@ def _make(role: Role, folder: Path, entry: Mapping[str, Any], vouch: Vouch) -> t
             if check is not None:
                 check().validate_class_args(**arguments)
             return found(**arguments), []
-        except Exception as error:  # whatever it raises here would end the experiment
-            return None, [f"{role}.classArgs: {' '.join(str(error).split())}"]
+        except FAILURES as error:  # whatever it raises here would end the experiment
+            return None, [f"{role}.classArgs: {_describe(error)}"]
+
+
+def _describe(error: BaseException) -> str:
+    """Return what an algorithm says of its arguments; of errors that are no answer to them, also where they arose."""
+    return " ".join(str(error).split()) if isinstance(error, (ValueError, AssertionError)) else reason_of(error)
 
 
 @contextmanager
@@ -162,7 +167,7 @@ def _name_class(role: Role, folder: Path, entry: Mapping[str, Any]) -> tuple[str
         example = "nas_tuners.AnnealingTuner" if role == "tuner" else "my_module.MyAssessor"
         raise AlgorithmError(f"{role}.className is {class_name!r}, wanted module.Class, such as {example}")
     if str(class_name).startswith("nas_tuners."):  # of ours, the tuners alone: others could do anything
-        problems = one_of(f"{role}.className", class_name, list(TUNERS.values()) if role == "tuner" else [])
+        problems = one_of(f"{role}.className", class_name, list(_OURS.values()) if role == "tuner" else [])
         if problems:
             raise AlgorithmError(problems[0])
     return str(class_name), validator
@@ -178,5 +183,5 @@ def _find_registered(role: Role, name: str) -> Any:
     if role == "tuner" and name.lower() in map(str.lower, _OURS):
         raise AlgorithmError(f"tuner.name {name!r} is not known to NNI in this environment: run nas register first")
     there_are = [meta.name for meta in get_all_algo_meta() if meta.algo_type == role]
-    (problem,) = one_of(f"{role}.name", name, _OURS if role == "tuner" else there_are)
+    (problem,) = one_of(f"{role}.name", name, list(_OURS) if role == "tuner" else there_are)
     raise AlgorithmError(problem)

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from search_spaces import Space, SpaceError
+from search_spaces.yaml_text import load_yaml
 
 
 def load_space(path: Path) -> Space:
@@ -49,6 +50,6 @@ def check_space(folder: Path, config: Mapping[str, Any]) -> tuple[Space | None, 
 def _read_yaml(path: Path) -> Any:
     """Return what NNI reads in a file; None if it cannot."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8").replace("\t", " "))
+        return load_yaml(path.read_text(encoding="utf-8").replace("\t", " "))
     except (yaml.YAMLError, OSError, ValueError, RecursionError):
         return None

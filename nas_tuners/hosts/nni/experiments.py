@@ -83,7 +83,7 @@ def list_experiments(home: Path | None = None, patience: float = 10.0) -> dict[s
             return {}
         except OSError as error:
             raise ManagerError(f"cannot read nnictl's list of experiments, {path}: {error}") from None
-        except ValueError as error:  # NNI writes it in place, so that it may be half written just now
+        except (ValueError, RecursionError) as error:  # NNI writes it in place, so that it may be half written just now
             if time.monotonic() > deadline:
                 raise ManagerError(
                     f"nnictl's list of experiments, {path}, is not JSON: {error}. Was NNI killed while writing it? "

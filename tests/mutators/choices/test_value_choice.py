@@ -23,7 +23,7 @@ def test_it_is_a_choice_like_the_others() -> None:
     assert model[0].width.value == 8
     choices = {"0.width": {"_value": "4", "_idx": 2}}
     network = extract(model, choices)
-    assert network[0].width is None and model[0].width.chosen == (1,)
+    assert network[0].width.value == 4 and model[0].width.chosen == (1,)
     apply_choices(model, choices)
     assert model[0].width.value == 4 and model[0].width.chosen == model[0].width.applied_indices == (2,)
     with pytest.raises(ElasticError, match=r"'0.width': 5 is not on offer, wanted one of \[2, 8, 4\]"):

@@ -346,14 +346,14 @@ def test_another_space_keeps_what_fits_and_says_what_does_not(
 
 def test_a_broken_update_leaves_the_old_space_in_force(make: Any, caplog: pytest.LogCaptureFixture) -> None:
     tuner = started(make())
-    tuner.update_search_space({"a": {"_type": "uniform", "_value": [0, 1]}})
+    tuner.update_search_space({"a": {"_type": "normal", "_value": [0, 1]}})
     assert "the search goes on in the old space" in caplog.text
     assert len(tuner.generate_parameters(0)) == 22
 
 
 def test_a_broken_space_at_the_start_is_an_error(make: Any) -> None:
-    with pytest.raises(SpaceError, match="wanted quniform"):
-        make().update_search_space({"a": {"_type": "uniform", "_value": [0, 1]}})
+    with pytest.raises(SpaceError, match="wanted uniform over the range"):
+        make().update_search_space({"a": {"_type": "normal", "_value": [0, 1]}})
 
 
 def test_a_journal_of_another_space_or_direction_is_refused(make: Any, checkpoint: Path) -> None:

@@ -1,0 +1,26 @@
+"""What the trial that runs in this process was given, where a search calls a function and no experiment runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+_parameters: ContextVar[Mapping[str, Any] | None] = ContextVar("parameters", default=None)
+
+
+@contextmanager
+def trial_of(parameters: Mapping[str, Any]) -> Iterator[None]:
+    """Let the trial's calls, such as ``hyperparameter``, find these parameters."""
+    token = _parameters.set(parameters)
+    try:
+        yield
+    finally:
+        _parameters.reset(token)
+
+
+def current_parameters() -> dict[str, Any] | None:
+    """Return the parameters of the trial that runs; None outside of :func:`trial_of`."""
+    parameters = _parameters.get()
+    return None if parameters is None else dict(parameters)
