@@ -38,7 +38,8 @@ def execute(options: Namespace) -> int:
     experiment = experiment_of(options.source)
     _check_experiment(experiment, options)
     port = resume_experiment(experiment, options.port)
-    for change in load(journal_of(experiment))[0].changes:
+    journal = folder_of(experiment) / "checkpoint" / JOURNAL  # none, if its tuner is not one of ours
+    for change in load(journal)[0].changes if journal.is_file() else ():
         print(change)
     print(f"experiment {experiment} goes on: http://localhost:{port}; watch it with: nas show --watch {experiment}")
     return 0

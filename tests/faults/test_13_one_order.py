@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from mutators import LayerChoice, get_and_apply_next_architecture, search_space_of
@@ -37,8 +38,10 @@ def test_fault_13_a_dry_run_writes_keys_in_the_order_of_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NNI_GEN_SEARCH_SPACE", str(tmp_path / "space.json"))
+    model = Deep()
+    get_and_apply_next_architecture(model)
     with pytest.raises(SystemExit):
-        get_and_apply_next_architecture(Deep())
+        model(torch.ones(1))
     written = Space.load(tmp_path / "space.json")
     assert written == Space.from_json(search_space_of(Deep()))
     assert written.keys == tuple(map(str, range(12)))
