@@ -77,6 +77,7 @@ class Conditions:
         self._group_of = {key: group for group in self._groups for key in group.members}
         self._parents = parents
         self._names = list(groups)
+        self._tables: dict[tuple[int, frozenset[int]], Mask] = {}  # which options are among those listed
 
     @cached_property
     def _walk(self) -> _Walk:
@@ -105,20 +106,25 @@ class Conditions:
 
     def _hold(self, group: _Group, rows: IntArray, active: Mask) -> Mask:
         """Return where a condition holds, given which of its keys are active. Returns: (n,)."""
-        found = np.zeros(len(rows), dtype=np.bool_)
+        found: Mask | None = None
         for clause in group.clauses:
-            every = np.ones(len(rows), dtype=np.bool_)
+            every: Mask | None = None
             for key, options in clause.items():
-                every &= active[:, key] & self._is_in(rows[:, key], key, options)
-            found |= every
+                fits = self._is_in(rows[:, key], key, options)
+                if key in self._group_of:
+                    fits = fits & active[:, key]
+                every = fits if every is None else every & fits
+            found = every if found is None or every is None else found | every
+        assert found is not None
         return found
 
     def _is_in(self, tokens: IntArray, key: int, options: frozenset[int]) -> Mask:
-        radix = int(self._radices[key])
-        if radix > _MOST_TABLE:
+        if self._radices[key] > _MOST_TABLE:
             return np.isin(tokens, list(options))
-        table = np.zeros(radix, dtype=np.bool_)
-        table[list(options)] = True
+        table = self._tables.get((key, options))
+        if table is None:
+            table = self._tables[key, options] = np.zeros(self._radices[key], dtype=np.bool_)
+            table[list(options)] = True
         return np.asarray(table[tokens])
 
     def draw(self, rng: np.random.Generator, n: int) -> IntArray:
