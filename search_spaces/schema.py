@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.checks import is_int
-from search_spaces.conditions import Conditions, EntangledError, find_cycle
+from search_spaces.conditions import Conditions, find_cycle
+from search_spaces.counting import EntangledError
 from search_spaces.domains import Choice, Domain
 from search_spaces.errors import SpaceError
 from search_spaces.nested import Nesting

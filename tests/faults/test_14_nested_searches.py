@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -259,3 +260,13 @@ def test_under_nni_85_trials_are_85_networks(name: str, tmp_path: Path, monkeypa
     with pytest.raises(nni.NoMoreTrialError, match="every architecture"):
         tuner.generate_parameters(99)
     assert len(seen) == tuner.run.search.counts.told == 85
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_copy_goes_on_as_its_original(name: str) -> None:
+    search = ALGORITHMS[name].search(seed=2)
+    search.setup(Space.from_json(NATURAL))
+    for proposal in search.ask(20):
+        search.tell(proposal.uid, float(sum(proposal.tokens)))
+    copied = pickle.loads(pickle.dumps(search))  # noqa: S301 - our own
+    assert [p.tokens for p in copied.ask(20)] == [p.tokens for p in search.ask(20)]
