@@ -16,6 +16,7 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 
 _MOST_STATES = 2**12  # at one step
+_MOST_WORK = 2e9  # conditions looked at in all: some seconds
 
 
 class EntangledError(ValueError):
@@ -90,8 +91,13 @@ class Walk:
         self._total = math.prod(radices[key] for key in free)
         self._steps: list[_Step] = []
         states: dict[_State, int] = {tuple(names): 0}
+        work = 0
         for key in walked:
-            states = self._take(key, self._split(key, radices[key]), states)
+            classes = self._split(key, radices[key])
+            work += len(states) * len(classes) * len(names)
+            if work > _MOST_WORK:
+                raise EntangledError
+            states = self._take(key, classes, states)
 
     def _split(self, key: int, radix: int) -> list[_Class]:
         """Return the classes of a key's options."""
