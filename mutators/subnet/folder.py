@@ -187,7 +187,7 @@ def _network(arch: dict[str, Any], model: nn.Module | None, folder: Path) -> nn.
     if not space:
         return copy.deepcopy(model)
     made, saved = Space.from_json(space), arch["space_digest"]
-    digest, of_before = made.digest, Space(made.domains).digest  # once, spaces had no conditions
+    digest, of_before = made.digest, Space(made.whole_domains).digest  # once, spaces had no conditions
     if saved not in (None, digest, of_before):
         raise SubnetError(
             f"{folder} was saved from another search space (digest {saved[:12]}) than that of this model "
