@@ -21,7 +21,9 @@ def execute(options: Namespace) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a line that was cut short is reported when the journal is opened
         events, _ = read(target)
-    header = events[0] if events else {}
+    if not events:
+        raise CommandError(f"{target} is empty: there is no run to tell.")
+    header = events[0]
     source, results = _read_source(options.source, target, str(header.get("optimize_mode")))
     known = arguments_in(header)
     ledger = Ledger(0, known.get("constraints"), known.get("cost_table"), known.get("score_key", "default"))

@@ -41,6 +41,7 @@ def describe_change(old: Search, new: Search) -> str:
     parts = [f"key {key!r} was removed" for key in was if key not in now]
     parts += [f"key {key!r} was added" for key in now if key not in was]
     parts += [change for key in now if key in was for change in _describe_options(key, was[key], now[key])]
+    parts += ["the conditions under which keys matter have changed"] * (old.space.when != new.space.when)
     what = "; ".join(parts) or "its keys stand in another order"
     kept, dropped = len(new.trials) - new.counts.dropped, new.counts.dropped
     text = f"the search space has changed: {what}. Of {len(new.trials)} trials so far {kept} are part of it"
@@ -76,21 +77,35 @@ def renumber(choices: Mapping[str, Any], space: Space) -> dict[str, Any]:
     }
 
 
-def _renumber(domain: Domain, choice: Choice) -> Choice:
+def _renumber(domain: Domain | FixedDomain, choice: Choice) -> Choice:
     """Return a choice with the index of its name, since indices shift when candidates come or go."""
+    whole = whole_of(domain)
     names = choice.get("_value") if isinstance(choice, dict) else None
-    if isinstance(domain, LayerDomain) and domain.names.count(names) == 1:
-        return {"_value": names, "_idx": domain.names.index(names)}
-    if not (isinstance(domain, InputDomain) and isinstance(names, list)):
+    if isinstance(whole, LayerDomain) and whole.names.count(names) == 1:
+        return {"_value": names, "_idx": whole.names.index(names)}
+    if not (isinstance(whole, InputDomain) and isinstance(names, list)):
         return choice
-    if any(domain.candidates.count(name) != 1 for name in names):
+    if any(whole.candidates.count(name) != 1 for name in names):
         return choice
-    indices = sorted(map(domain.candidates.index, names))
-    return {"_value": [domain.candidates[i] for i in indices], "_idx": indices}
+    indices = sorted(map(whole.candidates.index, names))
+    return {"_value": [whole.candidates[i] for i in indices], "_idx": indices}
 
 
 def _translate(trial: Trial, space: Space) -> Tokens | None:
-    choices = renumber(trial.space.decode(trial.tokens), space)
+    """Return the tokens of the same architecture in another space; None where there is none."""
     if trial.state == "dropped" and trial.before == "pending":
         return None  # whoever ran it was told of another space
-    return None if space.problems(choices) else space.encode(choices)
+    if trial.space.domains.keys() != space.domains.keys():
+        return None
+    before = dict(zip(trial.space.keys, trial.tokens, strict=True))
+    mattered = trial.space.active_keys(before)
+    found = {key: _token(space.domains[key], trial.space.domains[key].choice(before[key])) for key in mattered}
+    tokens = dict.fromkeys(space.keys, 0) | {key: token for key, token in found.items() if token is not None}
+    if any(found.get(key, 0) is None for key in space.active_keys(tokens)):
+        return None
+    return space.canonical(tuple(tokens.values()))
+
+
+def _token(domain: Domain | FixedDomain, choice: Choice) -> int | None:
+    choice = _renumber(domain, choice)
+    return None if domain.problems(choice) else domain.token(choice)

@@ -103,9 +103,7 @@ class Search(metaclass=Recorded):
     def suggest(self, tokens: Sequence[int], phase: InPhase | None = None) -> Proposal:
         """Take in an architecture from elsewhere, as if it had been asked for in ``phase``, or in the last one.
 
-        Raises:
-            ConstraintError: it does not keep the constraints.
-            ValueError: it is known already, or not in the space.
+        Raises ConstraintError if it breaks the constraints, ValueError if it is known already or not in the space.
         """
         self.space.decode(tokens)
         given = self.space.canonical(tuple(int(token) for token in tokens))
@@ -122,10 +120,7 @@ class Search(metaclass=Recorded):
             asked: the architectures that were proposed.
             drawn: whether the algorithm drew them; it then draws once more, so that its own state moves on too.
 
-        Returns: whether it drew the same.
-
-        Raises:
-            ValueError: one of them was proposed before, or is not in the space.
+        Returns: whether it drew the same. Raises ValueError if one was proposed before, or is not in the space.
         """
         try:
             same = not drawn or (self._draw(len(asked)) == list(asked) and self._phase() == phase)
@@ -144,7 +139,6 @@ class Search(metaclass=Recorded):
         A second result for a uid is only counted, but that of a whole trial replaces a failure or an early stop.
 
         Args:
-            uid: of the proposal.
             metrics: a number, or a dict with the number to optimize under ``score_key``; all of it is kept.
             job: the host's name for what ran the trial.
             resource: of a trial that was stopped early, how many intermediate results it reported; the metrics are the
@@ -157,7 +151,7 @@ class Search(metaclass=Recorded):
             SearchError: the algorithm failed to learn from it; the result itself is kept.
         """
         trial, kept = self.trials.find(uid), as_metrics(metrics, self.score_key)
-        if trial.state not in ("pending",) + (("failed", "stopped") if resource is None else ()):
+        if trial.state not in (("pending", "failed", "stopped") if resource is None else ("pending",)):
             self.counts.duplicate += 1
             return False
         if reason := failure_in(kept[self.score_key]):

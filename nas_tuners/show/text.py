@@ -83,7 +83,7 @@ def _describe_phase(run: Run, header: Event) -> list[str]:
     if phase is None:
         return []
     own = [trial.state for trial in run.search.trials.values() if trial.phase == phase]
-    counts = ", ".join(f"{own.count(state)} {state}" for state in _STATES)
+    counts = ", ".join(f"{own.count(state)} {state}" for state in _STATES if state != "stopped" or state in own)
     inner = arguments_in(header).get("inner", "search")
     return [f"{phase}{f' by {inner}' if phase.last else ''}: {counts}" + ("" if phase.last else f"; then {inner}")]
 
