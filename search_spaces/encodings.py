@@ -13,7 +13,8 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces.conditions import Conditions, EntangledError
+from search_spaces.conditions import Conditions
+from search_spaces.counting import EntangledError
 from search_spaces.errors import SpaceError
 
 Tokens = tuple[int, ...]

@@ -35,7 +35,9 @@ def resolve(name: str, raising: type[Exception] = ValueError, separator: str = "
         raise raising(f'the function is named {name!r}, wanted "module{separator}function".')
     try:
         home = import_module(module)
-    except FAILURES as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also sys.exit, and what a user derived from BaseException
         missing = isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0])
         hint = "; the folder that holds it has to be the current one or on PYTHONPATH" if missing else ""
         raise raising(f"{name} cannot be imported: {reason_of(error)}{hint}.") from error

@@ -109,11 +109,12 @@ class Space(Encodings):
     def _entry(self, key: str, domain: Domain | FixedDomain) -> dict[str, Any]:
         entry = entry_of(whole_of(domain))
         if key in self.when:
-            entry["_when"] = write_condition(self.when[key], self._whole_domains)
+            entry["_when"] = write_condition(self.when[key], self.whole_domains)
         return entry | {"_fixed": domain.choice(0)} if isinstance(domain, FixedDomain) else entry
 
     @property
-    def _whole_domains(self) -> dict[str, Domain]:
+    def whole_domains(self) -> dict[str, Domain]:
+        """Return the domains with all their options, by key."""
         return {key: whole_of(domain) for key, domain in self.domains.items()}
 
     def fix(self, options: Mapping[str, Any]) -> Space:
@@ -132,12 +133,12 @@ class Space(Encodings):
         (1, {'conv': {'_value': '5x5', '_idx': 1}})
         """
         fixed = self.fixed | read_fixed(self.domains, options)
-        return self if fixed == self.fixed else Space(self._whole_domains, self.when, fixed)
+        return self if fixed == self.fixed else Space(self.whole_domains, self.when, fixed)
 
     @cached_property
     def whole(self) -> Space:
         """Return the space with nothing fixed."""
-        return Space(self._whole_domains, self.when) if self.fixed else self
+        return Space(self.whole_domains, self.when) if self.fixed else self
 
     @cached_property
     def digest(self) -> str:

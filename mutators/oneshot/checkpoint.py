@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mutators import checkpoint
 from mutators.checkpoint import DamageError
 from mutators.choices.errors import OneShotError
+from search_spaces.checks import is_number, shorten
 
 FORMAT = 1
 _STATE = (dict, type(None))
@@ -64,3 +67,28 @@ def read_checkpoint(path: Path, about: Mapping[str, Any]) -> dict[str, Any] | No
             f"the checkpoint {path} is of another training: start as it was started, or take another path.", problems
         )
     return content
+
+
+def check_optimizer(
+    optimizer: torch.optim.Optimizer, options: Sequence[Mapping[str, Any]], lrs: Sequence[float]
+) -> None:
+    """Check what an optimizer has loaded, which torch does not: it would fail at the first step.
+
+    ``options`` are its groups of before, ``lrs`` the highest learning rate of each. Raises ValueError.
+    """
+    if len(lrs) != len(options) or not all(map(is_number, lrs)):
+        raise ValueError(f"base_lrs is {shorten(lrs)}, wanted {len(options)} numbers")
+    for group, before in zip(optimizer.param_groups, options, strict=True):
+        for name, value in before.items():
+            alike = type(group.get(name)) is type(value) or (is_number(group.get(name)) and is_number(value))
+            if name != "params" and not alike:
+                raise ValueError(f"the optimizer's {name} is {shorten(group.get(name))}, wanted such as {value!r}")
+    for parameter, state in optimizer.state.items():
+        if not isinstance(state, dict) or not all(_is_of(parameter, value) for value in state.values()):
+            raise ValueError("the optimizer's state is not that of its parameters")
+
+
+def _is_of(parameter: object, value: object) -> bool:
+    if isinstance(value, torch.Tensor) and isinstance(parameter, torch.Tensor):
+        return value.dim() == 0 or value.shape == parameter.shape
+    return value is None or isinstance(value, (int, float))

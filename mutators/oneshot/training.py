@@ -22,7 +22,7 @@ from mutators.elastic.layers.layer import Elastic
 from mutators.elastic.layers.parts import Parts
 from mutators.inputs import device_of
 from mutators.oneshot import distributed
-from mutators.oneshot.checkpoint import read_checkpoint, write_checkpoint
+from mutators.oneshot.checkpoint import check_optimizer, read_checkpoint, write_checkpoint
 from mutators.oneshot.config import TrainConfig
 from mutators.oneshot.data import set_epoch, to_device, walk_batches
 from mutators.oneshot.optim import Update, lr_factor, make_optimizer
@@ -183,7 +183,9 @@ class Training:
     def _take(self, content: dict[str, Any]) -> None:
         """Take over everything that a checkpoint holds."""
         self.model.load_state_dict(content["model"])
+        options = [dict(group) for group in self.update.optimizer.param_groups]
         self.update.optimizer.load_state_dict(content["optimizer"])
+        check_optimizer(self.update.optimizer, options, content["base_lrs"])
         self.update.scaler.load_state_dict(content["scaler"])
         self.update.base_lrs = content["base_lrs"]
         if isinstance(self.mutator, Stateful):

@@ -227,9 +227,8 @@ def _network(
     space = search_space_of(model)
     if not space:
         return copy.deepcopy(model)
-    saved, digest = arch["space_digest"], Space.from_json(space).unordered_digest
-    without = {key: {name: part for name, part in entry.items() if name != "_when"} for key, entry in space.items()}
-    of_before = Space.from_json(without).unordered_digest  # once, spaces had no conditions
+    made, saved = Space.from_json(space), arch["space_digest"]
+    digest, of_before = made.unordered_digest, Space(made.whole_domains).unordered_digest  # once without conditions
     if saved not in (None, digest, of_before):
         raise SubnetError(
             f"{folder} was saved from another search space (digest {saved[:12]}) than that of this model "

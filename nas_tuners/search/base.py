@@ -222,8 +222,7 @@ class Search(metaclass=Recorded):
     def _propose(self, n: int) -> Iterable[Sequence[int]]:
         """Return about ``n`` architectures, (n, keys), as an array where that is at hand.
 
-        Keys that do not matter may have any token: the base sets them to 0. It drops those that are known or infeasible
-        and asks again, or helps out.
+        The base sets keys that do not matter to 0, drops those that are known or infeasible and asks again, or helps.
         """
 
     @abstractmethod

@@ -249,3 +249,11 @@ def test_a_table_of_a_model_that_is_no_sum_is_refused_for_limits() -> None:
     with pytest.raises(ValueError, match=r"limits cannot be kept with this cost table:\n  its macs are off by up to"):
         RandomSearch(constraints={"macs": 1e4}, cost_table=table)
     RandomSearch(constraints={"params": 600}, cost_table=table).setup(table.space)
+
+
+def test_ss_gen_writes_the_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NNI_GEN_SEARCH_SPACE", str(tmp_path / "space.json"))
+    with pytest.raises(SystemExit):
+        get_and_apply_next_architecture(natural())
+    written = Space.load(tmp_path / "space.json")
+    assert written.size == 4**3 and written.when["2.block.kernel"] == ({"2": (0,)},)

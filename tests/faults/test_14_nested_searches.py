@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import nni
 import numpy as np
 import pytest
 
+import nas_tuners
 from nas_tuners.runs.run import Run
 from nas_tuners.search import ConstraintError, Search
 from nas_tuners.search.algorithms import ALGORITHMS
@@ -233,3 +236,37 @@ def test_results_of_the_space_before_conditions_are_kept() -> None:
     told = {trial.tokens: trial.score for trial in run.search.trials.values() if trial.state == "told"}
     assert told == {(1, 0, 1, 0, 0, 2): 1.0, (0, 1, 1, 0, 0, 2): 3.0}
     assert run.search.counts.dropped == 1
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_under_nni_85_trials_are_85_networks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed half-way, as well; and a result that comes with all keys, as before, is that of its network."""
+    monkeypatch.setenv("NNI_CHECKPOINT_DIRECTORY", str(tmp_path))
+    make = getattr(nas_tuners, ALGORITHMS[name].tuner)
+    tuner, seen = make(), set()
+    tuner.update_search_space(FOUR)
+    for number in range(85):
+        parameters = tuner.generate_parameters(number)
+        uid = parameters.pop("_uid")
+        seen.add(str(parameters))
+        assert len(parameters) == 1 + parameters["length"]["_idx"]
+        every = {key: {"_value": "a", "_idx": 0} for key in FOUR} | parameters
+        tuner.receive_trial_result(number, {**every, "_uid": uid}, {"default": 1.0, "_uid": uid})
+        if number == 40:
+            tuner.run.close()
+            tuner = make()
+            tuner.update_search_space(FOUR)
+            tuner.load_checkpoint()
+    with pytest.raises(nni.NoMoreTrialError, match="every architecture"):
+        tuner.generate_parameters(99)
+    assert len(seen) == tuner.run.search.counts.told == 85
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_copy_goes_on_as_its_original(name: str) -> None:
+    search = ALGORITHMS[name].search(seed=2)
+    search.setup(Space.from_json(NATURAL))
+    for proposal in search.ask(20):
+        search.tell(proposal.uid, float(sum(proposal.tokens)))
+    copied = pickle.loads(pickle.dumps(search))  # noqa: S301 - our own
+    assert [p.tokens for p in copied.ask(20)] == [p.tokens for p in search.ask(20)]

@@ -11,17 +11,19 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from examples.quickstart import data
-from mutators import LayerChoice, extract, load_subnet, save_subnet
+from mutators import LayerChoice, checkpoint, extract, load_subnet, save_subnet
 from mutators.choices.errors import ChoiceError, ElasticError, OneShotError
 from mutators.elastic.search.journal import open_run
 from mutators.elastic.training.shared_checkpoint import SharedCheckpointError, shared_checkpoint
 from mutators.mmrazor.mutable_cfg import load_mutable_cfg, read_subnet
+from mutators.oneshot import TrainConfig, train_supernet
 from mutators.oneshot.checkpoint import read_checkpoint, write_checkpoint
 from mutators.subnet.folder import SubnetError
 from nas_tuners.cli import main
@@ -208,6 +210,53 @@ def share_checkpoint(folder: Path) -> None:
         shared.read()
 
 
+def make_training(folder: Path) -> None:
+    """Write the content of a half-way checkpoint as JSON: damage to it gets a checksum that fits."""
+    train(folder / "checkpoint.pt")
+    content = checkpoint.read(folder / "checkpoint.pt")
+    content |= {"step": 1, "losses": content["losses"][:1]}
+    (folder / "content.json").write_text(json.dumps(_encode(content)))
+
+
+def train(path: Path) -> None:
+    torch.manual_seed(0)
+    config = TrainConfig(epochs=2, lr=0.1, momentum=0.9)
+    batch = torch.ones(2, 2), torch.zeros(2, dtype=torch.long)
+    train_supernet(build(), [batch], config, checkpoint=path, progress=False)
+
+
+def go_on_training(folder: Path) -> None:
+    try:
+        content = _decode(json.loads((folder / "content.json").read_bytes()))
+        checkpoint.write(folder / "checkpoint.pt", content)
+    except (ValueError, TypeError, AttributeError, RecursionError):  # there is no such checkpoint
+        return
+    train(folder / "checkpoint.pt")
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return {"tensor": value.tolist(), "dtype": str(value.dtype).removeprefix("torch.")}
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, dict):
+        return {"dict": [[key, _encode(item)] for key, item in value.items()]}
+    return [_encode(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError, RuntimeError):
+        if isinstance(value, dict) and "tensor" in value:
+            return torch.tensor(value["tensor"], dtype=getattr(torch, value["dtype"]))
+        if isinstance(value, dict) and "bytes" in value:
+            return bytes.fromhex(value["bytes"])
+        if isinstance(value, dict) and "dict" in value:
+            return {key: _decode(item) for key, item in value["dict"]}
+    return value
+
+
 # Tables, files of others
 
 
@@ -298,6 +347,7 @@ TARGETS: dict[str, Target] = {
         },
         inputs=500,
     ),
+    "content of a checkpoint": Target("content.json", make_training, {go_on_training: (OneShotError,)}, inputs=500),
     "cost table": Target(
         "costs.json",
         make_table,

@@ -68,7 +68,7 @@ def kill_at(moment: int, folder: Path, workers: int, target: str, rng: random.Ra
     """
     begun = lines(folder) > 0
     process = processes.start(run_in_a_group, folder, *(("resume", "run") if begun else words(workers)))
-    line, later = rng.randint(min(lines(folder) + 1, 2 * TRIALS), 2 * TRIALS), rng.uniform(0, 0.03)
+    line, later = rng.randint(min(lines(folder), 2 * TRIALS) + 1, 2 * TRIALS + 1), rng.uniform(0, 0.03)
     while process.is_alive() and lines(folder) < line:
         time.sleep(0.002)
     time.sleep(later)
