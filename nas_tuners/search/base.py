@@ -147,8 +147,7 @@ class Search(metaclass=Recorded):
         Returns: whether it was the first result for this uid.
 
         Raises:
-            MetricError: it is neither; nothing has changed then.
-            SearchError: the algorithm failed to learn from it; the result itself is kept.
+            MetricError: it is neither, and nothing has changed; or SearchError: the algorithm failed to learn from it.
         """
         trial, kept = self.trials.find(uid), as_metrics(metrics, self.score_key)
         if trial.state not in (("pending", "failed", "stopped") if resource is None else ("pending",)):
