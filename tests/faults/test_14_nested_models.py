@@ -253,7 +253,6 @@ def test_a_table_of_a_model_that_is_no_sum_is_refused_for_limits() -> None:
 
 def test_ss_gen_writes_the_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NNI_GEN_SEARCH_SPACE", str(tmp_path / "space.json"))
-    with pytest.raises(SystemExit):
-        get_and_apply_next_architecture(natural())
+    get_and_apply_next_architecture(natural())
     written = Space.load(tmp_path / "space.json")
     assert written.size == 4**3 and written.when["2.block.kernel"] == ({"2": (0,)},)
