@@ -171,7 +171,7 @@ def _check(numbers: Mapping[str, object], data: object, calibration: object, pre
         raise ElasticError("this cannot be searched:", wrong)
 
 
-class _Failed(BaseException):
+class _Failed(KeyboardInterrupt):
     """An evaluation failed. No Exception: the loop takes those for failed trials, but this ends the search.
 
     The sub-network stays pending in the journal, so that a later search measures it again.
