@@ -84,7 +84,7 @@ def _check_output(output: Path, plan: Plan) -> None:
         raise CommandError(f"-o {output}: {nearest} is a file, wanted a folder, which may be new.")
     if (output / ARCH).exists():
         raise CommandError(f"{output} holds a network already: give another folder, or delete it.")
-    if (output / WEIGHTS).exists():
+    if (output / WEIGHTS).exists() and not (output / JOB).exists():
         raise CommandError(f"{output / WEIGHTS} is in the way, and left as it is: give another folder.")
     rest = [name for name in (JOB, CHECKPOINT) if (output / name).exists()]
     if rest and plan.train is None:

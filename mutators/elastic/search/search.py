@@ -164,8 +164,8 @@ def _check(numbers: Mapping[str, object], data: object, calibration: object, pre
         raise ElasticError("this cannot be searched:", wrong)
 
 
-class _Failed(BaseException):
-    """An evaluation failed. No Exception: the loop takes those for failed trials, but this ends the search.
+class _Failed(KeyboardInterrupt):
+    """An evaluation failed. Of interrupts, as all else is a failed trial to the loop, but this ends the search.
 
     The sub-network stays pending in the journal, so that a later search measures it again.
     """
