@@ -24,7 +24,7 @@ import sys
 from torch import nn
 from mutators import LayerChoice
 
-def build() -> nn.Module:
+def build(**arguments: int) -> nn.Module:
     sys.exit({code})
 
 def function(it) -> float:
@@ -46,17 +46,28 @@ class Tuner:
     def __init__(self):
         sys.exit({code})
 """
+PRUNE = ("prune", "net", "-o", "pruned", "--ratio", "0.5")
 COMMANDS = {
     "cost": ("cost", "own:build", "--input", "4", "-o", "x.json"),
     "latency": ("latency", "own:build", "--input", "4", "-o", "x.json"),
     "export": ("export", ".", "-o", "best", "--model", "own:build"),
     "search": ("search", "space.json", "--evaluate", "own:function", "--trials", "2", "-o", "run"),
     "rank": ("rank", "space.json", "--score", "own:function", "--retrain", "own:function", "-n", "3", "-o", "run"),
-    "prune": ("prune", "net", "-o", "pruned", "--ratio", "0.5", "--model", "own:build"),
-    "prune --skip": ("prune", "net", "-o", "pruned", "--ratio", "0.5", "--skip", "own:function"),
-    "prune --train": ("prune", "net", "-o", "pruned", "--ratio", "0.5", "--train", "own:function"),
-    "prune --evaluate": ("prune", "net", "-o", "pruned", "--ratio", "0.5", "--evaluate", "own:function"),
-    "check": ("check", "config.yml"),
+    "prune": (*PRUNE, "--model", "own:build"),
+    "prune --skip": (*PRUNE, "--skip", "own:function", "--trust-code"),
+    "prune --train": (*PRUNE, "--train", "own:function", "--trust-code"),
+    "prune --evaluate": (
+        "prune",
+        "net",
+        "-o",
+        "pruned",
+        "--ratio",
+        "0.5",
+        "--evaluate",
+        "own:function",
+        "--trust-code",
+    ),
+    "check": ("check", "config.yml", "--trust-code"),
 }
 IN_FORWARD = {
     "cost": ("cost", "own:Net", "--input", "4", "-o", "x.json"),

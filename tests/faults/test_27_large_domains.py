@@ -47,7 +47,7 @@ def test_a_choice_tells_true_from_1_and_takes_no_strange_values() -> None:
 @pytest.mark.parametrize("n_chosen", [[0, 10_000], [1, 9_999], 5_000, None])
 def test_many_inputs_are_refused_at_once(n_chosen: Any) -> None:
     value = {"candidates": ["x"] * 10_000, "n_chosen": n_chosen}
-    with pytest.raises(SpaceError, match="key 'in': got too many options, wanted at most 2\\^62 a key"):
+    with pytest.raises(SpaceError, match=r"key 'in': got 10\^30[01][08] options, wanted at most 2\^62 a key"):
         Space.from_json({"in": {"_type": "input_choice", "_value": value}})
 
 
