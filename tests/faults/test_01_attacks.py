@@ -105,6 +105,12 @@ def test_other_spellings_are_checked_like_ours(nas: Nas, tmp_path: Path) -> None
     assert "maxTrialNumber is 0" in nas("check", "config.yml", cwd=tmp_path, code=1)
 
 
+def test_a_long_text_that_is_no_json_is_refused_at_once(nas: Nas, tmp_path: Path) -> None:
+    """It was read as JSON5, which takes minutes."""
+    (tmp_path / "space.json").write_text("[" + "1," * 2_000_000 + "]")
+    assert "is neither JSON nor JSON5: Expecting value" in nas("check", "space.json", cwd=tmp_path, code=1)
+
+
 def test_our_tuners_find_no_modules_in_the_code_directory(
     nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
