@@ -106,7 +106,7 @@ def test_other_spellings_are_checked_like_ours(nas: Nas, tmp_path: Path) -> None
 
 
 def test_a_long_text_that_is_no_json_is_refused_at_once(nas: Nas, tmp_path: Path) -> None:
-    """It was read as JSON5, which takes minutes."""
+    """It was read as JSON5, and as YAML, which take minutes."""
     (tmp_path / "space.json").write_text("[" + "1," * 2_000_000 + "]")
     assert "is neither JSON nor JSON5: Expecting value" in nas("check", "space.json", cwd=tmp_path, code=1)
 
