@@ -12,7 +12,8 @@ def load_yaml(text: str) -> Any:
     """Return what YAML of plain data says.
 
     Raises:
-        yaml.YAMLError: it is no such, it is longer than a million characters, or its aliases blow a short text up to more than a million values.
+        yaml.YAMLError: it is no such, is longer than a million characters, or its aliases blow a short text up to more
+            than a million values.
         RecursionError: it is nested too deeply.
     """
     import yaml
