@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from mutators.weights import load_plain
 from search_spaces.files import read_file, write_atomically
 
 _END = b"PK\x05\x06"  # of a zip file, 22 bytes that end with the length of the comment
@@ -48,7 +49,7 @@ def from_bytes(data: bytes, name: object) -> dict[str, Any]:
     if not unsure and data != rest + _comment(rest + b"\0\0"):
         raise DamageError(f"{name} is damaged, cut short, or no file of tensors: its checksum is not that of the rest.")
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        content = load_plain(io.BytesIO(data))
     except Exception as error:  # unpickling, zip and torch each have their own
         raise DamageError(f"{name} is no file of tensors and plain data: {type(error).__name__}.") from error
     if not isinstance(content, dict):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from os import PathLike
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -12,11 +13,26 @@ _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _WANTED = "Write one by torch.save(model.state_dict(), FILE)."
 
 
+def load_plain(file: BinaryIO) -> Any:
+    """Return what ``torch.save`` has written, on the CPU: tensors and plain data, nothing that runs.
+
+    Raises ValueError if the file would swell: ``torch.save`` packs nothing, and a megabyte of zeros may hold gigabytes.
+    Whatever torch and zipfile raise stays as it is.
+    """
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as parts:
+            size = sum(part.file_size for part in parts.infolist())
+        if size > file.seek(0, 2):
+            raise ValueError(f"it is packed, and would take {size} bytes")
+    file.seek(0)
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
 def read_state(path: str | PathLike[str], error: type[Exception]) -> dict[str, torch.Tensor]:
     """Return a state dict on the CPU, or raise an ``error`` that says what the file holds instead of one."""
     try:
         with open(path, "rb") as file:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            content = load_plain(file)
     except OSError as raised:
         raise error(f"cannot read the weights {path}: {raised.strerror}.") from None
     except Exception as raised:  # torch, zip and pickle raise all sorts of errors

@@ -35,6 +35,7 @@ _INSTEAD = {
     "qlognormal": "qloguniform over the range that matters, such as [exp(mu - 2 * sigma), exp(mu + 2 * sigma), q]",
     "mutable_layer": "layer_choice and input_choice, one key each",
 }
+_LONGEST_JSON5 = 1 << 18  # characters: json5 reads some 10,000 a second
 _GRIDS = ("uniform", "quniform", "loguniform", "qloguniform")
 _TYPES = ("layer_choice", "input_choice", "choice", "randint", *_GRIDS)
 
@@ -61,6 +62,8 @@ def parse(text: str) -> Any:
         try:
             return json.loads(text, object_pairs_hook=_Object)
         except ValueError:
+            if len(text) > _LONGEST_JSON5:
+                raise
             return json5.loads(text, object_pairs_hook=_Object)
     except RecursionError:
         raise Malformed("nested too deeply") from None

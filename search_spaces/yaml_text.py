@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+_LONGEST = 1 << 20  # characters: yaml reads some 100,000 a second
 _MOST = 1_000_000  # nodes, aliases counted as often as they stand
 
 
@@ -11,11 +12,14 @@ def load_yaml(text: str) -> Any:
     """Return what YAML of plain data says.
 
     Raises:
-        yaml.YAMLError: it is no such, or its aliases blow a short text up to more than a million values.
+        yaml.YAMLError: it is no such, is longer than a million characters, or its aliases blow a short text up to more
+            than a million values.
         RecursionError: it is nested too deeply.
     """
     import yaml
 
+    if len(text) > _LONGEST:
+        raise yaml.YAMLError(f"it has {len(text)} characters, wanted at most {_LONGEST}: write it as JSON")
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     if node is not None and _count(node, {}) > _MOST:
         raise yaml.YAMLError(f"its aliases make more than {_MOST} values of it: write out what is meant")

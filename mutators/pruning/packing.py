@@ -68,8 +68,7 @@ def _check_parts(name: str, parts: Mapping[str, Tensor | None]) -> list[str]:
     bits, values, shape = (parts[part] for part in _PARTS)
     if bits is None or values is None or shape is None:
         return [f"{name!r} lacks {', '.join(part for part in _PARTS if parts[part] is None)}"]
-    flat = all(part.dim() == 1 and part.layout == torch.strided for part in (bits, values, shape))
-    if not flat or bits.dtype != torch.uint8 or shape.dtype != torch.int64:
+    if not all(map(_is_list, (bits, values, shape))) or bits.dtype != torch.uint8 or shape.dtype != torch.int64:
         return [f"{name!r} has parts of other types than bytes, values and a shape"]
     sizes = shape.tolist()
     count = math.prod(sizes)
@@ -79,6 +78,11 @@ def _check_parts(name: str, parts: Mapping[str, Tensor | None]) -> list[str]:
     if ones != len(values) or ones != int(_unpack_bits(bits, count).sum()):
         return [f"{name!r} has {len(values)} values for {ones} bits that are set"]
     return []
+
+
+def _is_list(part: Tensor) -> bool:
+    """Return whether a tensor is flat, and all of it is there: what repeats one element may have any size."""
+    return part.dim() == 1 and part.layout == torch.strided and part.is_contiguous() and part.device.type == "cpu"
 
 
 def _unpack_tensor(name: str, packed: Mapping[str, Tensor]) -> Tensor:

@@ -38,7 +38,7 @@ from mutators.subnet.trust import (
     run_factory,
     to_json_arguments,
 )
-from mutators.weights import describe_unreadable
+from mutators.weights import describe_unreadable, load_plain
 from search_spaces.files import read_file, write_atomically
 from search_spaces.schema import Choices, Space
 
@@ -207,7 +207,7 @@ def _read_weights(path: Path, arch: dict[str, Any]) -> dict[str, torch.Tensor]:
             "Save the subnet again."
         )
     try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state = load_plain(io.BytesIO(content))
     except Exception as error:  # unpickling, zip and torch each have their own
         raise SubnetError(f"{path} cannot be read as weights: {describe_unreadable(error)}") from error
     named = isinstance(state, dict) and all(isinstance(name, str) for name in state)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import json
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from os import PathLike
+from threading import get_ident
 from types import FunctionType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 import search_spaces
 from search_spaces.checks import is_number
@@ -29,6 +32,7 @@ Factory = Callable[..., nn.Module]
 _OURS = ("search_spaces:build", "search_spaces.nets.registry:build")
 _LARGEST = 100_000  # number in a file's arguments for a net of ours; they are sizes, but for the seed
 _MOST_PARAMETERS = 1 << 28  # of a net of ours: a gigabyte
+_MOST_MODULES = 1 << 15  # as many take seconds and some hundred megabytes to build; the published ones have thousands
 
 
 class FactoryError(ValueError):
@@ -103,11 +107,27 @@ def call_named(name: str, arguments: Mapping[str, Any], trust_code: bool, file: 
         return call_factory(name, arguments)
     if large := sorted(key for key, value in net[1].items() if key != "seed" and _is_large(value)):
         raise FactoryError(f"{file}: {', '.join(large)}: wanted no number and no list beyond {_LARGEST:,}.")
-    with torch.device("meta"):  # takes no memory
+    with torch.device("meta"), _counting_modules(file):  # takes no memory
         size = sum(parameter.numel() for parameter in call_factory(*net).parameters())
     if size > _MOST_PARAMETERS:
         raise FactoryError(f"{file} describes a network of {size:,} parameters, wanted at most {_MOST_PARAMETERS:,}.")
     return call_factory(*net)
+
+
+@contextmanager
+def _counting_modules(file: PathLike[str]) -> Iterator[None]:
+    """Raise a FactoryError from within whatever this thread builds once that has too many modules."""
+    left, thread = iter(range(_MOST_MODULES)), get_ident()
+
+    def count(*_: object) -> None:
+        if get_ident() == thread and next(left, None) is None:
+            raise FactoryError(f"{file} describes a network of more modules than {_MOST_MODULES:,}.")
+
+    handle = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _net_of(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:

@@ -5,6 +5,7 @@ matplotlib is only imported when something is drawn: ``pip install "nas-tuners[p
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, chdir
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
@@ -72,17 +73,26 @@ def plot(run: Run, header: Event, path: str | PathLike[str], cost: str | None = 
     shown = known.get(cost or next(iter(known), ""))
     check_replaceable(path, "picture of matplotlib's", lambda content: b"atplotlib" in content)
     drawn = BytesIO()
-    _make_figure(run, header, told, shown).savefig(drawn, dpi=150, format=path.suffix.lower().removeprefix("."))
+    with _drawing_plain_text():
+        _make_figure(run, header, told, shown).savefig(drawn, dpi=150, format=path.suffix.lower().removeprefix("."))
     write_atomically(path, drawn.getvalue())
     return path
 
 
-def _make_figure(run: Run, header: Event, told: list[Trial], costs: Costs | None) -> Figure:
+def _drawing_plain_text() -> AbstractContextManager[None]:
+    """Draw names as they are: in those of a file, dollars are no formulas, and nothing of them is for TeX to run."""
     try:
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
+        with chdir(Path(__file__).parent):  # matplotlib looks for its settings in the current folder: also of others
+            from matplotlib import rc_context
     except ImportError:
         raise PlotError('drawing needs matplotlib: pip install "nas-tuners[plots]"') from None
+    return rc_context({"text.usetex": False, "text.parse_math": False})
+
+
+def _make_figure(run: Run, header: Event, told: list[Trial], costs: Costs | None) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     shown = _most_changed(count_shares(run.space, told))
     rows = -(-len(shown) // _COLUMNS)
     heights = [_TOP, 0.9 + rows * _ROW] if rows else [_TOP]

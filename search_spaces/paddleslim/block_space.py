@@ -38,6 +38,9 @@ class Position:
     paddle: bool  # whether the block is to be PaddleSlim's
 
 
+_MOST_BLOCKS = 1000  # a file may name them: ten times as many take minutes to describe
+
+
 @dataclass(frozen=True)
 class Blocks:
     """Arguments of a chain of blocks, beside its tokens."""
@@ -52,6 +55,8 @@ class Blocks:
     def problems(self) -> list[str]:
         """Return everything that is wrong with them."""
         found = self._check_sizes() if self.block_mask is None else _check_mask(self.block_mask)
+        if not found and self.count > _MOST_BLOCKS:
+            found = [f"there are {self.count} blocks, wanted at most {_MOST_BLOCKS}"]
         return found + whole("in_channels", self.in_channels, 1) + whole("seed", self.seed, 0)
 
     @property

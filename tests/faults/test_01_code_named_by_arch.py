@@ -132,6 +132,10 @@ def test_the_function_of_a_net_is_saved_by_the_nets_name(tmp_path: Path) -> None
         ("shufflenet_v2", {"num_classes": float("inf")}, "num_classes: wanted no number"),
         ("ResNetSpace", {"num_classes": 90_000, "in_channels": 99_999}, "describes a network of .* parameters"),
         ("shufflenet_v2", {"of": "x"}, "takes no 'of'"),
+        ("MobileNetV2BlockSpace", {"block_mask": [0] * 99_999}, "99999 blocks, wanted at most 1000"),
+        ("ResNetBlockSpace", {"block_num": 99_999, "input_size": 8, "output_size": 8}, "99999 blocks, wanted at most"),
+        pytest.param("darts", {"layers": 99_999}, "of more modules than", marks=pytest.mark.slow),
+        pytest.param("darts", {"nodes": 9_999}, "of more modules than", marks=pytest.mark.slow),
     ],
 )
 def test_sizes_in_a_file_are_bounded(tmp_path: Path, name: str, arguments: dict, said: str) -> None:

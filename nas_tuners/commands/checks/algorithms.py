@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ _NOT_FOR_NAS = (
     "gp",
     "metis",
 )
+_HOME = "nas_tuners.tuners"
 _OURS = {algorithm.registered: f"nas_tuners.{algorithm.tuner}" for algorithm in ALGORITHMS.values()}
 Vouch = Callable[[str], None]
 """Gets what a configuration names, and raises a TrustError unless somebody vouches for it."""
@@ -52,7 +53,7 @@ def check_tuner(folder: Path, tuner: Any, space: Space | None, vouch: Vouch) -> 
     if made is None or problems or space is None:
         return made, problems
     try:
-        with _importing_from(folder / str(tuner.get("codeDirectory", "."))):
+        with _importing_from(folder / str(tuner.get("codeDirectory", ".")), type(made).__module__ == _HOME):
             made.update_search_space(space.to_json())
     except FAILURES as error:  # whatever a tuner raises here would stall the experiment later
         return made, [f"tuner.classArgs: {_describe(error)}"]
@@ -112,7 +113,7 @@ def _make(role: Role, folder: Path, entry: Mapping[str, Any], vouch: Vouch) -> t
         vouch(f"{name!r} in {str(code.resolve())!r} to be called")
     elif isinstance(table := arguments.get("cost_table"), str) and (code / table).is_file():
         arguments = {**arguments, "cost_table": str(code / table)}  # NNI would find it by its sys.path
-    with nullcontext() if known else _importing_from(code):
+    with _importing_from(code, known):
         try:
             found, check = (resolve(one, separator=".") if one else None for one in (name, validator))
         except ValueError as error:
@@ -137,13 +138,17 @@ def _describe(error: BaseException) -> str:
 
 
 @contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
-    """Look for modules in the ``codeDirectory`` of a tuner or an assessor too, as NNI does."""
-    sys.path.append(str(folder.resolve()))
+def _importing_from(folder: Path, known: bool) -> Iterator[None]:
+    """Look for modules in the ``codeDirectory`` of a tuner or an assessor too, as NNI does, if it is another's.
+
+    What is ours or NNI's needs none of it, and would find there what it imports if that is installed.
+    """
+    before = sys.path
+    sys.path = sys.path if known else [*sys.path, str(folder.resolve())]
     try:
         yield
     finally:
-        sys.path.pop()
+        sys.path = before
 
 
 def _name_class(role: Role, folder: Path, entry: Mapping[str, Any]) -> tuple[str | None, str | None]:

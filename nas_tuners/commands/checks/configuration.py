@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import traceback
 import warnings
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from nni.experiment.config import ExperimentConfig
+from nni.experiment.config.utils import camel_case, case_insensitive
 
 from nas_tuners.commands.checks.algorithms import check_assessor, check_tuner
 from nas_tuners.commands.checks.numbers import check_budget, check_numbers
@@ -34,6 +37,7 @@ def check_config(path: Path, config: dict[str, Any], trusted: bool, way: str) ->
         trusted: whether the user vouches for the classes that it names; else only ours and NNI's are imported.
         way: what to type to vouch for them.
     """
+    config = _name_as_nni_does(config)
     if hints := find_old_names(config):
         raise CheckError(f"{path} is a configuration of NNI 1:" + "".join(f"\n  {hint}" for hint in hints))
     space, problems = check_space(path.parent, config)
@@ -63,6 +67,12 @@ def check_config(path: Path, config: dict[str, Any], trusted: bool, way: str) ->
     ends = isinstance(limit, int) and space.size < limit
     end = f"; the experiment ends after {space.size} trials, not {limit}" if ends else ""
     return describe_space(space) + end + left, check_budget(config, tuner)
+
+
+def _name_as_nni_does(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration under the names of NNI, which takes search_space_file for searchSpaceFile, too."""
+    names = {case_insensitive(field.name): camel_case(field.name) for field in fields(ExperimentConfig)}
+    return {names.get(case_insensitive(str(name)), name): value for name, value in config.items()}
 
 
 def _check_with_nni(path: Path) -> list[str]:

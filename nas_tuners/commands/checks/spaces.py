@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,9 @@ def check_space(folder: Path, config: Mapping[str, Any]) -> tuple[Space | None, 
 def _read_yaml(path: Path) -> Any:
     """Return what NNI reads in a file; None if it cannot."""
     try:
-        return load_yaml(path.read_text(encoding="utf-8").replace("\t", " "))
+        text = path.read_text(encoding="utf-8")
+        with suppress(ValueError):
+            return json.loads(text)
+        return load_yaml(text.replace("\t", " "))
     except (yaml.YAMLError, OSError, ValueError, RecursionError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ _MODULE = re.compile(r"^(?:\w+\.)+(?=\w+(?::|$))")  # before the name of an exce
 _FOREIGN = re.compile(r"/lib/python3(?!.*/(?:nas_tuners|mutators|search_spaces)/)|^<")
 _BEGIN = "Traceback (most recent call last)"
 _STARTED = "Dispatcher started"
+_ID = re.compile(r"\w[\w-]*")  # of a trial: it stands in paths, and in patterns of them
 _TAIL = 2**16  # bytes of a log that are read from its end
 _LONGEST = 400  # characters of an error
 _COMPARED = 150  # characters of two reasons, since trials report shortened ones
 _SILENT = "ended without a word on stderr"
+_PATIENCE = 2.0  # seconds for a query: a database of another's may define tables as what has no end
+_MOST = 1 << 20  # characters of a value of it
 
 
 @dataclass(frozen=True)
@@ -116,14 +120,22 @@ def _failed_trials(folder: Path) -> Iterator[tuple[str, str, Path | None]]:
 def _read_failed(database: Path) -> list[tuple[str, str | None]]:
     """Return id and folder of the trials that failed, in order; none if NNI's database cannot be read."""
     query = "select trialJobId, max(logPath) from TrialJobEvent where event = 'FAILED' group by 1 order by min(rowid)"
+    if not database.is_file():  # opening a pipe has no end
+        return []
+    until = time.monotonic() + _PATIENCE
     try:
         with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            return [(str(name), path) for name, path in connection.execute(query)]
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST)
+            connection.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+            rows = [(str(name), path) for name, path in connection.execute(query)]
+            return [(name, path) for name, path in rows if _ID.fullmatch(name) and isinstance(path, str | None)]
     except sqlite3.Error:  # there is none yet, or NNI is just writing it
         return []
 
 
 def _read_tail(path: Path) -> str:
+    if not path.is_file():
+        return ""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL))
