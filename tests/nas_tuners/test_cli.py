@@ -286,7 +286,7 @@ def test_export_explains_what_does_not_fit(nas: Nas, code: Path) -> None:
         (("export", "nothing", "-o", "x"), "nothing is not a file or folder"),
         (("check", "nothing.json"), "cannot read the search space nothing.json"),
         (("check", "nothing.yml"), "cannot read nothing.yml"),
-        (("show", "damaged.jsonl"), "damaged.jsonl, line 1 is damaged"),
+        (("show", "damaged.jsonl"), "damaged.jsonl, line 1: wanted the header of a journal"),
         (("show", "empty.jsonl"), "empty.jsonl is empty"),
     ],
 )
