@@ -25,7 +25,7 @@ class DamageError(ValueError):
     """A file does not hold what was written to it, or no tensors and plain data at all."""
 
 
-def to_bytes(content: Mapping[str, Any]) -> bytes:
+def to_bytes(content: Mapping[str, object]) -> bytes:
     """Serialise tensors and plain data by name, with a checksum."""
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
@@ -39,7 +39,7 @@ def _comment(plain: bytes) -> bytes:
     return len(comment).to_bytes(2, "little") + comment
 
 
-def from_bytes(data: bytes, name: object) -> dict[str, Any]:
+def from_bytes(data: bytes, name: object) -> dict[str, object]:
     """Read the content of :func:`to_bytes` to the CPU; nothing but tensors and plain data.
 
     ``name`` is for messages. Raises DamageError; warns if there is no checksum.
@@ -59,7 +59,7 @@ def from_bytes(data: bytes, name: object) -> dict[str, Any]:
     return content
 
 
-def write(path: Path, content: Mapping[str, Any]) -> None:
+def write(path: Path, content: Mapping[str, object]) -> None:
     """Write tensors and plain data by name as one file, atomically. Raises OSError; the old file is as it was then."""
     write_atomically(path, to_bytes(content))
 

@@ -25,7 +25,7 @@ from search_spaces.emitting import added_by_hand, space_before, write_space
 from search_spaces.errors import ProblemsError, SpaceError
 from search_spaces.resolve import reason_of
 
-defaults: dict[str, Any] = {}
+defaults: dict[str, object] = {}
 """The hyper-parameters that this process has declared without an experiment, and their values."""
 
 _VARIABLE = "NNI_GEN_SEARCH_SPACE"
@@ -38,13 +38,13 @@ class DryRun:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.entries: dict[str, Any] = {}
+        self.entries: dict[str, object] = {}
         self.has_architecture = False
         self.modules: set[nn.Module] = set()
         self.ended = False
         self._before = space_before(file)
 
-    def declare_architecture(self, entries: Mapping[str, Any], model: nn.Module | None = None) -> None:
+    def declare_architecture(self, entries: Mapping[str, object], model: nn.Module | None = None) -> None:
         """Add the decisions of an architecture, and of the model that holds it; see :meth:`declare`."""
         self.declare(entries)
         self.has_architecture = True
@@ -111,7 +111,7 @@ def forget() -> None:
         sys.excepthook = sys.excepthook.previous
 
 
-def _end_at_forward(module: nn.Module, arguments: Any) -> None:
+def _end_at_forward(module: nn.Module, arguments: object) -> None:
     run = _current()
     if run is not None and module in run.modules:
         run.end()

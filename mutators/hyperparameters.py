@@ -17,14 +17,14 @@ from search_spaces.schema import Space
 
 def hyperparameter(
     key: str,
-    values: Iterable[Any] | None = None,
+    values: Iterable[object] | None = None,
     *,
     low: float | None = None,
     high: float | None = None,
     log: bool = False,
     q: float | None = None,
     levels: int | None = None,
-    default: Any = None,
+    default: object = None,
 ) -> Any:
     """Return the value of a hyper-parameter in this trial.
 
@@ -73,8 +73,8 @@ def hyperparameter(
 
 
 def _entry(
-    values: Iterable[Any] | None, low: float | None, high: float | None, log: bool, q: float | None
-) -> dict[str, Any]:
+    values: Iterable[object] | None, low: float | None, high: float | None, log: bool, q: float | None
+) -> dict[str, object]:
     is_range = low is not None and high is not None
     if is_range == (values is not None) or (not is_range and (low, high, log, q) != (None, None, False, None)):
         raise SpaceError("a hyper-parameter has either a list of values, or low and high, and only then log and q.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from search_spaces.domains import is_hyperparameter
 from search_spaces.errors import SpaceError
@@ -33,7 +32,7 @@ def space_before(path: Path) -> Space | None:
         ) from None
 
 
-def added_by_hand(before: Space | None, declared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def added_by_hand(before: Space | None, declared: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
     """Return the hyper-parameters of an earlier file that a trial does not declare, or that say more than it does.
 
     More are fields such as ``_levels`` beside the same type and value.
@@ -44,11 +43,11 @@ def added_by_hand(before: Space | None, declared: Mapping[str, Mapping[str, Any]
     return {key: entry for key, entry in own.items() if key not in declared or _says_more(entry, declared[key])}
 
 
-def _says_more(entry: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
+def _says_more(entry: Mapping[str, object], than: Mapping[str, object]) -> bool:
     return entry != than and than.items() <= entry.items()
 
 
-def write_space(path: Path, entries: Mapping[str, Any]) -> Space:
+def write_space(path: Path, entries: Mapping[str, object]) -> Space:
     """Check a space and write its file, its keys in their own order; the file is the old one or the new one.
 
     Raises:

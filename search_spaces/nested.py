@@ -68,10 +68,10 @@ class Nesting:
     def __bool__(self) -> bool:
         return bool(self._outer)
 
-    def nest(self, choices: Mapping[str, Any]) -> dict[str, Any]:
+    def nest(self, choices: Mapping[str, Any]) -> dict[str, object]:
         """Return choices with those that stand inside an option put there."""
-        found: dict[str, Any] = {}
-        places: dict[str, dict[str, Any]] = {}
+        found: dict[str, object] = {}
+        places: dict[str, dict[str, object]] = {}
         for key in sorted(choices, key=len) if self else choices:
             choice = choices[key]
             if key in self._outer:
@@ -80,9 +80,9 @@ class Nesting:
             (found if outer is None else places[outer])[name] = choice
         return {key: found[key] for key in choices if key in found}
 
-    def flatten(self, choices: Mapping[str, Any]) -> dict[str, Any]:
+    def flatten(self, choices: Mapping[str, object]) -> dict[str, object]:
         """Return choices by their keys in the space."""
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         left = list(choices.items())
         while left:
             key, choice = left.pop(0)

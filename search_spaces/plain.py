@@ -28,13 +28,13 @@ class Plain(ABC):
     def wanted(self) -> str:
         """Return the options as text, for an error message."""
 
-    def token(self, choice: Any) -> int:
+    def token(self, choice: object) -> int:
         token = self.find(_to_value(choice))
         if token is None:
             raise LookupError(choice)
         return token
 
-    def problems(self, choice: Any) -> list[str]:
+    def problems(self, choice: object) -> list[str]:
         value = _to_value(choice)
         token = self.find(value)
         if token is None:

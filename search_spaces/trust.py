@@ -17,7 +17,6 @@ import secrets
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from search_spaces.files import create_private, read_private
 
@@ -57,7 +56,7 @@ def key_file() -> Path:
     return base / "nas-tuners" / "journal.key"
 
 
-def signed(header: Mapping[str, Any]) -> dict[str, Any]:
+def signed(header: Mapping[str, object]) -> dict[str, object]:
     """Return a header, plain JSON, with this user's signature; with a warning and without one if there is no key."""
     try:
         path = key_file()
@@ -72,7 +71,7 @@ def signed(header: Mapping[str, Any]) -> dict[str, Any]:
         return dict(header)
 
 
-def is_signed(header: Mapping[str, Any]) -> bool:
+def is_signed(header: Mapping[str, object]) -> bool:
     """Return whether a header is as this user has signed it."""
     signature = header.get(SIGNATURE)
     if not isinstance(signature, str):
@@ -91,7 +90,7 @@ def is_signed(header: Mapping[str, Any]) -> bool:
         return False
 
 
-def _sign(header: Mapping[str, Any], key: bytes) -> str:
+def _sign(header: Mapping[str, object], key: bytes) -> str:
     return hmac.new(key, _ABOUT + json.dumps(header).encode(), hashlib.sha256).hexdigest()
 
 

@@ -22,7 +22,7 @@ _WANTED = "an object {key: [options]}, or a list of them, of which any is enough
 
 
 def check_conditions(
-    given: Mapping[str, Any], domains: Mapping[str, Domain], names: Collection[object]
+    given: Mapping[str, object], domains: Mapping[str, Domain], names: Collection[object]
 ) -> tuple[dict[str, Clauses], list[Problem]]:
     """Return the conditions of keys, by key, and a list of everything that is wrong with their ``_when``.
 
@@ -50,7 +50,7 @@ def sort_clauses(clauses: Sequence[Mapping[str, Sequence[int]]]) -> Clauses:
 
 
 def _check_clause(
-    at: str, clause: dict[Any, Any], domains: Mapping[str, Domain], names: Collection[object]
+    at: str, clause: dict[Any, object], domains: Mapping[str, Domain], names: Collection[object]
 ) -> dict[str, list[int]] | list[Problem]:
     found = [Problem(f"{at}[{key!r}]", "the key twice", "each key once") for key in getattr(clause, "repeated", [])]
     tokens: dict[str, list[int]] = {}

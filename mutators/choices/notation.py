@@ -18,16 +18,16 @@ _FIELDS = {"_idx", "_value", "_idex"}
 _ARRAYS = (torch.Tensor, np.ndarray)
 
 
-def is_decision(key: Any, value: Any) -> bool:
+def is_decision(key: object, value: object) -> bool:
     """Tell whether an entry was meant for a model, and is not the tuner's own or a hyper-parameter."""
     return not str(key).startswith("_") and isinstance(value, dict) and not _FIELDS.isdisjoint(value)
 
 
 def read_choices(
     domains: Mapping[str, LayerDomain | InputDomain],
-    given: Any,
-    read: Callable[[LayerDomain | InputDomain, Any], Choice] = lambda domain, value: value,
-    is_meant: Callable[[Any, Any], bool] = is_decision,
+    given: object,
+    read: Callable[[LayerDomain | InputDomain, object], Choice] = lambda domain, value: value,
+    is_meant: Callable[[object, object], bool] = is_decision,
     what: str = "the architecture",
     when: When | None = None,
 ) -> dict[str, Choice]:
@@ -69,7 +69,7 @@ def indices_of(choice: Choice) -> tuple[int, ...]:
     return tuple(index) if isinstance(index, list) else (index,)
 
 
-def to_choice(domain: LayerDomain | InputDomain, value: Any) -> Choice:
+def to_choice(domain: LayerDomain | InputDomain, value: object) -> Choice:
     """Return ``{"_idx": ...}`` for a short notation, indices unchecked; what is an object already, as it is.
 
     A text is always a name, an int always an index: for the candidates ``{"1": a, "0": b}``, "1" is a and 1 is b. A
@@ -100,7 +100,7 @@ def to_plain(value: Any) -> Any:
     return [to_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def is_mask(plain: Any) -> bool:
+def is_mask(plain: object) -> bool:
     """Tell whether this is a list of bools, or of floats that are 0 or 1."""
     if not isinstance(plain, list) or not plain:
         return False
@@ -109,11 +109,11 @@ def is_mask(plain: Any) -> bool:
     )
 
 
-def _is_ambiguous(plain: list[Any], n: int) -> bool:
+def _is_ambiguous(plain: list[object], n: int) -> bool:
     return 1 < len(plain) == n and all(is_int(item) and item in (0, 1) for item in plain)
 
 
-def _read_mask(names: tuple[str, ...], mask: list[Any]) -> list[int]:
+def _read_mask(names: tuple[str, ...], mask: list[object]) -> list[int]:
     if not is_mask(mask):
         raise ChoiceError(f"{mask!r} are weights, wanted bools, or 0.0 and 1.0, one for each of {list(names)}")
     if len(mask) != len(names):
@@ -122,7 +122,7 @@ def _read_mask(names: tuple[str, ...], mask: list[Any]) -> list[int]:
     return [index for index, chosen in enumerate(mask) if chosen]
 
 
-def _index(names: tuple[str, ...], item: Any) -> int:
+def _index(names: tuple[str, ...], item: object) -> int:
     if is_int(item):
         return int(item)
     if not isinstance(item, str):

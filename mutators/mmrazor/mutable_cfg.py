@@ -26,7 +26,7 @@ _WANTED = 'wanted {"chosen": [names]} or {"_value": name, "_idx": index}'
 
 
 def read_subnet(
-    domains: Mapping[str, LayerDomain | InputDomain], subnet: Any, when: When | None = None
+    domains: Mapping[str, LayerDomain | InputDomain], subnet: object, when: When | None = None
 ) -> dict[str, Choice]:
     """Return a subnet as new choices, ``{key: {"_value", "_idx"}}``, in the order of ``domains``.
 
@@ -41,7 +41,7 @@ def read_subnet(
     return read_choices(domains, given, _read_choice, _is_choice, "the subnet", when)
 
 
-def load_mutable_cfg(path: str | PathLike[str]) -> dict[str, Any]:
+def load_mutable_cfg(path: str | PathLike[str]) -> dict[str, object]:
     """Return what a YAML or JSON file chooses, by key; :meth:`OneShotMutator.deploy_subnet` checks it against a model.
 
     It holds ``key: {chosen: [names]}``, ``key: name``, or either below ``modules:``, as in MMRazor 1.0.
@@ -93,7 +93,9 @@ def save_mutable_cfg(path: str | PathLike[str], choices: Mapping[str, Any]) -> N
     write_atomically(Path(path), yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 
 
-def _respell_shufflenet(domains: Mapping[str, LayerDomain | InputDomain], subnet: Mapping[str, Any]) -> dict[str, Any]:
+def _respell_shufflenet(
+    domains: Mapping[str, LayerDomain | InputDomain], subnet: Mapping[str, object]
+) -> dict[str, object]:
     """Return a subnet with our keys and names for MMRazor's of its ShuffleNetV2, where those are not the model's."""
     respelt = {}
     for key, choice in subnet.items():
@@ -119,7 +121,7 @@ def _respell_name(domain: LayerDomain, name: Any) -> Any:
     return next((ours for ours in domain.names if name.lower().endswith(f"_{ours.lower()}")), name)
 
 
-def _read_choice(domain: LayerDomain | InputDomain, value: Any) -> Choice:
+def _read_choice(domain: LayerDomain | InputDomain, value: object) -> Choice:
     if isinstance(value, Mapping) and "chosen" in value:
         if value.keys() != {"chosen"}:
             raise ChoiceError(f"got {dict(value)!r}, {_WANTED}")
@@ -129,18 +131,18 @@ def _read_choice(domain: LayerDomain | InputDomain, value: Any) -> Choice:
     return to_choice(domain, dict(value) if isinstance(value, Mapping) else value)
 
 
-def _is_choice(key: Any, value: Any) -> bool:
+def _is_choice(key: object, value: object) -> bool:
     """Tell whether an entry was meant for a model, and is not the tuner's own or a hyper-parameter."""
     return not str(key).startswith("_") and isinstance(value, Mapping)
 
 
-def _is_entry(key: Any, value: Any) -> bool:
+def _is_entry(key: object, value: object) -> bool:
     if not isinstance(key, str) or not isinstance(value, Mapping):
         return isinstance(key, str) and key.startswith("_")
     return isinstance(value.get("chosen"), (str, list, tuple)) or not {"_value", "_idx"}.isdisjoint(value)
 
 
-def _chosen(value: Mapping[str, Any]) -> list[Any]:
+def _chosen(value: Mapping[str, object]) -> list[object]:
     names = value["chosen"] if "chosen" in value else value.get("_value", value.get("_idx"))
     chosen = list(names) if isinstance(names, (list, tuple)) else [names]
     if "_idx" in value and ("" in chosen or len(set(chosen)) < len(chosen)):

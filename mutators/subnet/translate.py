@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +34,7 @@ class ProgramError(ProblemsError):
     """A network cannot be written as a file that runs by itself, or the file computes something else."""
 
 
-def to_pt2(network: nn.Module, inputs: Inputs, free: Sequence[Any] | None) -> tuple[bytes, Sizes]:
+def to_pt2(network: nn.Module, inputs: Inputs, free: Sequence[object] | None) -> tuple[bytes, Sizes]:
     """Return a ``torch.export`` program as the content of a file, and the inputs that it takes.
 
     Args:
@@ -72,7 +71,9 @@ def check_onnx_is_installed(error: type[ProblemsError] = ProgramError) -> None:
         raise error(f"ONNX needs {', '.join(missing)}: pip install 'nas-tuners[onnx]'")
 
 
-def to_onnx(network: nn.Module, inputs: Inputs, free: Sequence[Any] | None, opset: int = OPSET) -> tuple[bytes, Sizes]:
+def to_onnx(
+    network: nn.Module, inputs: Inputs, free: Sequence[object] | None, opset: int = OPSET
+) -> tuple[bytes, Sizes]:
     """Return ONNX as the content of a file, and the inputs that it takes. For arguments see :func:`to_pt2`."""
     with quiet():
         program = torch.onnx.export(
@@ -107,10 +108,10 @@ def load_onnx(content: bytes) -> Runner:
     return run
 
 
-def free_sizes(sizes: Sizes) -> list[dict[int, Any] | None]:
+def free_sizes(sizes: Sizes) -> list[dict[int, object] | None]:
     """Return which sizes are to be free, as torch takes it."""
     batch, any_size = Dim("batch", min=1), Dim.AUTO
-    kinds: dict[int | str, Any] = {"batch": batch, "any": any_size}
+    kinds: dict[int | str, object] = {"batch": batch, "any": any_size}
     return [{i: kinds[size] for i, size in enumerate(shape) if size in kinds} or None for shape in sizes]
 
 
@@ -178,7 +179,7 @@ def quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _by_argument(network: nn.Module, free: Sequence[Any] | None) -> tuple[Any, ...] | None:
+def _by_argument(network: nn.Module, free: Sequence[object] | None) -> tuple[object, ...] | None:
     """Return free sizes by argument of forward; those of its ``*inputs`` are one tuple to torch."""
     if free is None:
         return None

@@ -16,7 +16,6 @@ from functools import partial
 from os import PathLike
 from threading import get_ident
 from types import FunctionType
-from typing import Any
 
 import torch
 from torch import nn
@@ -83,12 +82,14 @@ def find_factory(name: str) -> Factory:
     return found
 
 
-def call_factory(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+def call_factory(name: str, arguments: Mapping[str, object]) -> nn.Module:
     """Return the model that the named factory builds; raise a FactoryError as its two parts do."""
     return run_factory(find_factory(name), arguments, f"{name}(**{dict(arguments)!r})")
 
 
-def call_named(name: str, arguments: Mapping[str, Any], trust_code: bool, file: PathLike[str], *ways: str) -> nn.Module:
+def call_named(
+    name: str, arguments: Mapping[str, object], trust_code: bool, file: PathLike[str], *ways: str
+) -> nn.Module:
     """Return the model that a factory builds whose name and arguments stand in a file.
 
     Args:
@@ -130,7 +131,7 @@ def _counting_modules(file: PathLike[str]) -> Iterator[None]:
         handle.remove()
 
 
-def _net_of(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+def _net_of(name: str, arguments: Mapping[str, object]) -> tuple[str, dict[str, object]] | None:
     """Return the name of a net of ours and its own arguments; None if a factory is something else."""
     given = dict(arguments)
     if name in _OURS:
@@ -140,7 +141,7 @@ def _net_of(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any
     return (name, given) if name in search_spaces.names() else None
 
 
-def _is_large(value: Any) -> bool:
+def _is_large(value: object) -> bool:
     if isinstance(value, Mapping):
         return _is_large([*value.values()])
     if isinstance(value, list):
@@ -148,7 +149,7 @@ def _is_large(value: Any) -> bool:
     return isinstance(value, (int, float)) and not ((is_number(value) and abs(value) <= _LARGEST) or value in (0, 1))
 
 
-def run_factory(factory: Callable[..., Any], arguments: Mapping[str, Any], shown: str) -> nn.Module:
+def run_factory(factory: Callable[..., object], arguments: Mapping[str, object], shown: str) -> nn.Module:
     """Return the model that a factory builds, or raise a FactoryError that shows the call as ``shown``."""
     try:
         model = factory(**arguments)
@@ -159,7 +160,7 @@ def run_factory(factory: Callable[..., Any], arguments: Mapping[str, Any], shown
     return model
 
 
-def to_json_arguments(arguments: Any) -> dict[str, Any]:
+def to_json_arguments(arguments: object) -> dict[str, object]:
     """Return keyword arguments as JSON gives them back, or raise a FactoryError if it does not."""
     if not isinstance(arguments, Mapping) or not all(isinstance(key, str) for key in arguments):
         raise FactoryError(f"factory_args is {arguments!r}, wanted a dict of keyword arguments.")
@@ -169,7 +170,7 @@ def to_json_arguments(arguments: Any) -> dict[str, Any]:
         raise FactoryError(f"factory_args {dict(arguments)!r} cannot be written as JSON: {error}.") from None
 
 
-def _returns_module(found: Any, name: str) -> bool:
+def _returns_module(found: object, name: str) -> bool:
     if isinstance(found, type):
         return issubclass(found, nn.Module)
     if not isinstance(found, FunctionType):

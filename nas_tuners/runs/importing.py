@@ -108,7 +108,7 @@ def count_unchecked(rows: Iterable[Any]) -> int:
     return sum(uid_in(decode_metric(row.get("value"))) is None for row in pairs)
 
 
-def _read_row(parameters: Any, value: Any, meant: Mapping[tuple[str, int], Any]) -> Result:
+def _read_row(parameters: Any, value: Any, meant: Mapping[tuple[str, int], object]) -> Result:
     uid = uid_in(value)
     if uid is not None and isinstance(parameters, Mapping):
         parameters = meant.get((origin_in(value, parameters), uid))
@@ -118,7 +118,7 @@ def _read_row(parameters: Any, value: Any, meant: Mapping[tuple[str, int], Any])
     return replace(result, reason=f"its trial failed: {result.reason}") if result.reason else result
 
 
-def make_result(parameters: Any, value: Any) -> Result:
+def make_result(parameters: object, value: object) -> Result:
     """Return the result of a trial that reported ``value`` for ``parameters``."""
     if not isinstance(value, Mapping):
         return Result(parameters, value)
@@ -140,13 +140,13 @@ def decode_metric(value: Any) -> Any:
     return value
 
 
-def uid_in(*values: Any) -> int | None:
+def uid_in(*values: object) -> int | None:
     """Return the uid inside the first of these parameters or metrics that has one."""
     uids = (value.get("_uid") for value in values if isinstance(value, Mapping))
     return next((int(uid) for uid in uids if is_int(uid)), None)
 
 
-def origin_in(*values: Any) -> str:
+def origin_in(*values: object) -> str:
     """Return the id of the run that gave a uid to the first of these parameters or metrics that names one."""
     runs = (value.get("_run") for value in values if isinstance(value, Mapping))
     return next((run for run in runs if isinstance(run, str)), ORIGINLESS)

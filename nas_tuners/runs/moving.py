@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from nas_tuners.search.base import Search
 from nas_tuners.search.records import Trial
@@ -60,12 +59,12 @@ def _describe_options(key: str, old: Domain | FixedDomain, new: Domain | FixedDo
     return parts or [f"{key!r} has changed"]
 
 
-def _names_of(domain: Domain | FixedDomain) -> list[Any]:
+def _names_of(domain: Domain | FixedDomain) -> list[object]:
     value = domain.to_json()
     return list(value["candidates"] if isinstance(value, dict) else value)
 
 
-def renumber(choices: Mapping[str, Any], space: Space) -> dict[str, Any]:
+def renumber(choices: Mapping[str, object], space: Space) -> dict[str, object]:
     """Return choices with the indices that the names of their options have in ``space``.
 
     Keys that begin with ``_`` are left out. What does not fit stays as it is: :meth:`Space.problems` names it.

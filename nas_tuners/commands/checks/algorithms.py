@@ -42,7 +42,7 @@ class AlgorithmError(ValueError):
     """There is no such tuner or assessor; the message is one problem."""
 
 
-def check_tuner(folder: Path, tuner: Any, space: Space | None, vouch: Vouch) -> tuple[Any, list[str]]:
+def check_tuner(folder: Path, tuner: object, space: Space | None, vouch: Vouch) -> tuple[object, list[str]]:
     """Return a tuner with its space, as in a configuration in a folder, and what is wrong with it.
 
     Of NNI's own tuners none is made: None is returned. Raises TrustError if it is another's, and nobody vouches for it.
@@ -60,7 +60,7 @@ def check_tuner(folder: Path, tuner: Any, space: Space | None, vouch: Vouch) -> 
     return made, []
 
 
-def check_assessor(folder: Path, assessor: Any, tuner: Any, vouch: Vouch) -> list[str]:
+def check_assessor(folder: Path, assessor: object, tuner: object, vouch: Vouch) -> list[str]:
     """Return what is wrong with the assessor of a configuration, also beside its tuner; None is no assessor.
 
     Raises TrustError if it is another's, and nobody vouches for it.
@@ -85,7 +85,7 @@ def mode_of(entry: Mapping[str, Any], made_of: type | None) -> str | None:
     return mode if isinstance(mode, str) else None
 
 
-def _compare_modes(assessor: Mapping[str, Any], made_of: type, tuner: Any) -> list[str]:
+def _compare_modes(assessor: Mapping[str, Any], made_of: type, tuner: object) -> list[str]:
     only_up = made_of.__name__ == "CurvefittingAssessor"  # it stops what stays below the best, and has no such argument
     mode = "maximize" if only_up else mode_of(assessor, made_of)
     wanted = mode_of(tuner, None) if isinstance(tuner, Mapping) else None
@@ -96,7 +96,7 @@ def _compare_modes(assessor: Mapping[str, Any], made_of: type, tuner: Any) -> li
     return [f"the tuner is to {wanted}, the assessor to {mode}: it would stop the best trials; {cure}"]
 
 
-def _make(role: Role, folder: Path, entry: Mapping[str, Any], vouch: Vouch) -> tuple[Any, list[str]]:
+def _make(role: Role, folder: Path, entry: Mapping[str, object], vouch: Vouch) -> tuple[Any, list[str]]:
     """Return an object of a class with its arguments, and what is wrong; None for one of NNI's own tuners."""
     arguments = entry.get("classArgs") or {}
     if not isinstance(arguments, Mapping):

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from nni.experiment.config import ExperimentConfig
 from nni.experiment.config.utils import camel_case, case_insensitive
@@ -30,7 +29,7 @@ class CheckError(ValueError):
     """A configuration cannot be run; the message lists all that is wrong."""
 
 
-def check_config(path: Path, config: dict[str, Any], trusted: bool, way: str) -> tuple[str, list[str]]:
+def check_config(path: Path, config: dict[str, object], trusted: bool, way: str) -> tuple[str, list[str]]:
     """Return what a configuration describes, and what its tuner cannot do with it. Raises CheckError.
 
     Args:
@@ -69,7 +68,7 @@ def check_config(path: Path, config: dict[str, Any], trusted: bool, way: str) ->
     return describe_space(space) + end + left, check_budget(config, tuner)
 
 
-def _name_as_nni_does(config: Mapping[str, Any]) -> dict[str, Any]:
+def _name_as_nni_does(config: Mapping[str, object]) -> dict[str, object]:
     """Return a configuration under the names of NNI, which takes search_space_file for searchSpaceFile, too."""
     names = {case_insensitive(field.name): camel_case(field.name) for field in fields(ExperimentConfig)}
     return {names.get(case_insensitive(str(name)), name): value for name, value in config.items()}

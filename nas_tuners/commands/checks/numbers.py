@@ -9,7 +9,7 @@ from nas_tuners.hosts.nni.tuner import SearchTuner
 from search_spaces.checks import is_int, whole
 
 
-def check_numbers(config: Mapping[str, Any]) -> list[str]:
+def check_numbers(config: Mapping[str, object]) -> list[str]:
     """Return what is wrong with the command and the numbers of trials; NNI would say AssertionError."""
     problems = whole("trialConcurrency", config.get("trialConcurrency"), 1)
     problems += whole("maxTrialNumber", config.get("maxTrialNumber"), 1, optional=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 _GONE = ("authorName", "description", "multiPhase", "multiThread", "versionCheck", "logCollection")
 _RENAMED = {
@@ -17,7 +16,7 @@ _OF_MACHINE = {"ip": "host", "username": "user", "passwd": "password", "sshKeyPa
 _ALGORITHMS = ("tuner", "assessor", "advisor")
 
 
-def find_old_names(config: Mapping[str, Any]) -> list[str]:
+def find_old_names(config: Mapping[str, object]) -> list[str]:
     """Return for each name of NNI 1.x in a configuration what to write instead.
 
     >>> find_old_names({"authorName": "me", "maxTrialNum": 9, "trial": {"command": "python3 trial.py"}})
@@ -34,7 +33,7 @@ def find_old_names(config: Mapping[str, Any]) -> list[str]:
     return hints + _find_in_service(config)
 
 
-def _find_in_algorithm(role: str, entry: Any) -> list[str]:
+def _find_in_algorithm(role: str, entry: object) -> list[str]:
     if not isinstance(entry, Mapping):
         return []
     builtin = f"builtin{role.title()}Name"
@@ -49,7 +48,7 @@ def _find_in_algorithm(role: str, entry: Any) -> list[str]:
     return hints + [f"{role}.{old}: leave it out" for old in ("includeIntermediateResults",) if old in entry]
 
 
-def _find_in_service(config: Mapping[str, Any]) -> list[str]:
+def _find_in_service(config: Mapping[str, object]) -> list[str]:
     hints = []
     if "trainingServicePlatform" in config:
         platform = config["trainingServicePlatform"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 _SECRETS = ("password", "passphrase", "token", "secret", "accountkey")
 EXPOSED = (
@@ -14,7 +13,7 @@ EXPOSED = (
 )
 
 
-def find_secrets(value: Any, path: str = "") -> Iterator[str]:
+def find_secrets(value: object, path: str = "") -> Iterator[str]:
     """Yield the places of secrets in a configuration.
 
     >>> [*find_secrets({"trainingService": {"machineList": [{"user": "me", "password": "x"}]}})]

@@ -28,12 +28,12 @@ def load_space(path: Path) -> Space:
         raise SpaceError(f"{path} is {str(error).splitlines()[0]}", error.problems) from None
 
 
-def is_space(written: Mapping[str, Any]) -> bool:
+def is_space(written: Mapping[str, object]) -> bool:
     """Return whether the content of a YAML file is a search space, and not a configuration."""
     return bool(written) and all(isinstance(entry, Mapping) and "_type" in entry for entry in written.values())
 
 
-def check_space(folder: Path, config: Mapping[str, Any]) -> tuple[Space | None, list[str]]:
+def check_space(folder: Path, config: Mapping[str, object]) -> tuple[Space | None, list[str]]:
     """Return the space of a configuration in a folder, None if there is none, and what is wrong with it."""
     inline, file = config.get("searchSpace"), config.get("searchSpaceFile")
     if (inline is None) == (file is None):

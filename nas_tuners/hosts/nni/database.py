@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from nas_tuners.hosts.nni.manager import ENDED
 from nas_tuners.runs.importing import uid_in
@@ -20,7 +19,7 @@ from nas_tuners.runs.importing import uid_in
 _AGAIN = ("WAITING", "RUNNING", "ADD_RESUMED")
 
 
-def mend_jobs(database: Path, pending: Iterable[Mapping[str, Any]]) -> int:
+def mend_jobs(database: Path, pending: Iterable[Mapping[str, object]]) -> int:
     """Let NNI run again only what is pending, and each of it once; its manager must have ended.
 
     Args:
@@ -48,10 +47,10 @@ def mend_jobs(database: Path, pending: Iterable[Mapping[str, Any]]) -> int:
     return len(wrong)
 
 
-def _find_jobs(connection: sqlite3.Connection) -> dict[str, dict[str, Any]]:
+def _find_jobs(connection: sqlite3.Connection) -> dict[str, dict[str, object]]:
     """Return what the jobs that have not ended were meant to run, but for those that a user has added by hand."""
     states: dict[str, str] = {}
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, dict[str, object]] = {}
     rows = connection.execute("select trialJobId, event, data from TrialJobEvent where trialJobId > '' order by rowid")
     for job, event, data in rows:
         if event in (*_AGAIN, *ENDED, "UNKNOWN", "USER_TO_CANCEL"):

@@ -28,7 +28,7 @@ class Job:
     id: str
     status: str
     parameter_id: int | None = None
-    parameters: Any = None
+    parameters: object = None
     final_id: int | None = None  # the parameter id that its final metric came with: that of what it really ran
 
     @classmethod
@@ -50,9 +50,9 @@ class Metrics:
 
     parameter_id: int | None  # that of what it ran
     intermediates: int
-    last: Any  # of the intermediate results
+    last: object  # of the intermediate results
     final: bool  # whether it has reported a final metric
-    final_value: Any = None
+    final_value: object = None
 
 
 class Manager:
@@ -99,7 +99,7 @@ class Manager:
         """Lower the experiment's number of trials, so that it ends."""
         self._call("PUT", "experiment?update_type=MAX_TRIAL_NUM", {"params": {"maxTrialNumber": trials}})
 
-    def add_trial(self, parameters: Any) -> None:
+    def add_trial(self, parameters: object) -> None:
         """Queue a trial with given parameters, as the web page's *customized trial* does."""
         self._call("POST", "trial-jobs", parameters)
 

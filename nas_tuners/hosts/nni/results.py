@@ -32,7 +32,7 @@ class Results:
         self._tries: dict[int, int] = {}
         self._settled = {job.id for job in _jobs() if job.status in ENDED}  # those of before this process
 
-    def receive(self, uid: int | None, value: Any, job: str | None) -> None:
+    def receive(self, uid: int | None, value: object, job: str | None) -> None:
         """Take in what NNI delivers as a final metric.
 
         With ``includeIntermediateResults`` that is the last intermediate one for a trial that an assessor has stopped.
@@ -46,7 +46,7 @@ class Results:
         else:
             self.note(f"uid {uid} was to be stopped early, but had ended: its own result counts.", job=job)
 
-    def take(self, uid: int | None, value: Any, job: str | None) -> None:
+    def take(self, uid: int | None, value: object, job: str | None) -> None:
         """Take in the result of a trial: a metric, a failure, or an early stop, as the trial side reports them."""
         if uid is None or uid not in self.run.search.trials:
             self.note(f"a result for uid {uid}, which was never proposed here: ignored.", job=job)
@@ -128,7 +128,7 @@ class Results:
         metric_first = row.get("value"), row.get("parameter")
         return uid_in(*metric_first) is not None and origin_in(*metric_first) == self.run.id
 
-    def _take_own(self, parameters: Any, value: Any, job: str | None) -> None:
+    def _take_own(self, parameters: object, value: object, job: str | None) -> None:
         trials = self.run.search.trials
         if job is not None and any(trial.job == job for trial in trials.values()):
             return  # the journal has it from the trial itself
@@ -138,18 +138,18 @@ class Results:
         if uid is not None and uid in trials and trials[uid].state == "pending":
             self.take(uid, value, job)
 
-    def note(self, text: str, **more: Any) -> None:
+    def note(self, text: str, **more: object) -> None:
         """Log a remark, and write it into the journal."""
         _log.warning(text)
         self.run.note(text, **more)
 
 
-def _stop(value: Any, metrics: Metrics) -> dict[str, Any]:
+def _stop(value: object, metrics: Metrics) -> dict[str, object]:
     """Return an early stop as the trial side would report it."""
     return {**(value if isinstance(value, Mapping) else {"default": value}), "_stopped": metrics.intermediates}
 
 
-def _find_uid(job: str, parameters: Any) -> int | None:
+def _find_uid(job: str, parameters: object) -> int | None:
     """Return the uid of what a job really ran, by the parameter id of its metric; None where two may be meant."""
     jobs = _jobs()
     if not jobs:
