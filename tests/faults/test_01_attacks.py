@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,17 @@ def test_a_long_text_that_is_no_json_is_refused_at_once(nas: Nas, tmp_path: Path
     """It was read as JSON5, and as YAML, which take minutes."""
     (tmp_path / "space.json").write_text("[" + "1," * 2_000_000 + "]")
     assert "is neither JSON nor JSON5: Expecting value" in nas("check", "space.json", cwd=tmp_path, code=1)
+
+
+def test_a_nested_space_of_a_megabyte_is_read_in_seconds(tmp_path: Path) -> None:
+    """Each key was compared with each option of all others."""
+    inner = {f"x{i}": {"_type": "choice", "_value": [1, 2]} for i in range(20)}
+    options = [{"_name": f"n{i}", **inner} for i in range(20)]
+    space = {f"k{i}": {"_type": "choice", "_value": options} for i in range(60)}
+    (tmp_path / "space.json").write_text(json.dumps(space))
+    began = time.process_time()
+    assert len(Space.load(tmp_path / "space.json")) == 60 * 401
+    assert time.process_time() - began < 8
 
 
 def test_our_tuners_find_no_modules_in_the_code_directory(
