@@ -59,11 +59,14 @@ class Nesting:
             for key, domain in domains.items()
             if isinstance(domain, ChoiceDomain) and all(map(is_named, domain.options))
         }
+        outers = sorted(self._outer, key=len)
+        starts = {f"{outer}/{option}/": outer for outer in outers for option in self._outer[outer]}
+        lengths = sorted(set(map(len, starts)))  # few: looking for each start in each key would take minutes
         self._inside: dict[str, tuple[str, str]] = {}
-        for outer in sorted(self._outer, key=len):
-            for option in self._outer[outer]:
-                start = f"{outer}/{option}/"
-                self._inside |= {key: (outer, key[len(start) :]) for key in domains if key.startswith(start)}
+        for key in domains:
+            found = [(starts[key[:at]], key[at:]) for at in lengths if key[:at] in starts]
+            if found:
+                self._inside[key] = max(found, key=lambda pair: len(pair[0]))
 
     def __bool__(self) -> bool:
         return bool(self._outer)

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from nas_tuners.hosts.nni.tuner import SearchTuner
 from nas_tuners.runs.run import Run
 from nas_tuners.search.random import RandomSearch
 from search_spaces import Space
+from search_spaces.domains import ChoiceDomain
+from search_spaces.nested import Nesting
 from tests.nas_tuners.nas import Nas
 
 SPACE = {"a": {"_type": "layer_choice", "_value": ["x", "y"]}}
@@ -109,6 +112,18 @@ def test_a_long_text_that_is_no_json_is_refused_at_once(nas: Nas, tmp_path: Path
     """It was read as JSON5, and as YAML, which take minutes."""
     (tmp_path / "space.json").write_text("[" + "1," * 2_000_000 + "]")
     assert "is neither JSON nor JSON5: Expecting value" in nas("check", "space.json", cwd=tmp_path, code=1)
+
+
+def test_a_nested_space_of_some_megabytes_is_read_in_seconds() -> None:
+    """Each key was compared with each option of all others: that took a minute."""
+    options, inner = range(20), ChoiceDomain((1, 2))
+    outer = ChoiceDomain(tuple({"_name": f"n{i}"} for i in options))
+    domains = {f"k{i}": outer for i in range(200)}
+    domains |= {f"k{i}/n{j}/x{m}": inner for i in range(200) for j in options for m in range(20)}
+    began = time.process_time()
+    nesting = Nesting(domains)
+    assert time.process_time() - began < 5
+    assert nesting.nest({"k7": {"_name": "n3"}, "k7/n3/x5": 2}) == {"k7": {"_name": "n3", "x5": 2}}
 
 
 def test_our_tuners_find_no_modules_in_the_code_directory(
