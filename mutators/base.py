@@ -75,13 +75,11 @@ class BaseMutator:
             if isinstance(module, Mutable) and module.mutator is self:
                 module.bind(None, module.key)
 
-    def on_forward_layer_choice(
-        self, mutable: LayerChoice, *args: object, **kwargs: object
-    ) -> tuple[object, torch.Tensor]:
+    def on_forward_layer_choice(self, mutable: LayerChoice, *args: Any, **kwargs: Any) -> tuple[Any, torch.Tensor]:
         """Run some of the candidates. Returns: their reduced output, and a mask, (len(mutable),) bool."""
         raise NotImplementedError(f"{type(self).__name__} does not say what a layer choice does")
 
-    def on_forward_input_choice(self, mutable: InputChoice, tensor_list: list[object]) -> tuple[object, torch.Tensor]:
+    def on_forward_input_choice(self, mutable: InputChoice, tensor_list: list[Any]) -> tuple[Any, torch.Tensor]:
         """Select from ``n_candidates`` tensors or None. Returns: the reduced ones, and a mask, (n_candidates,) bool."""
         raise NotImplementedError(f"{type(self).__name__} does not say what an input choice does")
 
@@ -101,7 +99,7 @@ class BaseMutator:
     def exit_mutable_scope(self, mutable_scope: MutableScope) -> None:
         """Do what is to be done after a scope's forward, also if that raised."""
 
-    def __init_subclass__(cls, **kwargs: object) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         former, current = vars(cls).get("on_elastic_choice"), vars(cls).get("on_forward_value_choice")
         if former is not current and former is not None:
@@ -120,7 +118,7 @@ class BaseMutator:
             advice = f": it is no nn.Module. Derive from that as well: class {kind}(..., nn.Module)"
         raise AttributeError(f"{kind} has no {name!r}{advice}.", name=name, obj=self)
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # a copied model is steered by the same mutator
 
 
@@ -170,15 +168,13 @@ class Mutator(BaseMutator):
         """Return :meth:`export` as lists, for JSON; ``apply_fixed_architecture`` takes both."""
         return {key: mask.detach().tolist() for key, mask in self.export().items()}
 
-    def on_forward_layer_choice(
-        self, mutable: LayerChoice, *args: object, **kwargs: object
-    ) -> tuple[object, torch.Tensor]:
+    def on_forward_layer_choice(self, mutable: LayerChoice, *args: Any, **kwargs: Any) -> tuple[Any, torch.Tensor]:
         """Run the candidates that the sample does not exclude. Returns: the reduced output, (len(mutable),) bool."""
         mask, picked = self.__of(mutable)
         outputs = [_weighted(mask, i, mutable[i](*args, **kwargs)) for i in picked]
         return combine(outputs, mutable.reduction), self.__masks[mutable.key]
 
-    def on_forward_input_choice(self, mutable: InputChoice, tensor_list: list[object]) -> tuple[object, torch.Tensor]:
+    def on_forward_input_choice(self, mutable: InputChoice, tensor_list: list[Any]) -> tuple[Any, torch.Tensor]:
         """Select the inputs that the sample does not exclude. Returns: the reduced ones, (n_candidates,) bool."""
         mask, picked = self.__of(mutable)
         outputs = [_weighted(mask, i, tensor_list[i]) for i in picked]
@@ -214,7 +210,7 @@ class Mutator(BaseMutator):
             raise ChoiceError(f"{type(self).__name__} has drawn nothing yet: call reset() before the model.")
         return self.__sample[mutable.key], self.__picked[mutable.key]
 
-    def __checked(self, sample: object, source: str) -> Sample:
+    def __checked(self, sample: Any, source: str) -> Sample:
         where = f"{type(self).__name__}.{source}()"
         if not isinstance(sample, Mapping):
             raise ChoiceError(f"{where} returned a {type(sample).__name__}, wanted a dict {{key: tensor}}.")
@@ -289,5 +285,5 @@ def _is_mask(value: Any, n: int) -> bool:
     return fits and (value.dtype == torch.bool or value.dtype.is_floating_point)
 
 
-def _shown(value: object) -> str:
+def _shown(value: Any) -> str:
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
