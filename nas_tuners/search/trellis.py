@@ -4,8 +4,7 @@ A state says which options the keys have that later terms still read: a single s
 few where each key shares terms with its neighbours only. A draw walks through the trellis: an option's chance is the
 share of completions that stay in the range, counted over bins of cost by dynamic programming. That is exact where the
 costs are multiples of a step that is not too fine; else a slightly wider range is drawn from, and the caller has to
-drop what lies outside. Costs are counted from the cheapest completion, and bins reach no further than the range: so
-the tighter the limit, the finer the bins.
+drop what lies outside. Costs are counted from the cheapest completion, and bins end with the range.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ Mask = npt.NDArray[np.bool_]
 _MOST_MOVES = 2**17  # from a state to the next, of all steps together
 _MOST_BINS = 2**16
 _MOST_CELLS = 2**23  # of all states' rows together: 64 MB
-_MOST_ADDITIONS = 4e8  # while the rows are filled: half a second
+_MOST_ADDITIONS = 4e8  # in half a second
 _CHUNK_CELLS = 2**20  # draws times options at a time
 _LEAST = 1e-200  # of the largest share of a step: one that is smaller counts as this
 _NEAR_DRAWS = 2**12  # to see what the nearest bin really costs
@@ -53,8 +52,9 @@ Rule = tuple[tuple[int, ...], Mask]
 def rules_of(space: Space) -> list[Rule] | None:
     """Return the rules that make encodings canonical; None where too many keys meet in one."""
     rules: list[Rule] = []
-    for key in space.conditions.positions if space.conditions is not None else ():
-        assert space.conditions is not None
+    if space.conditions is None:
+        return rules
+    for key in space.conditions.positions:
         gate = space.conditions.gate([key])
         if gate is None:
             return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from search_spaces.schema import Space
 
 FloatArray = npt.NDArray[np.float64]
 Term = tuple[tuple[int, ...], FloatArray]
@@ -77,3 +80,36 @@ def spread(keys: Sequence[Hashable], costs: npt.NDArray[Scalar], wider: Sequence
     present = [key for key in wider if key in keys]
     turned = costs.transpose([keys.index(key) for key in present])
     return turned.reshape([costs.shape[keys.index(key)] if key in keys else 1 for key in wider])
+
+
+def gate_term(term: Term, space: Space, most: int) -> Term | None:
+    """Return a term that is zero where one of its keys does not matter; None if it had more than ``most`` costs."""
+    keys, costs = term
+    if space.conditions is None or not costs.any():
+        return term
+    gate = space.conditions.gate(keys)
+    if gate is None:
+        return None
+    if not gate[0]:
+        return term
+    wider = (*keys, *(key for key in gate[0] if key not in keys))
+    if math.prod(space.radices[key] for key in wider) > most:
+        return None
+    return wider, spread(keys, costs, wider) * spread(gate[0], gate[1], wider)
+
+
+def take_options(keys: Sequence[str], costs: FloatArray, at: Mapping[str, int]) -> FloatArray:
+    """Return the costs at one option of some keys, whose axes then have length 1."""
+    return costs[tuple(slice(at[key], at[key] + 1) if key in at else slice(None) for key in keys)]
+
+
+def to_number(cost: float) -> float:
+    """Return a plain int where the cost is one, so that the file shows multiply-adds to the unit."""
+    return int(cost) if float(cost).is_integer() else float(cost)
+
+
+def to_lists(costs: FloatArray) -> Any:
+    """Return nested lists, with plain ints where the costs are whole."""
+    cells = np.empty(costs.size, dtype=object)
+    cells[:] = list(map(to_number, costs.ravel().tolist()))
+    return cells.reshape(costs.shape).tolist()

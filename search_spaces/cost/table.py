@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from search_spaces.checks import shorten
 from search_spaces.cost.bounds import Bounds, find_bounds
-from search_spaces.cost.sums import FloatArray, Sum, Term, spread
+from search_spaces.cost.sums import FloatArray, Sum, Term, gate_term, take_options, to_lists, to_number
 from search_spaces.cost.table_checks import (
     FORMAT,
     JOINT_FORMAT,
@@ -75,10 +74,10 @@ class CostTable:
         if problems:
             raise CostError(f"not a valid cost table ({len(problems)} wrong):", problems)
         self.space = space
-        self.fixed = {metric: _to_number(cost) for metric, cost in fixed.items()}
+        self.fixed = {metric: to_number(cost) for metric, cost in fixed.items()}
         self.options = {
             metric: {
-                key: tuple(map(_to_number, options.get(metric, {}).get(key, [0] * radix)))
+                key: tuple(map(to_number, options.get(metric, {}).get(key, [0] * radix)))
                 for key, radix in zip(space.keys, space.radices, strict=True)
                 if key in options.get(metric, {}) or radix <= MAX_OPTIONS  # else a hyper-parameter: they cost nothing
             }
@@ -135,7 +134,7 @@ class CostTable:
             "options": options,
             "about": self.about,
         }
-        joint = {metric: [[list(keys), _to_lists(c)] for keys, c in terms] for metric, terms in self.joint.items()}
+        joint = {metric: [[list(keys), to_lists(c)] for keys, c in terms] for metric, terms in self.joint.items()}
         return {**data, "joint": joint} if joint else data
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -253,7 +252,8 @@ class CostTable:
             for metric, own in self.options.items()
         }
         joint = {
-            metric: [(keys, _take(keys, costs, at)) for keys, costs in terms] for metric, terms in self.joint.items()
+            metric: [(keys, take_options(keys, costs, at)) for keys, costs in terms]
+            for metric, terms in self.joint.items()
         }
         return CostTable(space, self.fixed, options, self.about, joint)
 
@@ -280,26 +280,14 @@ class CostTable:
         return self._sums[metric]
 
     def _gated(self, term: Term) -> Term:
-        """Return a term that is zero where one of its keys does not matter."""
-        keys, costs = term
-        if self.space.conditions is None or not costs.any():
-            return term
-        gate = self.space.conditions.gate(keys)
-        if gate is not None and not gate[0]:
-            return term
-        wider = None if gate is None else (*keys, *(key for key in gate[0] if key not in keys))
-        if gate is None or wider is None or math.prod(self.space.radices[key] for key in wider) > MAX_CELLS:
-            named = ", ".join(repr(self.space.keys[key]) for key in keys)
+        found = gate_term(term, self.space, MAX_CELLS)
+        if found is None:
+            named = ", ".join(repr(self.space.keys[key]) for key in term[0])
             raise CostError(f"the costs of {named} hang on too many other keys, by their conditions (_when).")
-        return wider, spread(keys, costs, wider) * spread(gate[0], gate[1], wider)
+        return found
 
     def __repr__(self) -> str:
         return f"CostTable({', '.join(self.metrics)}; {len(self.space)} keys, digest {self.digest[:12]})"
-
-
-def _to_number(cost: float) -> float:
-    """Return a plain int where the cost is one, so that the file shows multiply-adds to the unit."""
-    return int(cost) if float(cost).is_integer() else float(cost)
 
 
 def _to_term(space: Space, keys: Sequence[str], costs: npt.ArrayLike) -> tuple[tuple[str, ...], FloatArray]:
@@ -307,15 +295,3 @@ def _to_term(space: Space, keys: Sequence[str], costs: npt.ArrayLike) -> tuple[t
     array = np.array(flatten_costs(costs, shape), dtype=np.float64).reshape(shape) + 0.0  # no negative zeros
     array.setflags(write=False)
     return tuple(keys), array
-
-
-def _take(keys: Sequence[str], costs: FloatArray, at: Mapping[str, int]) -> FloatArray:
-    """Return the costs at one option of some keys, whose axes then have length 1."""
-    return costs[tuple(slice(at[key], at[key] + 1) if key in at else slice(None) for key in keys)]
-
-
-def _to_lists(costs: FloatArray) -> Any:
-    """Return nested lists, with plain ints where the costs are whole."""
-    cells = np.empty(costs.size, dtype=object)
-    cells[:] = list(map(_to_number, costs.ravel().tolist()))
-    return cells.reshape(costs.shape).tolist()
