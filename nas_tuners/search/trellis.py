@@ -29,8 +29,7 @@ _MOST_MOVES = 2**17  # from a state to the next, of all steps together
 _MOST_BINS = 2**16
 _MOST_CELLS = 2**23  # of all states' rows together: 64 MB
 _MOST_ADDITIONS = 4e8  # in half a second
-_CHUNK_CELLS = 2**20  # draws times options at a time
-_LEAST = 1e-200  # of the largest share of a step: one that is smaller counts as this
+_CHUNK_CELLS, _LEAST = 2**20, 1e-200  # draws times options at a time; least share of a step, of its largest
 _NEAR_DRAWS = 2**12  # to see what the nearest bin really costs
 
 
@@ -188,11 +187,10 @@ class Trellis:
     def _shares(self) -> tuple[list[FloatArray], int]:
         """Return for each step and state: of all ways to go on, the share that sums to less than each bin.
 
-        The shares of a step are in a unit of their own, since those of hundreds of keys are smaller than any float.
-        Returned beside them: the power of two that the first step's are in.
+        Those of a step are in a unit of their own, since those of hundreds of keys are smaller than any float. Returned
+        beside them: the power of two that the first step's are in.
         """
-        exponent = 0
-        wanted, total = np.zeros((1, self._size)), np.ones(1)  # total: of all ways, in the range or not
+        exponent, wanted, total = 0, np.zeros((1, self._size)), np.ones(1)  # total: of all ways, in the range or not
         wanted[0, 0] = 1.0
         rows = [wanted]
         for bins, step in zip(reversed(self._bins), reversed(self._steps), strict=True):
@@ -213,7 +211,7 @@ class Trellis:
         return [np.pad(np.cumsum(row, axis=1), ((0, 0), (1, 0))) for row in reversed(rows)], exponent
 
     def draw(self, rng: np.random.Generator, n: int) -> IntArray:
-        """Draw ``n``, uniformly and independently. Returns: (n, keys)."""
+        """Draw ``n`` architectures, uniformly and independently. Returns: (n, keys)."""
         return self._draw_with_costs(rng, n)[0]
 
     def _draw_with_costs(self, rng: np.random.Generator, n: int) -> tuple[IntArray, FloatArray]:
