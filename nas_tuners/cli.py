@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nas_tuners.runs.interrupts import raising_interrupts
 from nas_tuners.search.algorithms import ALGORITHMS
+from search_spaces.checks import printable
 from search_spaces.resolve import reason_of
 
 _Add = Callable[..., ArgumentParser]
@@ -31,19 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return int(import_module(f"nas_tuners.commands.{options.module}").execute(options))
         except KeyboardInterrupt as error:
             with contextlib.suppress(OSError):  # the terminal is gone
-                print(f"nas: {str(error) or 'interrupted; every result so far is kept.'}", file=sys.stderr)
+                print(f"nas: {printable(str(error)) or 'interrupted; every result so far is kept.'}", file=sys.stderr)
             return received.exit_code
         except (ValueError, RuntimeError, OSError) as error:
-            print(f"nas: {error}", file=sys.stderr)
+            print(f"nas: {printable(str(error))}", file=sys.stderr)
             return 1
         except SystemExit as error:  # nothing of ours exits: code that the command has run, such as a model's
             command = options.module.replace("_", "-")
-            print(f"nas: the code that nas {command} ran has exited: {reason_of(error)}", file=sys.stderr)
+            print(f"nas: the code that nas {command} ran has exited: {printable(reason_of(error))}", file=sys.stderr)
             return 1
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"nas: warning: {message}", file=sys.stderr)
+    print(f"nas: warning: {printable(str(message))}", file=sys.stderr)
 
 
 def _make_parser() -> ArgumentParser:

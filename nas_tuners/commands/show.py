@@ -10,6 +10,7 @@ from nas_tuners.hosts.nni.watch import watch_experiment
 from nas_tuners.runs.run import load
 from nas_tuners.show.plots import plot
 from nas_tuners.show.text import describe_run, summarize
+from search_spaces.checks import printable
 
 
 def execute(options: Namespace) -> int:
@@ -27,5 +28,5 @@ def execute(options: Namespace) -> int:
         print(json.dumps(summarize(run, header), indent=2, allow_nan=False))
     else:
         known = [trial.reason for trial in run.search.trials.values() if trial.reason]
-        print("\n".join([describe_run(run, header), *describe_failures_beside(journal, known)]))
+        print(printable("\n".join([describe_run(run, header), *describe_failures_beside(journal, known)])))
     return 0

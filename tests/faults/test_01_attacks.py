@@ -154,3 +154,15 @@ def test_names_in_a_picture_are_no_formulas(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nno.such.setting: 1\n")
     said = run_apart(tmp_path, "from nas_tuners.cli import main; main(['show', 'run', '--plot', 'a.svg'])")
     assert said == "a.svg\n" and (tmp_path / "a.svg").stat().st_size
+
+
+def test_what_a_file_says_gives_no_orders_to_the_terminal(nas: Nas, tmp_path: Path) -> None:
+    space = Space.from_json({"a": {"_type": "layer_choice", "_value": ["x\x1b]0;owned\x07", "y"]}})
+    run = Run.start(RandomSearch(), space, path=tmp_path / "journal.jsonl")
+    one, other = run.ask(2)
+    run.tell(one.uid, 1.0)
+    run.fail(other.uid, "bad \x1b[2J")
+    run.close()
+    said = nas("show", "journal.jsonl", cwd=tmp_path)
+    assert "\x1b" not in said and "\x07" not in said
+    assert "bad \\x1b[2J" in said
