@@ -29,9 +29,9 @@ def list_sources() -> list[str]:
     if (HERE / ".git").exists():
         return subprocess.check_output(["git", "ls-files"], cwd=HERE, text=True).splitlines()
     names = (path.relative_to(HERE) for path in HERE.rglob("*") if path.is_file())
-    made = ("__pycache__", ".venv", "build", "dist", "runs")
+    made = ("__pycache__", ".venv", "build", "dist")
     kept = (name for name in names if not any(part in made or part.endswith(".egg-info") for part in name.parts))
-    return [str(name) for name in kept if not name.match("*.pyc")]
+    return [str(name) for name in kept if not name.match("*.pyc") and name.parts[0] != "runs"]
 
 
 setup(

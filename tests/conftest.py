@@ -16,6 +16,7 @@ from tests.sampling import SEED
 
 # A shell lets what it starts in the background ignore Ctrl-C, and whatever that starts inherits it: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as nohup does
 
 # Journals are signed with a key of the tests' own, in all processes that they start too.
 _CONFIG = tempfile.TemporaryDirectory(prefix="nas-tests-config-")
