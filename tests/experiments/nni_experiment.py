@@ -99,10 +99,11 @@ class Experiment:
     def resume(self) -> str:
         """Run ``nas resume``. Returns: what it printed."""
         starts = self._starts() + 1
-        for _ in range(3):
-            said = self.call("nas", "resume", self.id)
-            if self._has_tuner(starts) or not self._was_too_slow():
-                break
+        for _ in range(8):
+            with _STARTS:
+                said = self.call("nas", "resume", self.id)
+                if self._has_tuner(starts) or not self._was_too_slow():
+                    break
         return said
 
     def _starts(self) -> int:
