@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.experiments.nni_experiment import TRIAL, Experiment, expected, processes_of
+from tests.sampling import SEED
 
 pytestmark = pytest.mark.slow
 
@@ -33,11 +36,16 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fut
         yield {killed: pool.submit(kill_and_resume, tmp_path_factory.mktemp(killed), killed) for killed in KILLED}
 
 
+def note_starts(starts: Path) -> str:
+    """Return a trial that notes in a file that it has begun."""
+    take, report = TRIAL.split("keys =")
+    return take + NOTING.format(starts=str(starts)) + "keys =" + report
+
+
 def kill_and_resume(folder: Path, killed: str) -> tuple[str, dict[str, Any], dict[str, Any], list[int]]:
     """Returns: what ``nas resume`` printed, what ``nas show`` says before it and at the end, and the uids run since."""
     starts = folder / "starts"
-    take, report = TRIAL.split("keys =")
-    trial = take + NOTING.format(starts=str(starts)) + "keys =" + report
+    trial = note_starts(starts)
     with Experiment(folder / "home", SPACE, trial, maxTrialNumber=100, trialConcurrency=4) as experiment:
         experiment.wait(lambda: experiment.told() >= 5)
         if killed in ("manager", "both"):
@@ -66,6 +74,44 @@ def test_a_killed_experiment_goes_on_where_it_was(outcomes: dict[str, Future[Any
     assert last["counts"]["told"] == len(after) == 18
     assert last["counts"]["pending"] == last["counts"]["failed"] == 0
     assert all(trial["metrics"]["default"] == expected(trial["choices"]) for trial in last["trials"])
+
+
+@pytest.mark.nightly
+def test_killed_at_twenty_moments(tmp_path: Path) -> None:
+    """Of one experiment the manager, the tuner, both or the trials, again and again, whenever the seed says."""
+    draw, starts = random.Random(SEED), tmp_path / "starts"
+    space = {f"k{i}": {"_type": "layer_choice", "_value": ["a", "b", "c"]} for i in range(5)}
+    with Experiment(
+        tmp_path / "home", space, note_starts(starts), maxTrialNumber=500, trialConcurrency=4
+    ) as experiment:
+        known, began = dict[int, float](), 0
+        for moment in range(20):
+            more = experiment.told() + draw.randint(1, 3)
+            experiment.wait(lambda more=more: experiment.told() >= more)
+            time.sleep(draw.uniform(0, 2))  # no event: the moment is drawn
+            killed = draw.choice([*KILLED, "trials"])
+            print(moment, killed, len(known))
+            if killed in ("manager", "both"):
+                experiment.kill_manager()
+            if killed in ("dispatcher", "both"):
+                experiment.kill_dispatcher()
+            if killed == "trials":
+                for process in processes_of(experiment.home, "trial.py"):
+                    process.kill()
+            else:
+                experiment.wait(lambda: not processes_of(experiment.home, "trial.py"))
+            after = _results(experiment.show())
+            since = [int(uid) for uid in starts.read_text().split()][began:]
+            assert len(set(since)) == len(since) and not set(since) & set(known)  # none is trained twice
+            assert {uid: after[uid] for uid in known} == known  # nothing told is lost
+            if killed != "trials":
+                known, began = after, len(starts.read_text().split())
+                experiment.resume()
+        last = experiment.show()
+        assert last["counts"]["duplicate"] == 0
+        told = [trial for trial in last["trials"] if trial["state"] == "told"]
+        assert len(told) >= 20
+        assert all(trial["metrics"]["default"] == expected(trial["choices"]) for trial in told)  # no pair is wrong
 
 
 def _results(shown: dict[str, Any]) -> dict[int, float]:
