@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nas_tuners.runs.interrupts import raising_interrupts
 from nas_tuners.search.algorithms import ALGORITHMS
-from search_spaces.checks import printable
+from search_spaces.errors import printable
 from search_spaces.resolve import reason_of
 
 _Add = Callable[..., ArgumentParser]

@@ -41,15 +41,6 @@ def shorten(value: object, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def printable(text: str) -> str:
-    """Return a text in which characters that a terminal would obey, all but line ends and tabs, are written as escapes.
-
-    >>> printable("red: \\x1b[31m")
-    'red: \\\\x1b[31m'
-    """
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
-
-
 def rounded(count: int) -> str:
     """Return a count with two digits, however large it is.
 

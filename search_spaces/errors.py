@@ -61,3 +61,12 @@ class NetError(ProblemsError):
 
 class ConstraintError(ProblemsError):
     """A constraint that is malformed, has no cost table, or cannot be met."""
+
+
+def printable(text: str) -> str:
+    """Return a text in which characters that a terminal would obey, all but line ends and tabs, are written as escapes.
+
+    >>> printable("red: \\x1b[31m")
+    'red: \\\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

@@ -10,7 +10,7 @@ from nas_tuners.hosts.nni.watch import watch_experiment
 from nas_tuners.runs.run import load
 from nas_tuners.show.plots import plot
 from nas_tuners.show.text import describe_run, summarize
-from search_spaces.checks import printable
+from search_spaces.errors import printable
 
 
 def execute(options: Namespace) -> int:
