@@ -159,6 +159,13 @@ def test_check_accepts_what_works(nas: Nas, tmp_path: Path, name: str) -> None:
     assert "config.yml is fine" in check(nas, tmp_path, GOOD[name])
 
 
+def test_check_counts_what_is_left_beside_fixed_keys(nas: Nas, tmp_path: Path) -> None:
+    space = {f"k{i}": {"_type": "layer_choice", "_value": ["a", "b", "c"]} for i in range(3)}
+    written = config(searchSpace=space, tuner=evolution(fixed={"k0": "b"}), maxTrialNumber=20)
+    said = check(nas, tmp_path, written)
+    assert "9 architectures" in said and "the experiment ends after 9 trials, not 20" in said
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_check_names_what_cannot_work_and_what_to_write(nas: Nas, tmp_path: Path, name: str) -> None:
     written, said = BAD[name]

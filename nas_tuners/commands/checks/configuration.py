@@ -15,6 +15,7 @@ from nas_tuners.commands.checks.algorithms import check_assessor, check_tuner
 from nas_tuners.commands.checks.numbers import check_budget, check_numbers
 from nas_tuners.commands.checks.old_format import find_old_names
 from nas_tuners.commands.checks.spaces import check_space
+from nas_tuners.hosts.nni.tuner import SearchTuner
 from nas_tuners.show.text import describe_space
 from search_spaces.trust import TrustError, require_trust
 
@@ -61,6 +62,8 @@ def check_config(path: Path, config: dict[str, object], trusted: bool, way: str)
     problems = problems or _check_with_nni(path)
     if problems:
         raise CheckError(f"{path} cannot be run ({len(problems)} wrong):" + "".join(f"\n  {p}" for p in problems))
+    if isinstance(tuner, SearchTuner):
+        space = tuner.run.space  # without what its classArgs fix
     assert space is not None
     limit = config.get("maxTrialNumber")
     ends = isinstance(limit, int) and space.size < limit
