@@ -46,7 +46,7 @@ def hit(process: BaseProcess, target: str) -> int:
     """Kill. Returns: how many workers, if the search itself is left alone."""
     assert process.pid is not None
     if target == "search":
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
     elif target == "group":
         with contextlib.suppress(ProcessLookupError):  # it has no group yet, or has just ended
             os.killpg(process.pid, signal.SIGKILL)
