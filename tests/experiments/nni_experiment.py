@@ -97,11 +97,11 @@ class Experiment:
         shutil.rmtree(self.home, ignore_errors=True)
 
     def resume(self) -> str:
-        """Run ``nas resume``. Returns: what it printed."""
-        starts = self._starts() + 1
+        """Run ``nas resume``, if need be more than once. Returns: all that was printed."""
+        starts, said = self._starts() + 1, ""
         for _ in range(8):
             with _STARTS:
-                said = self.call("nas", "resume", self.id)
+                said += self.call("nas", "resume", self.id)
                 if self._has_tuner(starts) or not self._was_too_slow():
                     break
         return said
