@@ -20,7 +20,7 @@ _MOST_WORK = 2e9  # conditions looked at in all: some seconds
 
 
 class EntangledError(ValueError):
-    """So many conditions hang together that their architectures cannot be counted."""
+    """Raised where so many conditions hang together that their architectures cannot be counted."""
 
 
 _Literal = tuple[int, frozenset[int]]

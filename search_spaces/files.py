@@ -17,8 +17,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file under a temporary name in the same folder, which is made if need be, fsync it, and rename it.
 
     What is no file, such as ``/dev/null``, is written to as it is; a link at ``path`` is replaced itself, not what it
-    leads to. Raises OSError if it cannot be written; what stood
-    under ``path`` is as it was.
+    leads to. Raises OSError if it cannot be written; what stood under ``path`` is as it was.
     """
     if path.exists() and not path.is_file():
         path.write_bytes(content)

@@ -7,11 +7,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from subprocess import Popen
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.mutators import trials
 from tests.sampling import SEED
 
 # A shell lets what it starts in the background ignore Ctrl-C, and whatever that starts inherits it: tests send it.
@@ -67,3 +69,14 @@ def each_test_is_a_trial_of_its_own() -> Iterator[None]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the seed of this run's samples, also with ``-q``."""
     terminalreporter.write_line(f"samples of this run: NAS_TEST_SEED={SEED}")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Popen[str]]:
+    """A process that has imported what takes long, and runs trial scripts; see ``tests/mutators/trials.py``."""
+    process = trials.start()
+    yield process
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.close()
+    process.wait()
+    process.stdout.close()

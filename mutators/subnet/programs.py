@@ -131,7 +131,7 @@ def _make(kind: str, network: nn.Module, inputs: Inputs, attempts: list[Attempt]
         except FAILURES as error:  # torch's exporters have many
             failed = failed or error
     assert failed is not None
-    why = failed if isinstance(failed, ProgramError) else translate.reason_of(failed)
+    why = failed if isinstance(failed, ProgramError) else translate.first_line_of(failed)
     raise ProgramError(f"{FILES[kind]} cannot be made of this {type(network).__name__}: {why}") from failed
 
 

@@ -156,7 +156,7 @@ def largest_number(tensors: list[torch.Tensor]) -> float:
     return max((float(tensor.abs().max()) for tensor in tensors if tensor.numel()), default=0.0)
 
 
-def reason_of(error: BaseException) -> str:
+def first_line_of(error: BaseException) -> str:
     """Return the first line of the first error; torch wraps it several times, in colours."""
     while error.__cause__ is not None:
         error = error.__cause__

@@ -22,7 +22,7 @@ _SHOWN = 3  # reasons
 
 @dataclass(frozen=True)
 class Result:
-    """What an architecture was given, or why that is not known."""
+    """The metrics of an architecture from elsewhere, or why they are not known."""
 
     choices: Any
     metrics: Any = None
@@ -32,7 +32,7 @@ class Result:
 
 @dataclass
 class Imported:
-    """What became of the results that were to be imported."""
+    """Counts of the results that were imported, and of those that were not."""
 
     told: int = 0
     known: int = 0  # architectures that the run has proposed itself: its own results count

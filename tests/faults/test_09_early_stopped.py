@@ -146,16 +146,6 @@ def test_fault_09_shrinking_counts_a_stop_for_its_phase() -> None:
 OURS = "get_and_apply_next_architecture(Mnist())\n"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[subprocess.Popen[str]]:
-    process = trial_scripts.start()
-    yield process
-    assert process.stdin is not None and process.stdout is not None
-    process.stdin.close()
-    process.wait()
-    process.stdout.close()
-
-
 def test_fault_09_a_trial_of_ours_that_is_interrupted_says_how_far_it_came(
     server: subprocess.Popen[str], tmp_path: Path
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,6 @@ from tests.mutators.trials import PARAMETERS
 FOREIGN = {key: value for key, value in PARAMETERS.items() if key != "_uid"}
 OURS = "get_and_apply_next_architecture(Mnist())\n"
 PLAIN = "nni.get_next_parameter()\n"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[subprocess.Popen[str]]:
-    process = trials.start()
-    yield process
-    assert process.stdin is not None and process.stdout is not None
-    process.stdin.close()
-    process.wait()
-    process.stdout.close()
 
 
 def sent(server: subprocess.Popen[str], folder: Path, body: str) -> list[dict[str, Any]]:

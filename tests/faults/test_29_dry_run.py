@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from subprocess import Popen
@@ -22,15 +22,6 @@ from mutators.elastic import convert
 def net(key, *names):
     return nn.Sequential(LayerChoice({name: nn.Linear(2, 2) for name in names}, key=key))
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Popen[str]]:
-    process = trials.start()
-    yield process
-    process.stdin.close()
-    process.wait()
-    process.stdout.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from subprocess import Popen
@@ -28,15 +28,6 @@ from tests.mutators.trials import PARAMETERS, Outcome
 def no_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NNI_PLATFORM", "NNI_GEN_SEARCH_SPACE"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Popen[str]]:
-    process = trials.start()
-    yield process
-    process.stdin.close()
-    process.wait()
-    process.stdout.close()
 
 
 @pytest.fixture

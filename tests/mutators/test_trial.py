@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -37,15 +37,6 @@ from tests.mutators.trials import PARAMETERS, Outcome
 def no_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NNI_PLATFORM", "NNI_GEN_SEARCH_SPACE", "NNI_TRIAL_COMMAND_CHANNEL"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[subprocess.Popen[str]]:
-    process = trials.start()
-    yield process
-    process.stdin.close()
-    process.wait()
-    process.stdout.close()
 
 
 @pytest.fixture

@@ -67,5 +67,5 @@ def _translate(net: nn.Module, inputs: Inputs, opset: int) -> bytes:
     try:
         return translate.to_onnx(net, several, translate.free_sizes(sizes), opset)[0]
     except Exception as error:  # torch's exporter has many
-        why = translate.reason_of(error)
+        why = translate.first_line_of(error)
         raise ElasticError(f"torch cannot translate this {type(net).__name__} to ONNX: {why}") from error

@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a trial job has reported."""
+    """The results that a trial job has reported."""
 
     parameter_id: int | None  # that of what it ran
     intermediates: int
