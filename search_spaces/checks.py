@@ -25,22 +25,6 @@ def is_number(value: object) -> TypeGuard[float]:
         return False
 
 
-def shorten(value: object, most: int = 200) -> str:
-    """Return the repr of a value in one line of at most so many characters, also where it has none.
-
-    >>> shorten([0] * 100, most=20)
-    '[0, 0, 0, 0, 0, 0...'
-    >>> shorten(10**5000)
-    'an int without a repr'
-    """
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # of the user's class; an int of too many digits; a list of too many levels
-        kind = type(value).__name__
-        return f"{'an' if kind[:1] in 'aeio' else 'a'} {kind} without a repr"
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
 def rounded(count: int) -> str:
     """Return a count with two digits, however large it is.
 

@@ -24,10 +24,20 @@ def place(key: object) -> str:
     return f"key {shorten(key)}"
 
 
-def shorten(value: object) -> str:
-    """Return a value as text of at most 60 characters."""
-    text = repr(dict(value)) if isinstance(value, dict) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def shorten(value: object, most: int = 60) -> str:
+    """Return the repr of a value in one line of at most so many characters, also where it has none.
+
+    >>> shorten([0] * 100, most=20)
+    '[0, 0, 0, 0, 0, 0...'
+    >>> shorten(10**5000)
+    'an int without a repr'
+    """
+    try:
+        text = " ".join(repr(dict(value) if isinstance(value, dict) else value).split())
+    except Exception:  # of the user's class; an int of too many digits; a list of too many levels
+        kind = type(value).__name__
+        return f"{'an' if kind[:1] in 'aeio' else 'a'} {kind} without a repr"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 class ProblemsError(ValueError):

@@ -11,7 +11,8 @@ import torch
 from mutators import checkpoint
 from mutators.checkpoint import DamageError
 from mutators.choices.errors import OneShotError
-from search_spaces.checks import is_number, shorten
+from search_spaces.checks import is_number
+from search_spaces.errors import shorten
 
 FORMAT = 1
 _STATE = (dict, type(None))

@@ -11,7 +11,8 @@ import numpy as np
 
 from nas_tuners.search.plain import to_plain
 from search_spaces import Choices, Space, Tokens
-from search_spaces.checks import is_int, shorten
+from search_spaces.checks import is_int
+from search_spaces.errors import shorten
 from search_spaces.resolve import reason_of
 
 
@@ -187,10 +188,10 @@ def as_metrics(metrics: Any, score_key: str = "default") -> dict[str, Any]:
             raise TypeError
         number = float(score)
     except Exception:  # whatever the methods of the user's objects raise
-        raise MetricError(f"the metric is {shorten(metrics)}, {wanted}.") from None
+        raise MetricError(f"the metric is {shorten(metrics, 200)}, {wanted}.") from None
     try:
         kept: dict[str, Any] = to_plain({**given, score_key: number})
     except Exception as error:
-        raise MetricError(f"the metrics {shorten(metrics)} cannot be kept: {reason_of(error)}.") from None
+        raise MetricError(f"the metrics {shorten(metrics, 200)} cannot be kept: {reason_of(error)}.") from None
     kept.setdefault("default", number)
     return kept

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces.checks import shorten
 from search_spaces.cost.bounds import Bounds, find_bounds
 from search_spaces.cost.sums import FloatArray, Sum, Term, gate_term, take_options, to_lists, to_number
 from search_spaces.cost.table_checks import (
@@ -31,7 +30,7 @@ from search_spaces.cost.table_checks import (
     flatten_costs,
 )
 from search_spaces.domains import is_hyperparameter
-from search_spaces.errors import CostError, SpaceError
+from search_spaces.errors import CostError, SpaceError, shorten
 from search_spaces.files import read_file, write_atomically
 from search_spaces.fixing import whole_of
 from search_spaces.schema import Space

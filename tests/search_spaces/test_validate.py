@@ -182,3 +182,8 @@ def test_no_file_of_any_content_gives_a_traceback(tmp_path_factory: pytest.TempP
     path.write_bytes(text)
     with pytest.raises(SpaceError):
         Space.load(path)
+
+
+def test_a_value_that_cannot_be_printed_is_named_all_the_same() -> None:
+    with pytest.raises(SpaceError, match="got an int without a repr"):
+        Space.from_json({"a": {"_type": "layer_choice", "_value": [10**5000]}})
