@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from nas_tuners.search.constraints import Feasible
 from search_spaces import Space, Tokens
+from search_spaces.checks import is_int
 
 _PATIENCE = 16  # rounds of proposals that are all known, before an unknown one is drawn instead
 _LAST_DRAWS = 20  # samples in vain, before what is left of a space too large to list is given up
@@ -40,8 +41,8 @@ class Remaining:
 
     def fits(self, tokens: Sequence[int]) -> bool:
         """Return whether these are tokens of the space, canonical or not."""
-        fit = len(tokens) == len(self._radices) and all(map(operator.lt, tokens, self._radices))
-        return fit and min(tokens, default=0) >= 0
+        fit = len(tokens) == len(self._radices) and all(map(is_int, tokens))
+        return fit and all(map(operator.lt, tokens, self._radices)) and min(tokens, default=0) >= 0
 
     def read(self, rows: Iterable[Sequence[int]]) -> tuple[list[Tokens], int]:
         """Check proposals, and make them canonical. Returns: those that are feasible, known ones too, and how many not.

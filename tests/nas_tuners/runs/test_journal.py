@@ -115,6 +115,11 @@ def written(tmp_path: Path) -> tuple[Path, list[str]]:
     return path, path.read_text().splitlines(keepends=True)
 
 
+def _asking(token: object) -> str:
+    """Return the line of an ask for an architecture that begins with ``token``."""
+    return json.dumps({"event": "ask", "uid": 1, "tokens": [[token] + [0] * 19]}) + "\n"
+
+
 @pytest.mark.parametrize(
     ("line", "text", "said"),
     [
@@ -125,6 +130,8 @@ def written(tmp_path: Path) -> tuple[Path, list[str]]:
         (3, '{"event": "tell", "uid": 99, "metrics": {"default": 1}}\n', "line 4 does not fit .* uid 99"),
         (3, '{"event": "tell", "uid": 0}\n', "line 4 does not fit .*'metrics'"),
         (3, '{"event": "ask", "uid": 1, "tokens": [[9]]}\n', r"line 4 does not fit .* tokens \(9,\)"),
+        (3, _asking(0.5), r"line 4 does not fit .* tokens \(0.5, 0,"),
+        (3, _asking(True), r"line 4 does not fit .* tokens \(True, 0,"),
         (0, '{"event": "tell"}\n', "line 1: wanted the header"),
         (0, '{"event": "header", "format": 99}\n', "line 1: wanted the header of a journal of format 1"),
         (0, '{"event": "header", "format": 1}\n', "line 1: the header does not fit"),
