@@ -227,12 +227,19 @@ def _unseal(line: bytes) -> bytes | None:
 
 def _parse_event(path: str | os.PathLike[str], number: int, line: bytes) -> Event:
     try:
-        event = json.loads(_unseal(line) or b"")
+        event = json.loads(_unseal(line) or b"", parse_constant=_to_finite, parse_float=_to_finite)
     except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         raise JournalError(f"{path}, line {number} is damaged: {line[:60]!r}. Restore the file from a copy.")
     return event
+
+
+def _to_finite(text: str) -> float:
+    """Read a number as JSON allows it, which NaN and infinity are not. Raises ValueError."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not finite")
+    return value
 
 
 def _to_json(value: Any) -> Any:

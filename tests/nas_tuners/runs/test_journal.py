@@ -126,6 +126,8 @@ def _asking(token: object) -> str:
         (3, "{not json\n", "line 4 is damaged"),
         (3, "[]\n", "line 4 is damaged"),
         (3, "\n", "line 4 is damaged"),
+        (3, '{"event": "fail", "uid": 0, "reason": NaN, "learn": true}\n', "line 4 is damaged"),
+        (3, '{"event": "tell", "uid": 0, "metrics": {"default": 1e999}}\n', "line 4 is damaged"),
         (3, '{"event": "party"}\n', "line 4 does not fit what is before it: unknown event 'party'"),
         (3, '{"event": "tell", "uid": 99, "metrics": {"default": 1}}\n', "line 4 does not fit .* uid 99"),
         (3, '{"event": "tell", "uid": 0}\n', "line 4 does not fit .*'metrics'"),
