@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,10 @@ SPACE = {
 }
 KILLED = ("manager", "dispatcher", "both")
 
-# Notes which uids are trained, one a line.
+# Notes which uids are trained, and by which jobs.
 NOTING = """
 with open({starts!r}, "a") as file:
-    file.write(f"{{choices['_uid']}}\\n")
+    file.write(f"{{choices['_uid']}} {{nni.get_trial_id()}}\\n")
 """
 
 
@@ -42,6 +45,21 @@ def note_starts(starts: Path) -> str:
     return take + NOTING.format(starts=str(starts)) + "keys =" + report
 
 
+def starts_in(starts: Path) -> list[tuple[int, str]]:
+    """Return the uid and the job of each start of a trial."""
+    words = starts.read_text().split()
+    return [(int(uid), job) for uid, job in zip(words[::2], words[1::2], strict=True)]
+
+
+def assert_none_reported_twice(experiment: Experiment, starts: Path) -> None:
+    """No architecture has two results: one whose result NNI has kept is not run again, whoever has seen that."""
+    with closing(sqlite3.connect(experiment.folder / "db" / "nni.sqlite")) as connection:
+        reports = Counter(job for (job,) in connection.execute("select trialJobId from MetricData"))
+    ran = {job: uid for uid, job in starts_in(starts)}  # by its last start, since it has one report at most
+    assert set(reports.values()) == {1}
+    assert set(Counter(ran[job] for job in reports).values()) == {1}
+
+
 def kill_and_resume(folder: Path, killed: str) -> tuple[str, dict[str, Any], dict[str, Any], list[int]]:
     """Returns: what ``nas resume`` printed, what ``nas show`` says before it and at the end, and the uids run since."""
     starts = folder / "starts"
@@ -54,10 +72,12 @@ def kill_and_resume(folder: Path, killed: str) -> tuple[str, dict[str, Any], dic
             experiment.kill_dispatcher()
         before = experiment.show()
         experiment.wait(lambda: not processes_of(experiment.home, "trial.py"))  # those that outlive their manager
-        earlier = len(starts.read_text().split())
+        earlier = len(starts_in(starts))
         said = experiment.resume()
         experiment.wait_until_done()
-        return said, before, experiment.show(), [int(uid) for uid in starts.read_text().split()][earlier:]
+        begun = starts_in(starts)
+        assert_none_reported_twice(experiment, starts)
+        return said, before, experiment.show(), [uid for uid, _ in begun[earlier:]]
 
 
 @pytest.mark.parametrize("killed", KILLED)
@@ -84,7 +104,7 @@ def test_killed_at_twenty_moments(tmp_path: Path) -> None:
     with Experiment(
         tmp_path / "home", space, note_starts(starts), maxTrialNumber=500, trialConcurrency=4
     ) as experiment:
-        known, began, said = dict[int, float](), 0, ""
+        known, began = dict[int, float](), 0
         for moment in range(20):
             more = experiment.told() + draw.randint(1, 3)
             experiment.wait(lambda more=more: experiment.told() >= more)
@@ -97,17 +117,18 @@ def test_killed_at_twenty_moments(tmp_path: Path) -> None:
                 experiment.kill_dispatcher()
             if killed != "trials":
                 experiment.wait(lambda: not processes_of(experiment.home, "trial.py"))
-            begun = [int(uid) for uid in starts.read_text().split()]
-            since, began = begun[began:], len(begun)
+            begun = starts_in(starts)
+            since, began = {uid for uid, _ in begun[began:]}, len(begun)
             if killed == "trials":  # what was killed may be run again
                 for process in processes_of(experiment.home, "trial.py"):
                     process.kill()
             after = _results(experiment.show())
-            assert not set(since) & set(known)  # none is trained twice
-            assert len(set(since)) == len(since) or said.count("resuming") > 1  # NNI gave up on a slow tuner in between
+            assert not since & set(known)  # none is trained twice
+            assert_none_reported_twice(experiment, starts)
             assert {uid: after[uid] for uid in known} == known  # nothing told is lost
             if killed != "trials":
-                known, said = after, experiment.resume()
+                known = after
+                experiment.resume()
         last = experiment.show()
         assert last["counts"]["duplicate"] == 0
         told = [trial for trial in last["trials"] if trial["state"] == "told"]

@@ -1,7 +1,8 @@
-"""Mend what NNI's database says of the trials that a resume of an experiment runs again.
+"""Read and mend what NNI's database says of the trials of an experiment whose manager has ended.
 
-NNI runs again every trial that had not ended, with the parameters that it *meant* to give it. Those went to another
-trial often enough, one that has its result already. A trial of a resume that failed it never runs again.
+On a resume NNI runs again every trial that had not ended, with the parameters that it *meant* to give it. Those went to
+another trial often enough, one that has its result already. A trial that had reported its result without being noted as
+ended runs again as well; one of a resume that failed never does.
 """
 
 from __future__ import annotations
@@ -11,12 +12,28 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
-from nas_tuners.hosts.nni.manager import ENDED
-from nas_tuners.runs.importing import uid_in
+from nas_tuners.hosts.nni.manager import ENDED, Job, read_parameters, to_id
+from nas_tuners.runs.importing import decode_metric, uid_in
 
 _AGAIN = ("WAITING", "RUNNING", "ADD_RESUMED")
+_STATES = (*_AGAIN, *ENDED, "UNKNOWN", "USER_TO_CANCEL")
+
+
+def read_jobs(database: Path) -> list[Job]:
+    """Return the trial jobs of an experiment in the order of their start, without those that a user added by hand.
+
+    Args:
+        database: the experiment's ``nni.sqlite``.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+        ValueError: it holds what NNI does not write.
+    """
+    with closing(sqlite3.connect(database)) as connection:
+        return _read_jobs(connection)
 
 
 def mend_jobs(database: Path, pending: Iterable[Mapping[str, object]]) -> int:
@@ -31,36 +48,47 @@ def mend_jobs(database: Path, pending: Iterable[Mapping[str, object]]) -> int:
 
     Raises:
         sqlite3.Error: it cannot be read or written; it is as it was.
+        ValueError: it holds what NNI does not write.
     """
     left = {uid_in(parameters): parameters for parameters in pending}
     with closing(sqlite3.connect(database)) as connection, connection:
-        jobs = _find_jobs(connection)
-        wrong = [job for job, record in jobs.items() if left.pop(uid_in(record.get("parameters")), None) is None]
+        jobs = [job for job in _read_jobs(connection) if job.status in _AGAIN]
+        again = [job for job in jobs if job.final_id is None]
+        wrong = [job for job in again if left.pop(uid_in(job.parameters), None) is None]
+        for job in jobs:
+            if job not in again:
+                _end(connection, job, "SUCCEEDED")  # it has reported its result
         for job in wrong:
-            if not left:
-                _cancel(connection, job)
-                continue
-            data = json.dumps({**jobs[job], "parameters": left.pop(next(iter(left)))})
-            connection.execute("update TrialJobEvent set data = ? where trialJobId = ? and data > ''", (data, job))
-        for job in jobs:  # by this event alone NNI would leave them
-            connection.execute("delete from TrialJobEvent where trialJobId = ? and event = 'ADD_RESUMED'", (job,))
+            if left:
+                _give(connection, job, left.pop(next(iter(left))))
+            else:
+                _end(connection, job, "SYS_CANCELED")
+        for job in again:  # by this event alone NNI would leave them
+            connection.execute("delete from TrialJobEvent where trialJobId = ? and event = 'ADD_RESUMED'", (job.id,))
     return len(wrong)
 
 
-def _find_jobs(connection: sqlite3.Connection) -> dict[str, dict[str, object]]:
-    """Return what the jobs that have not ended were meant to run, but for those that a user has added by hand."""
-    states: dict[str, str] = {}
-    records: dict[str, dict[str, object]] = {}
+def _read_jobs(connection: sqlite3.Connection) -> list[Job]:
+    jobs: dict[str, Job] = {}
     rows = connection.execute("select trialJobId, event, data from TrialJobEvent where trialJobId > '' order by rowid")
     for job, event, data in rows:
-        if event in (*_AGAIN, *ENDED, "UNKNOWN", "USER_TO_CANCEL"):
-            states[job] = event
-        if data and job not in records:
-            records[job] = json.loads(data)
-    again = [job for job, state in states.items() if state in _AGAIN]
-    return {job: records[job] for job in again if records.get(job, {}).get("parameter_id") is not None}
+        known = jobs.setdefault(job, Job(job, ""))
+        status = event if event in _STATES else known.status
+        number, parameters = (known.parameter_id, known.parameters) if known.parameters else read_parameters(data)
+        jobs[job] = replace(known, status=status, parameter_id=number, parameters=parameters)
+    metrics = "select trialJobId, parameterId, data from MetricData where type = 'FINAL' order by rowid"
+    for job, number, value in connection.execute(metrics):
+        if job in jobs:
+            jobs[job] = replace(jobs[job], final_id=to_id(number), final_value=decode_metric(value))
+    return [job for job in jobs.values() if job.parameter_id is not None]
 
 
-def _cancel(connection: sqlite3.Connection, job: str) -> None:
-    event = "insert into TrialJobEvent (timestamp, trialJobId, event) values (?, ?, 'SYS_CANCELED')"
-    connection.execute(event, (int(1000 * time.time()), job))
+def _give(connection: sqlite3.Connection, job: Job, parameters: Mapping[str, object]) -> None:
+    """Note a job under other parameters."""
+    data = json.dumps({"parameter_id": job.parameter_id, "parameter_source": "algorithm", "parameters": parameters})
+    connection.execute("update TrialJobEvent set data = ? where trialJobId = ? and data > ''", (data, job.id))
+
+
+def _end(connection: sqlite3.Connection, job: Job, state: str) -> None:
+    event = "insert into TrialJobEvent (timestamp, trialJobId, event) values (?, ?, ?)"
+    connection.execute(event, (int(1000 * time.time()), job.id, state))

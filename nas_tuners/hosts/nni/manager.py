@@ -6,11 +6,11 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas_tuners.runs.importing import decode_metric
+from nas_tuners.runs.importing import decode_metric, uid_in
 
 _TIMEOUT = 10  # seconds
 CANCELED = ("USER_CANCELED", "EARLY_STOPPED")  # NNI shows either for a trial that an assessor has stopped
@@ -30,18 +30,43 @@ class Job:
     parameter_id: int | None = None
     parameters: object = None
     final_id: int | None = None  # the parameter id that its final metric came with: that of what it really ran
+    final_value: object = None
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Job:
         """Read a job of the manager's answer."""
         packed = answer.get("hyperParameters") or [None]
-        record = json.loads(packed[0]) if isinstance(packed[0], str) else packed[0]
-        record = record if isinstance(record, dict) else {}
-        final = answer.get("finalMetricData") or [{}]
+        final = (answer.get("finalMetricData") or [{}])[0]
         return cls(
             *(str(answer.get("trialJobId") or answer.get("id")), str(answer.get("status"))),
-            *(_to_id(record.get("parameter_id")), record.get("parameters"), _to_id(final[0].get("parameterId"))),
+            *read_parameters(packed[0]),
+            *(to_id(final.get("parameterId")), decode_metric(final.get("data"))),
         )
+
+
+def find_uids(jobs: Iterable[Job]) -> dict[str, int]:
+    """Return by job the uid of what it ran, for those with a final metric whose parameters are known.
+
+    A metric has the id of the parameters that its trial got, which is unique in one process of the tuner only. Those
+    ids rise, so that jobs belong together until one has a lower id.
+
+    Args:
+        jobs: in the order of their start.
+    """
+    processes: list[dict[int, Job]] = []
+    last = None
+    for job in jobs:
+        if job.parameter_id is not None:
+            if last is None or job.parameter_id <= last:
+                processes.append({})
+            processes[-1][last := job.parameter_id] = job
+    found = {}
+    for process in processes:
+        for job in process.values():
+            meant = None if job.final_id is None else process.get(job.final_id)
+            if meant is not None and (uid := uid_in(meant.parameters)) is not None:
+                found[job.id] = uid
+    return found
 
 
 @dataclass(frozen=True)
@@ -85,7 +110,7 @@ class Manager:
         last = max(between, key=lambda row: int(row.get("sequence") or 0), default={})
         final = next((row for row in rows if row.get("type") == "FINAL"), None)
         return Metrics(
-            _to_id(rows[0].get("parameterId")) if rows else None,
+            to_id(rows[0].get("parameterId")) if rows else None,
             *(len(between), decode_metric(last.get("data"))),
             *(final is not None, decode_metric((final or {}).get("data"))),
         )
@@ -118,7 +143,14 @@ class Manager:
             raise ManagerError(f"{method} {request.full_url} failed: {error}") from None
 
 
-def _to_id(value: Any) -> int | None:
+def read_parameters(packed: object) -> tuple[int | None, object]:
+    """Return the parameter id and the parameters in NNI's record of them, a text of JSON. Raises ValueError."""
+    record = json.loads(packed) if isinstance(packed, str) and packed else packed
+    record = record if isinstance(record, dict) else {}
+    return to_id(record.get("parameter_id")), record.get("parameters")
+
+
+def to_id(value: Any) -> int | None:
     """Return a parameter id, which the database keeps as a text; None for a trial that was added by hand."""
     try:
         return int(value)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nas_tuners.hosts.nni.handouts import Handouts
-from nas_tuners.hosts.nni.manager import CANCELED, ENDED, Job, Manager, ManagerError, Metrics
+from nas_tuners.hosts.nni.manager import CANCELED, ENDED, Job, Manager, ManagerError, Metrics, find_uids
 from nas_tuners.runs.importing import import_results, make_result, origin_in, read_rows, uid_in
 from nas_tuners.runs.run import Run
 from nas_tuners.search.records import MetricError, SearchError, as_metrics, failure_in
@@ -51,20 +51,13 @@ class Results:
         if uid is None or uid not in self.run.search.trials:
             self.note(f"a result for uid {uid}, which was never proposed here: ignored.", job=job)
             return
-        result, score_key = make_result(None, value), self.run.search.score_key
-        metrics = result.metrics
-        if result.resource is not None:  # intermediate results are bare numbers
-            metrics = {score_key: metrics.get("default"), **metrics}
-        try:
-            reason = result.reason or failure_in(as_metrics(metrics, score_key)[score_key])
-        except MetricError as error:
-            reason = str(error)
+        metrics, resource, reason = _read(value, self.run.search.score_key)
         if reason is not None:
             self.fail(uid, reason)
             return
         self._handouts.take_back(uid)
         try:
-            if not self.run.tell(uid, metrics, job, result.resource):
+            if not self.run.tell(uid, metrics, job, resource):
                 self.note(f"a second result for uid {uid}: not counted.", job=job)
         except SearchError:
             _log.exception("the search goes on without having learnt from uid %d.", uid)
@@ -144,21 +137,53 @@ class Results:
         self.run.note(text, **more)
 
 
+def settle_kept(run: Run, jobs: Iterable[Job]) -> int:
+    """Tell a run the results that NNI has kept and no tuner has lived to see. Returns: how many.
+
+    Failures are left to the next tuner, whose user has said what is to become of them.
+
+    Args:
+        run: that of the experiment.
+        jobs: all trial jobs of the experiment, in the order of their start.
+    """
+    trials, jobs, told = run.search.trials, list(jobs), 0
+    known, uids = {trial.job for trial in trials.values()}, find_uids(jobs)
+    for job in jobs:
+        named = uid_in(job.final_value)
+        foreign = named is not None and origin_in(job.final_value) != run.id
+        uid = uids.get(job.id) if named is None else named
+        trial = None if uid is None else trials.get(uid)
+        if foreign or job.final_id is None or job.id in known or trial is None or trial.state != "pending":
+            continue
+        metrics, resource, reason = _read(job.final_value, run.search.score_key)
+        if reason is None:
+            run.tell(trial.uid, metrics, job.id, resource)
+            told += 1
+    return told
+
+
+def _read(value: object, score_key: str) -> tuple[Any, int | None, str | None]:
+    """Return what a trial reported: its metrics, the resource of one that was stopped early, and why it failed."""
+    result = make_result(None, value)
+    metrics = result.metrics
+    if result.resource is not None:  # intermediate results are bare numbers
+        metrics = {score_key: metrics.get("default"), **metrics}
+    try:
+        reason = result.reason or failure_in(as_metrics(metrics, score_key)[score_key])
+    except MetricError as error:
+        reason = str(error)
+    return metrics, result.resource, reason
+
+
 def _stop(value: object, metrics: Metrics) -> dict[str, object]:
     """Return an early stop as the trial side would report it."""
     return {**(value if isinstance(value, Mapping) else {"default": value}), "_stopped": metrics.intermediates}
 
 
 def _find_uid(job: str, parameters: object) -> int | None:
-    """Return the uid of what a job really ran, by the parameter id of its metric; None where two may be meant."""
+    """Return the uid of what a job really ran, by the parameter id of its metric; None where that says nothing."""
     jobs = _jobs()
-    if not jobs:
-        return uid_in(parameters)
-    mine = next((one for one in jobs if one.id == job), None)
-    if mine is None or mine.final_id is None:
-        return None
-    meant = [mine] if mine.parameter_id == mine.final_id else [j for j in jobs if j.parameter_id == mine.final_id]
-    return uid_in(meant[0].parameters) if len(meant) == 1 else None
+    return find_uids(jobs).get(job) if jobs else uid_in(parameters)
 
 
 def _jobs() -> list[Job]:

@@ -13,12 +13,13 @@ from typing import Any
 
 import psutil
 
-from nas_tuners.hosts.nni.database import mend_jobs
+from nas_tuners.hosts.nni.database import mend_jobs, read_jobs
 from nas_tuners.hosts.nni.experiments import folder_of, list_experiments
 from nas_tuners.hosts.nni.failures import describe_experiment_failures
 from nas_tuners.hosts.nni.manager import Manager, ManagerError
+from nas_tuners.hosts.nni.results import settle_kept
 from nas_tuners.runs.journal import JOURNAL
-from nas_tuners.runs.run import load
+from nas_tuners.runs.run import Ledger, Run, arguments_in, load
 
 _PATIENCE = 60.0  # seconds until a resumed experiment has to be up
 
@@ -57,15 +58,21 @@ def _mend(folder: Path) -> None:
     journal, database = folder / "checkpoint" / JOURNAL, folder / "db" / "nni.sqlite"
     if not (journal.is_file() and database.is_file()):
         return
-    run, _ = load(journal)
-    pending = [{**proposal.parameters, "_uid": proposal.uid, "_run": run.id} for proposal in run.search.pending]
+    header = load(journal)[1]
+    run = Run.resume(Ledger(score_key=arguments_in(header).get("score_key", "default")), journal)
     try:
+        told = settle_kept(run, read_jobs(database))
+        pending = [{**proposal.parameters, "_uid": proposal.uid, "_run": run.id} for proposal in run.search.pending]
         mended = mend_jobs(database, pending)
     except (sqlite3.Error, ValueError) as error:
         _say(f"warning: cannot mend NNI's database, so that trials may run twice: {error}")
-    else:
-        if mended:
-            _say(f"NNI had {mended} trials noted under parameters of others")
+        return
+    finally:
+        run.close()
+    if told:
+        _say(f"NNI had kept {told} results that no tuner had seen")
+    if mended:
+        _say(f"NNI had {mended} trials noted under parameters of others")
 
 
 def _say(text: str) -> None:
