@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.mutators import trials
-from tests.sampling import SEED
+from tests.sampling import SEED, sampled
 
 # A shell lets what it starts in the background ignore Ctrl-C, and whatever that starts inherits it: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,7 +36,17 @@ COMMANDS = ("tests/examples/", "tests/test_pages.py")
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what must run alone or is for the night, so that ``-m "not slow"`` means neither."""
+    """Leave to the night what no sample takes; mark as slow what is for the night or must run alone."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for test in cases.values():
+        (n,) = test[0].get_closest_marker("sampled").args
+        taken = sampled([item.nodeid for item in test], n)
+        for item in test:
+            if item.nodeid not in taken:
+                item.add_marker("nightly")
     for item in items:
         if item.get_closest_marker("alone") or item.get_closest_marker("nightly"):
             item.add_marker("slow")

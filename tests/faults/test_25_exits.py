@@ -108,6 +108,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("code", ["0", "", "3", "'bye'"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_exit_at_import_is_an_error_that_names_the_module(nas: Nas, folder: Path, command: str, code: str) -> None:

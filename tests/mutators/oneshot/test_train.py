@@ -160,6 +160,7 @@ def test_learning_rates(schedule: str) -> None:
 
 
 class TestResume:
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
     @pytest.mark.parametrize("stop", [1, 6, 7, 13])
     def test_inside_an_epoch_is_exact(self, tmp_path: Path, optimizer: str, stop: int) -> None:

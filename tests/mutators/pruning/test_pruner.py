@@ -33,6 +33,7 @@ def conv_net() -> nn.Module:
     return nets.reference()
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("variant", "length", "every"),
     [

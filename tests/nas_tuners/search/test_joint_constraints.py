@@ -305,6 +305,7 @@ def test_a_seed_gives_the_sequence_that_it_always_gave_and_so_does_a_copy(how: s
     assert history(copied, 20) == history(pickled_, 20) == history(search, 20)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("cls", SEARCHES)
 @pytest.mark.parametrize("make", [chain, dense])
 def test_a_killed_run_goes_on_as_the_unbroken_one(cls: Any, make: Any, tmp_path: Path) -> None:

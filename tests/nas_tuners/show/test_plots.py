@@ -48,6 +48,7 @@ def first(choices: dict[str, Any]) -> float:
     return float(len(str(choices)))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", SPACES)
 def test_a_run_on_every_kind_of_space(name: str, tmp_path: Path) -> None:
     path = journal(tmp_path, RandomSearch(seed=1), SPACES[name], first)

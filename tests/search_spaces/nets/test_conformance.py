@@ -55,6 +55,7 @@ def test_two_builds_emit_the_same(name: str) -> None:
     assert ours == theirs
 
 
+@pytest.mark.sampled(13)
 @pytest.mark.parametrize("which", ["first", "last", "random"])
 def test_architectures_run_forwards_and_backwards(name: str, which: str) -> None:
     """Run without numbers the last architectures of some spaces, which are too large for anything but shapes."""
@@ -74,6 +75,7 @@ def test_tokens_and_choices_are_one_another(name: str) -> None:
         assert search_spaces.tokens_of(name, {**choices, "_uid": 7}, **config) == tokens
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(("name", "reference"), REFERENCES, ids=[f"{name}: {r.name}" for name, r in REFERENCES])
 def test_costs_are_those_of_the_references(name: str, reference: Reference) -> None:
     network = network_of(name, reference.tokens, reference.config)

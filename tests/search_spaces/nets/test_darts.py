@@ -90,6 +90,7 @@ def _expected(operation: str, size: int, nodes: int = 2, classes: int = 5) -> tu
 
 
 class TestCosts:
+    @pytest.mark.sampled(5)
     @pytest.mark.parametrize("size", [8, 13])
     @pytest.mark.parametrize("operation", darts.OPERATIONS)
     def test_a_uniform_architecture_costs_what_the_formula_says(self, operation: str, size: int) -> None:
@@ -103,6 +104,7 @@ class TestCosts:
 
 
 class TestRunning:
+    @pytest.mark.sampled(8)
     @pytest.mark.parametrize("size", [(8, 8), (7, 9), (5, 32)])
     @pytest.mark.parametrize("operation", darts.OPERATIONS)
     def test_any_size_gives_logits(self, operation: str, size: tuple[int, int]) -> None:

@@ -59,6 +59,7 @@ def test_keys_and_options() -> None:
     assert len(PAPER) == len(space)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("size", [32, 45])
 @pytest.mark.parametrize("token", [0, 3, None])
 @pytest.mark.parametrize("variant", VARIANTS)

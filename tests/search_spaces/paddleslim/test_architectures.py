@@ -43,6 +43,7 @@ def _runs(name: str, tokens: Tokens, size: int, **config: Any) -> None:
     assert name not in BLOCK_NETS or left == [(size // 4, size // 4)]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", QUICK)
 @pytest.mark.parametrize("size", SIZES)
 def test_random_architectures_run_without_numbers(name: str, size: int) -> None:
@@ -83,6 +84,7 @@ def _assert_exact(table: CostTable, name: str, tokens: Tokens, shape: tuple[int,
     assert table.cost("params", tokens) == count_params(net)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("paddle", [False, True])
 @pytest.mark.parametrize("name", QUICK)
 def test_costs_are_exact(name: str, paddle: bool) -> None:
