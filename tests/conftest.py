@@ -81,7 +81,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"samples of this run: NAS_TEST_SEED={SEED}")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[Popen[str]]:
     """A process that has imported what takes long, and runs trial scripts; see ``tests/mutators/trials.py``."""
     process = trials.start()

@@ -136,6 +136,7 @@ def test_every_fence_is_a_block() -> None:
         assert page.read_text().count("```") == 2 * len(list(blocks_of(page))), page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("python"))
 def test_a_python_block_is_a_complete_script(block: Block, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs in a process of its own, in which nothing is imported but torch, and warns of nothing deprecated."""
@@ -224,6 +225,7 @@ def test_readme_is_a_start_page() -> None:
     assert yaml.safe_load(config.text) == shipped
 
 
+@pytest.mark.slow
 def test_the_first_trial_writes_its_search_space(tmp_path: Path) -> None:
     (trial,) = (block for block in blocks_of(README) if block.language == "python")
     (tmp_path / "trial.py").write_text(trial.text)

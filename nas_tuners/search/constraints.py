@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from nas_tuners.search.halves import FloatArray, Halves, IntArray, Sampler, split_keys
+from nas_tuners.search.halves import MOST_SUMS, FloatArray, Halves, IntArray, Sampler, split_keys
 from nas_tuners.search.splitting import Splitting
-from nas_tuners.search.trellis import Trellis, rules_of, steps_of
+from nas_tuners.search.trellis import MOST_BINS, MOST_MOVES, Trellis, rules_of, steps_of
 from search_spaces import Space, Tokens
 from search_spaces.checks import exact_or_rounded
 from search_spaces.cost.limits import Limit
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import ConstraintError
 
-LIST_LIMIT = 2**18  # up to so many feasible architectures are listed, and the search ends with the last of them
 _TRIALS = 2**14  # drawn at a time, to see how many keep the other limits
 _MOST_TRIALS = 2**18  # then limits that were never all kept are called impossible
 _LEAST = 1e-4  # of the direct draws that have to keep the other limits too
-_LEAST_JOINT = 1e-2  # where costs are joint; fewer are found by splitting
 _ROUNDS = 32  # of drawing, half a million at most, before a sample comes out short
 
 Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Caps:
+    """How much the samplers may take.
+
+    Attributes:
+        listed: up to so many feasible architectures are listed, and the search ends with the last of them.
+        sums: of one half of the keys.
+        moves: in a trellis, from a state to the next.
+        bins: of costs in a trellis.
+        accepted: the least share of direct draws that keep all limits, where costs are joint; else by splitting.
+    """
+
+    listed: int = 2**18
+    sums: int = MOST_SUMS
+    moves: int = MOST_MOVES
+    bins: int = MOST_BINS
+    accepted: float = 1e-2
 
 
 class Feasible:
@@ -43,6 +61,7 @@ class Feasible:
         space: what can be chosen.
         table: of the same space, its keys in any order; needed where there are limits.
         limits: on metrics of the table.
+        caps: how much the samplers may take.
 
     Attributes:
         share: of all architectures, those that keep the limits.
@@ -55,8 +74,10 @@ class Feasible:
             one narrow range in a space of more than 2^40, are kept by so little that it can hardly be drawn.
     """
 
-    def __init__(self, space: Space, table: CostTable | None = None, limits: Sequence[Limit] = ()) -> None:
-        self.limits, self._space = tuple(limits), space
+    def __init__(
+        self, space: Space, table: CostTable | None = None, limits: Sequence[Limit] = (), caps: Caps | None = None
+    ) -> None:
+        self.limits, self._space, self._caps = tuple(limits), space, caps or Caps()
         self._sampler: Sampler = _Anything(space)
         self._listed: IntArray | None = None
         self._widened: list[Limit] = []
@@ -68,7 +89,7 @@ class Feasible:
         self._widened = [limit.widen(self._slack(limit.metric)) for limit in limits]  # rounding errors are forgiven
         self._bounds = {limit.metric: self._table.bounds(limit.metric) for limit in limits}
         self._sampler = min(map(self._sampler_of, self._widened), key=lambda sampler: sampler.count)
-        if self._sampler.count <= LIST_LIMIT // self._sampler.effort:
+        if self._sampler.count <= self._caps.listed // self._sampler.effort:
             rows = self._sampler.every()
             self._listed = rows[self.mask(rows)]
             if not len(self._listed):
@@ -139,20 +160,20 @@ class Feasible:
         for wrong, nearest in ((limit.high < bounds.low, bounds.low), (limit.low > bounds.high, bounds.high)):
             if wrong and bounds.exact:
                 raise self._unreachable(metric, nearest)
-        space = self._space
+        space, caps = self._space, self._caps
         fixed, joint = float(table.fixed[metric]), metric in table.joint or space.conditions is not None
         of_sum = Limit(metric, limit.low - fixed, limit.high - fixed)
-        left = None if joint else split_keys(space.radices)
+        left = None if joint else split_keys(space.radices, caps.sums)
         if left is not None:
             sampler: Halves | Trellis = Halves(table.columns(metric), of_sum, left)
-        elif joint and space.size <= LIST_LIMIT:
+        elif joint and space.size <= caps.listed:
             return _Anything(space)
         else:
             rules = rules_of(space)
-            steps = None if rules is None else steps_of(space.radices, table.terms(metric), rules)
+            steps = None if rules is None else steps_of(space.radices, table.terms(metric), rules, caps.moves)
             if steps is None:
                 return _Anything(space)
-            sampler = Trellis(steps, of_sum, table.whole(metric), space.size)
+            sampler = Trellis(steps, of_sum, table.whole(metric), space.size, most_bins=caps.bins)
         if not sampler.count:
             raise self._unreachable(metric, fixed + sampler.nearest(), "reachable" if sampler.exact else "found")
         return sampler
@@ -164,7 +185,7 @@ class Feasible:
         while kept < 100 and tried < most:
             rows = self._sampler.draw(rng, batch)
             kept, tried = kept + int(self.mask(rows).sum()), tried + batch
-        if kept < _LEAST_JOINT * tried and any(limit.metric in self._table.joint for limit in self.limits):
+        if kept < self._caps.accepted * tried and any(limit.metric in self._table.joint for limit in self.limits):
             splitting = Splitting(self._space, self._excess)
             if splitting.share > 0:
                 self._sampler = splitting

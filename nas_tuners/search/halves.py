@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from search_spaces.cost.limits import Limit
 
-HALF_LIMIT = 2**20  # sums of one half: 8 MB, sorted in a tenth of a second
+MOST_SUMS = 2**20  # of one half: 8 MB, sorted in a tenth of a second
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -94,11 +94,11 @@ class _Half:
                 rows[:, key] = tokens
 
 
-def split_keys(radices: Sequence[int]) -> list[int] | None:
-    """Return the keys of one half, so that neither half has too many sums; None where that cannot be."""
+def split_keys(radices: Sequence[int], most: int = MOST_SUMS) -> list[int] | None:
+    """Return the keys of one half, so that neither half has more than ``most`` sums; None where that cannot be."""
     products, halves = [1, 1], ([], [])  # type: tuple[list[int], tuple[list[int], list[int]]]
     for key in sorted(range(len(radices)), key=lambda k: -radices[k]):
         smaller = 0 if products[0] <= products[1] else 1
         products[smaller] *= radices[key]
         halves[smaller].append(key)
-    return sorted(halves[0]) if max(products) <= HALF_LIMIT else None
+    return sorted(halves[0]) if max(products) <= most else None

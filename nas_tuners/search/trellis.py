@@ -25,8 +25,8 @@ from search_spaces.cost.sums import Term, spread
 
 Mask = npt.NDArray[np.bool_]
 
-_MOST_MOVES = 2**17  # from a state to the next, of all steps together
-_MOST_BINS = 2**16
+MOST_MOVES = 2**17  # from a state to the next, of all steps together
+MOST_BINS = 2**16  # of costs
 _MOST_CELLS = 2**23  # of all states' rows together: 64 MB
 _MOST_ADDITIONS = 4e8  # in half a second
 _CHUNK_CELLS, _LEAST = 2**20, 1e-200  # draws times options at a time; least share of a step, of its largest
@@ -62,14 +62,16 @@ def rules_of(space: Space) -> list[Rule] | None:
     return rules
 
 
-def steps_of(radices: Sequence[int], terms: Sequence[Term], rules: Sequence[Rule] = ()) -> list[Step] | None:
+def steps_of(
+    radices: Sequence[int], terms: Sequence[Term], rules: Sequence[Rule] = (), most_moves: int = MOST_MOVES
+) -> list[Step] | None:
     """Return the steps through all keys; None where too many keys meet for any order that was tried."""
     meeting = {key: {key} for key in range(len(radices))} | find_meeting_keys([*terms, *rules])
     for narrowest_first in (False, True):
         order = _order_narrowest_first(radices, meeting) if narrowest_first else range(len(radices))
         groups = _groups(order, meeting)
         moves = sum(math.prod(radices[key] for key in (*before, *keys)) for before, keys, _ in groups)
-        if moves <= _MOST_MOVES and all(len(before) + len(keys) <= 32 for before, keys, _ in groups):
+        if moves <= most_moves and all(len(before) + len(keys) <= 32 for before, keys, _ in groups):
             return _fill(radices, terms, rules, groups)
     return None
 
@@ -146,10 +148,17 @@ class Trellis:
         whole: whether all costs are whole numbers.
         size: the number of architectures; None: of all combinations of options.
         cut: whether bins reach no further than the range; otherwise to the highest cost.
+        most_bins: more are not made, whatever the costs are.
     """
 
     def __init__(
-        self, steps: Sequence[Step], limit: Limit, whole: bool, size: int | None = None, cut: bool = True
+        self,
+        steps: Sequence[Step],
+        limit: Limit,
+        whole: bool,
+        size: int | None = None,
+        cut: bool = True,
+        most_bins: int = MOST_BINS,
     ) -> None:
         self._given, self._steps = (steps, limit, whole), steps
         to_go, low, high = _to_go([step.costs for step in steps], steps), limit.low, limit.high
@@ -164,7 +173,7 @@ class Trellis:
             for step, here, rest in zip(steps, to_go, to_go[1:], strict=False)
         ]
         reach = min(top, high) if cut else top
-        self._step, self.exact = _width(above, max(reach - base, 0.0), whole)
+        self._step, self.exact = _width(above, max(reach - base, 0.0), whole, most_bins)
         # rounding to bins adds up to more than this once in 10^7 draws
         self._slack = 0.0 if self.exact else min(len(steps) / 2, 3 * math.sqrt(len(steps)))
         self._size = max(math.floor((reach - base) / self._step + self._slack) + 1, 1)
@@ -288,10 +297,10 @@ def _to_go(costs: Sequence[FloatArray], steps: Sequence[Step]) -> list[FloatArra
     return rest[::-1]
 
 
-def _width(above: Sequence[npt.NDArray[np.float64]], reach: float, whole: bool) -> tuple[float, bool]:
+def _width(above: Sequence[FloatArray], reach: float, whole: bool, most_bins: int) -> tuple[float, bool]:
     """Return the width of a bin, and whether every cost is a multiple of it."""
     moves, states = sum(costs.size for costs in above), sum(len(costs) for costs in above) + 1
-    bins = int(max(2**6, min(_MOST_BINS, _MOST_CELLS // states, _MOST_ADDITIONS // max(moves, 1))))
+    bins = int(max(2**6, min(most_bins, _MOST_CELLS // states, _MOST_ADDITIONS // max(moves, 1))))
     if whole:
         divisor = math.gcd(*(int(np.gcd.reduce(costs.astype(np.int64), axis=None)) for costs in above))
         if divisor == 0 or reach / divisor <= bins:

@@ -58,6 +58,7 @@ def make_database(folder: Path, *rows: tuple[object, object]) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["a table without an end", "a database that is a pipe", "a log that is a pipe"])
 def test_the_files_of_an_experiment_have_an_end(tmp_path: Path, what: str) -> None:
     if what == "a table without an end":
@@ -94,6 +95,7 @@ def write_config(folder: Path, **more: object) -> None:
     (folder / "config.yml").write_text(yaml.safe_dump(config | more))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["search_space_file", "SEARCHSPACEFILE", "searchspacefile_"])
 def test_nothing_is_read_under_another_spelling(tmp_path: Path, name: str) -> None:
     """NNI takes names in any case: a space beside the one that was checked was opened, and a device has no end."""
@@ -143,6 +145,7 @@ def test_our_tuners_find_no_modules_in_the_code_directory(
     assert seen and str(tmp_path) not in seen
 
 
+@pytest.mark.slow
 def test_names_in_a_picture_are_no_formulas(tmp_path: Path) -> None:
     """What stands in a journal was read as mathematics, by TeX itself if a file in the current folder said so."""
     names = ["$\\unknown$", "$\\frac{"]

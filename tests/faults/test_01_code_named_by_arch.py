@@ -99,6 +99,7 @@ def test_it_loads_for_who_trusts_it(here: Path, nas: Nas) -> None:
     assert json.loads((here / "other" / "arch.json").read_text())["factory"]["call"] == "torch.nn:Linear"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factory", "arguments"),
     [

@@ -175,6 +175,7 @@ def test_fault_09_under_nni_it_is_a_state_of_its_own(checkpoint: Path, capsys: p
     assert json.loads(capsys.readouterr().out)["trials"][1]["resource"] == 3
 
 
+@pytest.mark.slow
 def test_fault_09_pictures_show_stops_and_draw_no_best_through_them(tmp_path: Path) -> None:
     run = Run.start(RandomSearch(), Space.from_json(SPACE), path=tmp_path / "journal.jsonl")
     for proposal in run.ask(3):

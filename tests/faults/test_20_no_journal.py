@@ -125,6 +125,7 @@ def folder(tmp_path: Path, nas: Nas) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_picture_replaces_pictures_only(folder: Path, nas: Nas) -> None:
     for name in ("plot.png", "plot.svg", "plot.pdf"):
         (folder / name).write_bytes(b"precious")

@@ -71,6 +71,7 @@ def test_a_large_space_with_a_constraint(limit: str, said: str, tmp_path: Path, 
     nas("show", "run", cwd=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_space_of_more_than_4300_digits(algorithm: str, tmp_path: Path, nas: Nas) -> None:

@@ -76,6 +76,7 @@ def test_show_says_how_many_rows_it_leaves_out(nas: Nas, tmp_path: Path) -> None
     run.close()
 
 
+@pytest.mark.slow
 def test_a_picture_names_every_option_also_those_that_died_out(tmp_path: Path) -> None:
     import matplotlib
 

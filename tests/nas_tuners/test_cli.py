@@ -65,6 +65,7 @@ def test_ss_gen_writes_the_space_and_says_what_it_is(nas: Nas, code: Path) -> No
     assert space.digest in said
 
 
+@pytest.mark.slow
 def test_ss_gen_runs_in_a_folder_and_writes_where_it_stands(
     nas: Nas, code: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

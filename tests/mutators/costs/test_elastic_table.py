@@ -63,6 +63,7 @@ def compare(name: str, n: int) -> None:
         assert table.cost("macs", tokens) == by_hand(plain, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ANCHORS))
 def test_the_anchors(name: str) -> None:
     _, table = built(name)
@@ -79,6 +80,7 @@ def test_a_hundred_configurations_to_the_unit(name: str) -> None:
     compare(name, 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(models.MODELS))
 def test_converted_models(name: str) -> None:
     build, example = models.MODELS[name]

@@ -311,6 +311,7 @@ def test_remove_leaves_an_ordinary_model() -> None:
     assert not nets.is_pruned(model, pruner)
 
 
+@pytest.mark.slow
 @compiling
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiled_is_the_same_and_new_masks_compile_nothing_anew(backend: str) -> None:

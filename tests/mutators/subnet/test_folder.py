@@ -167,6 +167,7 @@ class TestSaving:
             save_subnet(tmp_path / "net", models.build("Mnist"), CHOICES, factory=factory)
         assert not (tmp_path / "net").exists()
 
+    @pytest.mark.slow
     def test_a_local_function_and_one_in_main(self, tmp_path: Path) -> None:
         def local() -> nn.Module:
             return nn.ReLU()

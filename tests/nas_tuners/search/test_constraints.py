@@ -23,11 +23,8 @@ from nas_tuners.search import (
     RandomSearch,
     Search,
     Shrinking,
-    constraints,
-    halves,
-    trellis,
 )
-from nas_tuners.search.constraints import Feasible
+from nas_tuners.search.constraints import Caps, Feasible
 from nas_tuners.search.halves import Halves
 from nas_tuners.search.trellis import Trellis, steps_of
 from search_spaces import Space
@@ -112,12 +109,11 @@ def test_an_impossible_limit_names_the_nearest_cost(limit: Any) -> None:
         RandomSearch(constraints={"macs": limit}, cost_table=WIDE).setup(WIDE.space)
 
 
-def test_a_gap_between_reachable_costs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("caps", [Caps(), Caps(sums=1)])
+def test_a_gap_between_reachable_costs_is_named(caps: Caps) -> None:
     gap = table_of([[0, 100]] * 24, fixed=7)
-    for half_limit in (halves.HALF_LIMIT, 1):
-        monkeypatch.setattr(halves, "HALF_LIMIT", half_limit)
-        with pytest.raises(ConstraintError, match="nearest reachable macs is 1207"):
-            RandomSearch(constraints={"macs": [1210, 1300]}, cost_table=gap).setup(gap.space)
+    with pytest.raises(ConstraintError, match="nearest reachable macs is 1207"):
+        Feasible(gap.space, gap, limits_of({"macs": [1210, 1300]}), caps)
 
 
 def test_limits_that_contradict_each_other() -> None:
@@ -159,16 +155,16 @@ def test_both_samplers_find_the_feasible_and_no_other(rows: list[list[float]], l
 
 
 @pytest.mark.parametrize("how", ["listed", "halves", "trellis", "coarse trellis"])
-def test_draws_are_uniform_over_the_feasible(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draws_are_uniform_over_the_feasible(how: str) -> None:
     table = table_of([[3, 1, 4.5 if how == "coarse trellis" else 4], [1, 5, 9], [2, 6, 5], [3, 5, 8, 9]])
     wanted = every(table, 13, 20)
-    if how != "listed":
-        monkeypatch.setattr(constraints, "LIST_LIMIT", 0)
-    if "trellis" in how:
-        monkeypatch.setattr(halves, "HALF_LIMIT", 1)
-    if how == "coarse trellis":
-        monkeypatch.setattr(trellis, "_MOST_BINS", 64)
-    feasible = Feasible(table.space, table, limits_of({"macs": [13, 20]}))
+    caps = {
+        "listed": Caps(),
+        "halves": Caps(listed=0),
+        "trellis": Caps(listed=0, sums=1),
+        "coarse trellis": Caps(listed=0, sums=1, bins=64),
+    }[how]
+    feasible = Feasible(table.space, table, limits_of({"macs": [13, 20]}), caps)
     n = 200 * len(wanted)
     seen = Counter(map(tuple, feasible.sample(np.random.default_rng(5), n).tolist()))
     assert set(seen) == set(wanted)
@@ -180,14 +176,16 @@ def test_draws_are_uniform_over_the_feasible(how: str, monkeypatch: pytest.Monke
     )
 
 
-@pytest.mark.parametrize("half_limit", [halves.HALF_LIMIT, 1])
-def test_a_limit_met_by_one_in_a_million_costs_no_more(half_limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(halves, "HALF_LIMIT", half_limit)
+@pytest.mark.parametrize("caps", [Caps(), Caps(sums=1)])
+def test_a_limit_met_by_one_in_a_million_costs_no_more(caps: Caps) -> None:
     sums = WIDE.costs("macs", WIDE.space.sample_tokens(np.random.default_rng(0), 2**16))
     limit = float(sums.mean() - 4.75 * sums.std())
+    feasible = Feasible(WIDE.space, WIDE, limits_of({"macs": limit}), caps)
+    assert 1e-8 < feasible.share < 1e-5
+    drawn = feasible.sample(np.random.default_rng(1), 5000)
+    assert len(set(map(tuple, drawn.tolist()))) > 4900 and (WIDE.costs("macs", drawn) <= limit).all()
     search = Evolution(constraints={"macs": limit}, cost_table=WIDE)
     search.setup(WIDE.space)
-    assert 1e-8 < search.feasible_share < 1e-5
     asked = [p.tokens for _ in range(5) for p in search.ask(1000)]
     assert len(set(asked)) == 5000 and (WIDE.costs("macs", asked) <= limit).all()
 

@@ -22,11 +22,9 @@ from nas_tuners.search import (
     Evolution,
     RandomSearch,
     Search,
-    constraints,
     splitting,
-    trellis,
 )
-from nas_tuners.search.constraints import Feasible
+from nas_tuners.search.constraints import Caps, Feasible
 from nas_tuners.search.halves import Halves
 from nas_tuners.search.splitting import Splitting
 from nas_tuners.search.trellis import Trellis, steps_of
@@ -113,17 +111,15 @@ def test_what_is_feasible_is_counted_or_the_nearest_named(
     rows, high = every(table), low + width
     costs = table.costs("macs", rows)
     wanted = rows[(costs >= low - 1e-9) & (costs <= high + 1e-9)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(constraints, "LIST_LIMIT", 2**18 if listed else 0)
-        try:
-            feasible = Feasible(table.space, table, limits_of({"macs": [low, high]}))
-        except ConstraintError as error:
-            named = float(str(error).rstrip(".").split()[-1])
-            distance = max(low - named, named - high)
-            assert not len(wanted) and np.abs(costs - named).min() <= 1e-6
-            if listed or table.whole("macs"):
-                assert distance == pytest.approx(np.maximum(low - costs, costs - high).min(), abs=1e-6)
-            return
+    try:
+        feasible = Feasible(table.space, table, limits_of({"macs": [low, high]}), Caps() if listed else Caps(listed=0))
+    except ConstraintError as error:
+        named = float(str(error).rstrip(".").split()[-1])
+        distance = max(low - named, named - high)
+        assert not len(wanted) and np.abs(costs - named).min() <= 1e-6
+        if listed or table.whole("macs"):
+            assert distance == pytest.approx(np.maximum(low - costs, costs - high).min(), abs=1e-6)
+        return
     if feasible.exact:
         assert feasible.count == len(wanted) and feasible.share == pytest.approx(len(wanted) / len(rows))
     drawn = feasible.sample(np.random.default_rng(1), 30)
@@ -131,7 +127,7 @@ def test_what_is_feasible_is_counted_or_the_nearest_named(
 
 
 @pytest.mark.parametrize("how", ["exact", "coarse", "splitting"])
-def test_draws_are_uniform_over_the_feasible(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draws_are_uniform_over_the_feasible(how: str) -> None:
     rng = np.random.default_rng(2)
     scale = 1.0 if how != "coarse" else 0.37
     pairs: Terms = [((i, i + 1), rng.integers(0, 9, (3, 3)) * scale) for i in range(4)]
@@ -139,12 +135,12 @@ def test_draws_are_uniform_over_the_feasible(how: str, monkeypatch: pytest.Monke
     rows = every(table)
     limit = float(np.quantile(table.costs("macs", rows), 0.15))
     wanted = {tuple(row) for row in rows[table.costs("macs", rows) <= limit + 1e-9].tolist()}
-    monkeypatch.setattr(constraints, "LIST_LIMIT", 0)
-    monkeypatch.setattr(trellis, "_MOST_BINS", 2**16 if how == "exact" else 64)
-    if how == "splitting":
-        monkeypatch.setattr(constraints, "steps_of", lambda *_: None)
-        monkeypatch.setattr(constraints, "_LEAST_JOINT", 1.0)
-    feasible = Feasible(table.space, table, limits_of({"macs": limit}))
+    caps = {
+        "exact": Caps(listed=0),
+        "coarse": Caps(listed=0, bins=64),
+        "splitting": Caps(listed=0, moves=0, accepted=1.0),
+    }[how]
+    feasible = Feasible(table.space, table, limits_of({"macs": limit}), caps)
     n = 200 * len(wanted)
     seen = Counter(map(tuple, feasible.sample(np.random.default_rng(5), n).tolist()))
     chi_square = sum((seen[tokens] - 200) ** 2 / 200 for tokens in wanted)
@@ -236,6 +232,7 @@ def test_what_is_nowhere_is_given_up_after_a_bounded_number_of_looks(keys: int) 
     assert sum(looked) <= 1.1 * splitting._MOST_WORK  # a few seconds: tests.benchmarks.search_speed measures them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [chain, dense])
 def test_an_impossible_limit_names_the_nearest_cost(make: Any) -> None:
     table = chain(20) if make is chain else dense()

@@ -28,6 +28,7 @@ SMALLEST: dict[str, Mapping[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config", "classes", "params", "macs_64", "macs_224"),
     [
@@ -142,6 +143,7 @@ def test_sub_networks_export_what_they_compute(name: str, seeds: Sequence[int]) 
         _exports_what_it_computes(net, 10, lambda config: CLOSED[name](config, STAGES[name]), seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_extracted_nets_have_no_unused_channel(name: str) -> None:
     with torch.device("meta"):

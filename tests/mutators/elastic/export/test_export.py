@@ -36,7 +36,9 @@ def drawn(ofa: OFA, n: int) -> list[Any]:
     return [ofa.space.decode(row) for row in ofa.space.sample_tokens(np.random.default_rng(0), n).tolist()]
 
 
-@pytest.mark.parametrize("name", ["toy", "ofa_mobilenet_v3", "ofa_resnet50"])
+@pytest.mark.parametrize(
+    "name", ["toy", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ofa_mobilenet_v3", "ofa_resnet50"))]
+)
 def test_fifty_networks_equal_the_supernet_and_leave_it_alone(name: str) -> None:
     ofa = OFA(models.lively(toy.Net()) if name == "toy" else nets.small(name))
     x = torch.randn(2, 1, 6, 6) if name == "toy" else torch.randn(2, 3, 32, 32)

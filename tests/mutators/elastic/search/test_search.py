@@ -72,6 +72,7 @@ def score(ofa: OFA, choices: Any) -> float:
     return evaluate(ofa.model, choices, DATA, CALIBRATION, batches=None, metric=soft)["default"]
 
 
+@pytest.mark.slow
 def test_it_finds_the_best_of_all() -> None:
     ofa, table = trained(True), table_of(True)
     limit = 10_000

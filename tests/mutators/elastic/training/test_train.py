@@ -71,6 +71,7 @@ def test_sorting_comes_before_phases_that_open_widths_and_keeps_what_is_trained(
             torch.testing.assert_close(ofa.run(x), out, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("stop", [3, 6, 9, 13, 20, 27])  # in every phase, and at the end of one
 def test_stopped_anywhere_and_resumed_it_is_the_unbroken_one(tmp_path: Path, stop: int) -> None:
