@@ -48,6 +48,15 @@ nas_tuners.search.records.SearchError: Buggy._propose(1) failed:
   first problem
 {STAMP} INFO (nni.runtime.msg_dispatcher_base/MainThread) Dispatcher exiting...
 """
+RETRIED = f"""{STAMP} ERROR (nni.runtime.command_channel.websocket.channel/MainThread) Failed to receive command.
+Traceback (most recent call last):
+  File "/venv/lib/python3.11/site-packages/nni/runtime/command_channel/websocket/connection.py", line 103, in receive
+    msg = _wait(self._ws.recv())
+  File "/venv/lib/python3.11/site-packages/websockets/asyncio/connection.py", line 323, in recv
+    raise self.protocol.close_exc from self.recv_exc
+websockets.exceptions.ConnectionClosedError: received 4001 (private use) new epoch start
+"""
+LOST = RETRIED.replace("nni.runtime.command_channel.websocket.channel", "nni.main")
 WHY = "SearchError: Buggy._propose(1) failed:; first problem"
 WHERE = '/home/me/own.py, line 7, in _propose: raise ZeroDivisionError("a bug of the user\'s own")'
 STDERR = """a warning
@@ -118,7 +127,23 @@ def test_a_tuner_that_failed_before_its_journal_began_is_told_of_too(nas: Nas, r
     assert "one of our tuners?" not in said
 
 
-@pytest.mark.parametrize("log", [STARTED + SURVIVED, FAILED + STARTED, ""], ids=["survived", "resumed", "empty"])
+@pytest.mark.parametrize("after", [RETRIED, LOST, RETRIED + LOST])
+def test_a_connection_that_is_lost_after_a_failure_does_not_hide_it(recorded: Recorded, after: str) -> None:
+    recorded.log.write_text(STARTED + FAILED + after)
+    failure = find_tuner_failure(recorded.log)
+    assert failure is not None and (failure.error, failure.place) == (WHY, WHERE)
+
+
+def test_a_connection_that_is_lost_for_good_is_told(recorded: Recorded) -> None:
+    recorded.log.write_text(STARTED + LOST)
+    failure = find_tuner_failure(recorded.log)
+    assert failure is not None and failure.error.startswith("ConnectionClosedError: received 4001")
+
+
+SURVIVALS = {"survived": STARTED + SURVIVED, "tried again": STARTED + RETRIED, "resumed": FAILED + STARTED, "empty": ""}
+
+
+@pytest.mark.parametrize("log", SURVIVALS.values(), ids=SURVIVALS.keys())
 def test_what_a_tuner_survived_is_not_told_as_its_failure(recorded: Recorded, log: str) -> None:
     recorded.log.write_text(log)
     assert find_tuner_failure(recorded.log) is None

@@ -17,6 +17,8 @@ _FRAME = re.compile(r'^ +File "(.+)", line (\d+)(?:, in (.+))?$')
 _CHAINED = re.compile(r"\n\n(?:During handling of|The above exception was) ")
 _MODULE = re.compile(r"^(?:\w+\.)+(?=\w+(?::|$))")  # before the name of an exception
 _FOREIGN = re.compile(r"/lib/python3(?!.*/(?:nas_tuners|mutators|search_spaces)/)|^<")
+_CONNECTION = re.compile(r'^ +File ".+/(?:websockets|nni/runtime/command_channel)/', re.MULTILINE)
+_ENDS = re.compile(r"nni(?!\.runtime\.command_channel)\b")  # the channel tries again what it logs
 _BEGIN = "Traceback (most recent call last)"
 _STARTED = "Dispatcher started"
 _ID = re.compile(r"\w[\w-]*")  # of a trial: it stands in paths, and in patterns of them
@@ -59,16 +61,20 @@ def describe_experiment_failures(folder: Path, known: Sequence[str] = ()) -> lis
 def find_tuner_failure(log: Path) -> Raised | None:
     """Return what ended the tuner since its last start, as its log tells; None if nothing did.
 
-    Only what NNI itself caught ends a tuner: errors that our tuners log beside that did not.
+    Only what NNI itself caught ends a tuner: errors that our tuners log beside that did not. That the connection to the
+    manager is lost follows from a failure more often than it is one: it is told only where there is nothing else.
     """
     text = _read_tail(log)
     text = text[text.rfind(_STARTED) + 1 :]
     ends = [*[match.start() for match in _RECORD.finditer(text)][1:], len(text)]
+    lost = None
     for match, end in reversed([*zip(_RECORD.finditer(text), ends, strict=False)]):
         record = text[match.start() : end]
-        if match[1] in ("ERROR", "CRITICAL") and match[2].split(".")[0] == "nni" and _BEGIN in record:
-            return read_exception(record)
-    return None
+        if match[1] in ("ERROR", "CRITICAL") and _ENDS.match(match[2]) and _BEGIN in record:
+            if not _CONNECTION.search(record):
+                return read_exception(record)
+            lost = lost or read_exception(record)
+    return lost
 
 
 def read_exception(text: str) -> Raised | None:
