@@ -27,12 +27,13 @@ lint: .venv/ready
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Three processes on two cores: subprocesses and experiments are waited for.
 fast: .venv/ready           ## unit tests, properties, doctests
-	$(PYTEST) -n 2 -m "not slow"
+	$(PYTEST) -n 3 -m "not slow"
 
-# Experiments mostly wait: they run in one process, what computes in the other (tests/conftest.py).
+# Experiments run in one process, what computes in the others (tests/conftest.py).
 slow: .venv/ready           ## real NNI experiments, kills, examples; at last, one by one, what is timed
-	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --durations=10 -m "slow and not alone $(SAMPLED)"
+	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --durations=10 -m "slow and not alone $(SAMPLED)"
 	$(PYTEST) -m "alone $(SAMPLED)"
 
 .venv/ready: setup.py constraints.txt

@@ -31,7 +31,7 @@ settings.load_profile("busy machine")
 EXPERIMENTS = "tests/experiments/"
 """Begin first and stay in one process: NNI gives up on a tuner that does not start within ten seconds."""
 COMMANDS = ("tests/examples/", "tests/test_pages.py")
-"""Come last and share nothing, so that both processes take some until the end."""
+"""Come last and share nothing, so that all processes take some until the end."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

@@ -32,14 +32,14 @@ if choices["conv"]["_value"] == "two" and choices["act"]["_idx"]:
     raise RuntimeError("out of memory")
 report_final(score)
 """
-TRIALS = 20
-CLASS_ARGS = {"optimize_mode": "maximize", "population_size": 6}
 
 
-def test_fault_15_nnis_evolution_runs_over_our_space_and_our_trials(tmp_path: Path) -> None:
-    tuner = {"name": "RegularizedEvolutionTuner", "classArgs": CLASS_ARGS}
+@pytest.mark.parametrize("trials", [8, pytest.param(20, marks=pytest.mark.nightly)])
+def test_fault_15_nnis_evolution_runs_over_our_space_and_our_trials(tmp_path: Path, trials: int) -> None:
+    arguments = {"optimize_mode": "maximize", "population_size": trials // 3}
+    tuner = {"name": "RegularizedEvolutionTuner", "classArgs": arguments}
     # One at a time: NNI tells its tuner of the wrong trial's end where they run side by side, and its tuner then fails.
-    more = {"maxTrialNumber": TRIALS, "trialConcurrency": 1}
+    more = {"maxTrialNumber": trials, "trialConcurrency": 1}
     experiment = Experiment(tmp_path / "home", trial=TRIAL, tuner=tuner, **more)
     experiment.call("nas", "ss-gen", "-o", "space.json", "--", "python", "trial.py")
     assert list(json.loads((experiment.code / "space.json").read_text())) == ["conv", "act", "skip"]
@@ -49,9 +49,9 @@ def test_fault_15_nnis_evolution_runs_over_our_space_and_our_trials(tmp_path: Pa
         rows = experiment.manager.get("metric-data")
         finals = [json.loads(json.loads(row["data"])) for row in rows if row["type"] == "FINAL"]
         log = experiment.log()
-    assert len(jobs) == TRIALS and "Traceback" not in log, log[-3000:]
+    assert len(jobs) == trials and "Traceback" not in log, log[-3000:]
     ended = [job["status"] for job in jobs]
     assert set(ended) <= {"SUCCEEDED", "FAILED"}
     # A number for each trial that ended well, and nothing at all for one that crashed.
-    assert len(finals) == ended.count("SUCCEEDED") >= TRIALS // 2
+    assert len(finals) == ended.count("SUCCEEDED") >= trials // 2
     assert all(type(final) is int for final in finals)

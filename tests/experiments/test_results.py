@@ -21,9 +21,10 @@ from tests.spaces import layer
 pytestmark = pytest.mark.slow
 
 ENDINGS = ("good", "raises", "says nothing", "is killed", "reports twice", "raises late", "nan", "text")
-PLAIN = tuple(f"plain {number}" for number in range(20))
+PLAIN = tuple(f"plain {number}" for number in range(10))
 ENDING_SPACE = {"ending": layer(*PLAIN, *ENDINGS), "score": layer("0", "1")}
-TOLD, FAILED = 2 * 20 + 2 * 3, 2 * 5
+RIGHT = 2 * len(PLAIN)
+TOLD, FAILED = RIGHT + 2 * 3, 2 * 5
 
 # What a plain trial, which knows nothing of us, reports is a pure function of its choices, and tells them all apart.
 ENDING_TRIAL = f"""
@@ -110,7 +111,9 @@ def all_endings(folder: Path) -> Ended:
     named.env["NNI_CONFIG_DIR"] = str(folder / "config")
     registered = named.call("nas", "register")
     with named as experiment:
-        experiment.manager.add_trial({"ending": {"_value": "good", "_idx": 20}, "score": {"_value": "1", "_idx": 1}})
+        experiment.manager.add_trial(
+            {"ending": {"_value": "good", "_idx": len(PLAIN)}, "score": {"_value": "1", "_idx": 1}}
+        )
         experiment.wait_until_done(900)
         experiment.call("nnictl", "experiment", "export", experiment.id, "--filename", "nni.json", "--type", "json")
         exported = json.loads((experiment.code / "nni.json").read_text())
@@ -150,10 +153,10 @@ def test_results_at_concurrency_four_are_all_paired_right(ended: Ended) -> None:
     ours = sum(trial["metrics"]["default"] == reported(trial["choices"]) for trial in told)
     nnis = sum(is_nnis_pair_right(row) for row in ended.exported)
     print(f"paired right: nas show {ours} of {len(told)}, nnictl experiment export {nnis} of {len(ended.exported)}")
-    assert (ours, len(told)) == (40, 40)
-    assert sorted(trial["metrics"]["default"] for trial in told) == [float(value) for value in range(40)]
+    assert (ours, len(told)) == (RIGHT, RIGHT)
+    assert sorted(trial["metrics"]["default"] for trial in told) == [float(value) for value in range(RIGHT)]
     assert len({trial["trial_job_id"] for trial in ended.shown["trials"] if trial["state"] == "told"}) == TOLD
-    assert ended.shown["best"]["metrics"]["default"] == 39
+    assert ended.shown["best"]["metrics"]["default"] == RIGHT - 1
     assert nnis < len(ended.exported), "NNI pairs rightly now: the adapter's own pairing could go"
 
 
