@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from search_spaces.checks import is_int, is_number
-from search_spaces.plain import LEVELS, GridDomain, Plain, identity
+from search_spaces.values import LEVELS, GridDomain, ValueDomain, identity
 
 Choice = Any
 """``{"_value": name, "_idx": i}``, lists of both for an input choice, or a bare value for NNI's own types."""
@@ -130,7 +130,7 @@ class InputDomain:
 
 
 @dataclass(frozen=True)
-class ChoiceDomain(Plain):
+class ChoiceDomain(ValueDomain):
     """NNI's ``choice``: one of a list of distinct JSON values, where ``True`` is not 1."""
 
     type: ClassVar[str] = "choice"
@@ -161,7 +161,7 @@ class ChoiceDomain(Plain):
 
 
 @dataclass(frozen=True)
-class RandintDomain(Plain):
+class RandintDomain(ValueDomain):
     """NNI's ``randint``: ``low`` to ``high - 1``."""
 
     type: ClassVar[str] = "randint"
@@ -188,7 +188,7 @@ class RandintDomain(Plain):
 
 
 @dataclass(frozen=True)
-class QuniformDomain(Plain):
+class QuniformDomain(ValueDomain):
     """NNI's ``quniform``: ``clip(round(x / q) * q, low, high)`` for ``low <= x <= high``, as a grid."""
 
     type: ClassVar[str] = "quniform"
@@ -228,7 +228,7 @@ Domain = LayerDomain | InputDomain | ChoiceDomain | RandintDomain | QuniformDoma
 
 def is_hyperparameter(domain: Domain) -> bool:
     """Tell whether a key says how to train and not what: it is of one of NNI's own types."""
-    return isinstance(domain, Plain)
+    return isinstance(domain, ValueDomain)
 
 
 def entry_of(domain: Domain) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from search_spaces.errors import Problem
 from search_spaces.errors import place as _place
 from search_spaces.errors import shorten as _shorten
 from search_spaces.nested import expand_entries, is_named
-from search_spaces.plain import MAX_LEVELS, GridDomain, identity
+from search_spaces.values import MAX_LEVELS, GridDomain, identity
 from search_spaces.when import Clauses, check_conditions
 
 _INSTEAD = {

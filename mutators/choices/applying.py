@@ -14,7 +14,7 @@ from torch import nn
 
 from mutators.choices.errors import ChoiceError
 from mutators.choices.layer_choice import LayerChoice
-from mutators.choices.notation import indices_of, is_decision, is_mask, read_choices, to_choice, to_plain
+from mutators.choices.notation import indices_of, is_decision, is_mask, read_choices, to_choice, to_list
 from mutators.choices.visitor import replace_choices
 from mutators.choices.walk import Site, conditions, decisions, drop_idle, refuse_bound, walk
 from search_spaces.checks import is_int
@@ -98,7 +98,7 @@ def apply_fixed_architecture(model: nn.Module, fixed: Mapping[str, Any] | str | 
 
 def _may_be_decision(key: Any, value: Any) -> bool:
     """Tell whether an entry may have been meant for a model, in any notation."""
-    plain = to_plain(value)
+    plain = to_list(value)
     return not str(key).startswith("_") and (is_decision(key, plain) or is_int(plain) or isinstance(plain, (str, list)))
 
 
@@ -108,7 +108,7 @@ def _find_removed(domains: Mapping[str, LayerDomain | InputDomain], given: Any) 
         return []
     feeding = {name for domain in domains.values() if isinstance(domain, InputDomain) for name in domain.candidates}
     layers = [key for key, domain in domains.items() if isinstance(domain, LayerDomain) and key in feeding]
-    masks = {key: to_plain(given[key]) for key in layers if key in given}
+    masks = {key: to_list(given[key]) for key in layers if key in given}
     return [k for k, mask in masks.items() if is_mask(mask) and not any(mask) and len(mask) == domains[k].radix]
 
 

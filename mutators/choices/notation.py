@@ -78,7 +78,7 @@ def to_choice(domain: LayerDomain | InputDomain, value: object) -> Choice:
     if isinstance(value, dict):
         return value
     names = domain.names if isinstance(domain, LayerDomain) else domain.candidates
-    plain = to_plain(value)
+    plain = to_list(value)
     several = isinstance(plain, list)
     if several and isinstance(value, _ARRAYS) and _is_ambiguous(plain, len(names)):
         raise ChoiceError(f"{plain} may be indices or a mask: give a list of indices, or a tensor of bools")
@@ -93,11 +93,11 @@ def to_choice(domain: LayerDomain | InputDomain, value: object) -> Choice:
     return {"_idx": indices[0]}
 
 
-def to_plain(value: Any) -> Any:
+def to_list(value: Any) -> Any:
     """Return a tensor, an array or a tuple as a list, and NumPy's and torch's numbers as Python's."""
     if isinstance(value, (*_ARRAYS, np.generic)):
         return value.tolist()
-    return [to_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return [to_list(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def is_mask(plain: object) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 from weakref import WeakSet
 
-from nas_tuners.search.plain import to_plain
+from nas_tuners.search.json_values import to_json_value
 from search_spaces.files import open_ordinary, sync_folder
 from search_spaces.resolve import reason_of
 from search_spaces.trust import signed
@@ -95,7 +95,7 @@ class Journal:
         if self._fd < 0:
             raise JournalError(f"{self.path} is closed.")
         try:
-            text = json.dumps(_to_json(event), ensure_ascii=False, allow_nan=False, default=to_plain)
+            text = json.dumps(_to_json(event), ensure_ascii=False, allow_nan=False, default=to_json_value)
         except (TypeError, ValueError, RecursionError) as error:
             raise JournalError(f"cannot write to the journal {self.path}: {reason_of(error)}.") from None
         line = text.encode("utf-8", "backslashreplace")

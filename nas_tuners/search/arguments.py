@@ -59,7 +59,7 @@ def to_json(owner: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ValueError if one cannot be written as JSON; it is named.
     """
-    plain = {name: _to_plain(f"{owner}: {name}", value) for name, value in arguments.items()}
+    plain = {name: _to_argument(f"{owner}: {name}", value) for name, value in arguments.items()}
     if "constraints" in plain:
         plain["constraints"] = {limit.metric: limit.to_json() for limit in limits_of(plain["constraints"])} or None
     if isinstance(plain.get("cost_table"), str):
@@ -67,7 +67,7 @@ def to_json(owner: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _to_plain(where: str, value: Any) -> Any:
+def _to_argument(where: str, value: Any) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, CostTable):
@@ -75,15 +75,15 @@ def _to_plain(where: str, value: Any) -> Any:
     if isinstance(value, PathLike):
         return str(Path(value).resolve())
     if isinstance(value, (np.ndarray, np.generic)):
-        return _to_plain(where, value.tolist())
+        return _to_argument(where, value.tolist())
     if is_number(value) or is_int(value):
         return value
     if not isinstance(value, type) and callable(getattr(value, "to_json", None)):
-        return _to_plain(where, value.to_json())
+        return _to_argument(where, value.to_json())
     if isinstance(value, (list, tuple)):
-        return [_to_plain(f"{where}[{at}]", item) for at, item in enumerate(value)]
+        return [_to_argument(f"{where}[{at}]", item) for at, item in enumerate(value)]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: _to_plain(f"{where}[{key!r}]", item) for key, item in value.items()}
+        return {key: _to_argument(f"{where}[{key!r}]", item) for key, item in value.items()}
     raise ValueError(
         f"{where} is {value!r}, wanted a number, a text, a list or an object {{name: value}}: "
         "the journal keeps it as JSON, to resume the search with it."

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_tuners.search.plain import to_plain
+from nas_tuners.search.json_values import to_json_value
 from search_spaces import Choices, Space, Tokens
 from search_spaces.checks import is_int
 from search_spaces.errors import shorten
@@ -190,7 +190,7 @@ def as_metrics(metrics: Any, score_key: str = "default") -> dict[str, Any]:
     except Exception:  # whatever the methods of the user's objects raise
         raise MetricError(f"the metric is {shorten(metrics, 200)}, {wanted}.") from None
     try:
-        kept: dict[str, Any] = to_plain({**given, score_key: number})
+        kept: dict[str, Any] = to_json_value({**given, score_key: number})
     except Exception as error:
         raise MetricError(f"the metrics {shorten(metrics, 200)} cannot be kept: {reason_of(error)}.") from None
     kept.setdefault("default", number)

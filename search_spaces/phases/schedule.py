@@ -31,8 +31,8 @@ from search_spaces.phases.phase import (
     phases_from_json,
     shorten_keys,
 )
-from search_spaces.plain import GridDomain
 from search_spaces.schema import Space, Tokens
+from search_spaces.values import GridDomain
 
 _MOST = 10_000  # options of a range; a key with more is not elastic
 

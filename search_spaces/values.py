@@ -17,7 +17,7 @@ LEVELS = 33
 MAX_LEVELS = 4096
 
 
-class Plain(ABC):
+class ValueDomain(ABC):
     """Base of NNI's own types: the choice is the bare value, as NNI gives it to a trial."""
 
     @abstractmethod
@@ -45,7 +45,7 @@ class Plain(ABC):
 
 
 @dataclass(frozen=True)
-class GridDomain(Plain):
+class GridDomain(ValueDomain):
     """NNI's ``uniform``, ``loguniform``, ``qloguniform``, and ``quniform`` with ``_levels``: values from low to high.
 
     Differs: NNI draws any value of the range. Here it is one of ``levels`` points, evenly spaced, or evenly in the

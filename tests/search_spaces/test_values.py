@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from search_spaces import Space
 from search_spaces.phases.schedule import order_by_size
-from search_spaces.plain import LEVELS, GridDomain
+from search_spaces.values import LEVELS, GridDomain
 
 
 def domain(kind: str, value: list[float], **fields: int) -> Any:
