@@ -142,12 +142,13 @@ class Conditions:
         return rows
 
     def gate(self, keys: Collection[int]) -> tuple[tuple[int, ...], Mask] | None:
-        """Return where all of ``keys`` are active, over all keys that this hangs on, one axis each.
+        """Return where those of ``keys`` are active whose conditions name others, over all keys that this hangs on.
 
-        Returns None if it would have more than 2^20 cells.
+        Returns: the keys, and a mask with an axis for each; None if it would have more than 2^20 cells.
         """
         on: set[int] = set()
-        left = [key for key in keys if key in self._parents]
+        hanging = [key for key in keys if not set(self._parents.get(key, ())) <= set(keys)]
+        left = list(hanging)
         while left:
             new = [p for p in self._parents.get(left.pop(), ()) if p not in on]
             on.update(new)
@@ -160,7 +161,7 @@ class Conditions:
             return None
         rows = np.zeros((math.prod(shape), len(self._radices)), dtype=np.int64)
         rows[:, list(axes)] = np.indices(shape).reshape(len(axes), -1).T
-        return axes, np.asarray(self.active(rows)[:, list(keys)].all(axis=1)).reshape(shape)
+        return axes, np.asarray(self.active(rows)[:, hanging].all(axis=1)).reshape(shape)
 
 
 def _parents_first(n: int, parents: Mapping[int, Sequence[int]]) -> list[int]:

@@ -253,3 +253,25 @@ def test_a_term_with_too_many_costs_is_refused_before_they_are_read() -> None:
     space = Space.from_json({key: {"_type": "randint", "_value": [0, 1025]} for key in "ab"})
     with pytest.raises(CostError, match="has 1050625 costs, wanted at most 1048576"):
         CostTable(space, {"macs": 0}, {}, joint={"macs": [(("a", "b"), [])]})
+
+
+def test_a_joint_term_says_itself_what_keys_cost_that_hang_on_others_of_it() -> None:
+    """Such as the measured time of a block of one to three layers; it counts where the stage itself is there."""
+    layer = {"_type": "layer_choice", "_value": ["1", "3"]}
+    space = Space.from_json(
+        {
+            "stage": {"_type": "layer_choice", "_value": ["no", "yes"]},
+            "depth": {"_type": "layer_choice", "_value": ["1", "2"], "_when": {"stage": ["yes"]}},
+            "first": layer | {"_when": {"stage": ["yes"]}},
+            "second": layer | {"_when": {"depth": ["2"]}},
+        }
+    )
+    costs = [[[2, 5], [2, 6]], [[3, 7], [3, 8]]]  # (first, second, depth)
+    block = CostTable(space, {"ms": 1}, {}, joint={"ms": [(("first", "second", "depth"), costs)]})
+    found = {tokens: block.cost("ms", tokens) for tokens in map(tuple, space.every().tolist())}
+    assert found == {
+        **{(0, 0, 0, 0): 1},
+        **{(1, 0, 0, 0): 3, (1, 0, 1, 0): 4},
+        **{(1, 1, 0, 0): 6, (1, 1, 0, 1): 7, (1, 1, 1, 0): 8, (1, 1, 1, 1): 9},
+    }
+    assert block.bounds("ms") == Bounds(1, 9, True)
