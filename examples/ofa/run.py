@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/ofa"))
     options = parser.parse_args()
     if options.smoke:
-        options.limit, options.epochs, options.shrink, options.trials = 1500, 1, 1, 4
+        options.limit, options.epochs, options.shrink, options.trials = 1000, 1, 1, 4
     os.environ |= {"OFA_DATA": options.data, "OFA_LIMIT": str(options.limit)}
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     started, folder = time.monotonic(), options.output.resolve()

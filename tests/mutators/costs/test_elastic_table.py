@@ -75,9 +75,10 @@ def test_the_anchors(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("n", [25, pytest.param(100, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", sorted(ANCHORS))
-def test_a_hundred_configurations_to_the_unit(name: str) -> None:
-    compare(name, 100)
+def test_configurations_to_the_unit(name: str, n: int) -> None:
+    compare(name, n)
 
 
 @pytest.mark.slow

@@ -153,17 +153,17 @@ def test_additivity_is_exact_where_stages_are_short() -> None:
     assert table.about["check"]["exact"] == {"macs": True, "params": True}
 
 
-@pytest.mark.parametrize("seeds", sweep(range(10), 1))
+@pytest.mark.parametrize("seeds", sweep(range(20), 1))
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_additivity_is_exact(variant: str, seeds: Sequence[int]) -> None:
-    """Check 20 architectures a seed."""
+    """Check 10 architectures a seed."""
     for seed in seeds:
         _check_additivity(variant, seed)
 
 
 def _check_additivity(variant: str, seed: int) -> None:
-    table = measure_cost(supernet(variant), (3, 224, 224), checks=20, seed=seed)
-    assert table.about["check"]["architectures"] == 20
+    table = measure_cost(supernet(variant), (3, 224, 224), checks=10, seed=seed)
+    assert table.about["check"]["architectures"] == 10
     assert table.about["check"]["exact"] == {"macs": True, "params": True}
     assert table.whole("macs")
     assert table.whole("params")

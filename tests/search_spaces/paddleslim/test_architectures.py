@@ -52,7 +52,7 @@ def test_random_architectures_run_without_numbers(name: str, size: int) -> None:
         _runs(name, _tokens(name, size, **config), size, **config)
 
 
-@pytest.mark.parametrize("seeds", sweep(range(20), 3))
+@pytest.mark.parametrize("seeds", sweep(range(20), 2))
 @pytest.mark.parametrize("name", TOKEN_NETS)
 def test_random_architectures_and_the_smallest_run(name: str, seeds: Sequence[int]) -> None:
     config = config_of(name)
@@ -93,7 +93,7 @@ def test_costs_are_exact(name: str, paddle: bool) -> None:
     _assert_exact(table, name, table.space.sample(np.random.default_rng(int(paddle))), shape, **config)
 
 
-@pytest.mark.parametrize("seeds", sweep(range(20), 4))
+@pytest.mark.parametrize("seeds", sweep(range(20), 2))
 @pytest.mark.parametrize("paddle", [False, True])
 @pytest.mark.parametrize("name", TOKEN_NETS)
 def test_costs_of_longer_chains_are_exact(name: str, paddle: bool, seeds: Sequence[int]) -> None:
