@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.test_imports import FILES, ROOT
+from tests.test_layers import FILES, ROOT
 
 HOME = "mutators/choices/torch_private.py"
 TORCH = {"torch", "nn", "F", "dist"}  # what torch's modules are called in this repository
