@@ -168,6 +168,7 @@ def test_inputs_are_no_condition() -> None:
     assert not any("_when" in entry for entry in search_space_of(Skips()).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ofa_mobilenet_v3", "ofa_resnet50"])
 def test_elastic_depth_has_conditions(name: str) -> None:
     space = search_spaces.space_of(name)

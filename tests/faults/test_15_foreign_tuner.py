@@ -11,6 +11,8 @@ import pytest
 from tests.mutators import trials
 from tests.mutators.trials import PARAMETERS
 
+pytestmark = pytest.mark.slow
+
 FOREIGN = {key: value for key, value in PARAMETERS.items() if key != "_uid"}
 OURS = "get_and_apply_next_architecture(Mnist())\n"
 PLAIN = "nni.get_next_parameter()\n"

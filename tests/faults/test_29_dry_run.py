@@ -14,6 +14,8 @@ from search_spaces import Space
 from tests.mutators import trials
 from tests.mutators.trials import Outcome
 
+pytestmark = pytest.mark.slow
+
 HEADER = """
 import torch
 from torch import nn

@@ -57,6 +57,7 @@ def code(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_ss_gen_writes_the_space_and_says_what_it_is(nas: Nas, code: Path) -> None:
     said = nas("ss-gen", "-o", "out.json", "--", sys.executable, "trial.py", cwd=code)
     space = Space.load(code / "out.json")

@@ -183,6 +183,7 @@ def test_the_model_is_as_it_was() -> None:
     assert not torch.nn.modules.module._global_forward_hooks
 
 
+@pytest.mark.slow
 def test_nothing_is_computed() -> None:
     huge = nn.Sequential(nn.Linear(2**14, 2**14, device="meta"), nn.Linear(2**14, 2**14, device="meta"))
     assert count_macs(huge, (2**16, 2**14)) == 2 * 2**44

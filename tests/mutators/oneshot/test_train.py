@@ -160,6 +160,7 @@ def test_learning_rates(schedule: str) -> None:
 
 
 class TestResume:
+    @pytest.mark.slow
     @pytest.mark.sampled(3)
     @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
     @pytest.mark.parametrize("stop", [1, 6, 7, 13])

@@ -110,6 +110,7 @@ def test_the_files(folder: Path) -> None:
     assert list(state) == list(models.Plain().state_dict())
 
 
+@pytest.mark.slow
 def test_it_loads_in_another_process(folder: Path) -> None:
     code = f"from mutators import load_subnet; print(load_subnet({str(folder)!r}, trust_code=True).fc.weight.shape)"
     assert "10, 4" in subprocess.check_output([sys.executable, "-c", code], text=True)

@@ -122,6 +122,7 @@ def test_limits_that_contradict_each_other() -> None:
         RandomSearch(constraints={"macs": 20, "params": 20}, cost_table=table).setup(table.space)
 
 
+@pytest.mark.slow
 def test_a_range_too_narrow_to_draw_from_is_an_error_and_no_endless_loop() -> None:
     rng = np.random.default_rng(1)
     table = table_of([rng.integers(10**5, 3 * 10**7, 9).tolist() for _ in range(25)])

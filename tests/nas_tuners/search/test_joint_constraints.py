@@ -103,6 +103,7 @@ def test_a_trellis_finds_the_feasible_and_no_other(table: CostTable, low: float,
         assert found == wanted and made.count == len(wanted)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(tables(), quarters, quarters, st.booleans())
 def test_what_is_feasible_is_counted_or_the_nearest_named(
@@ -219,6 +220,7 @@ def test_splitting_estimates_a_share_that_can_be_counted() -> None:
     assert (table.costs("macs", drawn) <= limit).all() and len(np.unique(drawn, axis=0)) > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [4, 25, 400])
 def test_what_is_nowhere_is_given_up_after_a_bounded_number_of_looks(keys: int) -> None:
     looked: list[int] = []
@@ -250,6 +252,7 @@ def test_a_gap_between_reachable_costs_is_named() -> None:
         RandomSearch(constraints={"macs": [1210, 1300]}, cost_table=table).setup(table.space)
 
 
+@pytest.mark.slow
 def test_several_limits_and_a_table_that_is_joint_in_one_of_them() -> None:
     table = chain(16, 4, top=100)
     options = {"params": {key: [5, 1, 2, 7] for key in table.space.keys}}
@@ -302,6 +305,7 @@ def test_a_seed_gives_the_sequence_that_it_always_gave_and_so_does_a_copy(how: s
     assert history(copied, 20) == history(pickled_, 20) == history(search, 20)
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("cls", SEARCHES)
 @pytest.mark.parametrize("make", [chain, dense])

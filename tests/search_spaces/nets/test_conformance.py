@@ -75,6 +75,7 @@ def test_tokens_and_choices_are_one_another(name: str) -> None:
         assert search_spaces.tokens_of(name, {**choices, "_uid": 7}, **config) == tokens
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(7)
 @pytest.mark.parametrize(("name", "reference"), REFERENCES, ids=[f"{name}: {r.name}" for name, r in REFERENCES])
 def test_costs_are_those_of_the_references(name: str, reference: Reference) -> None:

@@ -104,6 +104,7 @@ def test_it_beats_random_draws_at_equal_evaluations() -> None:
     assert np.mean(wins) > 0 and min(wins) > -0.02
 
 
+@pytest.mark.slow
 def test_the_same_arguments_find_the_same_and_leave_no_trace() -> None:
     ofa, table = trained(), table_of()
     before = digest_of(ofa.model), ofa.current_config, [m.training for m in ofa.modules()]
@@ -122,6 +123,7 @@ def test_the_same_arguments_find_the_same_and_leave_no_trace() -> None:
         assert 8_000 <= subnet.costs["macs"] <= 20_000 and subnet.costs["params"] <= 900
 
 
+@pytest.mark.slow
 def test_the_front_is_the_front() -> None:
     result = found(trained(), cost_table=table_of(), trials=60, population=20, pareto="macs")
     points = [(s.costs["macs"], s.score) for s in result.measured]
@@ -138,6 +140,7 @@ def test_a_limit_may_be_a_multiple_of_the_largest_network() -> None:
     assert found(trained(), absolute, cost_table=table_of(), trials=12, population=6) == result
 
 
+@pytest.mark.slow
 def test_a_table_is_made_where_none_is_given(tmp_path: Path) -> None:
     file = tmp_path / "scores.jsonl"
     options: dict[str, Any] = {"trials": 5, "population": 4, "checkpoint": file}

@@ -74,6 +74,7 @@ def test_no_turn_is_lost_among_processes(path: Path) -> None:
         assert shared.read() == {"trials": 45}
 
 
+@pytest.mark.slow
 def test_it_is_held_alone_and_the_one_that_waits_says_for_whom(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = process(HOLD, path)
     try:
@@ -91,6 +92,7 @@ def test_it_is_held_alone_and_the_one_that_waits_says_for_whom(path: Path, caplo
     assert f"waiting for {path}, which process {pid} holds" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_killed_process_is_free_and_its_file_whole(path: Path) -> None:
     first = process(HOLD, path)
     pid = answer(first)

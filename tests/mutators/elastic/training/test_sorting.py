@@ -68,6 +68,7 @@ def test_trained_widths_of_the_published_nets_keep_their_function(name: str) -> 
     _keeps_what_is_trained(full(name).double(), *SECOND_PHASE[name], n=20, tolerance=1e-9)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("name", SECOND_PHASE)
 def test_the_published_nets_keep_their_largest_networks_function_in_single_precision(name: str) -> None:

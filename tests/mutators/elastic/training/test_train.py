@@ -28,6 +28,7 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(x, y) for x, y in tensors)
 
 
+@pytest.mark.slow
 def test_every_phase_is_trained_and_the_loss_falls() -> None:
     ofa = nets.ofa()
     losses = train(ofa, nets.batches(20), CONFIG, progress=False)

@@ -89,6 +89,7 @@ def test_parameters_are_choices_with_a_uid(make: Any, name: str) -> None:
         tuner.receive_trial_result(parameter_id, sent, 1.0, customized=False, trial_job_id="j")
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("order", ["result first", "end first", "whenever"])
 def test_two_threads_in_any_order_give_the_history_of_one(make: Any, order: str) -> None:
