@@ -21,7 +21,7 @@ def to_json_value(value: Any, depth: int = 0) -> Any:
     """
     if depth > _DEPTH:
         raise ValueError(f"it is nested more than {_DEPTH} deep, or holds itself")
-    if value is None or isinstance(value, bool):
+    if value is None or type(value) in (float, str, bool):  # most are one of these
         return value
     if isinstance(value, str):
         return str.__str__(value)

@@ -41,8 +41,9 @@ class Remaining:
 
     def fits(self, tokens: Sequence[int]) -> bool:
         """Return whether these are tokens of the space, canonical or not."""
-        fit = len(tokens) == len(self._radices) and all(map(is_int, tokens))
-        return fit and all(map(operator.lt, tokens, self._radices)) and min(tokens, default=0) >= 0
+        whole = {int}.issuperset(map(type, tokens)) or all(map(is_int, tokens))  # the first of them is fast
+        fit = whole and len(tokens) == len(self._radices) and all(map(operator.lt, tokens, self._radices))
+        return fit and min(tokens, default=0) >= 0
 
     def read(self, rows: Iterable[Sequence[int]]) -> tuple[list[Tokens], int]:
         """Check proposals, and make them canonical. Returns: those that are feasible, known ones too, and how many not.
