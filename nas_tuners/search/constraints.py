@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nas_tuners.search.halves import MOST_SUMS, FloatArray, Halves, IntArray, Sampler, split_keys
 from nas_tuners.search.splitting import Splitting
-from nas_tuners.search.trellis import MOST_BINS, MOST_MOVES, Trellis, rules_of, steps_of
+from nas_tuners.search.trellis import MOST_BINS, MOST_MOVES, Rule, Trellis, steps_of
 from search_spaces import Space, Tokens
 from search_spaces.checks import exact_or_rounded
 from search_spaces.cost.limits import Limit
@@ -214,6 +214,20 @@ class Feasible:
     def _unreachable(self, metric: str, nearest: float, how: str = "reachable") -> ConstraintError:
         limit = next(limit for limit in self.limits if limit.metric == metric)
         return ConstraintError(f"no architecture keeps {limit}; the nearest {how} {metric} is {nearest:.10g}.")
+
+
+def rules_of(space: Space) -> list[Rule] | None:
+    """Return the rules that make encodings canonical; None where too many keys meet in one."""
+    rules: list[Rule] = []
+    if space.conditions is None:
+        return rules
+    for key in space.conditions.positions:
+        gate = space.conditions.gate([key])
+        if gate is None:
+            return None
+        on, unused = gate[1][..., None], np.arange(space.radices[key]) == 0
+        rules.append(((*gate[0], key), on | unused))
+    return rules
 
 
 class _Anything:

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_tuners.search.halves import FloatArray, IntArray
-from search_spaces import Space
 from search_spaces.cost.bounds import add_terms, find_meeting_keys
 from search_spaces.cost.limits import Limit
 from search_spaces.cost.sums import Term, spread
@@ -46,20 +45,6 @@ class Step:
 
 Rule = tuple[tuple[int, ...], Mask]
 """Positions of keys, and which of their options go together: (radix_1, ..., radix_k)."""
-
-
-def rules_of(space: Space) -> list[Rule] | None:
-    """Return the rules that make encodings canonical; None where too many keys meet in one."""
-    rules: list[Rule] = []
-    if space.conditions is None:
-        return rules
-    for key in space.conditions.positions:
-        gate = space.conditions.gate([key])
-        if gate is None:
-            return None
-        on, unused = gate[1][..., None], np.arange(space.radices[key]) == 0
-        rules.append(((*gate[0], key), on | unused))
-    return rules
 
 
 def steps_of(
