@@ -100,6 +100,7 @@ def test_it_loads_for_who_trusts_it(here: Path, nas: Nas) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("factory", "arguments"),
     [

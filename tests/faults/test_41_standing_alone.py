@@ -108,6 +108,7 @@ def test_files_of_save_subnet_run_without_any_source(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("flags", [["--pt2"], ["--onnx"], ["--pt2", "--onnx", "--input", "1,12,12"]])
 def test_nas_export_writes_them_and_prints_their_parity(nas: Nas, tmp_path: Path, flags: list[str]) -> None:
     (tmp_path / "own.py").write_text(MODEL)

@@ -82,6 +82,7 @@ def test_configurations_to_the_unit(name: str, n: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", sorted(models.MODELS))
 def test_converted_models(name: str) -> None:
     build, example = models.MODELS[name]

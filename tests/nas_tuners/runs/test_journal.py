@@ -55,6 +55,7 @@ class DiesAt(Journal):
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("torn", [False, True], ids=["after an event", "within a line"])
 def test_killed_at_every_single_event_and_resumed_equals_unbroken(tmp_path: Path, torn: bool) -> None:
     unbroken = start(None)

@@ -363,6 +363,7 @@ def drive(sanas: SANAS) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_torch")
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("torn", [False, True], ids=["after an event", "within a line"])
 def test_killed_at_every_event_and_resumed_equals_unbroken(folder: Path, torn: bool) -> None:
     numbers: Any = {"search_steps": 15, "init_temperature": 4.0, "seed": 3}

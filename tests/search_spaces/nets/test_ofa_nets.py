@@ -29,6 +29,7 @@ SMALLEST: dict[str, Mapping[str, Any]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("name", "config", "classes", "params", "macs_64", "macs_224"),
     [

@@ -62,6 +62,7 @@ def test_random_architectures_and_the_smallest_run(name: str, seeds: Sequence[in
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", TOKEN_NETS)
 def test_the_largest_runs(name: str) -> None:
     config = {"input_size": 8, "output_size": 4, "block_num": 1} if name in BLOCK_NETS else {}

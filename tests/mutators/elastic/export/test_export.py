@@ -282,6 +282,7 @@ ONNX = pytest.mark.skipif(
 
 @ONNX
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["toy", "ofa_mobilenet_v3", "ofa_resnet50", "transformer"])
 def test_onnx_computes_the_same(name: str, tmp_path: Path) -> None:
     import onnx

@@ -62,6 +62,7 @@ def test_trained_widths_keep_their_function(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", SECOND_PHASE)
 def test_trained_widths_of_the_published_nets_keep_their_function(name: str) -> None:
     """In double precision: through a hundred layers of random weights rounding alone grows to 1e-3 in single."""
