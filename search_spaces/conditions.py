@@ -142,9 +142,9 @@ class Conditions:
         return rows
 
     def gate(self, keys: Collection[int]) -> tuple[tuple[int, ...], Mask] | None:
-        """Return where those of ``keys`` are active whose conditions name others, over all keys that this hangs on.
+        """Return where those of ``keys`` are active whose conditions name keys outside of ``keys``.
 
-        Returns: the keys, and a mask with an axis for each; None if it would have more than 2^20 cells.
+        Returns: all keys that this hangs on, and a mask with an axis for each; None for a mask of more than 2^20 cells.
         """
         on: set[int] = set()
         hanging = [key for key in keys if not set(self._parents.get(key, ())) <= set(keys)]

@@ -227,7 +227,7 @@ def _unseal(line: bytes) -> bytes | None:
 
 def _parse_event(path: str | os.PathLike[str], number: int, line: bytes) -> Event:
     try:
-        event = json.loads(_unseal(line) or b"", parse_constant=_to_finite, parse_float=_to_finite)
+        event = _STRICT.decode((_unseal(line) or b"").decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
@@ -240,6 +240,9 @@ def _to_finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
         raise ValueError(f"{text} is not finite")
     return value
+
+
+_STRICT = json.JSONDecoder(parse_constant=_to_finite, parse_float=_to_finite)
 
 
 def _to_json(value: Any) -> Any:

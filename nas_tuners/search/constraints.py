@@ -28,7 +28,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Caps:
-    """How much the samplers may take.
+    """Bounds of the work and the memory that the samplers take.
 
     Attributes:
         listed: up to so many feasible architectures are listed, and the search ends with the last of them.
@@ -61,7 +61,7 @@ class Feasible:
         space: what can be chosen.
         table: of the same space, its keys in any order; needed where there are limits.
         limits: on metrics of the table.
-        caps: how much the samplers may take.
+        caps: bounds of the work and the memory that the samplers take.
 
     Attributes:
         share: of all architectures, those that keep the limits.

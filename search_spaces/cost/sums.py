@@ -85,7 +85,7 @@ def spread(keys: Sequence[Hashable], costs: npt.NDArray[Scalar], wider: Sequence
 def gate_term(term: Term, space: Space, most: int) -> Term | None:
     """Return a term that is zero where one of its keys does not matter; None if it had more than ``most`` costs.
 
-    Whether a key matters that hangs on other keys of the term, its own costs say, at token 0 of that key.
+    A key whose condition names only other keys of the term is left alone: costs at its token 0 are those without it.
     """
     keys, costs = term
     if space.conditions is None or not costs.any():

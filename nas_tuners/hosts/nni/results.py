@@ -51,7 +51,7 @@ class Results:
         if uid is None or uid not in self.run.search.trials:
             self.note(f"a result for uid {uid}, which was never proposed here: ignored.", job=job)
             return
-        metrics, resource, reason = _read(value, self.run.search.score_key)
+        metrics, resource, reason = _read_report(value, self.run.search.score_key)
         if reason is not None:
             self.fail(uid, reason)
             return
@@ -138,9 +138,9 @@ class Results:
 
 
 def settle_kept(run: Run, jobs: Iterable[Job]) -> int:
-    """Tell a run the results that NNI has kept and no tuner has lived to see. Returns: how many.
+    """Tell a run the results that NNI has kept and that its tuner never received. Returns: how many.
 
-    Failures are left to the next tuner, whose user has said what is to become of them.
+    Failures are left to the next tuner: its ``on_failure`` says what becomes of them.
 
     Args:
         run: that of the experiment.
@@ -155,14 +155,14 @@ def settle_kept(run: Run, jobs: Iterable[Job]) -> int:
         trial = None if uid is None else trials.get(uid)
         if foreign or job.final_id is None or job.id in known or trial is None or trial.state != "pending":
             continue
-        metrics, resource, reason = _read(job.final_value, run.search.score_key)
+        metrics, resource, reason = _read_report(job.final_value, run.search.score_key)
         if reason is None:
             run.tell(trial.uid, metrics, job.id, resource)
             told += 1
     return told
 
 
-def _read(value: object, score_key: str) -> tuple[Any, int | None, str | None]:
+def _read_report(value: object, score_key: str) -> tuple[Any, int | None, str | None]:
     """Return what a trial reported: its metrics, the resource of one that was stopped early, and why it failed."""
     result = make_result(None, value)
     metrics = result.metrics

@@ -70,7 +70,7 @@ def _mend(folder: Path) -> None:
     finally:
         run.close()
     if told:
-        _say(f"NNI had kept {told} results that no tuner had seen")
+        _say(f"NNI had kept {told} results that the tuner never received")
     if mended:
         _say(f"NNI had {mended} trials noted under parameters of others")
 
