@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NETS = {
     "darts": "search_spaces.nets.darts",
+    "nas_bench_fashion": "search_spaces.nets.nas_bench_fashion",
     "ofa_mobilenet_v3": "search_spaces.nets.ofa_mobilenet_v3",
     "ofa_resnet50": "search_spaces.nets.ofa_resnet50",
     "shufflenet_v2": "search_spaces.nets.shufflenet_v2",

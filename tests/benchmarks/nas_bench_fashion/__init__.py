@@ -1,0 +1,1 @@
+"""A table of truth: networks of one space, each trained twice on real images; and what is measured against it."""
