@@ -1,0 +1,127 @@
+"""How well supernets rank the networks of the table, by the way in which they were trained.
+
+Run: python -m tests.benchmarks.nas_bench_fashion.rank fair --passes 45000 --seeds 3 -o runs/ranks
+     python -m tests.benchmarks.nas_bench_fashion.rank -o runs/ranks        (prints again what is there)
+Each supernet is trained once, and its scores kept in a file of the folder. Methods are developed on the first 200
+networks of the table; ``--networks last`` prints what the other 200 say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+from torch import nn
+
+import search_spaces
+from mutators.oneshot import evaluate
+from search_spaces.files import write_atomically
+from tests.benchmarks.nas_bench_fashion.images import FOLDER, Images, read_images
+from tests.benchmarks.nas_bench_fashion.make import NET, draw
+from tests.benchmarks.nas_bench_fashion.methods import METHODS, Batches
+from tests.benchmarks.nas_bench_fashion.table import read_table
+
+HALF = 200
+CALIBRATION = 8  # batches of 250
+PARTS = {"first": slice(0, HALF), "last": slice(HALF, 2 * HALF)}
+
+
+def loss_and_accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the share of (N, C) outputs that are right, and minus their mean cross-entropy."""
+    right = (outputs.argmax(dim=1) == targets).double().mean()
+    return {"accuracy": right, "loss": -nn.functional.cross_entropy(outputs, targets).double()}
+
+
+def train(method: str, passes: int, seed: int, images: Images) -> nn.Module:
+    """Return a supernet, trained."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    net = search_spaces.build(NET).to(memory_format=torch.channels_last)
+    METHODS[method](net, images.train, passes, seed)
+    return net
+
+
+def score(net: nn.Module, tokens: Iterable[tuple[int, ...]], images: Images) -> list[dict[str, float]]:
+    """Return the scores of architectures with a supernet's weights, on all validation images."""
+    space = search_spaces.space_of(NET)
+    valid, calibration = Batches(images.valid, 500), Batches(images.train, 250)
+    return [
+        evaluate(net, space.decode(t), valid, calibration, batches=CALIBRATION, metric=loss_and_accuracy)
+        for t in tokens
+    ]
+
+
+def run(method: str, passes: int, seed: int, folder: Path, data: str) -> str:
+    """Train a supernet, score all networks of the table, and keep the scores. Returns: what was done."""
+    images = read_images(data)
+    started = time.process_time()
+    net = train(method, passes, seed, images)
+    trained = time.process_time()
+    scores = score(net, draw(2 * HALF), images)
+    content = {
+        "method": method,
+        "passes": passes,
+        "seed": seed,
+        "seconds": round(trained - started, 1),
+        "scoring": round(time.process_time() - trained, 1),
+        **{name: [round(s[name], 6) for s in scores] for name in ("accuracy", "loss")},
+    }
+    path = folder / f"{method}-{passes}-{seed}.json"
+    write_atomically(path, json.dumps(content).encode())
+    torch.save(net.state_dict(), path.with_suffix(".pt"))
+    return f"{path} after {time.process_time() - started:.0f} s"
+
+
+def report(folder: Path, part: str) -> None:
+    """Print Kendall's tau of all scores in a folder, beside those of what costs nothing."""
+    table = read_table()
+    at = PARTS[part]
+    truth = table.truth[at]
+    print(f"Kendall's tau with the mean of two trainings, of the {part} {len(truth)} networks of the table")
+    for name, values in (("macs", table.macs[at]), ("params", table.params[at])):
+        print(f"{name:32} {kendalltau(values, truth).statistic:.3f}   near {near(values, truth, table.macs[at]):.3f}")
+    for path in sorted(folder.glob("*.json")):
+        kept = json.loads(path.read_text())
+        words = [f"{path.stem:24} {kept['seconds']:6.0f} s"]
+        for name in ("accuracy", "loss"):
+            values = np.array(kept[name])[at]
+            tau, close = kendalltau(values, truth).statistic, near(values, truth, table.macs[at])
+            words.append(f"by {name} {tau:.3f}, near {close:.3f}")
+        print("   ".join([*words, f"mean score {np.mean(kept['accuracy']):.3f}"]))
+
+
+def near(scores: np.ndarray, truth: np.ndarray, macs: np.ndarray, within: float = 0.1) -> float:
+    """Return Kendall's tau over the pairs of networks whose macs differ by at most a tenth."""
+    a, b = np.triu_indices(len(truth), 1)
+    close = np.maximum(macs[a], macs[b]) <= (1 + within) * np.minimum(macs[a], macs[b])
+    return float((np.sign(scores[a] - scores[b]) * np.sign(truth[a] - truth[b]))[close].mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help=", ".join(METHODS))
+    parser.add_argument("--passes", type=int, default=45_000, help="forward passes of a training, batches of 64")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--networks", choices=PARTS, default="first")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--data", default=FOLDER, help="four MNIST-like idx.gz files")
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/ranks"))
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(options.workers) as pool:
+        wanted = [(m, options.passes, s) for m in options.methods for s in range(options.seeds)]
+        left = [w for w in wanted if not (options.output / f"{w[0]}-{w[1]}-{w[2]}.json").exists()]
+        for future in as_completed([pool.submit(run, *w, options.output, options.data) for w in left]):
+            print(future.result(), flush=True)
+    report(options.output, options.networks)
+
+
+if __name__ == "__main__":
+    main()
