@@ -206,7 +206,7 @@ def describe_rankers(rankers: Sequence[Ranker]) -> list[str]:
     for ranker in rankers:
         tau, lead = ranker.tau, f"{ranker.lead: .3f} +- {ranker.lead_error:.3f}"
         known = ranker is not score and not math.isnan(ranker.lead)
-        within = " ".join(_describe_tau(ranker.at_equal_macs)) if ranker.at_equal_macs else ""
+        within = ", ".join(filter(None, _describe_tau(ranker.at_equal_macs))) if ranker.at_equal_macs else ""
         rows.append([ranker.name, *_describe_tau(tau), lead if known else "", within])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
