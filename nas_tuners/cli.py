@@ -118,24 +118,28 @@ def _add_searches(add: _Add) -> None:
         "rank",
         "measure how well a supernet's scores rank architectures",
         "Scores random architectures with the supernet's weights and trained alone, and prints Kendall's tau between "
-        "the two orders. Both functions take choices and return a number; the higher is the better for both, or the "
-        "lower for both.",
-        epilog="example: nas rank search_space.json --score net:score --retrain net:retrain -n 20 -o ranking",
+        "the two orders. Says whether the score ranks better than rivals in the same run: the metrics of the cost "
+        "table, of which more is better, and further functions. All functions take choices and return a number.",
+        epilog="example: nas rank search_space.json --score net:score --retrain net:retrain --rival net:untrained "
+        "--cost-table costs.json -n 50 -o ranking",
     )
     p.add_argument("--score", required=True, metavar="MODULE:FUNCTION", help="scores choices with the supernet")
     p.add_argument("--retrain", required=True, metavar="MODULE:FUNCTION", help="trains their network alone, scores it")
+    rival = "scores choices in another way, such as by an untrained supernet; may be repeated"
+    p.add_argument("--rival", action="append", metavar="MODULE:FUNCTION", help=rival)
+    p.add_argument(
+        "--minimize", action="store_true", help="the lowest is the best, of all functions; default: the highest"
+    )
     p.add_argument("-n", type=int, default=10, dest="trials", metavar="N", help="number of architectures (10)")
-    _add_loop(p)
+    _add_loop(p, "costs for the constraints, and to compare with")
 
 
-def _add_loop(p: ArgumentParser) -> None:
+def _add_loop(p: ArgumentParser, costs: str = "costs for the constraints") -> None:
     p.add_argument("space", type=Path, metavar="SPACE", help="a search space, such as nas ss-gen writes")
     p.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the search (0)")
     limit = 'such as "macs<=330e6", "290e6<=macs<=330e6", or "macs<=0.6x" (of the largest network); may be repeated'
     p.add_argument("--constraint", action="append", metavar="LIMIT", help=limit)
-    p.add_argument(
-        "--cost-table", type=Path, metavar="FILE", help="costs for the constraints, from nas cost or latency"
-    )
+    p.add_argument("--cost-table", type=Path, metavar="FILE", help=f"{costs}, from nas cost or latency")
     p.add_argument("--workers", type=int, default=1, metavar="N", help="number of processes that evaluate (1)")
     limit = "a trial that takes longer has failed; default: no limit"
     p.add_argument("--trial-timeout", type=float, metavar="SECONDS", help=limit)
@@ -192,6 +196,8 @@ def _add_runs(add: _Add) -> None:
     p.add_argument("--evaluate", metavar="MODULE:FUNCTION", help=f"{own}, of nas search")
     p.add_argument("--score", metavar="MODULE:FUNCTION", help=f"{own}, of nas rank; goes with --retrain")
     p.add_argument("--retrain", metavar="MODULE:FUNCTION", help=f"{own}, of nas rank; goes with --score")
+    rivals = f"{own}, of nas rank; one for each of its rivals, in their order"
+    p.add_argument("--rival", action="append", metavar="MODULE:FUNCTION", help=rivals)
     _add_trust(p, "run the code that a journal names, though you have not begun it here")
 
 

@@ -1,21 +1,27 @@
-"""``nas rank``: how far the scores of a supernet can be trusted to rank architectures.
+"""``nas rank``: how far the scores of a supernet can be trusted to rank architectures, and whether costs rank as well.
 
-Kendall's tau (Biometrika 1938; tau-b, which allows for ties) between its scores and those of the same architectures
-trained alone, with a bootstrap interval.
+Kendall's tau between its scores and those of the same architectures trained alone, and of rivals in the same run: the
+metrics of the cost table, and functions that score in another way. ``ranking.py`` has the statistics.
 """
 
 from __future__ import annotations
 
 import math
 from argparse import Namespace
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
 
 from nas_tuners.commands import CommandError
 from nas_tuners.commands.checks.spaces import load_space
+from nas_tuners.commands.ranking import (
+    COVERAGE,
+    compare_rankings,
+    describe_rankers,
+    describe_verdict,
+    rank_correlation,
+)
 from nas_tuners.commands.search import search_of
 from nas_tuners.hosts.local import Job
 from nas_tuners.runs.evaluation import NamedFunction
@@ -24,23 +30,23 @@ from nas_tuners.runs.run import Run
 from nas_tuners.search.random import RandomSearch
 from nas_tuners.search.records import Trial, as_metrics
 from nas_tuners.show.text import describe_choices, describe_failures, shorten_list
-from search_spaces import Choices
+from search_spaces import Choices, Space, Tokens
+from search_spaces.checks import is_number
 from search_spaces.cost.limits import constraints_of
-
-_RESAMPLES = 2000
-_COVERAGE = 0.95
+from search_spaces.cost.table import CostTable
 
 
 @dataclass(frozen=True)
-class TwoScores:
-    """An evaluation by two functions: a supernet's score, and that of the network trained alone."""
+class Scores:
+    """An evaluation by several functions: a supernet's score, its rivals', and that of the network trained alone."""
 
     score: NamedFunction
     retrain: NamedFunction
+    rivals: Mapping[str, NamedFunction] = field(default_factory=dict)  # by what the journal calls their metric
 
     def __call__(self, choices: Choices) -> dict[str, float]:
-        score = _call_for_number(self.score, choices)
-        return {"score": score, "default": _call_for_number(self.retrain, choices)}
+        functions = {"score": self.score, **self.rivals, "default": self.retrain}  # the long one comes last
+        return {name: _call_for_number(function, choices) for name, function in functions.items()}
 
 
 def _call_for_number(function: NamedFunction, choices: Choices) -> float:
@@ -51,13 +57,20 @@ def _call_for_number(function: NamedFunction, choices: Choices) -> float:
 
 
 def execute(options: Namespace) -> int:
-    """Score random architectures twice, and print how well the two orders agree."""
+    """Score random architectures by each function, and print how well the orders agree."""
+    rivals = options.rival or []
+    problems = [f"--rival {name} is given {n} times." for name, n in Counter(rivals).items() if n > 1]
     if options.trials < 3:
-        raise CommandError(f"-n is {options.trials}, wanted at least 3 architectures.")
+        problems.append(f"-n is {options.trials}, wanted at least 3 architectures.")
+    if problems:
+        raise CommandError("\n".join(problems))
     search = RandomSearch(options.seed, constraints_of(options.constraint or []), options.cost_table)
-    functions = {"score": options.score, "retrain": options.retrain}
+    functions = {"score": options.score, "retrain": options.retrain, **{name: name for name in rivals}}
     job = Job("rank", functions, "random", options.trials, options.workers, str(Path.cwd()), options.trial_timeout)
-    return _finish(job, job.start(search, load_space(options.space), options.output, _scores_of(job)))
+    space = load_space(options.space)
+    _arrange_costs(search.cost_table, space)
+    mode = "minimize" if options.minimize else "maximize"
+    return _finish(job, job.start(search, space, options.output, mode))
 
 
 def resume(job: Job, header: Event, path: Path) -> int:
@@ -65,69 +78,83 @@ def resume(job: Job, header: Event, path: Path) -> int:
     return _finish(job, job.resume(search_of(job, header, path), path))
 
 
-def _scores_of(job: Job) -> TwoScores:
-    return TwoScores(job.function("score"), job.function("retrain"))
+def _arrange_costs(table: CostTable | None, space: Space) -> CostTable | None:
+    """Return the cost table in the order of ``space``, ready to be asked. Raises CostError if it is of another one."""
+    if table is None:
+        return None
+    arranged = table.arranged(space)
+    for metric in arranged.metrics:
+        arranged.terms(metric)
+    return arranged
 
 
 def _finish(job: Job, run: Run) -> int:
-    """Run to the end, and print the architectures by their scores, and Kendall's tau of at least three."""
-    job.finish(run, _scores_of(job))
-    told = [trial for trial in run.search.trials.values() if trial.state == "told"]
-    failures = describe_failures(run)
-    if len(told) < 3:
-        message = f"{len(told)} architectures have both scores, wanted at least 3."
-        raise CommandError("\n".join([message, *shorten_list(failures, 2, f"nas show {Path(str(run.path)).parent}")]))
-    told.sort(key=lambda t: -_metric_of(t, "score"))
-    scores, truths = ([_metric_of(t, name) for t in told] for name in ("score", "default"))
-    places = {trial.uid: place for place, trial in enumerate(sorted(told, key=lambda t: -_metric_of(t, "default")), 1)}
-    print(f"{'rank':>4} {'retrained':>9} {'score':>11} {'retrained':>11} {'uid':>4}  choices")
-    for place, (trial, score, truth) in enumerate(zip(told, scores, truths, strict=True), 1):
-        numbers = f"{place:>4} {places[trial.uid]:>9} {score:>11.6g} {truth:>11.6g} {trial.uid:>4}"
-        print(f"{numbers}  {describe_choices(trial)}")
-    failed = run.search.counts.failed
-    of = f"{len(told)} architectures" + (f", {failed} failed" if failed else "")
+    """Run to the end, and print the architectures by their scores, Kendall's tau of at least three, and its rivals'."""
+    table = _arrange_costs(run.search.cost_table, run.space)  # what is wrong with it is said before the work begins
+    job.finish(run, Scores(job.function("score"), job.function("retrain"), {r: job.function(r) for r in job.rivals}))
+    trials, failures = _sort_trials(job, run), describe_failures(run)
+    _print_trials(trials, _sign_of(run))
+    scores, truths = (_metrics_of(trials, name) for name in ("score", "default"))
     tau, low, high = rank_correlation(scores, truths, run.search.seed)
-    agreement = f"{tau:.3f}, {100 * _COVERAGE:.0f} % interval {low:.2f} to {high:.2f}"
+    agreement = f"{tau:.3f}, {100 * COVERAGE:.0f} % interval {low:.2f} to {high:.2f}"
     undefined = "is undefined: all scores of a kind are equal"
+    of = ", ".join([f"{len(trials)} architectures", *_describe_missing(run, len(trials))])
     print(*failures, f"Kendall's tau {undefined if math.isnan(tau) else agreement} ({of})", sep="\n")
+    if rivals := _rivals_of(job, table, trials, _sign_of(run)):
+        macs = None if table is None or "macs" not in table.metrics else table.costs("macs", _tokens_of(trials))
+        rankers = compare_rankings(scores, rivals, truths, macs, run.search.seed)
+        print(*describe_rankers(rankers), describe_verdict(rankers), sep="\n")
     return 0
+
+
+def _sort_trials(job: Job, run: Run) -> list[Trial]:
+    """Return the trials that have all numbers, the best score first. Raises CommandError if there are fewer than 3."""
+    names = ("score", "default", *job.rivals)
+    told = [trial for trial in run.search.trials.values() if trial.state == "told"]
+    trials = [trial for trial in told if all(is_number((trial.metrics or {}).get(name)) for name in names)]
+    if len(trials) < 3:
+        message = f"{len(trials)} architectures have {'all' if job.rivals else 'both'} scores, wanted at least 3."
+        more = f"nas show {Path(str(run.path)).parent}"
+        raise CommandError("\n".join([message, *shorten_list(describe_failures(run), 2, more)]))
+    return sorted(trials, key=lambda t: -_sign_of(run) * _metric_of(t, "score"))
+
+
+def _sign_of(run: Run) -> float:
+    return 1.0 if run.optimize_mode == "maximize" else -1.0
 
 
 def _metric_of(trial: Trial, name: str) -> float:
     return float((trial.metrics or {})[name])
 
 
-def rank_correlation(scores: Sequence[float], truths: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
-    """Return Kendall's tau-b, and the ends of its 95 % percentile interval over 2000 resamples of the pairs.
+def _metrics_of(trials: Sequence[Trial], name: str) -> list[float]:
+    return [_metric_of(trial, name) for trial in trials]
 
-    Orders that agree wholly, or disagree wholly, give an interval of no width: give more architectures to learn more.
 
-    Args:
-        scores: one an architecture.
-        truths: of the same architectures, in the same order.
-        seed: of the resampling alone.
+def _tokens_of(trials: Sequence[Trial]) -> list[Tokens]:
+    return [trial.tokens for trial in trials]
 
-    Returns: tau, low, high, each in [-1, 1]; NaN where all scores, or all truths, are equal.
 
-    Raises:
-        ValueError: there are fewer than three pairs, or not as many scores as truths.
+def _describe_missing(run: Run, whole: int) -> list[str]:
+    """Return how many architectures have failed, and how many that were imported lack a score."""
+    counts = run.search.counts
+    lacking = counts.told - whole
+    return [f"{n} {what}" for n, what in ((counts.failed, "failed"), (lacking, "without all scores")) if n]
 
-    >>> rank_correlation([1, 2, 3, 4], [10, 20, 30, 40])
-    (1.0, 1.0, 1.0)
-    """
-    from scipy.stats import kendalltau
 
-    if len(scores) != len(truths) or len(scores) < 3:
-        raise ValueError(f"got {len(scores)} scores and {len(truths)} truths, wanted as many of both, and 3 or more.")
-    if min(scores) == max(scores) or min(truths) == max(truths):
-        return math.nan, math.nan, math.nan
-    tau = round(float(kendalltau(scores, truths).statistic), 12)  # it says 0.9999999999999998 of the same order
-    # The same formula for all resamples at once: scipy would take seconds for 2000 of them.
-    pairs, n = np.array([scores, truths], dtype=np.float64), len(scores)
-    a, b = np.sign(pairs[:, :, None] - pairs[:, None, :])  # (n, n) each: which of two is higher
-    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(np.float64)
-    agree, untied_a, untied_b = (((times @ matrix) * times).sum(axis=1) for matrix in (a * b, a * a, b * b))
-    defined = untied_a * untied_b > 0
-    taus = agree[defined] / np.sqrt((untied_a * untied_b)[defined])
-    low, high = np.quantile(taus, [(1 - _COVERAGE) / 2, (1 + _COVERAGE) / 2]).tolist()
-    return tau, low, high
+def _rivals_of(job: Job, table: CostTable | None, trials: Sequence[Trial], sign: float) -> dict[str, list[float]]:
+    """Return by name the numbers of the rivals: of costs, more is better, whichever way the scores go."""
+    tokens = _tokens_of(trials)
+    costs = {} if table is None else {name: (sign * table.costs(name, tokens)).tolist() for name in table.metrics}
+    return costs | {name: _metrics_of(trials, name) for name in job.rivals}
+
+
+def _print_trials(trials: Sequence[Trial], sign: float) -> None:
+    """Print trials that are sorted by their scores, each with its place by both scores."""
+    by_truth = sorted(trials, key=lambda t: -sign * _metric_of(t, "default"))
+    places = {trial.uid: place for place, trial in enumerate(by_truth, 1)}
+    print(f"{'rank':>4} {'retrained':>9} {'score':>11} {'retrained':>11} {'uid':>4}  choices")
+    for place, trial in enumerate(trials, 1):
+        score, truth = _metric_of(trial, "score"), _metric_of(trial, "default")
+        numbers = f"{place:>4} {places[trial.uid]:>9} {score:>11.6g} {truth:>11.6g} {trial.uid:>4}"
+        print(f"{numbers}  {describe_choices(trial)}")

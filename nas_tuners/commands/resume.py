@@ -9,6 +9,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from nas_tuners.commands import CommandError, rank, search
@@ -31,7 +32,7 @@ def execute(options: Namespace) -> int:
         header = _read_header(path)
         if isinstance(header.get("command"), dict):
             return _resume_command(header, path, options)
-    named = [f"--{role}" for roles in ROLES.values() for role in roles if getattr(options, role)]
+    named = [f"--{role}" for role in (*chain(*ROLES.values()), "rival") if getattr(options, role)]
     if options.trials or options.workers or options.trial_timeout or named:
         what = ", ".join(named) or "--trials, --workers and --trial-timeout"
         raise CommandError(f"{what} are for runs of nas search and nas rank; for NNI's: nnictl update.")
@@ -50,10 +51,7 @@ def _resume_command(header: Event, path: Path, options: Namespace) -> int:
     if isinstance(name, str) and name in _SCRIPTS:  # begun by a script of the user's own
         raise CommandError(f"{path} cannot be resumed from here: {_SCRIPTS[name]}.")
     job = Job.of(header, path)
-    named = {role: str(given) for roles in ROLES.values() for role in roles if (given := getattr(options, role))}
-    if named and named.keys() != job.functions.keys():
-        wanted = " and ".join(f"--{role}" for role in job.functions)
-        raise CommandError(f"{path} is of nas {job.name}: wanted {wanted}, or none of them.")
+    named = _read_functions(job, path, options)
     job = _name_functions(job, named) if named else _trust_functions(job, header, path, options)
     if not (is_signed(header) or options.trust_code):
         job = replace(job, workers=min(job.workers, os.cpu_count() or 1))
@@ -62,9 +60,26 @@ def _resume_command(header: Event, path: Path, options: Namespace) -> int:
     try:
         return _RESUMES[job.name](replace(job, **given), header, path)
     except KeyboardInterrupt as error:  # it ends with the line to type
-        flags = [word for role, function in named.items() for word in (f"--{role}", function)]
+        flags = [word for role, function in named.items() for word in (_flag(job, role), function)]
         flags += ["--trust-code"] * options.trust_code
         raise KeyboardInterrupt(" ".join([str(error), *map(shlex.quote, flags)])) from None
+
+
+def _read_functions(job: Job, path: Path, options: Namespace) -> dict[str, str]:
+    """Return the functions that the caller names instead of the journal's, by role; empty if there are none."""
+    named = {role: str(given) for role in chain(*ROLES.values()) if (given := getattr(options, role))}
+    rivals = options.rival or []
+    if not named and not rivals:
+        return {}
+    if named.keys() != set(ROLES[job.name]) or len(rivals) != len(job.rivals):
+        wanted = " and ".join(_flag(job, role) for role in job.functions)
+        order = f", the rivals in the order of {', '.join(job.rivals)}" if job.rivals else ""
+        raise CommandError(f"{path} is of nas {job.name}: wanted {wanted}{order}, or none of them.")
+    return {role: named[role] for role in ROLES[job.name]} | dict(zip(job.rivals, rivals, strict=True))
+
+
+def _flag(job: Job, role: str) -> str:
+    return "--rival" if role in job.rivals else f"--{role}"
 
 
 def _name_functions(job: Job, named: Mapping[str, str]) -> Job:
@@ -78,7 +93,7 @@ def _name_functions(job: Job, named: Mapping[str, str]) -> Job:
 def _trust_functions(job: Job, header: Event, path: Path, options: Namespace) -> Job:
     """Return the job as it is, if this user has signed it, or trusts the code that it names."""
     trusted, there = is_signed(header), Path(job.folder).is_dir()
-    own = " ".join(f"--{role} MODULE:FUNCTION" for role in job.functions)
+    own = " ".join(f"{_flag(job, role)} MODULE:FUNCTION" for role in job.functions)
     named = f"{' and '.join(map(repr, job.functions.values()))} in {job.folder!r}"
     ways = (f"{options.typed} --trust-code", f"{options.typed} {own}    (a function of yours, in this folder)")
     require_trust(trusted or options.trust_code, path, f"{named} to be called, {_FOREIGN}", *ways)

@@ -12,7 +12,6 @@ from typing import Any
 from nas_tuners.commands import CommandError
 from nas_tuners.commands.checks.spaces import load_space
 from nas_tuners.hosts.local import Job
-from nas_tuners.runs.evaluation import NamedFunction
 from nas_tuners.runs.journal import Event, JournalError
 from nas_tuners.runs.run import Run
 from nas_tuners.search.algorithms import ALGORITHMS, Algorithm
@@ -44,9 +43,9 @@ def execute(options: Namespace) -> int:
     job = Job(
         "search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()), options.trial_timeout
     )
-    evaluate, mode = NamedFunction(options.evaluate), "minimize" if options.minimize else "maximize"
+    mode = "minimize" if options.minimize else "maximize"
     space = load_space(options.space).fix(_read_fixed(options.fix or []))
-    run = job.start(search, space, options.output, evaluate, mode)
+    run = job.start(search, space, options.output, mode)
     return _finish(job, run)
 
 

@@ -23,7 +23,10 @@ from search_spaces.progress import Progress
 from search_spaces.resolve import look_in
 
 ROLES = {"search": ("evaluate",), "rank": ("score", "retrain")}
-"""By command, what its functions are for; on its command line, ``--ROLE MODULE:FUNCTION``."""
+"""By command, what its functions are for; on its command line, ``--ROLE MODULE:FUNCTION``.
+
+A run of ``nas rank`` may have rivals as well, ``--rival MODULE:FUNCTION``: their roles are those names.
+"""
 
 _MOST_WORKERS = 1024  # a file may name them
 
@@ -75,16 +78,21 @@ class Job:
         texts = [self.name, self.algorithm, self.folder]
         if not all(isinstance(text, str) for text in texts) or not isinstance(self.functions, dict):
             return False
-        named = all(isinstance(name, str) for name in self.functions.values())
-        return named and tuple(self.functions) == ROLES.get(self.name)
+        roles, own = tuple(self.functions), ROLES.get(self.name, ())
+        more = roles[len(own) :]
+        fits = bool(own) and roles[: len(own)] == own and (not more or self.name == "rank")
+        return fits and all(":" in role for role in more) and all(isinstance(f, str) for f in self.functions.values())
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """Return the roles of further functions to compare with: what they were called when the run began."""
+        return tuple(self.functions)[len(ROLES[self.name]) :]
 
     def function(self, role: str) -> NamedFunction:
         """Return the function of a role, not imported yet."""
         return NamedFunction(str(self.functions.get(role)))
 
-    def start(
-        self, search: Search, space: Space, folder: Path, evaluate: Evaluate, optimize_mode: str = "maximize"
-    ) -> Run:
+    def start(self, search: Search, space: Space, folder: Path, optimize_mode: str = "maximize") -> Run:
         """Check everything, then start a run with its journal in ``folder``, and say on stderr how much is feasible.
 
         Raises EvaluateError if a function cannot be found, JournalError if the folder has a journal, with nothing
@@ -94,9 +102,8 @@ class Job:
         if has_begun(path):
             raise JournalError(f"{path} exists: go on with nas resume {folder}, or give another folder with -o.")
         look_in(self.folder)
-        for function in (evaluate, *vars(evaluate).values()):  # a wrong name is an error at once
-            if isinstance(function, NamedFunction):
-                function.find()
+        for role in self.functions:  # a wrong name is an error at once
+            self.function(role).find()
         run = Run.start(search, space, optimize_mode, path, command=asdict(self))
         if search.constraints:
             about = "" if search.feasible_share_exact else "about "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from scipy.stats import kendalltau
 
 from nas_tuners.commands.rank import rank_correlation
 from nas_tuners.runs.journal import read
+from search_spaces import Space
+from search_spaces.cost.table import CostTable
 from tests.nas_tuners.nas import Nas
 from tests.spaces import SPACES
 
@@ -97,9 +100,10 @@ def test_a_table_and_tau(nas: Nas, folder: Path) -> None:
 
 
 def test_the_same_seed_draws_the_same_and_workers_change_nothing(nas: Nas, folder: Path) -> None:
-    one = nas(*words("good", "with_costs", "-n", "5", "--seed", "4"), cwd=folder)
+    same = words("good", "with_costs", "-n", "5", "--seed", "4", "--rival", f"{HERE}:worst")
+    one = nas(*same, cwd=folder)
     (folder / "run" / "journal.jsonl").unlink()
-    assert nas(*words("good", "with_costs", "-n", "5", "--seed", "4", "--workers", "2"), cwd=folder) == one
+    assert nas(*same, "--workers", "2", cwd=folder) == one
     assert "tau 1.000" in one
 
 
@@ -138,3 +142,111 @@ def test_nothing_but_failures(nas: Nas, folder: Path) -> None:
     said = nas(*words("good", "returns_text", "-n", "4"), cwd=folder, code=1)
     assert "0 architectures have both scores, wanted at least 3" in said
     assert "the metric is 'good'" in said
+
+
+@pytest.fixture
+def costs(folder: Path) -> Path:
+    """The folder with a cost table: macs are 1000 and the number of the option of each key, params go down with it."""
+    space = Space.from_json(SPACES["20 x 4"])
+    options = {"macs": [0, 1, 2, 3], "params": [3, 2, 1, 0]}
+    CostTable(
+        space, {"macs": 1000, "params": 0}, {name: dict.fromkeys(space.keys, own) for name, own in options.items()}
+    ).save(folder / "cost.json")
+    return folder
+
+
+def rivals(*names: str) -> tuple[str, ...]:
+    return tuple(word for name in names for word in ("--rival", f"{HERE}:{name}"))
+
+
+def rows_of(said: str) -> dict[str, list[str]]:
+    """Return the cells of the table of rivals, by name."""
+    lines = said[said.index("ranked by") : said.index("The score ranks")].splitlines()[1:]
+    return {name: re.split(r"\s{2,}", rest.strip()) for name, rest in (line.split(maxsplit=1) for line in lines)}
+
+
+def test_costs_and_rivals_are_ranked_in_the_same_run(nas: Nas, costs: Path) -> None:
+    said = nas(*words("good", "with_costs", "-n", "12", "--cost-table", "cost.json"), *rivals("worst"), cwd=costs)
+    rows = rows_of(said)
+    assert list(rows) == ["score", "macs", "params", f"{HERE}:worst"]
+    assert rows["score"][:2] == ["1.000", "1.00 to 1.00"]
+    assert rows[f"{HERE}:worst"][:3] == ["-1.000", "-1.00 to -1.00", "2.000 +- 0.000"]
+    assert float(rows["macs"][0]) == -float(rows["params"][0]) != 0  # as it is, negative or not
+    assert "tau at equal macs (66 pairs)" in said  # 1000 to 1060
+    assert "The score ranks better than its best rival, " in said.splitlines()[-1]
+    events, _ = read(costs / "run" / "journal.jsonl")
+    told = [event["metrics"] for event in events if event["event"] == "tell"]
+    assert all(m[f"{HERE}:worst"] == -m["score"] == -m["default"] for m in told)
+    assert f"{HERE}:worst" in json.loads(nas("show", "run", "--json", cwd=costs))["trials"][0]["metrics"]
+
+
+def test_a_rival_that_scores_the_same_makes_the_supernet_useless(nas: Nas, folder: Path) -> None:
+    said = nas(*words("good", "with_costs", "-n", "6"), *rivals("good"), cwd=folder)
+    assert rows_of(said)[f"{HERE}:good"][2] == "0.000 +- 0.000"
+    assert f"The score ranks no better than {HERE}:good " in said and "train it longer" in said
+
+
+def test_where_the_lowest_is_the_best_more_costs_still_are_better(nas: Nas, costs: Path) -> None:
+    high = nas(*words("good", "good", "-n", "9", "--cost-table", "cost.json"), cwd=costs)
+    (costs / "run" / "journal.jsonl").unlink()
+    low = nas(*words("worst", "worst", "-n", "9", "--cost-table", "cost.json", "--minimize"), cwd=costs)
+    assert rows_of(high) == rows_of(low)
+    assert [line.split()[4] for line in low.splitlines()[1:10]] == [line.split()[4] for line in high.splitlines()[1:10]]
+    assert nas("resume", "run", cwd=costs) == low
+
+
+def test_interrupted_in_a_rival_it_is_resumed_as_if_unbroken(nas: Nas, costs: Path) -> None:
+    more = ("-n", "8", "--cost-table", "cost.json", *rivals("interrupts", "worst"))
+    assert "after 4 of 8 trials" in nas(*words("good", "with_costs", *more), cwd=costs, code=130)
+    resumed = nas("resume", "run", cwd=costs)
+    before = read(costs / "run" / "journal.jsonl")[0][1:]
+    (costs / "run" / "journal.jsonl").unlink()
+    assert nas(*words("good", "with_costs", *more), cwd=costs) == resumed
+    assert read(costs / "run" / "journal.jsonl")[0][1:] == before
+
+
+def test_a_resume_by_functions_of_ones_own_names_all_rivals_and_keeps_their_metrics(nas: Nas, folder: Path) -> None:
+    nas(*words("good", "with_costs", "-n", "4"), *rivals("worst", "good"), cwd=folder)
+    own = ("--score", f"{HERE}:good", "--retrain", f"{HERE}:with_costs")
+    said = nas("resume", "run", *own, *rivals("worst"), cwd=folder, code=1)
+    wanted = (
+        f"wanted --score and --retrain and --rival and --rival, the rivals in the order of {HERE}:worst, {HERE}:good"
+    )
+    assert wanted in said
+    said = nas("resume", "run", *own, *rivals("good", "worst"), "--trials", "6", cwd=folder)
+    assert "goes on with other functions" in said and list(rows_of(said)) == ["score", f"{HERE}:worst", f"{HERE}:good"]
+    assert "--rival are for runs of nas search" in nas("resume", "none", *rivals("good"), cwd=folder, code=1)
+
+
+def test_a_trial_fails_with_a_rival_of_it(nas: Nas, folder: Path) -> None:
+    said = nas(*words("good", "good", "-n", "20"), *rivals("fails_at_times"), cwd=folder)
+    assert "failed: uid" in said and "three is too few" in said
+    assert "7" not in {line.split()[2] for line in said.splitlines() if "k0=" in line}  # where it returned NaN
+    assert "(15 architectures, 5 failed)" in said
+
+
+def test_what_was_imported_without_a_rivals_number_is_left_out_and_said(nas: Nas, folder: Path) -> None:
+    nas(*words("good", "good", "-n", "5", "--seed", "1"), cwd=folder)
+    (folder / "run").rename(folder / "other")
+    nas(*words("good", "good", "-n", "4"), *rivals("worst"), cwd=folder)
+    assert "5 told" in nas("import", "other", "--into", "run", cwd=folder)
+    assert "(4 architectures, 5 without all scores)" in nas("resume", "run", cwd=folder)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (rivals("god"), "did you mean"),
+        (("--rival", "nowhere:f"), "nowhere:f cannot be imported"),
+        (("--rival", "score"), "score"),
+        (rivals("good", "good"), f"--rival {HERE}:good is given 2 times"),
+        (("--cost-table", "other.json"), "the cost table is of another search space"),
+    ],
+)
+def test_a_wrong_rival_is_said_before_anything_is_written(
+    nas: Nas, folder: Path, more: tuple[str, ...], said: str
+) -> None:
+    space = Space.from_json(SPACES["one key"])
+    CostTable(space, {"macs": 0}, {"macs": {"conv": [1, 2, 3]}}).save(folder / "other.json")
+    assert said in nas(*words("good", "good", *more), cwd=folder, code=1)
+    assert not (folder / "run").exists()
