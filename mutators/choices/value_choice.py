@@ -70,8 +70,8 @@ class ValueChoice(Mutable, Extractable):
         return (self.index,)
 
     def index_in(self, plan: Plan | None) -> int:
-        """Return the index that an extraction has planned; without a plan, that of the number in use."""
-        return self.index if plan is None else plan[id(self)][0]
+        """Return the index that an extraction has planned; what it leaves alone keeps the number in use."""
+        return self.index if plan is None or id(self) not in plan else plan[id(self)][0]
 
     def choose(self, indices: Sequence[int]) -> None:
         """Set the number by index. Checks nothing: use :func:`mutators.apply_choices` or :meth:`set`."""

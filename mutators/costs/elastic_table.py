@@ -1,10 +1,10 @@
 """Make cost tables of elastic networks: exact, without running a network for each candidate.
 
-The cost of a layer depends on its own widths and kernel alone, and on the depths of the stages around it; so each layer
-is extracted by itself for all combinations of these few choices. Its multiply-adds are proportional to its weights,
-with the factor that the largest network shows. That is verified on more networks; where multiply-adds depend on
-something else (products of feature maps, a depth that forward takes), whole networks are counted for the combinations
-of those choices.
+The cost of a layer depends on its own widths and kernel alone, and on the depths and choices of layers around it; so
+each layer is extracted by itself for all combinations of these few choices. Its multiply-adds are proportional to its
+weights, with the factor that the largest network that runs it shows. That is verified on more networks; where
+multiply-adds depend on something else (products of feature maps, a depth that forward takes), whole networks are
+counted for the combinations of those choices.
 
 Differs: MIT's Once-for-All builds a description of the network for each candidate and adds up its layers, 0.75 ms.
 """
@@ -23,7 +23,7 @@ from mutators.choices.extracting import extract
 from mutators.costs.about import OnStep, Steps, check_table, describe_model
 from mutators.costs.count import CannotRun, DryRun, Ignore, count_params
 from mutators.costs.elastic_latency import measure_terms
-from mutators.elastic.anatomy import Anatomy, FloatArray, sum_terms, weightless
+from mutators.elastic.anatomy import Anatomy, FloatArray, Part, sum_terms, weightless
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.embedding import ElasticEmbedding
 from mutators.elastic.layers.norm import ElasticNorm
@@ -59,7 +59,7 @@ def cost_table(
     sub-networks; ``about["latency_ms"]``, how far its milliseconds are: see :mod:`mutators.costs.elastic_latency`.
 
     Args:
-        model: all of whose choices are elastic, without a mutator; stays as it is.
+        model: whose choices are elastic or of layers, without a mutator; stays as it is.
         input_shape: without the batch, such as (3, 224, 224), for batch 1; or an example.
         metrics: some of "macs", "params" and "latency_ms"; the last is measured, which takes a while.
         checks: number of random sub-networks, equal ones counted once.
@@ -70,8 +70,8 @@ def cost_table(
         progress: called after each network that was run.
 
     Raises:
-        CostError: a metric is unknown, the model has no elastic choices or others beside them, or it cannot be run or
-            counted.
+        CostError: a metric is unknown, the model has no elastic choices or others than these and choices of layers, or
+            it cannot be run or counted.
         ChoiceError: the model's choices do not fit together, or a mutator is bound.
     """
     check_metrics(metrics, (*METRICS, "latency_ms"))
@@ -159,21 +159,35 @@ class NetworkCounter:
     def macs(self) -> list[Term]:
         """Return the multiply-adds of all modules as terms."""
         anatomy = self._anatomy
-        largest, parts = self.by_module(anatomy.largest), {part.path: part for part in anatomy.parts}
+        parts = {part.path: part for part in anatomy.parts}
         found: dict[str, Term] = {}
-        for path, macs in largest.items():
-            sizes = anatomy.sizes(parts[path])["weights"]
-            weights = sizes[tuple(anatomy.largest[key] for key in parts[path].keys)]
-            found[path] = anatomy.gated(parts[path], sizes / weights * macs if weights else np.full_like(sizes, macs))
+        for path in dict.fromkeys([*self.by_module(anatomy.largest), *parts]):
+            tokens = self._reference(part := parts[path])
+            if macs := self.by_module(tokens).get(path, 0):
+                sizes = anatomy.sizes(part)["weights"]
+                weights = sizes[tuple(tokens[key] for key in part.keys)]
+                found[path] = anatomy.gated(part, sizes / weights * macs if weights else np.full_like(sizes, macs))
         found = {path: (keys, np.rint(costs)) for path, (keys, costs) in found.items()}
         odd = [path for path in parts if self._is_odd(path, found.get(path, ((), np.zeros(()))))]
         dependent: dict[tuple[int, ...], list[str]] = {}
         for path in odd:
-            dependent.setdefault(self._deciding(path), []).append(path)
+            dependent.setdefault(self._deciding(parts[path]), []).append(path)
         for keys, paths in dependent.items():
             if math.prod(anatomy.space.radices[key] for key in keys) <= MOST_RUNS:
                 found.update(self._enumerate(keys, paths))
         return list(found.values())
+
+    def _alike(self, tokens: Tokens) -> list[Tokens]:
+        """Return tokens with all choices of layers at their last candidate, at the one before it, and so on."""
+        layers, radices = self._anatomy.layers, self._anatomy.space.radices
+        back = range(max((radices[key] for key in layers), default=1))
+        return [tuple(max(0, radices[k] - 1 - n) if k in layers else t for k, t in enumerate(tokens)) for n in back]
+
+    def _reference(self, part: Part) -> Tokens:
+        """Return the largest network in which a module runs; as few different ones as may be."""
+        alike = self._alike(self._anatomy.largest)
+        running = [tokens for tokens in alike if self._anatomy.running(part, tokens) == tokens]
+        return running[0] if running else self._anatomy.running(part, self._anatomy.largest)
 
     def _is_odd(self, path: str, term: Term) -> bool:
         """Return whether a module's multiply-adds differ from its term in one of the corners of the space."""
@@ -182,26 +196,29 @@ class NetworkCounter:
         return any(costs[tuple(t[key] for key in keys)] != self.by_module(t).get(path, 0) for t in corners)
 
     def _corners(self) -> list[Tokens]:
-        """Return three sub-networks: the smallest depths, the smallest of all else, and the smallest of both."""
+        """Return the smallest depths, the smallest of all else, and the smallest of both, with all layers alike."""
         anatomy = self._anatomy
-        depths = {key for part in anatomy.parts for key in part.gates}
+        depths = {key for part in anatomy.parts for key in part.gates} - anatomy.layers
         shallow = depths | (set(range(len(anatomy.space))) - anatomy.known)
         narrow = set(range(len(anatomy.space))) - shallow
         ends = list(zip(anatomy.smallest, anatomy.largest, strict=True))
-        return [
+        corners = [
             tuple(least if key in small else most for key, (least, most) in enumerate(ends))
             for small in (shallow, narrow, shallow | narrow)
         ]
+        return [tokens for corner in corners for tokens in self._alike(corner)]
 
-    def _deciding(self, path: str) -> tuple[int, ...]:
-        """Return the positions of the choices that, alone at their smallest, change a module's multiply-adds."""
-        anatomy = self._anatomy
-        largest, found = anatomy.largest, []
+    def _deciding(self, part: Part) -> tuple[int, ...]:
+        """Return the positions of the choices that, alone at their smallest, change a module's multiply-adds.
+
+        With those of the choices of layers around it, without which it does not run.
+        """
+        anatomy, tokens = self._anatomy, self._reference(part)
+        found, macs = set(part.gates) & anatomy.layers, self.by_module(tokens).get(part.path, 0)
         for key, least in enumerate(anatomy.smallest):
-            tokens = (*largest[:key], least, *largest[key + 1 :])
-            if self.by_module(tokens).get(path, 0) != self.by_module(largest).get(path, 0):
-                found.append(key)
-        return tuple(found)
+            if self.by_module((*tokens[:key], least, *tokens[key + 1 :])).get(part.path, 0) != macs:
+                found.add(key)
+        return tuple(sorted(found))
 
     def _enumerate(self, keys: tuple[int, ...], paths: Sequence[str]) -> dict[str, Term]:
         """Return the terms of some modules by counting a whole network for each combination of their choices."""

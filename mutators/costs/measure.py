@@ -21,7 +21,7 @@ from mutators.choices.walk import walk
 from mutators.costs.about import OnStep, Steps, check_table, describe_model
 from mutators.costs.count import CannotRun, DryRun, Ignore
 from mutators.costs.elastic_table import METRICS, check_metrics, cost_table
-from mutators.elastic.anatomy import is_elastic
+from mutators.elastic.anatomy import has_elastic
 from mutators.inputs import Example
 from search_spaces.cost.table import CostTable
 from search_spaces.cost.table_checks import MAX_OPTIONS
@@ -30,7 +30,7 @@ from search_spaces.errors import CostError
 from search_spaces.schema import Space, Tokens
 
 ELASTIC_CHECKS = 20
-"""Number of checks of an elastic model, at most: its tables are exact."""
+"""Number of checks of a model with elastic layers, at most: its tables are exact."""
 
 
 def measure_cost(
@@ -51,7 +51,8 @@ def measure_cost(
     choice changes the cost of another, by a stride or a width. A choice inside an option of another costs something
     where that option is chosen.
 
-    The table of an elastic network has joint terms and is exact: see :func:`mutators.costs.elastic_table.cost_table`.
+    The table of a network with elastic layers, also inside choices of layers, has joint terms and is exact: see
+    :func:`mutators.costs.elastic_table.cost_table`.
 
     Args:
         model: with choices and without a mutator; stays as it is.
@@ -68,7 +69,7 @@ def measure_cost(
         ChoiceError: the model's choices do not fit together, or a mutator is bound.
     """
     check_metrics(metrics, METRICS)
-    if is_elastic(model):
+    if has_elastic(model):
         most = min(checks, ELASTIC_CHECKS)
         return cost_table(model, input_shape, metrics, checks=most, seed=seed, ignore=ignore, progress=progress)
     space = tabulated_space(model)

@@ -13,9 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from mutators.choices.candidates import Candidates
+from mutators.choices.layer_choice import LayerChoice
 from mutators.choices.torch_private import get_parameters
 from mutators.choices.value_choice import ValueChoice
-from mutators.choices.visitor import Extraction
+from mutators.choices.visitor import Extractable, Extraction
 from mutators.choices.walk import Site, space_of, walk
 from mutators.elastic.layers.depth import ElasticDepth
 from mutators.elastic.layers.layer import Elastic
@@ -28,8 +30,19 @@ FloatArray = npt.NDArray[np.float64]
 
 def is_elastic(model: nn.Module) -> bool:
     """Return whether a model has choices, and all of them are elastic."""
-    sites = [site for site in walk(model) if site.domain is not None]
-    return bool(sites) and all(isinstance(site.mutable, ValueChoice) for site in sites)
+    kinds = _kinds(model)
+    return bool(kinds) and all(issubclass(kind, ValueChoice) for kind in kinds)
+
+
+def has_elastic(model: nn.Module) -> bool:
+    """Return whether a model has elastic choices, and beside them none but of layers."""
+    kinds = _kinds(model)
+    known = all(issubclass(kind, (ValueChoice, LayerChoice)) for kind in kinds)
+    return known and any(issubclass(kind, ValueChoice) for kind in kinds)
+
+
+def _kinds(model: nn.Module) -> set[type]:
+    return {type(site.mutable) for site in walk(model) if site.domain is not None}
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,7 @@ class Part:
 
     Attributes:
         keys: positions of the choices of its widths and kernel.
-        gates: by position of a depth, for each of its options whether the module runs.
+        gates: by position of a depth or of a choice of layers around the module, for each option whether it runs.
     """
 
     path: str
@@ -53,43 +66,56 @@ class Anatomy:
     Attributes:
         space: what can be chosen.
         parts: all modules, outermost first.
-        largest, smallest: tokens.
-        known: positions of the choices of some module's width, kernel or depth.
+        largest, smallest: tokens; of choices of layers the last and the first candidate.
+        layers: positions of the choices of layers.
+        known: positions of the choices of some module's width, kernel or depth, and of the choices of layers.
 
     Raises:
-        CostError: it has no elastic choices, or others beside them.
+        CostError: it has no elastic choices, or others than these and choices of layers.
         ChoiceError: the model's choices do not fit together.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._sites: list[Site] = [site for site in walk(model) if site.domain is not None]
-        others = [site.key for site in self._sites if not isinstance(site.mutable, ValueChoice)]
-        if others or not self._sites:
+        others = [site.key for site in self._sites if not isinstance(site.mutable, (ValueChoice, LayerChoice))]
+        if others or not any(isinstance(site.mutable, ValueChoice) for site in self._sites):
             what = f"choices that are not elastic: {others}" if others else "nothing elastic"
             raise CostError(f"{type(model).__name__} has {what}. measure_cost is for choices of any kind.")
         self.space = space_of(self._sites)
         at = {key: position for position, key in enumerate(self.space.keys)}
         self._at = {id(site.mutable): at[site.key] for site in self._sites}
         values = {at[site.key]: site.mutable.values for site in self._sites if isinstance(site.mutable, ValueChoice)}
-        self.largest: Tokens = tuple(int(np.argmax(values[i])) for i in range(len(values)))
-        self.smallest: Tokens = tuple(int(np.argmin(values[i])) for i in range(len(values)))
-        self.parts = list(self._parts("", model, {}, set()))
-        self.known = {key for part in self.parts for key in (*part.keys, *part.gates)}
+        options = [values.get(key, tuple(range(radix))) for key, radix in enumerate(self.space.radices)]
+        self.largest: Tokens = tuple(int(np.argmax(own)) for own in options)
+        self.smallest: Tokens = tuple(int(np.argmin(own)) for own in options)
+        self.layers = {at[site.key] for site in self._sites if isinstance(site.mutable, LayerChoice)}
+        self.parts = list(self._parts("", model, {}, {}, set()))
+        self.known = {key for part in self.parts for key in (*part.keys, *part.gates)} | self.layers
 
     def _parts(
-        self, path: str, module: nn.Module, gates: Mapping[int, tuple[bool, ...]], seen: set[int]
+        self,
+        path: str,
+        module: nn.Module,
+        gates: Mapping[int, tuple[bool, ...]],
+        gated: Mapping[int, tuple[nn.Module, frozenset[int]]],
+        seen: set[int],
     ) -> Iterator[Part]:
+        """Yield a module and all inside of it; ``gated`` says of its children when they run."""
         if id(module) in seen or isinstance(module, ValueChoice):
             return
         seen.add(id(module))
         yield Part(path, module, self.deciding(module), gates)
+        if isinstance(module, Extractable) and not module.is_fixed:
+            gated = module.gates()
         for name, child in module.named_children():
             inner = dict(gates)
-            if isinstance(module, ElasticDepth) and name in module._names:
-                index, key = module._names.index(name), self._at[id(module.depth)]
-                outer = inner.get(key, (True,) * len(module.counts))
-                inner[key] = tuple(on and count > index for on, count in zip(outer, module.counts, strict=True))
-            yield from self._parts(f"{path}.{name}" if path else name, child, inner, seen)
+            if id(child) in gated:
+                choice, runs = gated[id(child)]
+                key = self._at[id(choice)]
+                outer = inner.get(key, (True,) * self.space.radices[key])
+                inner[key] = tuple(on and option in runs for option, on in enumerate(outer))
+            below = gated if isinstance(child, Candidates) else {}
+            yield from self._parts(f"{path}.{name}" if path else name, child, inner, below, seen)
 
     def deciding(self, module: nn.Module) -> tuple[int, ...]:
         """Return the positions of the choices of an elastic layer's own widths and kernel, ascending."""
@@ -106,6 +132,11 @@ class Anatomy:
         for setting in itertools.product(*(range(self.space.radices[key]) for key in keys)):
             chosen = dict(zip(keys, setting, strict=True))
             yield setting, tuple(chosen.get(key, token) for key, token in enumerate(self.largest))
+
+    def running(self, part: Part, tokens: Tokens) -> Tokens:
+        """Return tokens with as few changes as let a module run."""
+        opened = {key: runs.index(True) for key, runs in part.gates.items() if not runs[tokens[key]] and any(runs)}
+        return tuple(opened.get(key, token) for key, token in enumerate(tokens))
 
     def sizes(self, part: Part) -> dict[str, FloatArray]:
         """Count a module's own parameters ("params"), and those that multiply ("weights"), by combination.

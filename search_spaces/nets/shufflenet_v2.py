@@ -12,8 +12,14 @@ other blocks           split even and odd channels     split halves, shuffle at 
 linear layer           no bias, dropout 0.1 before it  bias, no dropout
 =====================  ==============================  ===============================
 
+With ``channel_search`` each block decides its inner channels too, 0.2 to 2.0 times the published ones: 40^20
+architectures. As the paper has it, a convolution's weight is allocated once, at the largest size, and a path runs its
+first ``c_out`` x ``c_in`` part; batch norms are shared and cut likewise, so a path is scored after recalibration. A
+sub-network's cost is exact from a table with joint terms of a block's two keys.
+
 Differs: pools over whatever is left of the image where Megvii has ``AvgPool2d(7)``, so any input size works; one
-module class serves both variants; channels of the input, depth, width and strides are arguments.
+module class serves both variants; channels of the input, depth, width and strides are arguments. No code for the
+search of channels was published with the paper; NNI 3.0's rounds down as we do, and ends at 1.6.
 """
 
 from __future__ import annotations
@@ -25,7 +31,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from mutators import LayerChoice
+from mutators import LayerChoice, ValueChoice
+from mutators.elastic.layers import Channels, ElasticConv2d, Width
 from search_spaces.checks import one_of
 from search_spaces.nets.layers import blocks
 from search_spaces.nets.layers.blocks import check_build, conv_bn, depthwise_bn
@@ -36,6 +43,9 @@ OPTIONS = ("3x3", "5x5", "7x7", "xception")
 
 PAPER = (2, 1, 0, 1, 2, 0, 2, 0, 2, 0, 2, 3, 0, 0, 0, 0, 3, 2, 3, 3)
 """The architecture that the paper found, as tokens: top-1 error 25.6 % on ImageNet by Megvii's README."""
+
+SCALES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
+"""What a block's inner channels may be multiplied by, where channels are searched."""
 
 INPUT_SHAPE = (3, 224, 224)
 STRIDES = (2, 2, 2, 2, 2)
@@ -70,7 +80,11 @@ VARIANTS = {
 
 
 class ShuffleNetV2(nn.Module):
-    """The supernet; build it with :func:`build`. Keys are ``stage1.block0`` to ``stage4.block3``."""
+    """The supernet; build it with :func:`build`.
+
+    Keys are ``stage1.block0`` to ``stage4.block3``, each followed by ``stage1.block0.channels`` and the like where
+    channels are searched.
+    """
 
     def __init__(
         self,
@@ -81,13 +95,14 @@ class ShuffleNetV2(nn.Module):
         affine: bool,
         dropout: float,
         stages: Sequence[ShuffleStage],
+        channel_search: bool,
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(*conv_bn(in_channels, STEM_CHANNELS, 3, strides[0], affine=affine))
         channels = STEM_CHANNELS
         self.stage_names = [f"stage{i}" for i in range(1, len(stages) + 1)]
         for name, stage, stride in zip(self.stage_names, stages, strides[1:], strict=True):
-            self.add_module(name, _stage(variant, channels, stage, stride, affine))
+            self.add_module(name, _stage(variant, channels, stage, stride, affine, channel_search))
             channels = stage.channels
         self.last = nn.Sequential(*conv_bn(channels, HEAD_CHANNELS, affine=affine))
         self.dropout = nn.Dropout(dropout)
@@ -112,6 +127,7 @@ def build(
     affine: bool = True,
     dropout: float | None = None,
     stages: Sequence[ShuffleStage] = STAGES,
+    channel_search: bool = False,
 ) -> nn.Module:
     """Return the supernet.
 
@@ -125,6 +141,7 @@ def build(
             that it finds with them (True).
         dropout: probability before the linear layer; None: the variant's.
         stages: widths and depths; the default is the published network.
+        channel_search: whether each block also decides its inner channels, by the factors :data:`SCALES`.
 
     Raises:
         NetError: arguments do not fit; all that is wrong is listed.
@@ -134,7 +151,7 @@ def build(
     check_build("shufflenet_v2", counts, 0.0 if dropout is None else dropout, problems)
     chosen = VARIANTS[variant]
     rate = chosen.dropout if dropout is None else dropout
-    return ShuffleNetV2(chosen, num_classes, in_channels, strides, affine, rate, stages)
+    return ShuffleNetV2(chosen, num_classes, in_channels, strides, affine, rate, stages, channel_search)
 
 
 def _check_stages(strides: Sequence[int], stages: Sequence[ShuffleStage]) -> list[str]:
@@ -149,13 +166,26 @@ def _check_stages(strides: Sequence[int], stages: Sequence[ShuffleStage]) -> lis
     return found
 
 
-def _stage(variant: Variant, in_channels: int, stage: ShuffleStage, stride: int, affine: bool) -> nn.Module:
+def _stage(
+    variant: Variant, in_channels: int, stage: ShuffleStage, stride: int, affine: bool, channel_search: bool
+) -> nn.Module:
     """Return a stage: (N, in_channels, H, W) to (N, stage.channels, H/stride, W/stride)."""
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     for i in range(stage.depth):
-        unit = _Unit(variant, in_channels if i == 0 else None, stage.channels, stride if i == 0 else 1, affine)
+        scale = ValueChoice(SCALES) if channel_search else None
+        middle = _middle(stage.channels // 2, scale)
+        unit = _Unit(variant, in_channels if i == 0 else None, middle, stage.channels, stride if i == 0 else 1, affine)
         blocks[f"block{i}"] = LayerChoice({option: unit.candidate(option) for option in OPTIONS})
+        if scale is not None:
+            blocks[f"block{i}"].add_module("channels", scale)  # beside the candidates, so that its key is not theirs
     return nn.Sequential(blocks)
+
+
+def _middle(channels: int, scale: ValueChoice | None) -> int | Channels:
+    """Return a block's inner channels: as published, or by the choice of a factor, rounded down."""
+    if scale is None:
+        return channels
+    return Channels.of(Width.of(scale, [channels * fifths // 5 for fifths in range(1, len(SCALES) + 1)]))
 
 
 @dataclass(frozen=True)
@@ -164,6 +194,7 @@ class _Unit:
 
     variant: Variant
     in_channels: int | None  # of a stage's first block; None for the others, which keep ``out_channels``
+    middle: int | Channels  # of the main branch, inside; half of ``out_channels`` as published
     out_channels: int
     stride: int
     affine: bool
@@ -177,13 +208,13 @@ class _Unit:
         return blocks.TwoBranches(main, bypass, split, shuffle=not self.variant.shuffle_first)
 
     @property
-    def _widths(self) -> tuple[int, int, int]:
+    def _widths(self) -> tuple[int, int | Channels, int]:
         """Return the channels of the main branch: in, middle, out."""
         half = self.out_channels // 2
         if self.in_channels is None:
-            return half, half, half
+            return half, self.middle, half
         passed = self.in_channels if self.variant.bypass_keeps_width else half
-        return self.in_channels, half, self.out_channels - passed
+        return self.in_channels, self.middle, self.out_channels - passed
 
     def _bypass(self, in_channels: int, kernel_size: int) -> nn.Module:
         """Return layers: (N, in_channels, H, W) to (N, in_channels or out_channels / 2, H/stride, W/stride)."""
@@ -218,7 +249,7 @@ class _Unit:
 def _initialise(net: ShuffleNetV2) -> None:
     """Draw weights as both variants do: normal, batch norms near the identity."""
     for name, module in net.named_modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, (nn.Conv2d, ElasticConv2d)):
             nn.init.normal_(module.weight, 0, 0.01 if name.startswith("stem") else 1.0 / module.weight.shape[1])
         elif isinstance(module, nn.BatchNorm2d) and module.affine:
             nn.init.constant_(module.bias, 0.0001)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
+from mutators.elastic.layers import Channels, ElasticBatchNorm2d, ElasticConv2d
+from mutators.elastic.layers.layer import full_size
 from search_spaces.checks import share, whole
 from search_spaces.errors import NetError
 
@@ -23,8 +25,8 @@ def check_build(net: str, counts: Mapping[str, int], dropout: float = 0.0, probl
 
 
 def conv_bn(
-    in_channels: int,
-    out_channels: int,
+    in_channels: int | Channels,
+    out_channels: int | Channels,
     kernel_size: int = 1,
     stride: int = 1,
     groups: int = 1,
@@ -34,18 +36,22 @@ def conv_bn(
     """Return a convolution without bias, a batch norm and, if asked for, a ReLU, to be unpacked into a ``Sequential``.
 
     Padding is ``kernel_size // 2``: (N, in_channels, H, W) becomes (N, out_channels, ceil(H / stride),
-    ceil(W / stride)) for odd kernels.
+    ceil(W / stride)) for odd kernels. Layers are elastic where channels are a layout that choices decide.
     """
-    conv = nn.Conv2d(
-        in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False
-    )
-    norm = nn.BatchNorm2d(out_channels, affine=affine)
-    return [conv, norm, nn.ReLU(inplace=True)] if relu else [conv, norm]
+    n_in, n_out = full_size(in_channels), full_size(out_channels)
+    conv = nn.Conv2d(n_in, n_out, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False)
+    norm = nn.BatchNorm2d(n_out, affine=affine)
+    inputs, outputs = (size if isinstance(size, Channels) else None for size in (in_channels, out_channels))
+    layers: list[nn.Module] = [
+        conv if inputs is None and outputs is None else ElasticConv2d.of(conv, inputs, outputs),
+        norm if outputs is None else ElasticBatchNorm2d.of(norm, outputs),
+    ]
+    return [*layers, nn.ReLU(inplace=True)] if relu else layers
 
 
-def depthwise_bn(channels: int, kernel_size: int, stride: int = 1, affine: bool = True) -> list[nn.Module]:
+def depthwise_bn(channels: int | Channels, kernel_size: int, stride: int = 1, affine: bool = True) -> list[nn.Module]:
     """Return a depthwise convolution and a batch norm: (N, channels, H, W) to (N, channels, H/stride, W/stride)."""
-    return conv_bn(channels, channels, kernel_size, stride, groups=channels, affine=affine, relu=False)
+    return conv_bn(channels, channels, kernel_size, stride, full_size(channels), affine, relu=False)
 
 
 def shuffle_channels(x: torch.Tensor, groups: int = 2) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import search_spaces
-from mutators import LayerChoice, ValueChoice, apply_choices, extract, search_space_of
+from mutators import InputChoice, LayerChoice, ValueChoice, apply_choices, extract, search_space_of
 from mutators.costs import count_macs, count_params, measure_cost, measure_latency
 from mutators.costs.elastic_table import cost_table
 from mutators.elastic import OFA, RunConfig, convert
@@ -121,6 +121,28 @@ class Strided(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.last(self.stage(self.stem(x)))
         return out
+
+
+class Mixed(nn.Module):
+    """Has elastic layers inside choices of layers, one of them inside another; and one that halves what comes after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = ValueChoice((2, 4))
+        width = Channels.of(Width.of(self.scale, (2, 4)))
+        inner = LayerChoice({"1x1": ElasticConv2d(width, width, 1), "3x3": ElasticConv2d(width, width, 3)})
+        layers = {"deep": nn.Sequential(ElasticConv2d(width, width, 1), inner), "dense": ElasticConv2d(width, width, 3)}
+        self.stem = ElasticConv2d(1, width, 1)
+        self.first = LayerChoice({**layers, "pool": nn.MaxPool2d(2)})
+        self.last = LayerChoice([ElasticConv2d(width, 3, 3)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.last(self.first(self.stem(x)))
+        return out
+
+
+def test_elastic_layers_inside_choices_of_layers() -> None:
+    assert exact(Mixed(), (1, 8, 8)).about["check"]["exact"] == {"macs": True, "params": True}
 
 
 class Products(nn.Module):
@@ -234,7 +256,7 @@ def test_milliseconds_block_by_block() -> None:
         (toy.Net(), {"metrics": ()}, "metrics are"),
         (toy.Net(), {"metrics": ("latency_ms",), "repeats": 0}, "repeats is 0"),
         (nn.Linear(2, 2), {}, "nothing elastic"),
-        (nn.Sequential(toy.Net(), LayerChoice([nn.Identity()])), {}, "not elastic.*'1'"),
+        (nn.Sequential(toy.Net(), InputChoice(n_candidates=2)), {}, "not elastic.*'1'"),
     ],
 )
 def test_bad_input(net: nn.Module, options: dict[str, Any], message: str) -> None:
