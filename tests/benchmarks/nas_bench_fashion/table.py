@@ -82,7 +82,9 @@ def read_table(path: Path = PATH) -> Table:
 def main() -> None:
     table = read_table()
     final = table.test[:, :, -1]
-    print(f"{len(final)} networks, {final.shape[1]} trainings each, {table.seconds.mean():.1f} s of one core a training")
+    print(
+        f"{len(final)} networks, {final.shape[1]} trainings each, {table.seconds.mean():.1f} s of one core a training"
+    )
     low, high = np.quantile(table.truth, [0.05, 0.95])
     print(f"accuracy {table.truth.min():.3f} to {table.truth.max():.3f}, nine of ten from {low:.3f} to {high:.3f}")
     print(f"deviation between networks {table.truth.std(ddof=1):.4f}, between two trainings of one {table.noise():.4f}")
