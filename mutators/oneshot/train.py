@@ -57,7 +57,8 @@ def train_supernet(
     Under ``torchrun`` each process calls this with the same model and config and its share of the data (a
     ``DistributedSampler``). The first one's weights are copied once; then all train the same path and average the
     gradients, once a step. Only the first writes files and shows progress. Batch norms see the batch of their own
-    process; on GPUs, ``nn.SyncBatchNorm.convert_sync_batchnorm(model)`` makes those that are not elastic see all.
+    process; on GPUs, ``nn.SyncBatchNorm.convert_sync_batchnorm(model)`` lets them see all. It knows no elastic ones: it
+    would replace them.
 
     Args:
         model: with choices and without a mutator; or one without choices, such as an extracted winner to retrain.

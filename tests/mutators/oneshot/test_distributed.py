@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, DistributedSampler
 
-from mutators.oneshot import OneShotError, TrainConfig, train_supernet
+from mutators.oneshot import OneShotError, TrainConfig, distributed, train_supernet
 from mutators.oneshot.data import check_loader
 from tests import processes
 from tests.mutators.oneshot import nets
@@ -47,6 +47,8 @@ def work(rank: int, folder: Path, init: str, ours: bool, options: dict[str, Any]
     except OneShotError:
         assert stop is not None
     assert dist.is_initialized() != ours
+    with distributed.process_group(torch.device("cpu")):  # another training in the same processes
+        assert distributed.gather_bytes(bytes([rank]), torch.device("cpu")) == [b"\0", b"\1"]
     torch.save(model.state_dict(), folder / f"{rank}.pt")
 
 
