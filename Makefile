@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 # What a night has time for: `make nightly` empties it.
 SAMPLED = and not nightly
 
-.PHONY: demo test check nightly lint fast slow clean
+.PHONY: demo test check nightly lint fast slow gpu clean
 
 demo: .venv/ready           ## the main job on real images; ARGS="--data DIR" for Fashion-MNIST
 	$(BIN)/python examples/quickstart/demo.py $(ARGS)
@@ -35,6 +35,9 @@ fast: .venv/ready           ## unit tests, properties, doctests
 slow: .venv/ready           ## real NNI experiments, kills, examples; at last, one by one, what is timed
 	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --durations=10 -m "slow and not alone $(SAMPLED)"
 	$(PYTEST) -m "alone $(SAMPLED)"
+
+gpu: .venv/ready            ## what needs a GPU: parity, half precision, kills; some of it wants two. Minutes
+	$(PYTEST) tests/gpu
 
 .venv/ready: setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'

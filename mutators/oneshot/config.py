@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,11 +11,12 @@ from search_spaces.checks import above, between, one_of, share, whole
 
 OPTIMIZERS = ("sgd", "adamw")
 STRATEGIES = ("uniform", "fair")
+HALVES = ("bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Options of :func:`mutators.oneshot.train_supernet`.
+    """Options of :func:`mutators.oneshot.train_supernet`. A step is one update of the weights.
 
     Single Path One-Shot trains ShuffleNetV2 on ImageNet, at batch size 1024, by
     ``TrainConfig(epochs=120, lr=0.5, schedule="linear", label_smoothing=0.1)``.
@@ -28,7 +30,13 @@ class TrainConfig:
         schedule: of the learning rate, down to 0: "cosine", "linear"; or "constant".
         warmup_epochs: during which the learning rate rises linearly first; may be a fraction.
         label_smoothing: of the default loss, cross-entropy.
-        amp: compute in half precision on a GPU, with scaled gradients; without effect on a CPU.
+        amp: compute in half precision, as ``torch.autocast`` has it, with weights and updates as they are:
+            "bfloat16", on a CPU too; or "float16", on a GPU only, with scaled gradients. None or False: do not.
+            Deprecated: True, which is "float16" on a GPU and without effect on a CPU.
+        accumulate: batches a step, all run by the same paths, whose gradients are averaged before the one update: the
+            step of a batch so many times as large, where no batch norm looks at the batch. Batches count alike,
+            whatever their sizes. What an epoch leaves over makes a last, smaller step. Schedules, paths, pruners,
+            checkpoints and ``steps_per_epoch`` count steps.
         clip_norm: largest norm of all gradients together; None: they are not clipped.
         strategy: which paths a step trains: "uniform" or "fair"; see :mod:`mutators.oneshot.paths`.
         seed: of the paths and of the order of the data, at least 0.
@@ -47,7 +55,8 @@ class TrainConfig:
     schedule: str = "cosine"
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
-    amp: bool = False
+    amp: str | bool | None = False
+    accumulate: int = 1
     clip_norm: float | None = None
     strategy: str = "uniform"
     seed: int = 0
@@ -64,7 +73,8 @@ class TrainConfig:
             *one_of("schedule", self.schedule, ("cosine", "linear", "constant")),
             *between("warmup_epochs", self.warmup_epochs, 0),
             *share("label_smoothing", self.label_smoothing),
-            *([] if self.amp in (True, False) else [f"amp is {self.amp!r}, wanted True or False"]),
+            *([] if isinstance(self.amp, bool | None) else one_of("amp", self.amp, HALVES)),
+            *whole("accumulate", self.accumulate, 1),
             *([] if self.clip_norm is None else above("clip_norm", self.clip_norm, 0)),
             *one_of("strategy", self.strategy, STRATEGIES),
             *whole("seed", self.seed, 0),
@@ -73,7 +83,18 @@ class TrainConfig:
         ]
         if problems:
             raise OneShotError(f"TrainConfig does not fit ({len(problems)} wrong):", problems)
+        if self.amp is True:
+            message = "amp=True: write amp='float16', or amp='bfloat16', which needs no scaled gradients."
+            warnings.warn(message, DeprecationWarning, stacklevel=3)
 
     def to_json(self) -> dict[str, Any]:
         """Return all options by name."""
         return asdict(self)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the options that decide a training's numbers, as checkpoints of all versions have them."""
+        options = self.to_json()
+        del options["checkpoint_every"]
+        if self.accumulate == 1:  # not known to earlier versions, as the names of amp are not
+            del options["accumulate"]
+        return {**options, "amp": True if self.amp == "float16" else self.amp or False}

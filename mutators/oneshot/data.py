@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from mutators.choices.errors import OneShotError
+from mutators.oneshot.config import TrainConfig
 from mutators.oneshot.rng import mix_seed, seeded_rng
 
 _ORDER = 2**32 - 1  # in the place of a batch's number: seeds the order
@@ -67,6 +68,19 @@ def check_loader(loader: Any, processes: int = 1, resumable: bool = False, name:
         raise OneShotError(
             f"{processes} processes would train on the same batches: give the DataLoader a DistributedSampler."
         )
+
+
+def count_batches(loader: Any, config: TrainConfig) -> int:
+    """Return the number of batches in an epoch. Raises OneShotError if there are none, or nothing says how many."""
+    if config.steps_per_epoch is not None:
+        return config.steps_per_epoch * config.accumulate
+    try:
+        length = len(loader)
+    except TypeError:
+        raise OneShotError("the loader has no length: set steps_per_epoch in the TrainConfig.") from None
+    if length < 1:
+        raise OneShotError("the loader has no batch. Is the data set smaller than a batch, with drop_last=True?")
+    return length
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

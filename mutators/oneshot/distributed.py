@@ -6,6 +6,8 @@ for the unused ones each time; but the path is the same in all processes, so the
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,18 +18,32 @@ from torch import nn
 
 from mutators.choices.errors import OneShotError
 
+_groups = itertools.count()
+
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """Join the group that ``torchrun`` describes in the environment, and leave it; keep a group that exists."""
     ours = dist.is_available() and not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1
     if ours:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        store, rank, size = _open_store()
+        # Each group by a name of its own: it would wait for ever for addresses that an earlier one left in the store.
+        store = dist.PrefixStore(f"training {next(_groups)}", store)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
     try:
         yield
     finally:
         if ours:
             dist.destroy_process_group()
+
+
+@functools.cache  # the first process may hold it for all, and must not close it between two groups
+def _open_store() -> tuple[dist.Store, int, int]:
+    """Return the store that ``torchrun`` describes, in which processes find each other, the rank, and their number."""
+    from torch.distributed.rendezvous import rendezvous  # not in a torch that is built without torch.distributed
+
+    store, rank, size = next(rendezvous("env://"))
+    return store, rank, size
 
 
 def get_rank() -> int:

@@ -25,6 +25,7 @@ from mutators.oneshot import distributed
 from mutators.oneshot.config import TrainConfig
 from mutators.oneshot.data import check_loader
 from mutators.oneshot.paths import Paths
+from mutators.oneshot.precision import check_half
 from mutators.oneshot.training import BatchLoss, Pruner, Training
 
 Loss = Callable[[Any, Any], torch.Tensor]
@@ -55,7 +56,9 @@ def train_supernet(
 
     Under ``torchrun`` each process calls this with the same model and config and its share of the data (a
     ``DistributedSampler``). The first one's weights are copied once; then all train the same path and average the
-    gradients. Only the first writes files and shows progress. Batch norms see the batch of their own process.
+    gradients, once a step. Only the first writes files and shows progress. Batch norms see the batch of their own
+    process; on GPUs, ``nn.SyncBatchNorm.convert_sync_batchnorm(model)`` lets them see all. It knows no elastic ones: it
+    would replace them.
 
     Args:
         model: with choices and without a mutator; or one without choices, such as an extracted winner to retrain.
@@ -122,7 +125,7 @@ def _check_options(
     mutator: Mutator | None,
     optimizer: torch.optim.Optimizer | None,
 ) -> None:
-    problems = []
+    problems = check_half(config.amp, device_of(model))
     if optimizer is not None:
         known = {id(p) for group in optimizer.param_groups for p in group["params"]}
         lost = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in known]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
 from os import PathLike
 from pathlib import Path
@@ -24,12 +24,13 @@ from mutators.inputs import device_of
 from mutators.oneshot import distributed
 from mutators.oneshot.checkpoint import check_optimizer, read_checkpoint, write_checkpoint
 from mutators.oneshot.config import TrainConfig
-from mutators.oneshot.data import set_epoch, to_device, walk_batches
+from mutators.oneshot.data import count_batches, set_epoch, to_device, walk_batches
 from mutators.oneshot.optim import Update, lr_factor, make_optimizer
 from mutators.oneshot.paths import Paths, fair, uniform
+from mutators.oneshot.precision import choose_half
 from mutators.oneshot.rng import get_rng_state, set_rng_state
 from search_spaces.progress import Progress
-from search_spaces.schema import Space
+from search_spaces.schema import Space, Tokens
 
 BatchLoss = Callable[[nn.Module, Any], torch.Tensor]
 """(model, batch) to a scalar loss."""
@@ -77,13 +78,14 @@ class Training:
         self.mutator, self.pruner, self.device = mutator, pruner, device_of(model)
         has_elastic = any(isinstance(module, Elastic) for module in model.modules())
         self.parts = Parts(model if by_parts and has_elastic else None)
-        self.amp = config.amp and self.device.type == "cuda"
-        ours = optimizer is None
-        self.update = Update(optimizer or make_optimizer(model, config), config.clip_norm, self.amp, narrow=ours)
+        self.half = choose_half(config.amp, self.device)
+        ours, scale = optimizer is None, self.half is torch.float16
+        self.update = Update(optimizer or make_optimizer(model, config), config.clip_norm, scale, narrow=ours)
         self.switch = Switch(model) if mutator is None else None
         self.space = Space({}) if self.switch is None else self.switch.space
         self.paths = paths or {"uniform": uniform, "fair": fair}[config.strategy](self.space, config.seed)
-        self.steps_per_epoch = _count_batches(loader, config)
+        self.batches_per_epoch = count_batches(loader, config)
+        self.steps_per_epoch = math.ceil(self.batches_per_epoch / config.accumulate)
         self.steps = config.epochs * self.steps_per_epoch
         self.step = 0
         self.losses: list[float] = []
@@ -93,8 +95,9 @@ class Training:
     def _describe(self) -> dict[str, Any]:
         domains = self.mutator.domains if self.mutator is not None else self.space.domains
         return {
-            "config": {k: v for k, v in self.config.to_json().items() if k != "checkpoint_every"},
+            "config": self.config.describe(),
             "steps_per_epoch": self.steps_per_epoch,
+            **({"batches_per_epoch": self.batches_per_epoch} if self.config.accumulate > 1 else {}),
             "processes": distributed.count_processes(),
             "optimizer": type(self.update.optimizer).__name__,
             "mutator": None if self.mutator is None else type(self.mutator).__name__,
@@ -116,14 +119,11 @@ class Training:
         """Train to the end of the current epoch."""
         epoch, start = divmod(self.step, self.steps_per_epoch)
         set_epoch(self.loader, epoch)
-        batches = walk_batches(self.loader, self.config.seed, epoch, start, distributed.get_rank())
+        wanted, size = self.batches_per_epoch, self.config.accumulate
+        batches = walk_batches(self.loader, self.config.seed, epoch, start * size, distributed.get_rank())
         for done in range(start + 1, self.steps_per_epoch + 1):
-            batch = next(batches, None)
-            if batch is None:
-                raise OneShotError(
-                    f"the loader ended after {done - 1} batches in epoch {epoch}, wanted {self.steps_per_epoch}."
-                )
-            self.train_on(to_device(batch, self.device))
+            places = range((done - 1) * size, min(done * size, wanted))
+            self.train_on(self._load(batches, epoch, places), len(places))
             if self.step % _REPORT_EVERY == 0 or done == self.steps_per_epoch:
                 loss, lr = self._mean_loss(done), self.update.optimizer.param_groups[0]["lr"]
                 progress.note = f"loss {loss:.4f}  lr {lr:.2g}"
@@ -137,26 +137,42 @@ class Training:
         self.loss_sum.zero_()
         self.save(path)
 
-    def train_on(self, batch: Any) -> None:
-        """Run the paths of this step on one batch, and update once."""
+    def _load(self, batches: Iterator[Any], epoch: int, places: Iterable[int]) -> Iterator[Any]:
+        """Load the batches of a step one after another, so that the device holds one at a time."""
+        for place in places:
+            batch = next(batches, None)
+            if batch is None:
+                raise OneShotError(
+                    f"the loader ended after {place} batches in epoch {epoch}, wanted {self.batches_per_epoch}."
+                )
+            yield to_device(batch, self.device)
+
+    def train_on(self, batches: Iterable[Any], n: int = 1) -> None:
+        """Run the paths of this step on each of ``n`` batches, and update once, by the mean of their gradients."""
         self.update.clear()
         group = self.paths(self.step)
-        for tokens in group:
-            if self.switch is not None:
-                self.switch.set(tokens)
-            elif self.mutator is not None:
-                self.mutator.reset()
-            with self.parts:
-                with torch.autocast("cuda") if self.amp else nullcontext():
-                    loss = self.batch_loss(self.model, batch)
-                self.update.backward(loss)  # in which checkpointed activations are computed again, with the same parts
-            self.parts.gather()
-            self.loss_sum += loss.detach() / len(group)
+        if self.mutator is not None:
+            self.mutator.reset()
+        for batch in batches:
+            for tokens in group:
+                self._run(tokens, batch, n, len(group))
         distributed.average_gradients(self.update.gather())
         self.update.step(lr_factor(self.config, self.step, self.steps, self.steps_per_epoch))
         if self.pruner is not None:
             self.pruner.step()
         self.step += 1
+
+    def _run(self, tokens: Tokens, batch: Any, n: int, group: int) -> None:
+        """Add the gradients of one of ``group`` paths on one of ``n`` batches."""
+        if self.switch is not None:
+            self.switch.set(tokens)
+        with self.parts:
+            with torch.autocast(self.device.type, self.half) if self.half else nullcontext():
+                loss = self.batch_loss(self.model, batch)
+            # In it checkpointed activations are computed again, with the same parts.
+            self.update.backward(loss if n == 1 else loss / n)
+        self.parts.gather()
+        self.loss_sum += loss.detach() / (n * group)
 
     def _mean_loss(self, batches_done: int) -> float:
         mean = float(self.loss_sum) / batches_done
@@ -220,19 +236,6 @@ class Training:
                     "loss_sum": float(self.loss_sum),
                 },
             )
-
-
-def _count_batches(loader: Any, config: TrainConfig) -> int:
-    """Return the number of batches in an epoch."""
-    if config.steps_per_epoch is not None:
-        return config.steps_per_epoch
-    try:
-        length = len(loader)
-    except TypeError:
-        raise OneShotError("the loader has no length: set steps_per_epoch in the TrainConfig.") from None
-    if length < 1:
-        raise OneShotError("the loader has no batch. Is the data set smaller than a batch, with drop_last=True?")
-    return length
 
 
 def _open_tensorboard(log_dir: str | PathLike[str] | None, step: int) -> Any:

@@ -48,7 +48,7 @@ def elastic_steps(net: nn.Module, batch: Batch, subnets: Sequence[Tokens], by_pa
     def step_of(tokens: Tokens) -> Step:
         def step() -> None:
             wanted[:] = [tokens]
-            training.train_on(batch)
+            training.train_on([batch])
 
         return step
 

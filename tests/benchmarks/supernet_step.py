@@ -59,7 +59,7 @@ def supernet_step(net: nn.Module, batch: Batch, tokens: Tokens, mutator: bool) -
         original = steered.sample_search
         steered.sample_search = lambda: (original(), masks)[1]  # type: ignore[method-assign]
     training = Training(net, [batch], CONFIG, loss_of, paths=paths if steered is None else None, mutator=steered)
-    return lambda: training.train_on(batch)
+    return lambda: training.train_on([batch])
 
 
 def loss_of(network: nn.Module, batch: Batch) -> torch.Tensor:

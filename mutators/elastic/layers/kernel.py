@@ -113,6 +113,14 @@ class _Filters(Leaf):
         self._shape, self._part, self._filters = part.shape, part.flatten(0, 1).flatten(1), filters.view(-1, size**2)
 
     def fill(self) -> None:
+        kind = self._part.device.type
+        if torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):
+                self._fill()
+        else:  # the context alone takes longer than this
+            self._fill()
+
+    def _fill(self) -> None:
         self._steps = _compose(self._matrices, self._crops)
         torch.mm(self._part, self._steps[-1].t(), out=self._filters)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mutators.choices.errors import ElasticError
+from mutators.choices.errors import ElasticError, OneShotError
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.walk import walk
 from mutators.elastic.layers.layer import Elastic
@@ -23,6 +24,8 @@ from mutators.elastic.training.sorting import sort_channels
 from mutators.inputs import device_of
 from mutators.oneshot import distributed
 from mutators.oneshot.config import TrainConfig
+from mutators.oneshot.data import count_batches
+from mutators.oneshot.precision import check_half
 from mutators.oneshot.train import train_supernet
 from search_spaces.schema import Tokens
 
@@ -59,7 +62,8 @@ def train(
 ) -> dict[str, list[float]]:
     """Train a supernet in place, phase by phase, each with an optimizer and a learning rate schedule of its own.
 
-    Under ``torchrun`` it works as :func:`mutators.oneshot.train_supernet`, which it calls.
+    Under ``torchrun`` it works as :func:`mutators.oneshot.train_supernet`, which it calls. With ``accumulate`` the
+    sub-networks of a step run on each of its batches, and in a sandwich learn from the largest on the same batch.
 
     Args:
         ofa: with the schedule of its phases. Without one, or with a task or a sub-network set by hand, there is a
@@ -83,6 +87,8 @@ def train(
     """
     stages = _stages(ofa, config or TrainConfig(epochs=1, lr=0.01))
     device = device_of(ofa)
+    if problems := sorted({problem for stage in stages for problem in check_half(stage.config.amp, device)}):
+        raise OneShotError("the supernet cannot be trained like this:", problems)
     folder = None if checkpoint is None else Path(checkpoint)
     losses: dict[str, list[float]] = {}
     offset = 0
@@ -93,7 +99,7 @@ def train(
                 sys.stderr.write(f"phase {i + 1}/{len(stages)}, {stage.name}: {stage.config.epochs} epochs\n")
             if sort and stage.phase is not None:
                 sort_for_phase(ofa, stage.phase)
-            steps = stage.config.steps_per_epoch or (len(loader) if isinstance(loader, Sized) else 1)
+            steps = math.ceil(count_batches(loader, stage.config) / stage.config.accumulate)
             driver = _Driver(ofa, stage, offset, steps, loss)
             losses[stage.name] = train_supernet(
                 ofa,
@@ -119,21 +125,23 @@ class _Driver:
 
     def __init__(self, ofa: OFA, stage: TrainingStage, offset: int, steps_per_epoch: int, loss: Loss | None) -> None:
         self._ofa, self._stage, self._offset, self._per_epoch = ofa, stage, offset, steps_per_epoch
-        self._loss, self._group = loss or self._smoothed, 1
+        self._loss, self._group, self._runs = loss or self._smoothed, 1, 0
 
     def subnets(self, step: int) -> list[Tokens]:
         """Return the sub-networks of a step of this stage."""
-        self._ofa.forget()  # a batch may come again as the same tensors, and the largest would learn from itself
         curriculum = self._ofa.curriculum
         curriculum.step = self._offset + step
         if self._stage.phase is not None:
             curriculum.set_epoch(self._stage.first_epoch + step // self._per_epoch)
         subnets = curriculum.subnets(curriculum.step)
-        self._group = len(subnets)
+        self._group, self._runs = len(subnets), 0
         return subnets
 
     def loss_of(self, _: nn.Module, batch: Any) -> torch.Tensor:
-        """Return the loss of the sub-network that is set, as its part of the step's loss."""
+        """Return the loss of the sub-network that is set, as its part of the step's loss on this batch."""
+        if self._runs % self._group == 0:
+            self._ofa.forget()  # a batch may come again as the same tensors, and the largest would learn from itself
+        self._runs += 1
         return self._ofa.losses.scale(self._ofa.loss_of(batch, self._loss), self._group)
 
     def _smoothed(self, outputs: Any, targets: Any) -> torch.Tensor:

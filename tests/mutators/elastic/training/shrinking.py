@@ -40,7 +40,7 @@ class Net(nn.Module):
 
     def __init__(self, norm: bool = True, seed: int = 0) -> None:
         super().__init__()
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.stem = nn.Conv2d(1, 4, 3, padding=1)
             self.stage = ElasticDepth([Block(4, norm) for _ in range(3)], (1, 2, 3))
@@ -69,7 +69,7 @@ def ofa(norm: bool = True, seed: int = 0, **options: Any) -> OFA:
     """The network with its schedule and a teacher."""
     run_config = RunConfig(n_epochs=N_EPOCHS, **{"dynamic_batch_size": (1, 2, 2), **options})  # type: ignore[arg-type]
     distill = DistillConfig(mapping_layers=["stage.0.down"], lambda_distill=0.1, lambda_logits=0.5, mapping_op="conv")
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         return OFA(Net(norm, seed), run_config, distill)
 

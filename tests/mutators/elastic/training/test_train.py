@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,22 @@ def test_a_folder_that_holds_a_training_is_refused_where_that_is_wanted(tmp_path
         train(nets.ofa(seed=1, dynamic_batch_size=1), nets.batches(2), CONFIG, checkpoint=tmp_path, progress=False)
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+def test_batches_add_up_to_a_large_one(repeated: bool) -> None:
+    """In a sandwich too, whose largest teaches the others on each batch; also where the same tensors come again."""
+    large = nets.batches(2)
+    halves = [half for x, y in large for half in zip(x.chunk(2), y.chunk(2), strict=True)]
+    several, one = (nets.ofa(norm=False, dynamic_batch_size=2, sandwich=True) for _ in range(2))
+    loader = [batch for batch in large for _ in range(2)] if repeated else halves
+    losses = train(several, loader, replace(CONFIG, accumulate=2), progress=False)
+    expected = train(one, large, CONFIG, progress=False)
+    assert several.step == one.step == 10
+    for phase, of_phase in expected.items():
+        assert losses[phase] == pytest.approx(of_phase, rel=1e-4)
+    for ours, theirs in zip(several.parameters(), one.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
 def test_progress_names_the_phases(capsys: pytest.CaptureFixture[str]) -> None:
     train(nets.ofa(), nets.batches(1), CONFIG)
     shown = capsys.readouterr().err
@@ -117,19 +134,26 @@ def test_killed_in_every_phase_and_resumed(tmp_path: Path) -> None:
         assert a["losses"] == b["losses"]
 
 
-def work(rank: int, folder: Path, port: int) -> None:
+def work(rank: int, folder: Path, port: int, stop: int | None = None) -> None:
+    """Train on halves of batches, which are in halves themselves."""
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     ofa = nets.ofa(norm=False, seed=rank)  # the first one's weights count
-    shares = [(x.chunk(2)[rank], y.chunk(2)[rank]) for x, y in nets.batches()]
-    train(ofa, shares, CONFIG, checkpoint=folder / "checkpoint", progress=False)
+    mine = ((x.chunk(2)[rank], y.chunk(2)[rank]) for x, y in nets.batches())
+    shares = [batch for x, y in mine for batch in zip(x.chunk(2), y.chunk(2), strict=True)]
+    with interrupted_at(stop or 10**6), nullcontext() if stop is None else pytest.raises(Interrupted):
+        train(ofa, shares, replace(CONFIG, accumulate=2), checkpoint=folder / "checkpoint", progress=False)
     torch.save({k: v for k, v in ofa.state_dict().items() if k != "_extra_state"}, folder / f"{rank}.pt")
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path) -> None:
-    processes.run_ranks(work, tmp_path, free_port())
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+def test_two_processes_are_one_with_the_doubled_batch_and_can_be_resumed(tmp_path: Path) -> None:
+    (whole := tmp_path / "whole").mkdir()
+    (part := tmp_path / "part").mkdir()
+    for folder, stop in ((whole, None), (part, 9), (part, None)):
+        processes.run_ranks(work, folder, free_port(), stop)
+    first, second = (torch.load(whole / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert same(first, torch.load(part / "0.pt", weights_only=True))
     alone = nets.ofa(norm=False)
     train(alone, nets.batches(), CONFIG, progress=False)
     assert same(first, second)
