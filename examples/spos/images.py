@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,3 +42,17 @@ def _shrink(split: Split, count: int) -> Split:
     """Return the first images with a quarter of their pixels: those of Debian's files have mean .286, deviation .32."""
     pixels = F.avg_pool2d(split.images[:count], 2)
     return Split(((pixels - 0.286) / 0.32).contiguous(memory_format=torch.channels_last), split.labels[:count])
+
+
+class Batches:
+    """A loader that cuts batches out of tensors, in an order drawn anew each time; torch's takes them one by one."""
+
+    def __init__(self, split: Split, size: int) -> None:
+        self.split, self.size = split, size
+
+    def __len__(self) -> int:
+        return len(self.split) // self.size
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for at in torch.randperm(len(self.split)).split(self.size)[: len(self)]:
+            yield self.split.images[at], self.split.labels[at]

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mutators.choices.errors import OneShotError
@@ -16,30 +17,38 @@ from mutators.inputs import device_of
 from mutators.oneshot.batchnorm import Forward, forward_inputs, kept_statistics, normalising_by_batch, recalibrate_bn
 from mutators.oneshot.data import check_loader, find_generators, to_device, walk_batches
 from mutators.oneshot.rng import kept_rng
-from search_spaces.checks import whole
+from search_spaces.checks import one_of, whole
 from search_spaces.schema import Choices
 
 Metric = Callable[[Any, Any], Any]
 
 
 def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the share of images whose highest logit is the target's.
+    """Return the share of images whose highest logit is the target's: of (N, C) and (N,), ()."""
+    _check_logits(outputs, "accuracy")
+    return (outputs.argmax(dim=1) == targets).double().mean()
 
-    Args:
-        outputs: (N, C).
-        targets: (N,).
 
-    Returns: ().
+def log_likelihood(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the mean log probability of the targets, minus the cross-entropy: of (N, C) and (N,), ().
 
-    Raises:
-        OneShotError: the outputs are no tensor.
+    It tells networks apart that are right on the same images.
     """
+    _check_logits(outputs, "log_likelihood")
+    return -F.cross_entropy(outputs, targets).double()
+
+
+def _check_logits(outputs: object, metric: str) -> None:
+    """Raise OneShotError if outputs are no tensor."""
     if not isinstance(outputs, torch.Tensor):
         raise OneShotError(
-            f"the model's outputs are a {type(outputs).__name__}, for which accuracy is not defined: give metric=, a "
+            f"the model's outputs are a {type(outputs).__name__}, for which {metric} is not defined: give metric=, a "
             "function of (outputs, targets)."
         )
-    return (outputs.argmax(dim=1) == targets).double().mean()
+
+
+METRICS: dict[str, Metric] = {"accuracy": accuracy, "log_likelihood": log_likelihood}
+"""Those of classes, by name."""
 
 
 def evaluate(
@@ -52,7 +61,7 @@ def evaluate(
     valid_batches: int | None = None,
     seed: int = 0,
     bn_training_mode: bool = False,
-    metric: Metric = accuracy,
+    metric: str | Metric = "accuracy",
     forward: Forward | None = None,
 ) -> dict[str, Any]:
     """Score an architecture with the supernet's weights.
@@ -74,7 +83,8 @@ def evaluate(
         seed: of both loaders' order.
         bn_training_mode: normalise by the validation batch, as MMRazor's option does; scores then depend on the size
             of the batches.
-        metric: (outputs, targets) to the mean over the batch: a number, or numbers by name.
+        metric: "accuracy"; "log_likelihood", which ranks better where paths are far from trained; or a function of
+            (outputs, targets) to the mean over the batch: a number, or numbers by name.
         forward: (model, batch) to (outputs, targets), for other batches; None: of (inputs, targets).
 
     Returns: the metric over all images, as "default" or by its names; the numbers of "images" and of
@@ -83,11 +93,14 @@ def evaluate(
     Raises:
         ChoiceError: the choices do not fit the supernet.
         OneShotError: the validation loader has too few batches or the calibration loader has none or is an iterator, or
-            both a calibration and ``bn_training_mode`` are asked for.
+            both a calibration and ``bn_training_mode`` are asked for, or the metric is unknown or not for such outputs.
 
     Differs: Megvii's tester walks on through an unshuffled validation set, so that each candidate is scored on other
     classes than the one before; MMRazor's option leaves the supernet with the statistics of what it scored.
     """
+    measure = METRICS.get(metric) if isinstance(metric, str) else metric
+    if measure is None:
+        raise OneShotError(f"{one_of('metric', metric, METRICS)[0]}, or a function.")
     if bn_training_mode and calibration_loader is not None:
         raise OneShotError("bn_training_mode needs no calibration_loader: give one of them.")
     problems = whole("batches", batches, 1, optional=True) + whole("valid_batches", valid_batches, 1, optional=True)
@@ -100,7 +113,7 @@ def evaluate(
             if calibration_loader is not None:
                 calibrated = recalibrate_bn(supernet, calibration_loader, batches, seed=seed, forward=forward)
             with normalising_by_batch(supernet) if bn_training_mode else nullcontext(supernet.eval()):
-                scores, images = _score(supernet, valid_loader, valid_batches, seed, metric, forward or _forward_pair)
+                scores, images = _score(supernet, valid_loader, valid_batches, seed, measure, forward or _forward_pair)
     return {**scores, "images": images, "calibration_batches": calibrated, "seed": seed}
 
 

@@ -43,15 +43,18 @@ def build(num_classes: int = 10, in_channels: int = 1) -> nn.Module:
 def _operation(name: str, channels: int) -> nn.Module:
     """Return one of :data:`OPTIONS`: (N, channels, H, W) to the same shape."""
     middle = channels // 8
-    operations = {
-        "skip": lambda: nn.Identity(),
-        "max_pool": lambda: nn.MaxPool2d(3, 1, 1),
-        "separable": lambda: nn.Sequential(*depthwise_bn(channels, 3), *conv_bn(channels, channels)),
-        "bottleneck": lambda: nn.Sequential(
-            *conv_bn(channels, middle), *conv_bn(middle, middle, 3), *conv_bn(middle, channels)
-        ),
-    }
-    return operations[name]() if name in operations else nn.Sequential(*conv_bn(channels, channels, int(name[0])))
+    match name:
+        case "skip":
+            return nn.Identity()
+        case "max_pool":
+            return nn.MaxPool2d(3, 1, 1)
+        case "separable":
+            layers = [*depthwise_bn(channels, 3), *conv_bn(channels, channels)]
+        case "bottleneck":
+            layers = [*conv_bn(channels, middle), *conv_bn(middle, middle, 3), *conv_bn(middle, channels)]
+        case _:
+            layers = conv_bn(channels, channels, int(name[0]))
+    return nn.Sequential(*layers)
 
 
 def _reference(name: str) -> Reference:

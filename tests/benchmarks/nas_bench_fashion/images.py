@@ -6,6 +6,6 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "examples" / "spos"))
-from images import FOLDER, Images, Split, read_images
+from images import FOLDER, Batches, Images, Split, read_images
 
-__all__ = ["FOLDER", "Images", "Split", "read_images"]
+__all__ = ["FOLDER", "Batches", "Images", "Split", "read_images"]

@@ -1,12 +1,13 @@
-"""Ways of training a supernet, each a few lines over ``train_supernet``, for the same number of forward passes.
+"""Ways of training a supernet and of scoring by it, each a few lines over the library; all for as many forward passes.
 
-Those that rank better than what is simpler have become arguments of the library; the others stay here, with the
-figures of README that say why.
+What ranks better than what is simpler is an argument of the library; the rest stays here, with the figures of README.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,34 +16,29 @@ import torch.nn.functional as F
 from torch import nn
 
 import search_spaces
-from mutators import LayerChoice, Mutator
+from mutators import LayerChoice, Mutator, extract
 from mutators.oneshot import TrainConfig, train_supernet
 from mutators.oneshot.paths import fair as fair_paths
-from search_spaces import Tokens
-from tests.benchmarks.nas_bench_fashion.images import Split
+from search_spaces import Choices, Tokens
+from tests.benchmarks.nas_bench_fashion.images import Batches, Split
 from tests.benchmarks.nas_bench_fashion.make import BATCH, EPOCHS, NET
 
 OPTIONS = 7
-Batch = tuple[torch.Tensor, torch.Tensor]
 LARGEST, SMALLEST = (6,) * 5, (0,) * 5
+SPACE = search_spaces.space_of(NET)
+RANKED = 200
+"""Networks among which the passes of a hurdle are divided: as many as are ranked."""
 
-
-class Batches:
-    """A loader that cuts batches out of tensors, in an order drawn anew in each epoch; 5 times as fast as torch's."""
-
-    def __init__(self, split: Split, size: int = BATCH) -> None:
-        self.split, self.size = split, size
-
-    def __len__(self) -> int:
-        return len(self.split) // self.size
-
-    def __iter__(self) -> Iterator[Batch]:
-        for at in torch.randperm(len(self.split)).split(self.size)[: len(self)]:
-            yield self.split.images[at], self.split.labels[at]
+Batch = tuple[torch.Tensor, torch.Tensor]
+Scorer = Callable[[Tokens], tuple[nn.Module, Choices]]
+"""From an architecture to the model to score it by, and the choices to apply to that."""
 
 
 class Endless(Batches):
-    """The same without an end: one epoch is as long as the training, so that its schedule is one."""
+    """A loader without an end: one epoch is as long as the training, whatever the paths a step."""
+
+    def __init__(self, split: Split) -> None:
+        super().__init__(split, BATCH)
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -54,85 +50,98 @@ def config_of(passes: int, lr: float, seed: int, paths: int = 1, **options: Any)
     return TrainConfig(epochs=1, steps_per_epoch=passes // paths, lr=lr, weight_decay=1e-4, seed=seed, **options)
 
 
-def uniform(net: nn.Module, train: Split, passes: int, seed: int) -> None:
-    """Train one random path a step (Guo et al., 2020)."""
+def shared(net: nn.Module) -> Scorer:
+    """Return the scorer that takes a supernet's weights as they are."""
+    return lambda tokens: (net, SPACE.decode(tokens))
+
+
+def untrained(net: nn.Module, train: Split, passes: int, seed: int) -> Scorer:
+    """Do not train at all: a hurdle."""
+    return shared(net)
+
+
+def short(net: nn.Module, train: Split, passes: int, seed: int) -> Scorer:
+    """Train each network alone from scratch, with its share of the passes: a hurdle."""
+    config = config_of(passes // RANKED, 0.1, seed)
+
+    def train_alone(tokens: Tokens) -> tuple[nn.Module, Choices]:
+        network = extract(net, SPACE.decode(tokens))
+        train_supernet(network, Endless(train), config, progress=False)
+        return network, {}
+
+    return train_alone
+
+
+def uniform(net: nn.Module, train: Split, passes: int, seed: int) -> Scorer:
+    """Train one random path a step (Guo et al., ECCV 2020)."""
     train_supernet(net, Endless(train), config_of(passes, 0.1, seed))
+    return shared(net)
 
 
-def fair(net: nn.Module, train: Split, passes: int, seed: int) -> None:
-    """Train each option once in each step (FairNAS, Chu et al., 2021)."""
-    train_supernet(net, Endless(train), config_of(passes, 0.03, seed, OPTIONS, strategy="fair"))
+def fair(net: nn.Module, train: Split, passes: int, seed: int, lr: float = 0.03) -> Scorer:
+    """Train each option once in each step (FairNAS, Chu et al., ICCV 2021)."""
+    train_supernet(net, Endless(train), config_of(passes, lr, seed, OPTIONS, strategy="fair"))
+    return shared(net)
 
 
-def fair_slow(net: nn.Module, train: Split, passes: int, seed: int) -> None:
-    """The same at a third of the learning rate."""
-    train_supernet(net, Endless(train), config_of(passes, 0.01, seed, OPTIONS, strategy="fair"))
-
-
-def sandwich(net: nn.Module, train: Split, passes: int, seed: int) -> None:
-    """Train the largest path, and let it teach the smallest and two random ones (Yu et al., 2020, for widths)."""
-    space = search_spaces.space_of(NET)
+def sandwich(net: nn.Module, train: Split, passes: int, seed: int) -> Scorer:
+    """Train the largest path, and let it teach the smallest and two random ones (Yu and Huang, ICCV 2019)."""
+    calls, targets = 0, torch.empty(0)
 
     def paths(step: int) -> Sequence[Tokens]:
         rng = np.random.default_rng((seed, step))
-        return [LARGEST, SMALLEST, space.sample(rng), space.sample(rng)]
-
-    taught: dict[str, Any] = {"calls": 0}
+        return [LARGEST, SMALLEST, SPACE.sample(rng), SPACE.sample(rng)]
 
     def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
-        outputs = model(batch[0])
-        if taught["calls"] % 4 == 0:
-            taught["targets"] = F.softmax(outputs.detach(), dim=1)
-            loss = F.cross_entropy(outputs, batch[1])
-        else:
-            loss = F.cross_entropy(outputs, taught["targets"])
-        taught["calls"] += 1
+        nonlocal calls, targets
+        outputs, first = model(batch[0]), calls % 4 == 0
+        calls += 1
+        loss = F.cross_entropy(outputs, batch[1] if first else targets)
+        targets = F.softmax(outputs.detach(), dim=1) if first else targets
         return loss
 
-    train_supernet(net, Endless(train), config_of(passes, 0.04, seed, 4), step=loss_of, paths=paths)
+    train_supernet(net, Endless(train), config_of(passes, 0.05, seed, 4), step=loss_of, paths=paths)
+    return shared(net)
 
 
-def teacher(net: nn.Module, train: Split, passes: int, seed: int) -> None:
-    """Learn from a network trained alone, the largest, with its 4 epochs counted; paths are fair."""
-    torch.manual_seed(seed)
-    alone = search_spaces.build(NET).to(memory_format=torch.channels_last)
-    largest = EPOCHS * (len(train) // BATCH)
-    train_supernet(alone, Endless(train), config_of(largest, 0.1, seed), paths=lambda _: [LARGEST], progress=False)
-    alone.eval()
+def taught(net: nn.Module, train: Split, passes: int, seed: int) -> Scorer:
+    """Train fairly, with the outputs of the largest network, trained alone before, in the place of the classes."""
+    teacher, largest = extract(net, SPACE.decode(LARGEST)), EPOCHS * (len(train) // BATCH)
+    train_supernet(teacher, Endless(train), config_of(largest, 0.1, seed), progress=False)
+    teacher.eval()
 
     def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
-            targets = F.softmax(alone(batch[0]), dim=1)
+            targets = F.softmax(teacher(batch[0]), dim=1)
         return F.cross_entropy(model(batch[0]), targets)
 
-    paths = fair_paths(search_spaces.space_of(NET), seed)
     config = config_of(passes - largest, 0.03, seed, OPTIONS)
-    train_supernet(net, Endless(train), config, step=loss_of, paths=paths)
+    train_supernet(net, Endless(train), config, step=loss_of, paths=fair_paths(SPACE, seed))
+    return shared(net)
 
 
 class AllPaths(Mutator):
     """Runs all candidates of every choice, and takes their mean."""
 
     def sample_search(self) -> dict[str, torch.Tensor]:
-        return {key: torch.ones(domain.radix, dtype=torch.bool) for key, domain in self.domains.items()}
+        return {key: torch.ones(len(domain.names), dtype=torch.bool) for key, domain in self.domains.items()}
 
     sample_final = sample_search
 
 
-def warm_up(net: nn.Module, train: Split, passes: int, seed: int) -> None:
-    """Train all paths together for a tenth of the time, then fairly."""
-    tenth = passes // 10 // OPTIONS
+def warmed_up(net: nn.Module, train: Split, passes: int, seed: int) -> Scorer:
+    """Train all paths together for a tenth of the passes, then fairly."""
     for module in net.modules():
         if isinstance(module, LayerChoice):
             module.reduction = "mean"
     mutator = AllPaths(net)
-    train_supernet(net, Endless(train), config_of(tenth, 0.1, seed), mutator=mutator, progress=False)
+    train_supernet(net, Endless(train), config_of(passes // 10, 0.1, seed, OPTIONS), mutator=mutator)
     mutator.release()
-    fair(net, train, passes - passes // 10, seed)
+    return fair(net, train, passes - passes // 10, seed)
 
 
 class Average:
-    """An exponential moving average of all weights, which takes their place at the end; it stands in a pruner's."""
+    """A moving average of all weights, kept beside a training as its pruner."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model, self.decay = model, decay
@@ -143,7 +152,7 @@ class Average:
         torch._foreach_lerp_(self.weights, list(self.model.parameters()), 1 - self.decay)
 
     @torch.no_grad()
-    def take(self) -> None:
+    def apply(self) -> None:
         for parameter, weight in zip(self.model.parameters(), self.weights, strict=True):
             parameter.copy_(weight)
 
@@ -154,20 +163,56 @@ class Average:
         self.weights = state["weights"]
 
 
-def averaged(net: nn.Module, train: Split, passes: int, seed: int) -> None:
+def averaged(net: nn.Module, train: Split, passes: int, seed: int) -> Scorer:
     """Train fairly at a constant learning rate, and score by a moving average of the weights."""
     average = Average(net, 0.995)
     config = config_of(passes, 0.03, seed, OPTIONS, strategy="fair", schedule="constant")
     train_supernet(net, Endless(train), config, pruner=average)
-    average.take()
+    average.apply()
+    return shared(net)
 
 
-METHODS: dict[str, Callable[[nn.Module, Split, int, int], None]] = {
+def split(net: nn.Module, train: Split, passes: int, seed: int, keys: int = 1) -> Scorer:
+    """Train fairly for half of the passes, then a copy for each option of the first keys (Zhao et al., ICML 2021)."""
+    fair(net, train, passes // 2, seed)
+    fixed = [tokens for tokens in np.ndindex(*(OPTIONS,) * keys)]
+    config = config_of(passes // 2 // len(fixed), 0.03, seed, OPTIONS)
+    copies = {}
+    draw = fair_paths(SPACE, seed)
+    for begin in fixed:
+        copies[begin] = copy.deepcopy(net)
+
+        def paths(step: int, begin: Tokens = begin) -> Sequence[Tokens]:
+            return [(*begin, *tokens[keys:]) for tokens in draw(step)]
+
+        train_supernet(copies[begin], Endless(train), config, paths=paths, progress=False)
+    return lambda tokens: (copies[tokens[:keys]], SPACE.decode(tokens))
+
+
+def adapted(net: nn.Module, train: Split, passes: int, seed: int) -> Scorer:
+    """Train fairly for half of the passes, then each network that is scored alone, from the supernet's weights."""
+    fair(net, train, passes // 2, seed)
+    config = config_of(passes // 2 // RANKED, 0.1, seed)
+
+    def adapt(tokens: Tokens) -> tuple[nn.Module, Choices]:
+        network = extract(net, SPACE.decode(tokens))
+        train_supernet(network, Endless(train), config, progress=False)
+        return network, {}
+
+    return adapt
+
+
+METHODS: dict[str, Callable[[nn.Module, Split, int, int], Scorer]] = {
+    "untrained": untrained,
+    "short": short,
     "uniform": uniform,
     "fair": fair,
-    "fair_slow": fair_slow,
+    "fair_fast": partial(fair, lr=0.06),
+    "fair_slow": partial(fair, lr=0.015),
     "sandwich": sandwich,
-    "teacher": teacher,
-    "warm_up": warm_up,
+    "taught": taught,
+    "warmed_up": warmed_up,
     "averaged": averaged,
+    "split": split,
+    "adapted": adapted,
 }

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -22,10 +21,11 @@ from torch import nn
 
 import search_spaces
 from mutators.oneshot import evaluate
+from search_spaces import Tokens
 from search_spaces.files import write_atomically
-from tests.benchmarks.nas_bench_fashion.images import FOLDER, Images, read_images
+from tests.benchmarks.nas_bench_fashion.images import FOLDER, Batches, Images, read_images
 from tests.benchmarks.nas_bench_fashion.make import NET, draw
-from tests.benchmarks.nas_bench_fashion.methods import METHODS, Batches
+from tests.benchmarks.nas_bench_fashion.methods import METHODS, Scorer
 from tests.benchmarks.nas_bench_fashion.table import read_table
 
 HALF = 200
@@ -39,44 +39,36 @@ def loss_and_accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str,
     return {"accuracy": right, "loss": -nn.functional.cross_entropy(outputs, targets).double()}
 
 
-def train(method: str, passes: int, seed: int, images: Images) -> nn.Module:
-    """Return a supernet, trained."""
+def train(method: str, passes: int, seed: int, images: Images) -> Scorer:
+    """Train a supernet. Returns: from an architecture to the model to score it by."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     net = search_spaces.build(NET).to(memory_format=torch.channels_last)
-    METHODS[method](net, images.train, passes, seed)
-    return net
+    return METHODS[method](net, images.train, passes, seed)
 
 
-def score(net: nn.Module, tokens: Iterable[tuple[int, ...]], images: Images) -> list[dict[str, float]]:
-    """Return the scores of architectures with a supernet's weights, on all validation images."""
-    space = search_spaces.space_of(NET)
+def score(scorer: Scorer, tokens: Tokens, images: Images) -> dict[str, float]:
+    """Return the scores of an architecture, on all validation images."""
+    net, choices = scorer(tokens)
     valid, calibration = Batches(images.valid, 500), Batches(images.train, 250)
-    return [
-        evaluate(net, space.decode(t), valid, calibration, batches=CALIBRATION, metric=loss_and_accuracy)
-        for t in tokens
-    ]
+    return evaluate(net, choices, valid, calibration, batches=CALIBRATION, metric=loss_and_accuracy)
 
 
-def run(method: str, passes: int, seed: int, folder: Path, data: str) -> str:
-    """Train a supernet, score all networks of the table, and keep the scores. Returns: what was done."""
+def run(method: str, passes: int, seed: int, part: str, folder: Path, data: str) -> str:
+    """Train a supernet, score a half of the table, and keep the scores. Returns: what was done."""
     images = read_images(data)
     started = time.process_time()
-    net = train(method, passes, seed, images)
+    scorer = train(method, passes, seed, images)
     trained = time.process_time()
-    scores = score(net, draw(2 * HALF), images)
+    scores = [score(scorer, tokens, images) for tokens in draw(2 * HALF)[PARTS[part]]]
     content = {
-        "method": method,
-        "passes": passes,
-        "seed": seed,
         "seconds": round(trained - started, 1),
         "scoring": round(time.process_time() - trained, 1),
         **{name: [round(s[name], 6) for s in scores] for name in ("accuracy", "loss")},
     }
-    path = folder / f"{method}-{passes}-{seed}.json"
+    path = folder / f"{method}-{passes}-{seed}-{part}.json"
     write_atomically(path, json.dumps(content).encode())
-    torch.save(net.state_dict(), path.with_suffix(".pt"))
-    return f"{path} after {time.process_time() - started:.0f} s"
+    return f"{path.name} after {time.process_time() - started:.0f} s"
 
 
 def report(folder: Path, part: str) -> None:
@@ -86,12 +78,12 @@ def report(folder: Path, part: str) -> None:
     truth = table.truth[at]
     print(f"Kendall's tau with the mean of two trainings, of the {part} {len(truth)} networks of the table")
     for name, values in (("macs", table.macs[at]), ("params", table.params[at])):
-        print(f"{name:32} {kendalltau(values, truth).statistic:.3f}   near {near(values, truth, table.macs[at]):.3f}")
-    for path in sorted(folder.glob("*.json")):
+        print(f"{name:46} {kendalltau(values, truth).statistic:.3f}   near {near(values, truth, table.macs[at]):.3f}")
+    for path in sorted(folder.glob(f"*-{part}.json")):
         kept = json.loads(path.read_text())
-        words = [f"{path.stem:24} {kept['seconds']:6.0f} s"]
+        words = [f"{path.stem:28} {kept['seconds']:6.0f} s and {kept['scoring']:4.0f} s"]
         for name in ("accuracy", "loss"):
-            values = np.array(kept[name])[at]
+            values = np.array(kept[name])
             tau, close = kendalltau(values, truth).statistic, near(values, truth, table.macs[at])
             words.append(f"by {name} {tau:.3f}, near {close:.3f}")
         print("   ".join([*words, f"mean score {np.mean(kept['accuracy']):.3f}"]))
@@ -116,8 +108,9 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(options.workers) as pool:
-        wanted = [(m, options.passes, s) for m in options.methods for s in range(options.seeds)]
-        left = [w for w in wanted if not (options.output / f"{w[0]}-{w[1]}-{w[2]}.json").exists()]
+        part = options.networks
+        wanted = [(m, options.passes, s, part) for m in options.methods for s in range(options.seeds)]
+        left = [w for w in wanted if not (options.output / f"{'-'.join(map(str, w))}.json").exists()]
         for future in as_completed([pool.submit(run, *w, options.output, options.data) for w in left]):
             print(future.result(), flush=True)
     report(options.output, options.networks)

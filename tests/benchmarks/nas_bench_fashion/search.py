@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 import search_spaces
 from mutators.costs import measure_cost
@@ -28,7 +27,7 @@ from search_spaces.cost import CostTable
 from search_spaces.files import write_atomically
 from tests.benchmarks.nas_bench_fashion.images import FOLDER, Images, read_images
 from tests.benchmarks.nas_bench_fashion.make import NET, train_alone
-from tests.benchmarks.nas_bench_fashion.methods import METHODS
+from tests.benchmarks.nas_bench_fashion.methods import METHODS, Scorer
 from tests.benchmarks.nas_bench_fashion.rank import score, train
 from tests.benchmarks.nas_bench_fashion.table import EPOCHS, Table, read_table
 
@@ -44,7 +43,7 @@ def limits(table: Table) -> list[int]:
     return [int(np.quantile(table.macs, share)) for share in SHARES]
 
 
-def search(net: nn.Module, costs: CostTable, limit: int, seed: int, images: Images) -> tuple[Tokens, float]:
+def search(scorer: Scorer, costs: CostTable, limit: int, seed: int, images: Images) -> tuple[Tokens, float]:
     """Return the winner under a limit of macs, and the core-seconds that it took to find."""
     started = time.process_time()
     evolution = Evolution(seed=seed, constraints={"macs": limit}, cost_table=costs)
@@ -52,9 +51,8 @@ def search(net: nn.Module, costs: CostTable, limit: int, seed: int, images: Imag
     scores: dict[Tokens, float] = {}
     while len(scores) < EVALUATIONS:
         for proposal in evolution.ask(1):
-            (found,) = score(net, [proposal.tokens], images)
-            scores[proposal.tokens] = found["accuracy"]
-            evolution.tell(proposal.uid, found["accuracy"])
+            scores[proposal.tokens] = score(scorer, proposal.tokens, images)["loss"]
+            evolution.tell(proposal.uid, scores[proposal.tokens])
     finalists = sorted(scores, key=lambda tokens: -scores[tokens])[:FINALISTS]
     valid = {tokens: float(train_alone(tokens, 10, images)[1][f"valid_{EPOCHS}"]) for tokens in finalists}
     return max(finalists, key=lambda tokens: valid[tokens]), time.process_time() - started
@@ -69,12 +67,12 @@ def run(method: str, passes: int, seed: int, folder: Path, data: str) -> dict[st
     torch.set_num_threads(1)
     images, table = read_images(data), read_table()
     started = time.process_time()
-    net = train(method, passes, seed, images)
+    scorer = train(method, passes, seed, images)
     seconds = time.process_time() - started
     costs = measure_cost(search_spaces.build(NET), (1, 14, 14))
     rows = []
     for limit in limits(table):
-        tokens, took = search(net, costs, limit, seed, images)
+        tokens, took = search(scorer, costs, limit, seed, images)
         judged = [float(train_alone(tokens, judge, images)[1][f"test_{EPOCHS}"]) for judge in JUDGES]
         macs = float(costs.costs("macs", np.array([tokens]))[0])
         rows.append({"limit": limit, "tokens": tokens, "macs": macs, "seconds": took, "test": judged})
