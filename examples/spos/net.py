@@ -1,83 +1,79 @@
-"""The supernet of this example, its data, and the two functions that the commands call: ``score`` and ``retrain``.
+"""The supernet of this example, and the functions that the commands call: ``score`` and ``retrain``.
 
-Run by itself (by ``nas ss-gen``) it emits the search space: seven ShuffleNetV2 blocks, four options each.
+Run by itself (by ``nas ss-gen``) it emits the search space: five places of seven operations.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from images import FOLDER as FASHION_MNIST
+from images import Batches, Images, read_images
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 import search_spaces
 from mutators import extract, get_and_apply_next_architecture
 from mutators.oneshot import TrainConfig, evaluate, train_supernet
-from search_spaces.nets.shufflenet_v2 import ShuffleStage
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "quickstart"))  # the images are loaded as there
-from data import Data, Split, load
-from training import accuracy
 
 # Settings that every process of the example shares; run.py sets them.
-DATA = os.environ.get("SPOS_DATA", "/usr/share/datasets/fashion-mnist")
-LIMIT = int(os.environ.get("SPOS_LIMIT", "8000"))
-EPOCHS = int(os.environ.get("SPOS_EPOCHS", "5"))
+DATA = os.environ.get("SPOS_DATA", FASHION_MNIST)
+LIMIT = int(os.environ.get("SPOS_LIMIT", "16000"))
+STEPS = int(os.environ.get("SPOS_STEPS", "2500"))
 FOLDER = Path(os.environ.get("SPOS_FOLDER", "runs/spos"))
 
-BATCH = 96
+BATCH, EPOCHS = 64, 4
 
 
 def build() -> nn.Module:
-    """(N, 1, 28, 28) -> logits (N, 10), with seven choices among 3x3, 5x5, 7x7 and xception blocks."""
-    stages = (ShuffleStage(32, 2), ShuffleStage(64, 3), ShuffleStage(128, 2))
-    return search_spaces.build("shufflenet_v2", num_classes=10, in_channels=1, strides=(2, 1, 2, 2), stages=stages)
+    """(N, 1, 14, 14) -> logits (N, 10), with five choices among seven operations."""
+    return search_spaces.build("nas_bench_fashion").to(memory_format=torch.channels_last)
 
 
 @functools.cache
-def images() -> Data:
-    return load(DATA, LIMIT)
-
-
-def loader(split: Split, shuffle: bool) -> DataLoader[Any]:
-    return DataLoader(TensorDataset(split.images, split.labels), BATCH, shuffle=shuffle, drop_last=shuffle)
-
-
-def train(model: nn.Module, epochs: int, checkpoint: Path | None = None) -> None:
-    """The same training for the supernet, the winner and the random networks."""
+def images() -> Images:
     torch.set_num_threads(1)
-    config = TrainConfig(epochs=epochs, lr=0.1, warmup_epochs=0.5, label_smoothing=0.1, clip_norm=5.0)
-    train_supernet(model, loader(images().train, shuffle=True), config, checkpoint=checkpoint)
+    return read_images(DATA, LIMIT)
+
+
+def train_all(supernet: nn.Module, checkpoint: Path) -> None:
+    """Train the supernet: each of the seven operations once in each step, on the same batch."""
+    batches = Batches(images().train, BATCH)
+    epochs = -(-STEPS // len(batches))
+    config = TrainConfig(epochs=epochs, strategy="fair", lr=0.03, weight_decay=1e-4)
+    train_supernet(supernet, batches, config, checkpoint=checkpoint)
+
+
+def train_alone(network: nn.Module, seed: int) -> None:
+    """Train a plain network as those of the table were trained."""
+    config = TrainConfig(epochs=EPOCHS, lr=0.1, seed=seed)
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
+    train_supernet(network, Batches(images().train, BATCH), config, optimizer=optimizer, progress=False)
 
 
 @functools.cache
 def supernet() -> nn.Module:
-    torch.set_num_threads(1)
     model = build()
     model.load_state_dict(torch.load(FOLDER / "supernet.pt", weights_only=True))
     return model
 
 
 def score(choices: dict[str, Any]) -> float:
-    """Accuracy on the validation images with the supernet's weights, after recalibrating the batch norms."""
-    data = images()
-    found = evaluate(
-        supernet(), choices, loader(data.valid, shuffle=False), loader(data.train, shuffle=True), batches=10
-    )
+    """Return the log likelihood of the validation images, with the supernet's weights and recalibrated batch norms."""
+    valid, calibration = Batches(images().valid, 500), Batches(images().train, 250)
+    found = evaluate(supernet(), choices, valid, calibration, batches=8, metric="log_likelihood")
     return float(found["default"])
 
 
 def retrain(choices: dict[str, Any]) -> float:
-    """Accuracy on the test images of the plain network, trained from scratch."""
+    """Return the accuracy on validation images of the plain network, trained from scratch."""
     torch.manual_seed(0)
     network = extract(build(), choices)
-    train(network, EPOCHS)
-    return accuracy(network, images().test)
+    train_alone(network, seed=0)
+    return float(evaluate(network, {}, Batches(images().valid, 500))["default"])
 
 
 if __name__ == "__main__":
