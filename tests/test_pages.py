@@ -47,7 +47,7 @@ SHORTER = {
     "python train.py": "python train.py --smoke",
     "python demo.py": "python demo.py --smoke --limit 2000",
 }
-LESS = {"SPOS_LIMIT": "1500", "OFA_LIMIT": "600", "OFA_STEPS": "3", "GMP_EPOCHS": "2"}  # images, steps, epochs
+LESS = {"SPOS_LIMIT": "1000", "OFA_LIMIT": "600", "OFA_STEPS": "3", "GMP_EPOCHS": "2"}  # images, steps, epochs
 TOO_BUSY = (
     "did not connect in 10 seconds|Create experiment failed"  # NNI's patience on a busy machine; no page's matter
 )
@@ -105,7 +105,8 @@ def make_clone(folder: Path) -> Path:
     for name in ("Makefile", "setup.py", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     unwanted = shutil.ignore_patterns("__pycache__", "runs", "*.json")
-    shutil.copytree(ROOT / "examples", folder / "examples", ignore=unwanted)
+    for name in ("examples", "tests/benchmarks/nas_bench_fashion"):
+        shutil.copytree(ROOT / name, folder / name, ignore=unwanted)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Step 3: the winner as a plain network, from ``choices.yml`` alone, trained from three seeds; the first one is saved."""
+"""Step 3: the winner as a plain network, from ``choices.yml`` alone, trained from three seeds; one of them is saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single path one-shot from the supernet to the retrained winner, and what both are worth; some minutes on two cores."""
+"""Single path one-shot from the supernet to the retrained winner, and what both are worth; minutes on two cores."""
 
 from __future__ import annotations
 

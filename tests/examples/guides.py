@@ -60,10 +60,16 @@ def darts(said: str, folder: Path, home: Path) -> None:
 
 
 def spos(said: str, folder: Path, home: Path) -> None:
-    """Check the three steps and the comparison; then the experiment."""
+    """Check the steps and what they are compared with; then the experiment."""
     assert "exact on 200 random architectures" in said
-    assert re.search(r"winner 0\.\d+; mean of 3 random architectures of its cost 0\.\d+", said)
-    assert "tau" in said
+    assert re.search(r"^score +-?[\d.]+ .*\nmacs +-?[\d.]+ .*\nparams ", said, re.M)
+    assert re.search(r"The score ranks (better than|no better than) \w+", said)
+    found = re.search(
+        r"winner 0\.\d+ .*; mean of (\d+) random networks of its cost 0\.\d+ .* of which (\d+) are better", said
+    )
+    assert found is not None
+    assert int(found[1]) >= 10
+    assert (folder / "runs" / "spos" / "ranking.png").stat().st_size > 10_000
     assert "the experiment is DONE" in said
     last = latest(home)
     assert last["search"] == "Evolution"
