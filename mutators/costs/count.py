@@ -62,8 +62,8 @@ def count_bit_operations(model: nn.Module, input_shape: Example, ignore: Ignore 
 
 def to_bit_operations(model: nn.Module, macs: Mapping[str, int]) -> dict[str, int]:
     """Return by path the bit operations of quantized layers with the bits in use, from multiply-adds by path."""
-    layers = {path: model.get_submodule(path) for path in macs}
-    return {path: macs[path] * math.prod(layer.bits) for path, layer in layers.items() if isinstance(layer, Quantized)}
+    layers = {path: module for path, module in model.named_modules() if isinstance(module, Quantized)}
+    return {path: macs[path] * math.prod(layer.bits) for path, layer in layers.items() if path in macs}
 
 
 def is_quantized(model: nn.Module) -> bool:

@@ -20,9 +20,9 @@ from mutators.choices.visitor import Extractable, Extraction
 from mutators.quantization.quantizers import (
     ACTIVATION_CLIPS,
     MOST_BITS,
-    WEIGHT_CLIPS,
     quantize_activations,
     quantize_weights,
+    start_clip,
 )
 from search_spaces.checks import whole
 
@@ -80,10 +80,10 @@ class Quantized(nn.Module, Extractable):
     @torch.no_grad()
     def reset_clipping(self) -> None:
         """Set all clipping values to where little is lost; call it after weights were set anew or loaded."""
-        root = self.weight.detach().square().mean().sqrt()
-        for kind, starts, scale in (("weight", WEIGHT_CLIPS, root), ("activation", ACTIVATION_CLIPS, 1.0)):
-            for bits in _options(getattr(self, f"{kind}_bits")):
-                self._clip(kind, bits).copy_(torch.as_tensor(starts[bits - 1] * scale))
+        for bits in _options(self.weight_bits):
+            self._clip("weight", bits).copy_(start_clip(self.weight, bits))
+        for bits in _options(self.activation_bits):
+            self._clip("activation", bits).fill_(ACTIVATION_CLIPS[bits - 1])
 
     def find_choices(self) -> tuple[nn.Module, ...]:
         """Return the choices of the bits."""

@@ -7,7 +7,8 @@ Rounding lets gradients through as they are. The clipping value gets the gradien
 Differs: PACT's authors leave the clipping of weights to DoReFa's hyperbolic tangent, and later to a formula of their
 moments (SAWB). Here it is learnt by PACT's own rule, so that quantized weights are their own quantization, which
 neither of these guarantees; and so that each number of bits has its own. Its gradient is scaled by 1 / sqrt(weights *
-n), as in LSQ (Esser et al., ICLR 2020, arXiv:1902.08153), since the many weights of a layer share it.
+n), as in LSQ (Esser et al., ICLR 2020, arXiv:1902.08153), since the many weights of a layer share it. And clipping
+values have no weight decay.
 """
 
 from __future__ import annotations
@@ -43,6 +44,15 @@ def quantize_weights(weight: torch.Tensor, clip: torch.Tensor, bits: int) -> tor
     step = 2 * clip.detach() / n
     index = torch.round(clipped.detach() / step + n / 2)
     return _pass_gradient(clipped, (index - n / 2) * step)
+
+
+def start_clip(weight: torch.Tensor, bits: int) -> torch.Tensor:
+    """Return where the clipping of weights begins, (): that of a normal distribution, or of a uniform one if less.
+
+    A clipping value beyond all weights would leave levels unused, and get no gradient that makes it smaller.
+    """
+    normal = WEIGHT_CLIPS[bits - 1] * weight.square().mean().sqrt()
+    return torch.minimum(normal, weight.abs().max() * (1 - 2.0**-bits))
 
 
 def _pass_gradient(x: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
