@@ -57,12 +57,12 @@ def start_clip(weight: torch.Tensor, bits: int) -> torch.Tensor:
 
 def _pass_gradient(x: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
     """Return ``rounded``, to the last bit, with the gradient of ``x``."""
-    return rounded + (x - x.detach())
+    return rounded + (x - x.detach()) if torch.is_grad_enabled() else rounded
 
 
 def _scale_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
     """Return ``x``, to the last bit, with its gradient times ``factor``."""
-    return x.detach() + (x - x.detach()) * factor
+    return x.detach() + (x - x.detach()) * factor if torch.is_grad_enabled() else x
 
 
 def _keep_positive(clip: torch.Tensor) -> torch.Tensor:
