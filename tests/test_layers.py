@@ -20,8 +20,9 @@ FLOORS = {
     1: ("search_spaces", "search_spaces/cost", "search_spaces/phases"),
     2: ("nas_tuners/search", "nas_tuners/runs"),
     3: (
-        *("mutators/choices", "mutators", "mutators/elastic/layers", "mutators/elastic", "mutators/costs"),
-        *("mutators/oneshot", "mutators/pruning", "mutators/pruning/sparse", "mutators/subnet", "mutators/mmrazor"),
+        *("mutators/choices", "mutators", "mutators/elastic/layers", "mutators/elastic"),
+        *("mutators/quantization", "mutators/costs", "mutators/oneshot", "mutators/pruning", "mutators/pruning/sparse"),
+        *("mutators/subnet", "mutators/mmrazor"),
         *(f"mutators/elastic/{wing}" for wing in ("conversion", "export", "search", "training")),
     ),
     4: ("search_spaces/nets/layers", "search_spaces/paddleslim", "search_spaces/nets", "nas_tuners/sanas"),

@@ -22,3 +22,7 @@ class OneShotError(ProblemsError):
 
 class PruningError(ProblemsError):
     """A model, options, a skip function or a state do not fit a pruner."""
+
+
+class QuantizationError(ChoiceError):
+    """The numbers of bits of a quantized layer are wrong."""

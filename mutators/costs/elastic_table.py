@@ -21,20 +21,21 @@ from torch import nn
 from mutators.choices.applying import apply_choices
 from mutators.choices.extracting import extract
 from mutators.costs.about import OnStep, Steps, check_table, describe_model
-from mutators.costs.count import CannotRun, DryRun, Ignore, count_params
+from mutators.costs.count import CannotRun, DryRun, Ignore, count_params, is_quantized, to_bit_operations
 from mutators.costs.elastic_latency import measure_terms
 from mutators.elastic.anatomy import Anatomy, FloatArray, Part, sum_terms, weightless
 from mutators.elastic.layers.convolution import ElasticConvolution
 from mutators.elastic.layers.embedding import ElasticEmbedding
 from mutators.elastic.layers.norm import ElasticNorm
 from mutators.inputs import Example
+from mutators.quantization.layers import Quantized
 from search_spaces.checks import whole
-from search_spaces.cost.sums import Term, fold_terms
+from search_spaces.cost.sums import Term, fold_terms, spread
 from search_spaces.cost.table import CostTable
 from search_spaces.errors import CostError
 from search_spaces.schema import Space, Tokens
 
-METRICS = ("macs", "params")
+COUNTED = ("macs", "params", "bit_operations")
 FREE = (ElasticNorm, ElasticEmbedding)
 """Elastic layers without multiply-adds; their plain layers have none either."""
 MOST_RUNS = 1024
@@ -44,7 +45,7 @@ MOST_RUNS = 1024
 def cost_table(
     model: nn.Module,
     input_shape: Example,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] | None = None,
     *,
     checks: int = 10,
     seed: int = 0,
@@ -61,7 +62,8 @@ def cost_table(
     Args:
         model: whose choices are elastic or of layers, without a mutator; stays as it is.
         input_shape: without the batch, such as (3, 224, 224), for batch 1; or an example.
-        metrics: some of "macs", "params" and "latency_ms"; the last is measured, which takes a while.
+        metrics: some of "macs", "params", of a model with quantized layers "bit_operations", and "latency_ms", which is
+            measured and takes a while; None: all but that.
         checks: number of random sub-networks, equal ones counted once.
         seed: of these, and of those that latency is measured on.
         ignore: see :func:`mutators.costs.count_macs`.
@@ -74,18 +76,18 @@ def cost_table(
             it cannot be run or counted.
         ChoiceError: the model's choices do not fit together, or a mutator is bound.
     """
-    check_metrics(metrics, (*METRICS, "latency_ms"))
+    metrics = choose_metrics(model, metrics, (*COUNTED, "latency_ms"))
     if problems := whole("checks", checks, 0):
         raise CostError(f"{problems[0]}.")
     anatomy = Anatomy(model)
     space, about = anatomy.space, describe_model(model, input_shape)
     fixed: dict[str, float] = {}
     terms: dict[str, list[Term]] = {}
-    counted = [metric for metric in METRICS if metric in metrics]
+    counted = [metric for metric in COUNTED if metric in metrics]
     if counted:
         counter = NetworkCounter(model, anatomy, input_shape, ignore, Steps(4 + checks, progress))
         for metric in counted:
-            fixed[metric], terms[metric] = sum_terms(counter.macs() if metric == "macs" else anatomy.params())
+            fixed[metric], terms[metric] = sum_terms(counter.terms(metric))
         table = _table(space, fixed, terms, about)
         samples = np.unique(space.sample_tokens(np.random.default_rng(seed), checks), axis=0)
         costs = [counter.whole(tuple(row), counted) for row in samples.tolist()]
@@ -97,10 +99,15 @@ def cost_table(
     return _table(space, fixed, terms, about)
 
 
-def check_metrics(metrics: Sequence[str], known: Sequence[str]) -> None:
-    """Raise a CostError unless there are metrics, and all of them are known."""
+def choose_metrics(model: nn.Module, metrics: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    """Return metrics, or those that are counted of a model; raise a CostError unless there are some, all known."""
+    known = known if is_quantized(model) else [metric for metric in known if metric != "bit_operations"]
+    if metrics is None:
+        return [metric for metric in COUNTED if metric in known]
     if not metrics or not set(metrics) <= set(known):
-        raise CostError(f"metrics are {list(metrics)}, wanted some of {', '.join(known)}.")
+        hint = ": no layer of this model is quantized" if "bit_operations" in metrics else ""
+        raise CostError(f"metrics are {list(metrics)}, wanted some of {', '.join(known)}{hint}.")
+    return list(metrics)
 
 
 def _table(
@@ -126,6 +133,7 @@ class NetworkCounter:
         self._anatomy, self._input_shape, self._ignore = anatomy, input_shape, (*ignore, *FREE)
         self._steps, self._known = steps, dict[Tokens, dict[str, int]]()
         self._shapes = weightless(model, ())
+        self._macs: dict[str, Term] | None = None
         try:
             self._start(DryRun(model))
         except CannotRun:
@@ -149,15 +157,38 @@ class NetworkCounter:
 
     def whole(self, tokens: Tokens, metrics: Sequence[str]) -> dict[str, int]:
         """Return what a sub-network costs when it is extracted."""
-        costs = {}
+        costs, by_module = {}, self.by_module(tokens)
         if "macs" in metrics:
-            costs["macs"] = sum(self.by_module(tokens).values())
+            costs["macs"] = sum(by_module.values())
+        if "bit_operations" in metrics:
+            apply_choices(self._dry.model, self._anatomy.space.decode(tokens))
+            costs["bit_operations"] = sum(to_bit_operations(self._dry.model, by_module).values())
         if "params" in metrics:
             costs["params"] = count_params(extract(self._shapes, self._anatomy.space.decode(tokens)))
         return costs
 
-    def macs(self) -> list[Term]:
-        """Return the multiply-adds of all modules as terms."""
+    def terms(self, metric: str) -> list[Term]:
+        """Return one of the metrics :data:`COUNTED` of all modules as terms."""
+        if metric == "params":
+            return self._anatomy.params()
+        if self._macs is None:
+            self._macs = self._count_macs()
+        if metric == "macs":
+            return list(self._macs.values())
+        layers = {part.path: part.module for part in self._anatomy.parts if isinstance(part.module, Quantized)}
+        return [self._times_bits(layers[path], term) for path, term in self._macs.items() if path in layers]
+
+    def _times_bits(self, layer: Quantized, term: Term) -> Term:
+        """Return the bit operations of a layer from its multiply-adds."""
+        for bits in (layer.weight_bits, layer.activation_bits):
+            keys = () if isinstance(bits, int) else (self._anatomy.position(bits),)
+            numbers = np.array(bits if isinstance(bits, int) else bits.values, dtype=np.float64)
+            wider = tuple(sorted({*term[0], *keys}))
+            term = wider, spread(*term, wider) * spread(keys, numbers, wider)
+        return term
+
+    def _count_macs(self) -> dict[str, Term]:
+        """Return the multiply-adds of each module as a term."""
         anatomy = self._anatomy
         parts = {part.path: part for part in anatomy.parts}
         found: dict[str, Term] = {}
@@ -175,7 +206,7 @@ class NetworkCounter:
         for keys, paths in dependent.items():
             if math.prod(anatomy.space.radices[key] for key in keys) <= MOST_RUNS:
                 found.update(self._enumerate(keys, paths))
-        return list(found.values())
+        return found
 
     def _alike(self, tokens: Tokens) -> list[Tokens]:
         """Return tokens with all choices of layers at their last candidate, at the one before it, and so on."""

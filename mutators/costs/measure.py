@@ -19,8 +19,8 @@ from mutators.choices.layer_choice import LayerChoice
 from mutators.choices.torch_private import get_children, get_parameters
 from mutators.choices.walk import walk
 from mutators.costs.about import OnStep, Steps, check_table, describe_model
-from mutators.costs.count import CannotRun, DryRun, Ignore
-from mutators.costs.elastic_table import METRICS, check_metrics, cost_table
+from mutators.costs.count import CannotRun, DryRun, Ignore, to_bit_operations
+from mutators.costs.elastic_table import COUNTED, choose_metrics, cost_table
 from mutators.elastic.anatomy import has_elastic
 from mutators.inputs import Example
 from search_spaces.cost.table import CostTable
@@ -36,7 +36,7 @@ ELASTIC_CHECKS = 20
 def measure_cost(
     model: nn.Module,
     input_shape: Example,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] | None = None,
     *,
     checks: int = 200,
     seed: int = 0,
@@ -48,8 +48,8 @@ def measure_cost(
     The cost of an option is that of its module where the network is additive; otherwise the change of the whole
     network's cost that it makes. ``about`` says for which model and input the table is, and under "check" how far its
     sums are from the costs of whole random architectures, and whether they are equal ("exact"). They are not where one
-    choice changes the cost of another, by a stride or a width. A choice inside an option of another costs something
-    where that option is chosen.
+    choice changes the cost of another, by a stride, a width or bits. A choice inside an option of another costs
+    something where that option is chosen.
 
     The table of a network with elastic layers, also inside choices of layers, has joint terms and is exact: see
     :func:`mutators.costs.elastic_table.cost_table`.
@@ -57,7 +57,7 @@ def measure_cost(
     Args:
         model: with choices and without a mutator; stays as it is.
         input_shape: without the batch, such as (3, 224, 224), for batch 1; or an example.
-        metrics: some of "macs" and "params".
+        metrics: some of "macs", "params" and, of a model with quantized layers, "bit_operations"; None: all of these.
         checks: number of random architectures, equal ones counted once.
         seed: of these.
         ignore: see :func:`mutators.costs.count_macs`.
@@ -68,7 +68,7 @@ def measure_cost(
             or counted.
         ChoiceError: the model's choices do not fit together, or a mutator is bound.
     """
-    check_metrics(metrics, METRICS)
+    metrics = choose_metrics(model, metrics, COUNTED)
     if has_elastic(model):
         most = min(checks, ELASTIC_CHECKS)
         return cost_table(model, input_shape, metrics, checks=most, seed=seed, ignore=ignore, progress=progress)
@@ -182,7 +182,7 @@ class _Meter:
 
     def inside(self, tokens: Sequence[int]) -> dict[str, Counter[str | None]]:
         """Return by metric and key the costs of the modules inside each choice; where it is nested, the innermost."""
-        found = {metric: Counter[str | None]() for metric in ("macs", "params")}
+        found = {metric: Counter[str | None]() for metric in COUNTED}
         for metric, parts in self._parts(tokens).items():
             for path, cost in parts.items():
                 found[metric][self._key_round(path)] += cost
@@ -192,7 +192,8 @@ class _Meter:
         """Return the costs of an architecture by metric and module path."""
         apply_choices(self._run.model, self._space.decode(tokens))
         macs = self._run.macs_by_module(self._input_shape, self._ignore)
-        return {"macs": macs, "params": _active_params(self._run.model)}
+        model = self._run.model
+        return {"macs": macs, "params": _active_params(model), "bit_operations": to_bit_operations(model, macs)}
 
     def _key_round(self, path: str) -> str | None:
         """Return the key of the innermost choice around the module at ``path``; None: there is none."""

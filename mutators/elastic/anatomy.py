@@ -6,7 +6,7 @@ import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from torch import nn
 
 from mutators.choices.candidates import Candidates
 from mutators.choices.layer_choice import LayerChoice
+from mutators.choices.mutable import Mutable
 from mutators.choices.torch_private import get_parameters
 from mutators.choices.value_choice import ValueChoice
 from mutators.choices.visitor import Extractable, Extraction
@@ -118,10 +119,14 @@ class Anatomy:
             yield from self._parts(f"{path}.{name}" if path else name, child, inner, below, seen)
 
     def deciding(self, module: nn.Module) -> tuple[int, ...]:
-        """Return the positions of the choices of an elastic layer's own widths and kernel, ascending."""
-        if not isinstance(module, Elastic) or isinstance(module, ElasticDepth):
+        """Return the positions of the choices of a layer's own widths, kernel and bits, ascending."""
+        if not _has_forms(module):
             return ()
         return tuple(sorted({self._at[id(choice)] for choice in module.find_choices()}))
+
+    def position(self, choice: ValueChoice) -> int:
+        """Return the position of a choice in the space."""
+        return self._at[id(choice)]
 
     def plan(self, tokens: Tokens) -> dict[int, tuple[int, ...]]:
         """Return the options of a sub-network as an extraction takes them."""
@@ -148,7 +153,7 @@ class Anatomy:
         layer = weightless(part.module, self._sites) if part.keys else part.module
         for setting, tokens in self.combinations(part.keys):
             plain = layer
-            if isinstance(layer, Elastic) and not isinstance(layer, ElasticDepth):
+            if _has_forms(layer):
                 with torch.device("meta"):
                     plain = Extraction(layer, self.plan(tokens)).copy(layer)
             own = _own_parameters(plain)
@@ -177,18 +182,33 @@ class Anatomy:
         return found
 
 
+def _has_forms(module: nn.Module) -> TypeGuard[Elastic]:
+    """Tell whether a module is a layer that choices decide, and that can be extracted by itself."""
+    return isinstance(module, Extractable) and not isinstance(module, (ElasticDepth, Mutable))
+
+
 def _own_parameters(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in get_parameters(module).values() if parameter is not None]
 
 
 def sum_terms(terms: Sequence[Term]) -> tuple[float, list[Term]]:
     """Return the fixed part of terms, and one term for each set of keys."""
-    fixed = sum(float(costs) for keys, costs in terms if not keys)
+    fixed = 0.0
     sums: dict[tuple[int, ...], FloatArray] = {}
-    for keys, costs in terms:
+    for keys, costs in map(_drop_idle_keys, terms):
         if keys:
             sums[keys] = sums.get(keys, np.zeros_like(costs)) + costs
+        else:
+            fixed += float(costs)
     return fixed, list(sums.items())
+
+
+def _drop_idle_keys(term: Term) -> Term:
+    """Return a term without the keys on which its costs do not depend, as multiply-adds do not on bits."""
+    keys, costs = term
+    idle = [axis for axis in range(len(keys)) if (costs == costs.take([0], axis)).all()]
+    kept = tuple(key for axis, key in enumerate(keys) if axis not in idle)
+    return kept, np.asarray(costs[tuple(0 if axis in idle else slice(None) for axis in range(len(keys)))])
 
 
 def weightless(layer: nn.Module, sites: Sequence[Site]) -> nn.Module:

@@ -15,7 +15,7 @@ QUIET = 5.0  # seconds before progress is shown
 
 
 def execute(options: Namespace) -> int:
-    """Write a table of ``macs`` and ``params``, and print its range."""
+    """Write a table of ``macs``, ``params`` and, of quantized layers, ``bit_operations``; print the range of each."""
     check_replaceable(options.output, "cost table", is_table)
     model, shape = build_model(options.model), parse_shape(options.input)
     with Progress(None, "networks", "counting", quiet=QUIET) as progress:

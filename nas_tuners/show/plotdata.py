@@ -20,8 +20,13 @@ from search_spaces.errors import CostError
 from search_spaces.schema import Space
 
 QUARTERS = 4
-_FIRST = ("macs", "params", "latency_ms")
-_UNITS = {"macs": "multiply-adds", "params": "parameters", "latency_ms": "latency"}
+_UNITS = {
+    "macs": "multiply-adds",
+    "params": "parameters",
+    "latency_ms": "latency",
+    "bit_operations": "bit operations",
+}
+_FIRST = tuple(_UNITS)
 _MOST_OPTIONS = 8  # with a colour of their own
 
 

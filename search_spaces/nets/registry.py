@@ -32,6 +32,7 @@ NETS = {
     "nas_bench_fashion": "search_spaces.nets.nas_bench_fashion",
     "ofa_mobilenet_v3": "search_spaces.nets.ofa_mobilenet_v3",
     "ofa_resnet50": "search_spaces.nets.ofa_resnet50",
+    "resnet_quantized": "search_spaces.nets.resnet_quantized",
     "shufflenet_v2": "search_spaces.nets.shufflenet_v2",
 }
 """The nets with choices in them: their modules by name."""
