@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
@@ -166,6 +167,8 @@ class TestEvaluate:
             recalibrate_bn(plain, loader(), 6, seed=3)
             x, y = nets.data(40).tensors
             assert found["default"] == pytest.approx(float(accuracy(plain(x), y)))
+            likely = evaluate(plain, {}, loader(40, 12), metric="log_likelihood")
+            assert likely["default"] == pytest.approx(-F.cross_entropy(plain(x), y).item(), abs=1e-6)
             assert {k: v for k, v in found.items() if k != "default"} == {
                 "images": 40,
                 "calibration_batches": 6,
@@ -198,6 +201,7 @@ class TestEvaluate:
         [
             ({"bn_training_mode": True, "calibration_loader": loader()}, "one of them"),
             ({"batches": 0}, "batches is 0"),
+            ({"metric": "acuracy"}, "metric is 'acuracy', wanted .*accuracy.*, or a function"),
             ({"valid_batches": 7}, "has 6 batches, wanted 7"),
             ({"calibration_loader": iter(loader())}, "calibration_loader is an iterator"),
         ],
