@@ -202,6 +202,36 @@ def adapted(net: nn.Module, train: Split, passes: int, seed: int) -> Scorer:
     return adapt
 
 
+class Paired(nn.Module):
+    """Seven supernets, of which each layer runs that of the number of the choice before it.
+
+    So a weight is shared by all that comes before and after its neighbour, but not by all neighbours: what follows a
+    bottleneck need not serve what follows a wide convolution.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(search_spaces.build(NET) for _ in range(OPTIONS))
+        for net in self.nets:
+            for name, layer in net.named_children():
+                if isinstance(layer, LayerChoice):
+                    setattr(net, name, LayerChoice({n: layer.candidate(n) for n in layer.names}, key=name))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, 1, H, W) to (N, 10) logits."""
+        before = 0
+        for name, layer in self.nets[0].named_children():
+            x = self.nets[before].get_submodule(name)(x)
+            if isinstance(layer, LayerChoice) and layer.applied_indices is not None:
+                (before,) = layer.applied_indices
+        return x
+
+
+def paired(net: nn.Module, train: Split, passes: int, seed: int) -> Scorer:
+    """Train fairly, with weights of their own after each option of the choice before."""
+    return fair(Paired().to(memory_format=torch.channels_last), train, passes, seed)
+
+
 METHODS: dict[str, Callable[[nn.Module, Split, int, int], Scorer]] = {
     "untrained": untrained,
     "short": short,
@@ -215,4 +245,5 @@ METHODS: dict[str, Callable[[nn.Module, Split, int, int], Scorer]] = {
     "averaged": averaged,
     "split": split,
     "adapted": adapted,
+    "paired": paired,
 }
