@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,7 +29,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     if ours:
         store, rank, size = _open_store()
         # Each group by a name of its own: it would wait for ever for addresses that an earlier one left in the store.
-        store = dist.PrefixStore(f"training {next(_groups)}", store)
+        store = dist.PrefixStore(f"training {next(_groups)}", store)  # type: ignore[attr-defined]  # documented there
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
     try:
         yield
@@ -38,7 +39,7 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 
 @functools.cache  # the first process may hold it for all, and must not close it between two groups
-def _open_store() -> tuple[dist.Store, int, int]:
+def _open_store() -> tuple[Any, int, int]:
     """Return the store that ``torchrun`` describes, in which processes find each other, the rank, and their number."""
     from torch.distributed.rendezvous import rendezvous  # not in a torch that is built without torch.distributed
 
