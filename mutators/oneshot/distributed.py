@@ -29,7 +29,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     if ours:
         store, rank, size = _open_store()
         # Each group by a name of its own: it would wait for ever for addresses that an earlier one left in the store.
-        store = dist.PrefixStore(f"training {next(_groups)}", store)  # type: ignore[attr-defined]
+        store = dist.PrefixStore(f"training {next(_groups)}", store)  # type: ignore[attr-defined]  # documented there
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
     try:
         yield
