@@ -85,9 +85,13 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def copy_layer(layer: M) -> M:
-    """Return a shallow copy of a layer with its own dicts of parameters and buffers. ``copy.copy`` shares them."""
+    """Return a shallow copy of a layer with its own dicts of parameters, buffers and children.
+
+    ``copy.copy`` shares them.
+    """
     copied = copy.copy(layer)
     copied._parameters, copied._buffers = dict(layer._parameters), dict(layer._buffers)
+    copied._modules = dict(layer._modules)
     return copied
 
 

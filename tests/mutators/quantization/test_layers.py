@@ -79,6 +79,9 @@ def test_a_layer_takes_over_a_plain_one() -> None:
     conv = nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")
     layer = QuantizedConv2d.of(conv, weight_bits=8, activation_bits=8)
     assert layer.weight is conv.weight and layer.padding_mode == "reflect"
+    both = [QuantizedConv2d.of(conv, weight_bits=bits) for bits in ((1, 2), (3, 4))]  # the plain layer stays as it was
+    assert [list(space_of(one).domains["weight_bits"].names) for one in both] == [["1", "2"], ["3", "4"]]
+    assert not list(conv.children()) and set(conv.state_dict()) == {"weight", "bias"}
     x = torch.rand(1, 3, 8, 8)
     assert torch.allclose(layer(x), conv(x), atol=0.05)
     with torch.no_grad():
