@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mutators.choices.errors import OneShotError
+from mutators.choices.extracting import extract
 from mutators.choices.switch import applied, kept_modes
 from mutators.inputs import device_of
 from mutators.oneshot.batchnorm import Forward, forward_inputs, kept_statistics, normalising_by_batch, recalibrate_bn
@@ -63,6 +64,7 @@ def evaluate(
     bn_training_mode: bool = False,
     metric: str | Metric = "accuracy",
     forward: Forward | None = None,
+    adapt: Callable[[nn.Module], object] | None = None,
 ) -> dict[str, Any]:
     """Score an architecture with the supernet's weights.
 
@@ -86,6 +88,9 @@ def evaluate(
         metric: "accuracy"; "log_likelihood", which ranks better where paths are far from trained; or a function of
             (outputs, targets) to the mean over the batch: a number, or numbers by name.
         forward: (model, batch) to (outputs, targets), for other batches; None: of (inputs, targets).
+        adapt: trains the network of the architecture, extracted with the supernet's weights, in place and alone, before
+            the rest: some dozens of steps of :func:`mutators.oneshot.train_supernet` on it rank much better than what
+            the supernet's weights say as they are.
 
     Returns: the metric over all images, as "default" or by its names; the numbers of "images" and of
         "calibration_batches" that were used; and the "seed".
@@ -107,6 +112,11 @@ def evaluate(
     if problems:
         raise OneShotError("; ".join(problems) + ".")
     check_loader(calibration_loader, name="calibration_loader")
+    if adapt is not None:
+        with kept_rng():
+            network = extract(supernet, choices)
+            adapt(network)
+        supernet, choices = network, {}
     with _untouched(supernet, (valid_loader, calibration_loader)), applied(supernet, choices):
         calibrated = 0
         with kept_statistics(supernet):

@@ -175,6 +175,23 @@ class TestEvaluate:
                 "seed": 3,
             }
 
+    def test_a_network_that_adapts_leaves_the_supernet_as_it_was(self) -> None:
+        """Its score is that of the extracted network after the same training."""
+
+        def adapt(network: nn.Module) -> None:
+            train_supernet(network, loader(), TrainConfig(epochs=2, lr=0.1, seed=1), progress=False)
+
+        model = nets.supernet()
+        train_supernet(model, loader(), TrainConfig(epochs=1, lr=0.1), progress=False)
+        choices = decode(model, 1, 0, 1)
+        with untouched(model):
+            found = evaluate(model, choices, loader(40, 12), loader(), metric="log_likelihood", adapt=adapt)
+        alone = extract(model, choices)
+        adapt(alone)
+        assert found == evaluate(alone, {}, loader(40, 12), loader(), metric="log_likelihood")
+        before = evaluate(model, choices, loader(40, 12), loader(), metric="log_likelihood")
+        assert found["default"] > before["default"]
+
     def test_all_candidates_see_the_same_part_and_another_seed_another(self) -> None:
         model, seen = nets.supernet(), []
 
