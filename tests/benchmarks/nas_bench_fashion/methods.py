@@ -189,10 +189,10 @@ def split(net: nn.Module, train: Split, passes: int, seed: int, keys: int = 1) -
     return lambda tokens: (copies[tokens[:keys]], SPACE.decode(tokens))
 
 
-def adapted(net: nn.Module, train: Split, passes: int, seed: int) -> Scorer:
-    """Train fairly for half of the passes, then each network that is scored alone, from the supernet's weights."""
-    fair(net, train, passes // 2, seed)
-    config = config_of(passes // 2 // RANKED, 0.1, seed)
+def adapted(net: nn.Module, train: Split, passes: int, seed: int, share: float = 0.5) -> Scorer:
+    """Train fairly for a share of the passes, then each network that is scored alone, from the supernet's weights."""
+    fair(net, train, int(share * passes), seed)
+    config = config_of(int((1 - share) * passes) // RANKED, 0.1, seed)
 
     def adapt(tokens: Tokens) -> tuple[nn.Module, Choices]:
         network = extract(net, SPACE.decode(tokens))
@@ -245,5 +245,6 @@ METHODS: dict[str, Callable[[nn.Module, Split, int, int], Scorer]] = {
     "averaged": averaged,
     "split": split,
     "adapted": adapted,
+    "adapted_early": partial(adapted, share=0.2),
     "paired": paired,
 }

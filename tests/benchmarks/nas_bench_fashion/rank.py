@@ -14,13 +14,12 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-import numpy as np
 import torch
-from scipy.stats import kendalltau
 from torch import nn
 
 import search_spaces
 from mutators.oneshot import evaluate
+from nas_tuners.commands.ranking import Ranker, compare_rankings
 from search_spaces import Tokens
 from search_spaces.files import write_atomically
 from tests.benchmarks.nas_bench_fashion.images import FOLDER, Batches, Images, read_images
@@ -72,28 +71,24 @@ def run(method: str, passes: int, seed: int, part: str, folder: Path, data: str)
 
 
 def report(folder: Path, part: str) -> None:
-    """Print Kendall's tau of all scores in a folder, beside those of what costs nothing."""
+    """Print how well all scores in a folder rank, by log likelihood, beside what costs nothing."""
     table = read_table()
-    at = PARTS[part]
-    truth = table.truth[at]
+    macs, params, truth = (values[PARTS[part]] for values in (table.macs, table.params, table.truth))
+    hurdles = {"macs": macs, "params": params}
     print(f"Kendall's tau with the mean of two trainings, of the {part} {len(truth)} networks of the table")
-    for name, values in (("macs", table.macs[at]), ("params", table.params[at])):
-        print(f"{name:46} {kendalltau(values, truth).statistic:.3f}   near {near(values, truth, table.macs[at]):.3f}")
+    print(f"{'':30} {'seconds':>13} {'tau':>6} {'95 % interval':>14} {'lead over macs':>16} {'at equal macs':>13}")
     for path in sorted(folder.glob(f"*-{part}.json")):
         kept = json.loads(path.read_text())
-        words = [f"{path.stem:28} {kept['seconds']:6.0f} s and {kept['scoring']:4.0f} s"]
-        for name in ("accuracy", "loss"):
-            values = np.array(kept[name])
-            tau, close = kendalltau(values, truth).statistic, near(values, truth, table.macs[at])
-            words.append(f"by {name} {tau:.3f}, near {close:.3f}")
-        print("   ".join([*words, f"mean score {np.mean(kept['accuracy']):.3f}"]))
+        score, *rivals = compare_rankings(kept["loss"], hurdles, truth, macs)
+        cost = f"{kept['seconds']:.0f} + {kept['scoring']:.0f}"
+        lead = f"{rivals[0].lead:.3f} +- {rivals[0].lead_error:.3f}"
+        print(f"{path.stem:30} {cost:>13} {_cells(score)}", f"{lead:>16} {score.at_equal_macs.value:13.3f}")
+    for ranker in rivals:
+        print(f"{ranker.name:30} {'':13} {_cells(ranker)} {'':16} {ranker.at_equal_macs.value:13.3f}")
 
 
-def near(scores: np.ndarray, truth: np.ndarray, macs: np.ndarray, within: float = 0.1) -> float:
-    """Return Kendall's tau over the pairs of networks whose macs differ by at most a tenth."""
-    a, b = np.triu_indices(len(truth), 1)
-    close = np.maximum(macs[a], macs[b]) <= (1 + within) * np.minimum(macs[a], macs[b])
-    return float((np.sign(scores[a] - scores[b]) * np.sign(truth[a] - truth[b]))[close].mean())
+def _cells(ranker: Ranker) -> str:
+    return f"{ranker.tau.value:6.3f} {ranker.tau.low:6.3f} to {ranker.tau.high:.3f}"
 
 
 def main() -> None:
