@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="four MNIST-like idx.gz files")
     parser.add_argument("--limit", type=int, default=16_000, help="images to train with; the table's is the default")
-    parser.add_argument("--steps", type=int, default=2500, help="of the supernet's training, seven paths each")
+    parser.add_argument("--steps", type=int, default=1071, help="of the supernet's training, seven paths each")
     parser.add_argument("--trials", type=int, default=150)
     parser.add_argument("--smoke", action="store_true", help="as short as can be")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/spos"))

@@ -15,10 +15,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
-from torch import nn
 
 import search_spaces
 from mutators.oneshot import evaluate
+from mutators.oneshot.scoring import METRICS
 from nas_tuners.commands.ranking import Ranker, compare_rankings
 from search_spaces import Tokens
 from search_spaces.files import write_atomically
@@ -32,10 +32,9 @@ CALIBRATION = 8  # batches of 250
 PARTS = {"first": slice(0, HALF), "last": slice(HALF, 2 * HALF)}
 
 
-def loss_and_accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the share of (N, C) outputs that are right, and minus their mean cross-entropy."""
-    right = (outputs.argmax(dim=1) == targets).double().mean()
-    return {"accuracy": right, "loss": -nn.functional.cross_entropy(outputs, targets).double()}
+def by_all_metrics(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the scores of (N, C) outputs by each of the library's metrics."""
+    return {name: metric(outputs, targets) for name, metric in METRICS.items()}
 
 
 def train(method: str, passes: int, seed: int, images: Images) -> Scorer:
@@ -50,7 +49,7 @@ def score(scorer: Scorer, tokens: Tokens, images: Images) -> dict[str, float]:
     """Return the scores of an architecture, on all validation images."""
     net, choices = scorer(tokens)
     valid, calibration = Batches(images.valid, 500), Batches(images.train, 250)
-    return evaluate(net, choices, valid, calibration, batches=CALIBRATION, metric=loss_and_accuracy)
+    return evaluate(net, choices, valid, calibration, batches=CALIBRATION, metric=by_all_metrics)
 
 
 def run(method: str, passes: int, seed: int, part: str, folder: Path, data: str) -> str:
@@ -63,7 +62,7 @@ def run(method: str, passes: int, seed: int, part: str, folder: Path, data: str)
     content = {
         "seconds": round(trained - started, 1),
         "scoring": round(time.process_time() - trained, 1),
-        **{name: [round(s[name], 6) for s in scores] for name in ("accuracy", "loss")},
+        **{name: [round(s[name], 6) for s in scores] for name in METRICS},
     }
     path = folder / f"{method}-{passes}-{seed}-{part}.json"
     write_atomically(path, json.dumps(content).encode())
@@ -79,7 +78,7 @@ def report(folder: Path, part: str) -> None:
     print(f"{'':30} {'seconds':>13} {'tau':>6} {'95 % interval':>14} {'lead over macs':>16} {'at equal macs':>13}")
     for path in sorted(folder.glob(f"*-{part}.json")):
         kept = json.loads(path.read_text())
-        score, *rivals = compare_rankings(kept["loss"], hurdles, truth, macs)
+        score, *rivals = compare_rankings(kept["log_likelihood"], hurdles, truth, macs)
         cost = f"{kept['seconds']:.0f} + {kept['scoring']:.0f}"
         lead = f"{rivals[0].lead:.3f} +- {rivals[0].lead_error:.3f}"
         print(f"{path.stem:30} {cost:>13} {_cells(score)}", f"{lead:>16} {score.at_equal_macs.value:13.3f}")

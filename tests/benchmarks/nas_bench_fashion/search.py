@@ -51,7 +51,7 @@ def search(scorer: Scorer, costs: CostTable, limit: int, seed: int, images: Imag
     scores: dict[Tokens, float] = {}
     while len(scores) < EVALUATIONS:
         for proposal in evolution.ask(1):
-            scores[proposal.tokens] = score(scorer, proposal.tokens, images)["loss"]
+            scores[proposal.tokens] = score(scorer, proposal.tokens, images)["log_likelihood"]
             evolution.tell(proposal.uid, scores[proposal.tokens])
     finalists = sorted(scores, key=lambda tokens: -scores[tokens])[:FINALISTS]
     valid = {tokens: float(train_alone(tokens, 10, images)[1][f"valid_{EPOCHS}"]) for tokens in finalists}
