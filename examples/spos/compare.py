@@ -44,7 +44,7 @@ def draw(path: Path, scores: np.ndarray, truth: np.ndarray, winner: float, accur
     figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
     axes.scatter(scores, truth, s=12, label="networks of the table")
     axes.scatter([winner], [accuracy], marker="*", s=160, label="the winner")
-    axes.set(xlabel="log likelihood with the supernet's weights", ylabel="test accuracy, trained alone")
+    axes.set(xlabel="log likelihood, from the supernet's weights", ylabel="test accuracy, trained alone")
     axes.legend()
     figure.savefig(path)
 
