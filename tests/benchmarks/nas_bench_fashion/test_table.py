@@ -23,6 +23,7 @@ def test_networks_are_those_that_the_script_draws() -> None:
     assert TABLE.test.shape == (400, 2, 4)
 
 
+@pytest.mark.slow
 def test_costs_are_exact() -> None:
     costs = measure_cost(search_spaces.build(make.NET), (1, 14, 14))
     assert costs.costs("macs", TABLE.tokens).tolist() == TABLE.macs.tolist()
