@@ -47,7 +47,8 @@ SHORTER = {
     "python train.py": "python train.py --smoke",
     "python demo.py": "python demo.py --smoke --limit 2000",
 }
-LESS = {"SPOS_LIMIT": "1000", "OFA_LIMIT": "600", "OFA_STEPS": "3", "GMP_EPOCHS": "2"}  # images, steps, epochs
+# Images, steps, epochs.
+LESS = {"SPOS_LIMIT": "1000", "OFA_LIMIT": "600", "OFA_STEPS": "3", "GMP_LIMIT": "1500", "GMP_EPOCHS": "2"}
 TOO_BUSY = (
     "did not connect in 10 seconds|Create experiment failed"  # NNI's patience on a busy machine; no page's matter
 )

@@ -1,27 +1,23 @@
-"""What ``nas prune`` is given for the winner of the SPOS example: its training, its score, what is not to be pruned."""
+"""What ``nas prune`` is given: the network, its training, its score, what is not to be pruned."""
 
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
+from net import build, images, loader
 from torch import nn
+from training import accuracy
 
 from mutators import extract, search_space_of
 from mutators.oneshot import TrainConfig
 from search_spaces import Space
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "spos"))
-from net import build, images, loader  # the search space and the data of the SPOS example
-from training import accuracy
-
 EPOCHS = int(os.environ.get("GMP_EPOCHS", "10"))  # run.py sets it
 
 ARCHITECTURE = (0, 1, 2, 3, 0, 1, 2)
-"""Where there is no winner yet: 3x3, 5x5, 7x7, xception, 3x3, 5x5, 7x7."""
+"""3x3, 5x5, 7x7, xception, 3x3, 5x5, 7x7."""
 
 
 def choices() -> dict[str, Any]:

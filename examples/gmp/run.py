@@ -1,4 +1,4 @@
-"""Gradual magnitude pruning of an SPOS network on Fashion-MNIST, against pruning at once; minutes on two cores."""
+"""Gradual magnitude pruning of a ShuffleNetV2 on Fashion-MNIST, against pruning at once; minutes on two cores."""
 
 from __future__ import annotations
 
@@ -83,17 +83,14 @@ def fit(network: nn.Module, epochs: int, lr: float, seed: int, pruner: Unstructu
     network.eval()
 
 
-def train_dense(seed: int, folder: Path, epochs: int, winner: Path | None) -> float:
-    """The network that all ways begin with: the winner, or the given architecture trained from scratch."""
+def train_dense(seed: int, folder: Path, epochs: int) -> float:
+    """The network that all ways begin with, trained from scratch."""
     from prune import build, choices, plain, score
 
     torch.manual_seed(seed)
-    if winner is not None:
-        network, chosen = load_subnet(winner, build()), json.loads((winner / "arch.json").read_text())["choices"]
-    else:
-        network, chosen = plain(), choices()
-        fit(network, epochs, 0.1, seed)
-    save_subnet(folder / f"start{seed}", network, chosen, factory=build)
+    network = plain()
+    fit(network, epochs, 0.1, seed)
+    save_subnet(folder / f"start{seed}", network, choices(), factory=build)
     return score(network)
 
 
@@ -164,10 +161,9 @@ def main() -> None:
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="four MNIST-like idx.gz files")
     parser.add_argument("--limit", type=int, default=8000, help="images to train and validate with")
     parser.add_argument("--epochs", type=int, default=10, help="of the training in which weights are pruned")
-    parser.add_argument("--before", type=int, default=5, help="epochs of the dense training, where there is no winner")
+    parser.add_argument("--before", type=int, default=5, help="epochs of the dense training")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.75, 0.85], help="of weights that become zero")
-    parser.add_argument("--winner", type=Path, metavar="DIR", help="of the SPOS example, such as runs/spos/best")
     parser.add_argument("--smoke", action="store_true", help="as short as can be")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/gmp"))
     options = parser.parse_args()
@@ -177,12 +173,11 @@ def main() -> None:
         options.limit, options.before, options.epochs, options.seeds = 800, 2, 2, 1
 
     started, folder = time.monotonic(), options.output.resolve()
-    settings = {"SPOS_DATA": options.data, "SPOS_LIMIT": options.limit, "GMP_EPOCHS": options.epochs}
+    settings = {"GMP_DATA": options.data, "GMP_LIMIT": options.limit, "GMP_EPOCHS": options.epochs}
     os.environ.update({name: str(value) for name, value in settings.items()})
     seeds = list(range(options.seeds))
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        winner = None if options.winner is None else options.winner.resolve()
-        first = partial(train_dense, folder=folder, epochs=options.before, winner=winner)
+        first = partial(train_dense, folder=folder, epochs=options.before)
         print("accuracy before: " + ", ".join(f"{accuracy:.4f}" for accuracy in pool.map(first, seeds)), flush=True)
         found = {}
         for late in (False, True):
