@@ -21,7 +21,7 @@ ARCHITECTURE = (0, 1, 2, 3, 0, 1, 2)
 
 
 def choices() -> dict[str, Any]:
-    """Of :data:`ARCHITECTURE`, as a search would have found them."""
+    """Return :data:`ARCHITECTURE` as choices, as a search would have found it."""
     return dict(Space.from_json(search_space_of(build())).decode(ARCHITECTURE))
 
 

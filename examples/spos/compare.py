@@ -24,7 +24,7 @@ from search_spaces.progress import Progress
 
 
 def scores_of(table: Table, count: int) -> np.ndarray:
-    """(count,): the supernet's scores of the last networks of the table; methods were chosen by the first ones."""
+    """Return the supernet's scores of the last networks of the table, (count,): by the first, methods were chosen."""
     space = Space.from_json(search_space_of(build()))
     scores = []
     with Progress(count, "networks", "scoring") as progress:
