@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraint
 export PATH := $(BIN):$(PATH)
 # One thread a process: tests and trials run side by side.
 export OMP_NUM_THREADS ?= 1
+# Hundreds of processes import the same files: they are compiled once, whatever the shell around says.
+export PYTHONDONTWRITEBYTECODE :=
 # What a night has time for: `make nightly` empties it.
 SAMPLED = and not nightly
 
@@ -27,11 +29,10 @@ lint: .venv/ready
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Three processes on two cores: subprocesses and experiments are waited for.
 fast: .venv/ready           ## unit tests, properties, doctests
-	$(PYTEST) -n 3 -m "not slow"
+	$(PYTEST) -n 2 --dist worksteal -m "not slow"
 
-# Experiments run in one process, what computes in the others (tests/conftest.py).
+# Three processes on two cores: subprocesses and experiments are waited for. Experiments run in one process, what computes in the others (tests/conftest.py).
 slow: .venv/ready           ## real NNI experiments, kills, examples; at last, one by one, what is timed
 	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --durations=10 -m "slow and not alone $(SAMPLED)"
 	$(PYTEST) -m "alone $(SAMPLED)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -51,6 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("alone") or item.get_closest_marker("nightly"):
             item.add_marker("slow")
     items.sort(key=lambda item: item.nodeid.startswith(COMMANDS) - item.nodeid.startswith(EXPERIMENTS))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lives until the end: modules, tests and their parameters."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -200,6 +200,7 @@ def shortened(text: str) -> str:
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("yaml", "json"))
 def test_nas_check_takes_what_a_page_shows(block: Block, clone: Path) -> None:
     """A configuration, beside the space file that its page's commands write; or a space file."""

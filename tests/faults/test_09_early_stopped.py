@@ -146,6 +146,7 @@ def test_fault_09_shrinking_counts_a_stop_for_its_phase() -> None:
 OURS = "get_and_apply_next_architecture(Mnist())\n"
 
 
+@pytest.mark.slow
 def test_fault_09_a_trial_of_ours_that_is_interrupted_says_how_far_it_came(
     server: subprocess.Popen[str], tmp_path: Path
 ) -> None:

@@ -92,6 +92,7 @@ def test_by_itself_a_trial_finds_all_in_its_params() -> None:
     assert model[1].value == 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["lr, p = hyperparameter('lr', [1, 2]), {}", "p, lr = {}, hyperparameter('lr', [1])"])
 def test_in_an_experiment_it_is_the_trials_own(run: Callable[..., Outcome], order: str) -> None:
     first, second = order.split(" = ")[0].split(", ")

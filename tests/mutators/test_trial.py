@@ -163,6 +163,7 @@ class TestWithoutAModel:
 
 
 class TestExperiment:
+    @pytest.mark.slow
     def test_applies_and_returns_what_it_received(self, run: Callable[..., Outcome]) -> None:
         outcome = run("""
 model = Mnist()

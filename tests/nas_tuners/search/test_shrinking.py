@@ -342,6 +342,7 @@ class DiesAfter(Journal):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_killed_at_every_single_event_and_resumed_equals_unbroken(tmp_path: Path) -> None:
     unbroken = begin(None)
     work(unbroken)

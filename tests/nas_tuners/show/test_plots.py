@@ -68,6 +68,7 @@ def test_every_format_with_costs_and_failures(suffix: str, mode: str, tmp_path: 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["journal.jsonl", f"run{suffix}"]
 
 
+@pytest.mark.slow
 def test_a_picture_says_what_it_shows(tmp_path: Path) -> None:
     import matplotlib
 

@@ -175,7 +175,8 @@ def dying(after: int) -> Any:
     return metric
 
 
-@pytest.mark.parametrize("predictor", [None, pytest.param(21, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("predictor", [None, 21])
 def test_a_search_that_was_killed_goes_on_as_the_unbroken_one(tmp_path: Path, predictor: int | None) -> None:
     ofa, file = trained(), tmp_path / "scores.jsonl"
     options: dict[str, Any] = {"cost_table": table_of(), "trials": 25, "population": 8, "predictor": predictor}
@@ -251,7 +252,8 @@ def test_a_file_of_another_search_is_refused(tmp_path: Path) -> None:
     assert json.loads(kept.splitlines()[0])["format"] == 1
 
 
-@pytest.mark.parametrize("predictor", [None, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("predictor", [None, 20])
 def test_nas_shows_the_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str], predictor: int | None) -> None:
     file, picture = tmp_path / "scores.jsonl", tmp_path / "search.png"
     options: dict[str, Any] = {"cost_table": table_of(), "trials": 25, "top_k": 3, "predictor": predictor}

@@ -79,6 +79,7 @@ def test_score_key_under_nni() -> None:
     assert tuner.run.search.best is not None and tuner.run.search.best.score == 0.7
 
 
+@pytest.mark.slow
 def test_tuners_are_registered_and_cost_no_torch() -> None:
     assert TUNERS["NasEvolution"] == "nas_tuners.EvolutionTuner"
     code = "import sys; from nas_tuners import EvolutionTuner; EvolutionTuner(); sys.exit('torch' in sys.modules)"
