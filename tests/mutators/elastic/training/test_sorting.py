@@ -80,7 +80,7 @@ def test_the_published_nets_keep_their_largest_networks_function_in_single_preci
     before = net.eval()(x)
     assert sort_channels(net).permutations
     assert before.abs().max() > 1e-3  # and not all zero: of weights as they are drawn, logits are small
-    assert (net(x) - before).abs().max() <= 1e-5
+    assert ((net(x) - before).abs() <= 1e-5 * before.abs().clamp(min=1)).all()
 
 
 @pytest.mark.parametrize("name", SECOND_PHASE)
