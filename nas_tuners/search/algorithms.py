@@ -56,9 +56,11 @@ class Algorithm:
 
 
 ALGORITHMS = {
+    "bayesian": Algorithm("nas_tuners.search.bayesian:Bayesian", "BayesianTuner"),
     "random": Algorithm("nas_tuners.search.random:RandomSearch", "RandomTuner"),
     "annealing": Algorithm("nas_tuners.search.annealing:Annealing", "AnnealingTuner"),
     "evolution": Algorithm("nas_tuners.search.evolution:Evolution", "EvolutionTuner"),
+    "local": Algorithm("nas_tuners.search.local_search:LocalSearch", "LocalSearchTuner"),
     "shrinking": Algorithm("nas_tuners.search.shrinking:Shrinking", "ProgressiveShrinkingTuner"),
 }
 """By the name for ``nas search --algorithm``."""

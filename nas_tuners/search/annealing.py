@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Self
 
 from nas_tuners.search.base import Search
+from nas_tuners.search.local_search import one_key_apart
 from search_spaces import Choices, Space, Tokens
 from search_spaces.checks import above
 from search_spaces.cost.limits import Constraints, Table
@@ -121,7 +122,7 @@ class Annealing(Search):
         if self._ring is None:
             if sum(self.space.radices) > _RING_LIMIT:
                 return None
-            steps = map(self.space.canonical, _neighbourhood(self.space, centre))
+            steps = map(self.space.canonical, one_key_apart(self.space, centre))
             ring = [tokens for tokens in dict.fromkeys(steps) if self._is_open(tokens)]
             self._ring = [ring[i] for i in self.rng.permutation(len(ring)).tolist()]
         while self._ring:
@@ -129,11 +130,3 @@ class Annealing(Search):
                 return tokens
         self._radius = 2
         return None
-
-
-def _neighbourhood(space: Space, tokens: Tokens) -> Iterable[Tokens]:
-    """Yield every architecture that differs in one key."""
-    for at, radix in enumerate(space.radices):
-        for other in range(radix):
-            if other != tokens[at]:
-                yield (*tokens[:at], other, *tokens[at + 1 :])

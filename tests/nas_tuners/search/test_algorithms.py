@@ -55,9 +55,11 @@ LINE = '    "hill": Algorithm("nas_tuners.search.hill:Hill", "HillTuner"),\n'
 
 def test_the_names_that_configurations_hold_stay() -> None:
     assert TUNERS == {
+        "NasBayesian": "nas_tuners.BayesianTuner",
         "NasRandom": "nas_tuners.RandomTuner",
         "NasAnnealing": "nas_tuners.AnnealingTuner",
         "NasEvolution": "nas_tuners.EvolutionTuner",
+        "NasLocalSearch": "nas_tuners.LocalSearchTuner",
         "NasProgressiveShrinking": "nas_tuners.ProgressiveShrinkingTuner",
     }
     assert {algorithm.tuner for algorithm in ALGORITHMS.values()} <= set(nas_tuners.__all__)

@@ -1,0 +1,206 @@
+"""Bayesian optimization of architectures: ask next what a model of all results expects most of (Jones et al., 1998).
+
+Differs: architectures are compared key by key, in a sum and in a product over the keys, each with weights that the
+results decide; these are drawn anew about their most likely values for each proposal, as one model is surer of itself
+than the results make it; expected improvement is maximized over steps from the best, mutants and crossovers of the ten
+best and random draws, and then climbed from the two that promise most; pending trials count at their expected score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_tuners.search.base import Search
+from nas_tuners.search.distances import Distances, FloatArray, IntArray
+from nas_tuners.search.gaussian_process import GaussianProcess, Hyperparameters, fit
+from nas_tuners.search.improvement import log_expected_improvement, normalize
+from search_spaces import Space, Tokens
+from search_spaces.checks import whole
+from search_spaces.cost.limits import Constraints, Table
+
+_GROWTH = 1.1  # of the results, after which the hyperparameters are fitted again
+_MOST = 300  # results that the model is made of: its cost grows with their cube
+_DRAWN = 0.5  # standard deviation of the logarithms of the hyperparameters, from proposal to proposal
+_ELITE = 10
+_CHILDREN = 100  # of each kind: mutants, crossovers, random ones
+_CHANGES = 3  # keys that a mutant differs in, at most
+_STARTS, _CLIMB = 2, 10  # candidates to climb from, and steps at most
+_ALL_STEPS = 32  # a key with more options is stepped along by powers of two
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Results that a model is made of: architectures (n, keys), their factors' levels, and their scores (n,)."""
+
+    rows: IntArray
+    levels: IntArray
+    scores: FloatArray
+
+
+class Bayesian(Search):
+    """Bayesian optimization: models all results, and proposes what it expects the greatest improvement of.
+
+    Args:
+        initial: architectures that are drawn at random before it chooses any.
+        seed: of this search alone; no global generator is touched.
+        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
+
+    Raises:
+        ValueError: ``initial`` is no whole number from 2 up.
+    """
+
+    def __init__(
+        self,
+        initial: int = 16,
+        seed: int = 0,
+        constraints: Constraints | None = None,
+        cost_table: Table = None,
+        score_key: str = "default",
+    ) -> None:
+        super().__init__(seed, constraints, cost_table, score_key)
+        self._complain(whole("initial", initial, 2))
+        self.initial = self.warm_up = int(initial)
+        self._results: list[Tokens] = []
+        self._scores: list[float] = []
+        self._given: Hyperparameters | None = None
+        self._fitted = 0  # number of results that the hyperparameters were fitted to
+
+    def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
+        """Take the space to search."""
+        super().setup(space, optimize_mode)
+        self._distances = Distances(space)
+        self._radices = np.array(space.radices, dtype=np.int64)
+        self._free = np.flatnonzero(self._radices > 1)
+        steps = [_steps(radix) for radix in self._radices[self._free].tolist()]
+        self._step_keys = np.repeat(self._free, [len(own) for own in steps])
+        self._steps = np.concatenate([np.zeros(0, dtype=np.int64), *steps])
+
+    def _learn(self, tokens: Tokens, score: float) -> None:
+        self._results.append(tokens)
+        self._scores.append(score)
+
+    def _propose(self, n: int) -> IntArray:
+        slot = self.counts.asked + self._remaining.found
+        if slot < self.initial or len(self._results) < 2 or not len(self._free):
+            return self._sample(min(n, max(self.initial - slot, 1)))
+        self._refit()
+        data = self._believe(self._data(), np.array([trial.tokens for trial in self.pending], dtype=np.int64))
+        chosen: list[IntArray] = []
+        for _ in range(n):
+            row = self._choose(data, {tuple(row.tolist()) for row in chosen})
+            if row is None:
+                break
+            chosen.append(row)
+            data = self._believe(data, row[None])
+        return np.array(chosen) if chosen else self._sample(n)
+
+    def _refit(self) -> None:
+        """Fit the hyperparameters, if there are enough new results."""
+        if len(self._results) >= self._fitted * _GROWTH:
+            data = self._data()
+            self._given = fit(self._distances, data.levels, data.scores)
+            self._fitted = len(self._results)
+
+    def _data(self) -> _Data:
+        """Return the results to make the model of: all; of very many the best, and as many of the latest others."""
+        scores = normalize(np.array(self._scores))
+        kept = np.arange(len(scores))
+        if len(scores) > _MOST:
+            order = np.argsort(-scores, kind="stable")
+            best, others = order[: _MOST // 2], np.sort(order[_MOST // 2 :])
+            kept = np.sort(np.concatenate([best, others[-(_MOST - len(best)) :]]))
+        rows = np.array([self._results[at] for at in kept], dtype=np.int64)
+        return _Data(rows, self._distances.read(rows), scores[kept])
+
+    def _believe(self, data: _Data, rows: IntArray) -> _Data:
+        """Add architectures without results, at the scores that are expected of them."""
+        if not len(rows):
+            return data
+        assert self._given is not None
+        levels = self._distances.read(rows)
+        expected = GaussianProcess(self._distances, self._given, data.levels, data.scores).mean(levels)
+        return _Data(
+            np.concatenate([data.rows, rows]),
+            np.concatenate([data.levels, levels]),
+            np.concatenate([data.scores, expected]),
+        )
+
+    def _draw_hyperparameters(self) -> Hyperparameters:
+        given = self._given
+        assert given is not None
+        factors = np.exp(_DRAWN * self.rng.normal(size=2 * self._distances.keys + 2))
+        adding, decaying = np.split(factors[2:], 2)
+        return Hyperparameters(
+            given.additive * adding, given.decay * decaying, given.product * factors[0], given.noise * factors[1]
+        )
+
+    def _choose(self, data: _Data, taken: set[Tokens]) -> IntArray | None:
+        """Return the architecture that promises most; None if none is found that is new."""
+        model = GaussianProcess(self._distances, self._draw_hyperparameters(), data.levels, data.scores)
+        means = model.mean(data.levels)
+        order = np.argsort(-means, kind="stable")
+        elite, best = data.rows[order[:_ELITE]], float(means[order[0]])
+
+        def value_of(rows: IntArray) -> FloatArray:
+            return log_expected_improvement(*model.predict(self._distances.read(rows)), best)
+
+        candidates = self._new(
+            np.concatenate(
+                [self._neighbours(elite[0]), self._mutants(elite), self._crossovers(elite), self._sample(_CHILDREN)]
+            ),
+            taken,
+        )
+        if not len(candidates):
+            return None
+        values = value_of(candidates)
+        found, most = candidates[values.argmax()], float(values.max())
+        for start in np.argsort(-values, kind="stable")[:_STARTS]:
+            row, value = candidates[start], float(values[start])
+            for _ in range(_CLIMB):
+                near = self._new(self._neighbours(row), taken)
+                if not len(near) or (risen := value_of(near)).max() <= value:
+                    break
+                row, value = near[risen.argmax()], float(risen.max())
+            if value > most:
+                found, most = row, value
+        return np.asarray(found)
+
+    def _new(self, rows: IntArray, taken: set[Tokens]) -> IntArray:
+        """Return those that may be proposed, in canonical form, each once."""
+        rows = np.unique(self.space.canonical(rows), axis=0)
+        known = self._remaining.known
+        rows = rows[[row not in known and row not in taken for row in map(tuple, rows.tolist())]]
+        return rows[self._remaining.feasible.mask(rows)] if len(rows) else rows
+
+    def _neighbours(self, row: IntArray) -> IntArray:
+        """Return all architectures that differ in one key; of keys with very many options, some of them."""
+        rows = self.space.fill(np.tile(row, (len(self._steps), 1)), self.rng)
+        at = np.arange(len(rows))
+        rows[at, self._step_keys] = (rows[at, self._step_keys] + self._steps) % self._radices[self._step_keys]
+        return rows
+
+    def _mutants(self, elite: IntArray) -> IntArray:
+        rows = self.space.fill(elite[self.rng.integers(len(elite), size=_CHILDREN)], self.rng)
+        changes = self.rng.integers(1, _CHANGES + 1, size=len(rows))
+        for change in range(_CHANGES):
+            at = np.flatnonzero(changes > change)
+            keys = self._free[self.rng.integers(len(self._free), size=len(at))]
+            radices = self._radices[keys]
+            rows[at, keys] = (rows[at, keys] + self.rng.integers(1, radices)) % radices
+        return rows
+
+    def _crossovers(self, elite: IntArray) -> IntArray:
+        pairs = self.space.fill(elite[self.rng.integers(len(elite), size=2 * _CHILDREN)], self.rng)
+        first, second = np.split(pairs, 2)
+        return np.where(self.rng.random(first.shape) < 0.5, first, second)
+
+
+def _steps(radix: int) -> npt.NDArray[np.int64]:
+    """Return the steps from an option to others: to all, or by powers of two in either direction."""
+    if radix <= _ALL_STEPS:
+        return np.arange(1, radix)
+    powers = 2 ** np.arange(radix.bit_length() - 1)
+    return np.unique(np.concatenate([powers, radix - powers]))

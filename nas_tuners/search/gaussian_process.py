@@ -1,0 +1,130 @@
+"""Model scores over a space by a Gaussian process (Rasmussen and Williams, 2006) whose kernel is a sum of two.
+
+An additive part, each key for itself, and a product part, all keys together, which dies away with the distance. The
+weight of each key in both, the size of the product part and the noise are those that the scores make most likely,
+with weak priors (maximum a posteriori, L-BFGS).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_solve, lapack
+from scipy.optimize import minimize
+
+from nas_tuners.search.distances import Distances, FloatArray, IntArray
+
+_JITTER = 1e-6
+_SPREAD = 1.5  # standard deviation of the priors, of logarithms
+_ADDITIVE, _PRODUCT, _NOISE = 0.5, 0.5, 0.02  # variances that the priors have in their middle
+_REACH = 2.0  # sum of the weights in the product part
+_FARTHEST = 5.0  # standard deviations of the priors
+_STEPS = 40
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What a kernel has to be told.
+
+    Attributes:
+        additive: variance of each key for itself, (keys,).
+        decay: by how much the logarithm of the product part falls with the distance in each key, (keys,).
+        product: variance of the product part.
+        noise: variance of a score about its mean, whether by chance or since the kernel does not describe it.
+    """
+
+    additive: FloatArray
+    decay: FloatArray
+    product: float
+    noise: float
+
+    @staticmethod
+    def of(logs: FloatArray) -> Hyperparameters:
+        """Take them from one array of their logarithms."""
+        keys = (len(logs) - 2) // 2
+        values = np.exp(logs)
+        return Hyperparameters(values[:keys], values[keys : 2 * keys], float(values[-2]), float(values[-1]))
+
+
+def fit(distances: Distances, levels: IntArray, scores: FloatArray) -> Hyperparameters:
+    """Find the most likely hyperparameters.
+
+    Args:
+        distances: of the space.
+        levels: of the architectures that have scores, (n, factors).
+        scores: of about mean 0 and variance 1, (n,).
+    """
+    keys, n = distances.keys, len(levels)
+    low, high = np.triu_indices(n, 1)
+    apart = distances.between(levels[low], levels[high])
+    middle = np.log(np.concatenate([np.full(keys, _ADDITIVE / keys), np.full(keys, _REACH / keys), [_PRODUCT, _NOISE]]))
+
+    def loss(logs: FloatArray) -> tuple[float, FloatArray]:
+        given = Hyperparameters.of(logs)
+        product = given.product * np.exp(-given.decay @ apart)
+        total = given.additive.sum()
+        kernel = np.empty((n, n))
+        kernel[low, high] = kernel[high, low] = product + (total - given.additive @ apart)
+        kernel[np.arange(n), np.arange(n)] = total + given.product + given.noise + _JITTER
+        off = (logs - middle) / _SPREAD
+        factor, info = lapack.dpotrf(kernel, lower=1, overwrite_a=1)
+        if info:
+            return 1e10, off / _SPREAD
+        solved = cho_solve((factor, True), scores, check_finite=False)
+        inverse, _ = lapack.dpotri(factor, lower=1)
+        value = 0.5 * scores @ solved + np.log(np.diag(factor)).sum() + 0.5 * off @ off
+        slope_at = inverse[high, low] - solved[low] * solved[high]  # twice half: both triangles
+        diagonal = 0.5 * (np.diag(inverse) - solved**2).sum()
+        weighted = slope_at * product
+        slope = np.concatenate(
+            [
+                given.additive * (slope_at.sum() + diagonal - apart @ slope_at),
+                -given.decay * (apart @ weighted),
+                [weighted.sum() + diagonal * given.product, diagonal * given.noise],
+            ]
+        )
+        return float(value), slope + off / _SPREAD
+
+    bounds = list(zip(middle - _FARTHEST * _SPREAD, middle + _FARTHEST * _SPREAD, strict=True))
+    found = minimize(loss, middle, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS})
+    return Hyperparameters.of(found.x)
+
+
+class GaussianProcess:
+    """The scores of all architectures, as far as some tell of them.
+
+    Args:
+        distances: of the space.
+        given: the hyperparameters.
+        levels: of the architectures that have scores, (n, factors).
+        scores: theirs, (n,).
+    """
+
+    def __init__(self, distances: Distances, given: Hyperparameters, levels: IntArray, scores: FloatArray) -> None:
+        self._distances, self._given = distances, given
+        self._decaying = distances.weighted(given.decay, levels)
+        self._adding = distances.weighted(given.additive, levels)
+        self._variance = given.additive.sum() + given.product
+        kernel = self._kernel(levels)
+        kernel[np.arange(len(levels)), np.arange(len(levels))] = self._variance + given.noise + _JITTER
+        factor = np.linalg.cholesky(kernel)
+        whitener, _ = lapack.dtrtri(factor, lower=1)
+        self._inverse = whitener.T @ whitener
+        self._solved = self._inverse @ scores
+
+    def _kernel(self, levels: IntArray) -> FloatArray:
+        ones = self._distances.one_hot(levels)
+        kernel = self._given.product * np.exp(-(ones @ self._decaying))
+        kernel += self._given.additive.sum() - ones @ self._adding
+        return np.asarray(kernel)
+
+    def mean(self, levels: IntArray) -> FloatArray:
+        """Return the expected scores of architectures. (n, factors) to (n,)."""
+        return np.asarray(self._kernel(levels) @ self._solved)
+
+    def predict(self, levels: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Return the expected scores of architectures, without noise, and their standard deviations; both (n,)."""
+        kernel = self._kernel(levels)
+        explained = np.einsum("ij,ij->i", kernel @ self._inverse, kernel)
+        return kernel @ self._solved, np.sqrt(np.maximum(self._variance - explained, 1e-12))

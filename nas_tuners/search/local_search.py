@@ -1,0 +1,89 @@
+"""Local search with restarts (White et al., UAI 2021, arXiv:2004.08996): climb, one key at a time.
+
+Differs: takes the first neighbour that is better, not the best of all; proposes nothing twice; asks that come before
+results get further neighbours; where a whole neighbourhood is known, begins at a random architecture, and climbs on
+from a late result that is better than what it began with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from nas_tuners.search.base import Search
+from search_spaces import Space, Tokens
+from search_spaces.checks import whole
+from search_spaces.cost.limits import Constraints, Table
+
+_MOST = 4096  # neighbours that are listed; of more, some are drawn
+
+
+class LocalSearch(Search):
+    """Local search: moves to the first neighbour that is better, and begins anew at the top of a hill.
+
+    Args:
+        initial: architectures that are drawn at random; it climbs from the best of them.
+        seed: of this search alone; no global generator is touched.
+        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
+
+    Raises:
+        ValueError: ``initial`` is no whole number from 1 up.
+    """
+
+    def __init__(
+        self,
+        initial: int = 10,
+        seed: int = 0,
+        constraints: Constraints | None = None,
+        cost_table: Table = None,
+        score_key: str = "default",
+    ) -> None:
+        super().__init__(seed, constraints, cost_table, score_key)
+        self._complain(whole("initial", initial, 1))
+        self.initial = self.warm_up = int(initial)
+        self._top: tuple[Tokens, float] | None = None  # of the hill that is climbed
+        self._ring: list[Tokens] = []  # its neighbours that are left, in the order in which they come
+        self._began = 0  # number of architectures that were asked for before this hill
+
+    def _propose(self, n: int) -> Iterable[Sequence[int]]:
+        slot = self.counts.asked + self._remaining.found - self._began
+        if self._top is None or slot < self._start_size:
+            return self._sample(min(n, max(self._start_size - slot, 1)))
+        ring: list[Tokens] = []
+        while self._ring and len(ring) < n:
+            if not self.known(tokens := self._ring.pop()):
+                ring.append(tokens)
+        if ring:
+            return ring
+        self._top, self._began = None, self.counts.asked + self._remaining.found
+        return self._sample(n)
+
+    @property
+    def _start_size(self) -> int:
+        """The number of random architectures that a hill begins with: several at first, then one."""
+        return self.initial if self._began == 0 else 1
+
+    def _learn(self, tokens: Tokens, score: float) -> None:
+        if score == -math.inf or (self._top is not None and score <= self._top[1]):
+            return
+        self._top = tokens, score
+        self._ring = self._neighbours(tokens)
+
+    def _neighbours(self, tokens: Tokens) -> list[Tokens]:
+        """Return the feasible architectures that differ in one key, shuffled."""
+        if sum(self.space.radices) > _MOST:
+            drawn = self.space.neighbours(tokens, self.rng, _MOST)
+            ring = list(dict.fromkeys(map(tuple, drawn.tolist())))
+        else:
+            steps = map(self.space.canonical, one_key_apart(self.space, tokens))
+            ring = [other for other in dict.fromkeys(steps) if other != tokens]
+        ring = [other for other in ring if self.feasible(other)]
+        return [ring[i] for i in self.rng.permutation(len(ring)).tolist()]
+
+
+def one_key_apart(space: Space, tokens: Tokens) -> Iterable[Tokens]:
+    """Yield every architecture that differs in one key."""
+    for at, radix in enumerate(space.radices):
+        for other in range(radix):
+            if other != tokens[at]:
+                yield (*tokens[:at], other, *tokens[at + 1 :])
