@@ -56,10 +56,10 @@ class Algorithm:
 
 
 ALGORITHMS = {
-    "bayesian": Algorithm("nas_tuners.search.bayesian:Bayesian", "BayesianTuner"),
     "random": Algorithm("nas_tuners.search.random:RandomSearch", "RandomTuner"),
     "annealing": Algorithm("nas_tuners.search.annealing:Annealing", "AnnealingTuner"),
     "evolution": Algorithm("nas_tuners.search.evolution:Evolution", "EvolutionTuner"),
+    "bayesian": Algorithm("nas_tuners.search.bayesian:Bayesian", "BayesianTuner"),
     "local": Algorithm("nas_tuners.search.local_search:LocalSearch", "LocalSearchTuner"),
     "shrinking": Algorithm("nas_tuners.search.shrinking:Shrinking", "ProgressiveShrinkingTuner"),
 }

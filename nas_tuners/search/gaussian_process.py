@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_solve, lapack
-from scipy.optimize import minimize
 
 from nas_tuners.search.distances import Distances, FloatArray, IntArray
 
@@ -55,6 +53,9 @@ def fit(distances: Distances, levels: IntArray, scores: FloatArray) -> Hyperpara
         levels: of the architectures that have scores, (n, factors).
         scores: of about mean 0 and variance 1, (n,).
     """
+    from scipy.linalg import cho_solve, lapack
+    from scipy.optimize import minimize
+
     keys, n = distances.keys, len(levels)
     low, high = np.triu_indices(n, 1)
     apart = distances.between(levels[low], levels[high])
@@ -102,6 +103,8 @@ class GaussianProcess:
     """
 
     def __init__(self, distances: Distances, given: Hyperparameters, levels: IntArray, scores: FloatArray) -> None:
+        from scipy.linalg import lapack
+
         self._distances, self._given = distances, given
         self._decaying = distances.weighted(given.decay, levels)
         self._adding = distances.weighted(given.additive, levels)

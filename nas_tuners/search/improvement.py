@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import erfcx, log_ndtr, ndtri
 
 from nas_tuners.search.distances import FloatArray
 
@@ -34,6 +33,8 @@ def log_expected_improvement(means: FloatArray, deviations: FloatArray, best: fl
 
     Ament et al., Unexpected improvements to expected improvement, NeurIPS 2023.
     """
+    from scipy.special import erfcx, log_ndtr
+
     z = (means - best) / deviations
     near = z > -1
     value = np.empty_like(z)
@@ -47,6 +48,8 @@ def log_expected_improvement(means: FloatArray, deviations: FloatArray, best: fl
 
 def _rank(scores: FloatArray) -> FloatArray:
     """Return the normal scores of ranks; equal scores share theirs."""
+    from scipy.special import ndtri
+
     _, group, sizes = np.unique(scores, return_inverse=True, return_counts=True)
     middle = np.cumsum(sizes) - sizes / 2
     return np.asarray(ndtri(middle[group] / len(scores)))

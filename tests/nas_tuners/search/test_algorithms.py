@@ -55,10 +55,10 @@ LINE = '    "hill": Algorithm("nas_tuners.search.hill:Hill", "HillTuner"),\n'
 
 def test_the_names_that_configurations_hold_stay() -> None:
     assert TUNERS == {
-        "NasBayesian": "nas_tuners.BayesianTuner",
         "NasRandom": "nas_tuners.RandomTuner",
         "NasAnnealing": "nas_tuners.AnnealingTuner",
         "NasEvolution": "nas_tuners.EvolutionTuner",
+        "NasBayesian": "nas_tuners.BayesianTuner",
         "NasLocalSearch": "nas_tuners.LocalSearchTuner",
         "NasProgressiveShrinking": "nas_tuners.ProgressiveShrinkingTuner",
     }
