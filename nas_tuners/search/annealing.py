@@ -1,8 +1,9 @@
 """Simulated annealing (Kirkpatrick et al., Science 1983) on discrete choices, as PaddleSlim's SANAS uses it.
 
 Differs: accepts by comparing with T * log(u), so a temperature that underflows to zero simply never accepts a drop; a
-mutation never re-draws the old value; the first proposal is evaluated itself; where every neighbour is known it
-looks further afield instead of ending.
+mutation never re-draws the old value; the first proposal is evaluated itself; it begins as hot as the first results
+differ, unless it is told otherwise; where every neighbour is known it heats up again, and walks over what is known, at
+no cost, to where something is left.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Self
 
+import numpy as np
+
 from nas_tuners.search.base import Search
 from nas_tuners.search.local_search import one_key_apart
 from search_spaces import Choices, Space, Tokens
@@ -18,8 +21,12 @@ from search_spaces.checks import above
 from search_spaces.cost.limits import Constraints, Table
 from search_spaces.errors import ConstraintError
 
+SPREAD = "spread"
+"""Of the first results: their standard deviation is the first temperature."""
 _RING_LIMIT = 4096  # a larger neighbourhood is never enumerated: it is not exhausted either
 _MISSES = 8  # known architectures in a row, before the step grows longer
+_FIRST = 8  # results whose spread is the first temperature
+_WALK = 256  # known architectures that it walks over at most, before it steps further
 
 
 class Annealing(Search):
@@ -27,8 +34,9 @@ class Annealing(Search):
 
     Args:
         init_temperature: in units of the metric: at 0.02, losing two points of accuracy is accepted with probability
-            1/e. None: 10.0, or 1.0 with ``init_choices``, as SANAS documents; that is far too hot for an accuracy
-            between 0 and 1 and a few dozen trials.
+            1/e. ``spread``: the standard deviation of the first eight results, of random architectures unless there are
+            ``init_choices``; it goes on from the best of them. None, as SANAS documents: 10.0, or 1.0 with
+            ``init_choices``.
         reduce_rate: what each result multiplies the temperature by, in (0, 1].
         init_choices: the architecture to begin with, as ``Space.decode`` gives it; it is evaluated first.
         seed: of this search alone; no global generator is touched.
@@ -40,7 +48,7 @@ class Annealing(Search):
 
     def __init__(
         self,
-        init_temperature: float | None = None,
+        init_temperature: float | str | None = SPREAD,
         reduce_rate: float = 0.85,
         init_choices: Choices | None = None,
         seed: int = 0,
@@ -51,12 +59,16 @@ class Annealing(Search):
         super().__init__(seed, constraints, cost_table, score_key)
         if init_temperature is None:
             init_temperature = 10.0 if init_choices is None else 1.0
-        self._complain(above("init_temperature", init_temperature, 0) + above("reduce_rate", reduce_rate, 0, 1))
-        self.init_temperature, self.reduce_rate = float(init_temperature), float(reduce_rate)
+        problems = [] if init_temperature == SPREAD else above("init_temperature", init_temperature, 0)
+        self._complain(problems + above("reduce_rate", reduce_rate, 0, 1))
+        self.init_temperature = init_temperature if init_temperature == SPREAD else float(init_temperature)
+        self.reduce_rate = float(reduce_rate)
         self._init_choices = init_choices
         self._start: Tokens | None = None
         self._incumbent: tuple[Tokens, float] | None = None
         self._results = 0
+        self._heated = 0  # number of results when it was hottest
+        self._scores: dict[Tokens, float] = {}  # of what has a result
         self._step_from(None)
 
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
@@ -75,24 +87,40 @@ class Annealing(Search):
 
     @property
     def temperature(self) -> float:
-        """The temperature after the results so far: ``init_temperature * reduce_rate ** results``."""
-        return float(self.init_temperature * self.reduce_rate**self._results)
+        """The first temperature, times ``reduce_rate`` for each result since; 0 while the spread is not known."""
+        if isinstance(self.init_temperature, float):
+            return self.init_temperature * self.reduce_rate ** (self._results - self._heated)
+        if len(self._scores) < _FIRST:
+            return 0.0
+        return self._spread * self.reduce_rate ** (self._results - max(self._heated, _FIRST))
+
+    @property
+    def _spread(self) -> float:
+        """The standard deviation of the first results."""
+        return float(np.std(list(self._scores.values())[:_FIRST]))
 
     def _propose(self, n: int) -> Iterable[Sequence[int]]:
         if self._start is not None and not self.known(self._start):
             return [self._start, *(self._step(self._start) for _ in range(n))]
-        if self._centre is None:
+        first = self.init_temperature == SPREAD and self._start is None and len(self._scores) < _FIRST
+        if self._centre is None or first:
             return self._sample(n)
         return [self._step(self._centre) for _ in range(n)]
 
     def _learn(self, tokens: Tokens, score: float) -> None:
-        slack = self.temperature * math.log(1.0 - self.rng.random())  # <= 0: Metropolis without a division
+        taken = self._accepts(score)
         self._results += 1
         if score == -math.inf:
             return
-        if self._incumbent is None or score - self._incumbent[1] >= slack:
+        self._scores[tokens] = score
+        if taken:
             self._incumbent = (tokens, score)
             self._step_from(tokens)
+
+    def _accepts(self, score: float) -> bool:
+        """Draw whether to move to an architecture of this score: Metropolis, without a division."""
+        slack = self.temperature * math.log(1.0 - self.rng.random())  # <= 0
+        return self._incumbent is None or score - self._incumbent[1] >= slack
 
     def _learn_stopped(self, tokens: Tokens, score: float, resource: int) -> None:
         """Cool down as after a step that was not taken, like a failure."""
@@ -108,25 +136,38 @@ class Annealing(Search):
     def _step(self, centre: Tokens) -> Tokens:
         tokens = self.space.neighbour(centre, self.rng, self._radius)
         if self._radius == 1:
-            return tokens if self._is_open(tokens) else self._unknown_neighbour(centre) or tokens
+            if self._is_open(tokens) or sum(self.space.radices) > _RING_LIMIT:
+                return tokens  # the base asks again if it is known
+            return self._unknown_neighbour(centre) or self._walk() or tokens
         self._missed = 0 if self._is_open(tokens) else self._missed + 1
         if self._missed == _MISSES and self._radius < len(self.space):
             self._radius, self._missed = self._radius + 1, 0
         return tokens
 
+    def _walk(self) -> Tokens | None:
+        """Heat up, and walk over what is known until something is met that is not; without that, lengthen the step."""
+        self._heated = self._results
+        for _ in range(_WALK if self._incumbent else 0):
+            assert self._incumbent is not None
+            tokens = self.space.neighbour(self._incumbent[0], self.rng)
+            if self._is_open(tokens):
+                return tokens
+            if tokens in self._scores and self._accepts(self._scores[tokens]):
+                self._incumbent = (tokens, self._scores[tokens])
+                self._step_from(tokens)
+        self._radius = 2
+        return None
+
     def _is_open(self, tokens: Tokens) -> bool:
         return not self.known(tokens) and self.feasible(tokens)
 
     def _unknown_neighbour(self, centre: Tokens) -> Tokens | None:
-        """Return one of the neighbours that are left; without any, lengthen the step."""
+        """Return one of the neighbours that are left; None without any."""
         if self._ring is None:
-            if sum(self.space.radices) > _RING_LIMIT:
-                return None
             steps = map(self.space.canonical, one_key_apart(self.space, centre))
             ring = [tokens for tokens in dict.fromkeys(steps) if self._is_open(tokens)]
             self._ring = [ring[i] for i in self.rng.permutation(len(ring)).tolist()]
         while self._ring:
             if not self.known(tokens := self._ring.pop()):
                 return tokens
-        self._radius = 2
         return None

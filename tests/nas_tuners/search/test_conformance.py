@@ -28,6 +28,7 @@ SEARCHES: dict[str, Callable[..., Search]] = {
         mode="generation", candidate_pool_size=10, candidate_top_k=4, num_mutation=5, num_crossover=5, seed=seed
     ),
     "evolution with aging": lambda seed=0: Evolution(regularized=True, seed=seed),
+    "annealing as SANAS": lambda seed=0: Annealing(None, seed=seed),
     "annealing, cold": lambda seed=0: Annealing(init_temperature=1e-9, seed=seed),
 }
 
@@ -138,7 +139,8 @@ def test_the_global_generators_are_neither_read_nor_touched(make: Callable[..., 
 
 GOLDEN = {
     "random": "ee5d851280ae",
-    "annealing": "1dd09edb4026",
+    "annealing": "4547e9f1ac84",
+    "annealing as SANAS": "1dd09edb4026",
     "evolution": "c7c2b568f623",
     "shrinking": "c7c2b568f623",  # nothing is elastic there: it is evolution from the start
     "evolution in generations": "138609dc6f32",

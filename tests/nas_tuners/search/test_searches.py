@@ -47,8 +47,8 @@ def test_the_temperature_falls_by_the_rate_with_every_result() -> None:
 
 
 @pytest.mark.parametrize(("init", "temperature"), [(None, 10.0), (WIDE.decode((0,) * 20), 1.0)])
-def test_the_documented_temperatures(init: Any, temperature: float) -> None:
-    assert Annealing(init_choices=init).temperature == temperature
+def test_the_temperatures_that_sanas_documents(init: Any, temperature: float) -> None:
+    assert Annealing(None, init_choices=init).temperature == temperature
     assert Annealing().reduce_rate == 0.85
 
 

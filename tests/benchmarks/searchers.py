@@ -13,7 +13,7 @@ from typing import Any
 
 from nas_tuners.search import Annealing, Bayesian, Evolution, LocalSearch, RandomSearch, Search
 from search_spaces import Tokens
-from tests.benchmarks.search_quality.tasks import Evaluate, Task
+from tests.benchmarks.search_tasks import Evaluate, Task
 
 Searcher = Callable[[Task, Evaluate, int, int, int], list[Tokens]]
 """Task, what is seen, trials, seed, how many trials are pending at once: the architectures in the order of results."""

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.search_quality.searchers import searchers
-from tests.benchmarks.search_quality.tasks import Task, landscapes, own_table, tables
+from tests.benchmarks.search_tasks import Task, landscapes, own_table, tables
+from tests.benchmarks.searchers import searchers
 
 
 @dataclass(frozen=True)
