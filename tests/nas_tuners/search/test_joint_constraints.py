@@ -274,7 +274,7 @@ def test_several_limits_and_a_table_that_is_joint_in_one_of_them() -> None:
 
 GOLDEN = {
     ("listed", "RandomSearch"): "7cc76963ae9b",
-    ("listed", "Annealing"): "39bad7669819",
+    ("listed", "Annealing"): "b0a3b45c7f56",
     ("listed", "Evolution"): "0aedf65fbaf8",
     ("halves", "RandomSearch"): "217f8b00e22d",
     ("halves", "Annealing"): "48d542aa6a19",
