@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from nas_tuners.runs.interrupts import raising_interrupts
-from nas_tuners.search.algorithms import ALGORITHMS
+from nas_tuners.search.algorithms import ALGORITHMS, AUTO
 from search_spaces.errors import printable
 from search_spaces.resolve import reason_of
 
@@ -104,7 +104,7 @@ def _add_searches(add: _Add) -> None:
         epilog="example: nas search search_space.json --evaluate my_module:evaluate --trials 500 -o run",
     )
     p.add_argument("--evaluate", required=True, metavar="MODULE:FUNCTION", help="takes choices, returns a metric")
-    p.add_argument("--algorithm", default="evolution", metavar="NAME", help=f"{', '.join(ALGORITHMS)} (evolution)")
+    p.add_argument("--algorithm", default=AUTO, metavar="NAME", help=f"{', '.join(ALGORITHMS)}, or what suits (auto)")
     p.add_argument("--trials", type=int, default=100, metavar="N", help="results in total, failures included (100)")
     p.add_argument("--minimize", action="store_true", help="the lowest metric is the best; default: the highest")
     p.add_argument("--score-key", default="default", metavar="NAME", help="metric to optimize, of several (default)")

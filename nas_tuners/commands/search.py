@@ -14,7 +14,7 @@ from nas_tuners.commands.checks.spaces import load_space
 from nas_tuners.hosts.local import Job
 from nas_tuners.runs.journal import Event, JournalError
 from nas_tuners.runs.run import Run
-from nas_tuners.search.algorithms import ALGORITHMS, Algorithm
+from nas_tuners.search.algorithms import ALGORITHMS, AUTO, Algorithm, choose_algorithm
 from nas_tuners.search.base import Search
 from nas_tuners.show.text import (
     describe_best_costs,
@@ -31,26 +31,29 @@ _FLAGS = {"constraints": "--constraint", "cost_table": "--cost-table", "score_ke
 
 def execute(options: Namespace) -> int:
     """Search, and print the best."""
-    algorithm = _find_algorithm(options.algorithm)
+    space = load_space(options.space).fix(_read_fixed(options.fix or []))
+    name = options.algorithm
+    if name == AUTO:
+        given = [text.partition("=")[0] for text in options.numbers or []]
+        name, why = choose_algorithm(space, options.trials, given)
+        print(f"{name}, because {why}")
+    algorithm = _find_algorithm(name)
     search = algorithm.search(
         seed=options.seed,
         constraints=constraints_of(options.constraint or []),
         cost_table=options.cost_table,
         score_key=options.score_key,
-        **_read_numbers(options.algorithm, algorithm.own_options, options.numbers or []),
+        **_read_numbers(name, algorithm.own_options, options.numbers or []),
     )
     functions = {"evaluate": options.evaluate}
-    job = Job(
-        "search", functions, options.algorithm, options.trials, options.workers, str(Path.cwd()), options.trial_timeout
-    )
+    job = Job("search", functions, name, options.trials, options.workers, str(Path.cwd()), options.trial_timeout)
     mode = "minimize" if options.minimize else "maximize"
-    space = load_space(options.space).fix(_read_fixed(options.fix or []))
     run = job.start(search, space, options.output, mode)
     return _finish(job, run)
 
 
 def _find_algorithm(name: str) -> Algorithm:
-    if problems := one_of("--algorithm", name, ALGORITHMS):
+    if problems := one_of("--algorithm", name, [AUTO, *ALGORITHMS]):
         raise CommandError(f"{problems[0]}.")
     return ALGORITHMS[name]
 

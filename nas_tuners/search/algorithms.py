@@ -7,13 +7,14 @@ options, their defaults and their checks are those of the class's ``__init__``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas_tuners.search.base import Search
+    from search_spaces import Space
 
 SHARED = ("seed", "constraints", "cost_table", "score_key")
 """Options that every search has."""
@@ -64,6 +65,28 @@ ALGORITHMS = {
     "shrinking": Algorithm("nas_tuners.search.shrinking:Shrinking", "ProgressiveShrinkingTuner"),
 }
 """By the name for ``nas search --algorithm``."""
+
+AUTO = "auto"
+"""Stands for the algorithm that :func:`choose_algorithm` chooses."""
+_LONG = 2000  # trials, from where on a model of the best and the latest few hundred gains nothing
+
+
+def choose_algorithm(space: Space, trials: int, options: Collection[str] = ()) -> tuple[str, str]:
+    """Choose an algorithm for a search. Returns: its name, and why, in words.
+
+    Args:
+        space: what is searched.
+        trials: how many there will be at most.
+        options: names of options that it has to have.
+    """
+    if options:
+        fits = [name for name, algorithm in ALGORITHMS.items() if set(options) <= set(algorithm.own_options)]
+        return (fits or ["evolution"])[0], f"it takes {', '.join(options)}"
+    if space.size <= trials:
+        return "random", f"{trials} trials are enough for all {space.size} architectures"
+    if trials > _LONG:
+        return "evolution", f"a model of the results gains little after {_LONG} of {trials} trials"
+    return "bayesian", "it needs fewest trials"
 
 
 def table_rows() -> list[str]:

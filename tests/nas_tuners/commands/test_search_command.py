@@ -98,7 +98,7 @@ def test_the_lowest_is_the_best_of_what_counts(nas: Nas, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--algorithm", "evolutoin"), "--algorithm is 'evolutoin', wanted one of 'annealing', 'bayesian'"),
+        (("--algorithm", "evolutoin"), "--algorithm is 'evolutoin', wanted one of 'annealing', 'auto'"),
         (("--algorithm", "evolutoin"), "did you mean 'evolution'?"),
         (("--set", "mutate_prb=0.1"), "--set mutate_prb=0.1 is 'mutate_prb', wanted one of 'candidate_pool_size'"),
         (("--set", "mutate_prb=0.1"), "did you mean 'mutate_prob'?"),
