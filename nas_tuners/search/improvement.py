@@ -22,6 +22,8 @@ def normalize(scores: FloatArray) -> FloatArray:
     finite = scores[np.isfinite(scores)]
     if not len(finite) or finite.min() == scores.max() == scores.min():
         return np.zeros(len(scores))
+    largest = np.abs(finite).max()  # whose square may be too large for a number
+    scores, finite = scores / largest, finite / largest
     quarter, median = np.quantile(finite, [0.25, 0.5])
     lowest = max(float(finite.min()), median - _FAR * max(median - quarter, 1e-12) / _TO_DEVIATION)
     half = (_standardize(_rank(scores)) + _standardize(np.maximum(scores, lowest))) / 2
