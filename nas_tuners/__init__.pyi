@@ -1,4 +1,5 @@
 from nas_tuners.hosts.nni.tuner import SearchTuner as SearchTuner
+from nas_tuners.runs.importing import earlier_results as earlier_results
 from nas_tuners.runs.loop import run_search as run_search
 from nas_tuners.runs.run import Run as Run
 from nas_tuners.tuners import AnnealingTuner as AnnealingTuner

@@ -108,6 +108,8 @@ def _add_searches(add: _Add) -> None:
     p.add_argument("--trials", type=int, default=100, metavar="N", help="results in total, failures included (100)")
     p.add_argument("--minimize", action="store_true", help="the lowest metric is the best; default: the highest")
     p.add_argument("--score-key", default="default", metavar="NAME", help="metric to optimize, of several (default)")
+    earlier = "begin from the results of this run, also of a space that has changed; may be repeated"
+    p.add_argument("--from", dest="earlier", action="append", metavar="RUN", help=earlier)
     argument = "an argument of the algorithm, such as mutate_prob=0.2; may be repeated"
     p.add_argument("--set", action="append", metavar="NAME=VALUE", dest="numbers", help=argument)
     option = "search the other keys only: conv=5x5, skip=a,b for several inputs; may be repeated"

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nas_tuners.hosts.nni.experiments import journal_of
 from nas_tuners.hosts.nni.tuner import SearchTuner
+from nas_tuners.runs.importing import earlier_results
 from nas_tuners.search.algorithms import ALGORITHMS, Algorithm
 from search_spaces.cost.limits import Table
 
@@ -35,11 +37,19 @@ def make_tuner(algorithm: Algorithm) -> type[SearchTuner]:
         del given["self"]
         if "cost_table" in given:
             given["cost_table"] = locate_table(given["cost_table"])
+        if given.get("warm_start"):
+            key = given.get("score_key", "default")
+            given["warm_start"] = [_read_run(run, key) for run in given["warm_start"]]
         SearchTuner.__init__(self, search(**given), **tuning)
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
     about = f"{algorithm.summary}\n\nSee {search.__name__} and SearchTuner."
     return type(algorithm.tuner, (SearchTuner,), {"__init__": __init__, "__doc__": about, "__module__": __name__})
+
+
+def _read_run(run: Any, score_key: str) -> Any:
+    """Return the results of a run that is named by its folder, its journal, or an experiment's id."""
+    return earlier_results(journal_of(run), score_key) if isinstance(run, str) else run
 
 
 def locate_table(table: Table) -> Table:

@@ -12,6 +12,8 @@ from typing import Any
 from nas_tuners.commands import CommandError
 from nas_tuners.commands.checks.spaces import load_space
 from nas_tuners.hosts.local import Job
+from nas_tuners.hosts.nni.experiments import journal_of
+from nas_tuners.runs.importing import earlier_results
 from nas_tuners.runs.journal import Event, JournalError
 from nas_tuners.runs.run import Run
 from nas_tuners.search.algorithms import ALGORITHMS, AUTO, Algorithm, choose_algorithm
@@ -26,7 +28,13 @@ from nas_tuners.show.text import (
 from search_spaces.checks import one_of
 from search_spaces.cost.limits import constraints_of
 
-_FLAGS = {"constraints": "--constraint", "cost_table": "--cost-table", "score_key": "--score-key", "seed": "--seed"}
+_FLAGS = {
+    "constraints": "--constraint",
+    "cost_table": "--cost-table",
+    "score_key": "--score-key",
+    "seed": "--seed",
+    "warm_start": "--from",
+}
 
 
 def execute(options: Namespace) -> int:
@@ -35,19 +43,24 @@ def execute(options: Namespace) -> int:
     name = options.algorithm
     if name == AUTO:
         given = [text.partition("=")[0] for text in options.numbers or []]
+        given += ["warm_start"] if options.earlier else []
         name, why = choose_algorithm(space, options.trials, given)
         print(f"{name}, because {why}")
     algorithm = _find_algorithm(name)
+    mode = "minimize" if options.minimize else "maximize"
+    if options.earlier and "warm_start" not in algorithm.own_options:
+        raise CommandError(f"--from is not for {name}, which learns from no earlier run: use --algorithm bayesian.")
+    earlier = [earlier_results(journal_of(run), options.score_key) for run in options.earlier or []]
     search = algorithm.search(
         seed=options.seed,
         constraints=constraints_of(options.constraint or []),
         cost_table=options.cost_table,
         score_key=options.score_key,
         **_read_numbers(name, algorithm.own_options, options.numbers or []),
+        **({"warm_start": earlier} if earlier else {}),
     )
     functions = {"evaluate": options.evaluate}
     job = Job("search", functions, name, options.trials, options.workers, str(Path.cwd()), options.trial_timeout)
-    mode = "minimize" if options.minimize else "maximize"
     run = job.start(search, space, options.output, mode)
     return _finish(job, run)
 

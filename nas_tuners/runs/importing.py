@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
-from nas_tuners.runs.moving import renumber
-from nas_tuners.runs.run import ORIGINLESS, Run
+from nas_tuners.runs.journal import JOURNAL
+from nas_tuners.runs.run import ORIGINLESS, Run, load
+from nas_tuners.search.earlier import Earlier
 from nas_tuners.search.records import MetricError, SearchError, as_metrics, failure_in
-from search_spaces.checks import is_int
+from search_spaces.checks import is_int, is_number
 from search_spaces.errors import ConstraintError
+from search_spaces.renumbering import renumber
 
 _SHOWN = 3  # reasons
 
@@ -89,6 +93,25 @@ def results_of(other: Run) -> list[Result]:
         for trial in other.search.trials.values()
         if trial.state in ("told", "stopped") and not trial.provisional
     ]
+
+
+def earlier_results(run: Run | str | PathLike[str], score_key: str = "default") -> Earlier:
+    """Return the results of a run, to begin another search from: ``Bayesian(warm_start=[earlier_results("runs/1")])``.
+
+    Args:
+        run: a run, its folder, or its journal.
+        score_key: which of several metrics counts.
+
+    Raises:
+        JournalError: there is no such journal, or it cannot be read.
+    """
+    if not isinstance(run, Run):
+        path = Path(run)
+        run, _ = load(path / JOURNAL if path.is_dir() else path)
+    told = [trial for trial in run.search.trials.values() if trial.state == "told" and not trial.provisional]
+    pairs = [(trial.tokens, (trial.metrics or {}).get(score_key)) for trial in told if trial.space == run.space]
+    known = [(tokens, float(score)) for tokens, score in pairs if is_number(score)]
+    return Earlier(run.space, [tokens for tokens, _ in known], [score for _, score in known], run.optimize_mode)
 
 
 def read_rows(rows: Iterable[Any]) -> list[Result]:

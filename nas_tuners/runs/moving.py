@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from nas_tuners.search.base import Search
 from nas_tuners.search.records import Trial
 from search_spaces import Space, Tokens
-from search_spaces.domains import Choice, Domain, InputDomain, LayerDomain
-from search_spaces.fixing import FixedDomain, whole_of
+from search_spaces.domains import Choice, Domain
+from search_spaces.fixing import FixedDomain
+from search_spaces.renumbering import renumber_choice
 
 
 def move_search(search: Search, space: Space, optimize_mode: str) -> Search:
@@ -64,32 +63,6 @@ def _names_of(domain: Domain | FixedDomain) -> list[object]:
     return list(value["candidates"] if isinstance(value, dict) else value)
 
 
-def renumber(choices: Mapping[str, object], space: Space) -> dict[str, object]:
-    """Return choices with the indices that the names of their options have in ``space``.
-
-    Keys that begin with ``_`` are left out. What does not fit stays as it is: :meth:`Space.problems` names it.
-    """
-    return {
-        key: _renumber(whole_of(space.domains[key]), choice) if key in space.domains else choice
-        for key, choice in choices.items()
-        if not str(key).startswith("_")
-    }
-
-
-def _renumber(domain: Domain | FixedDomain, choice: Choice) -> Choice:
-    """Return a choice with the index of its name, since indices shift when candidates come or go."""
-    whole = whole_of(domain)
-    names = choice.get("_value") if isinstance(choice, dict) else None
-    if isinstance(whole, LayerDomain) and whole.names.count(names) == 1:
-        return {"_value": names, "_idx": whole.names.index(names)}
-    if not (isinstance(whole, InputDomain) and isinstance(names, list)):
-        return choice
-    if any(whole.candidates.count(name) != 1 for name in names):
-        return choice
-    indices = sorted(map(whole.candidates.index, names))
-    return {"_value": [whole.candidates[i] for i in indices], "_idx": indices}
-
-
 def _translate(trial: Trial, space: Space) -> Tokens | None:
     """Return the tokens of the same architecture in another space; None where there is none."""
     if trial.state == "dropped" and trial.before == "pending":
@@ -106,5 +79,5 @@ def _translate(trial: Trial, space: Space) -> Tokens | None:
 
 
 def _token(domain: Domain | FixedDomain, choice: Choice) -> int | None:
-    choice = _renumber(domain, choice)
+    choice = renumber_choice(domain, choice)
     return None if domain.problems(choice) else domain.token(choice)

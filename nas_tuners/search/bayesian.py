@@ -8,13 +8,16 @@ best and random draws, and then climbed from the two that promise most; pending 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nas_tuners.search.base import Search
 from nas_tuners.search.distances import Distances, FloatArray, IntArray
+from nas_tuners.search.earlier import Earlier
 from nas_tuners.search.gaussian_process import GaussianProcess, Hyperparameters, fit
 from nas_tuners.search.improvement import log_expected_improvement, normalize
 from search_spaces import Space, Tokens
@@ -23,6 +26,8 @@ from search_spaces.cost.limits import Constraints, Table
 
 _GROWTH = 1.1  # of the results, after which the hyperparameters are fitted again
 _MOST = 300  # results that the model is made of: its cost grows with their cube
+_MOST_EARLIER = 150  # results of earlier runs
+_LEAST = 4  # results of an earlier run, for it to say anything
 _DRAWN = 0.5  # standard deviation of the logarithms of the hyperparameters, from proposal to proposal
 _ELITE = 10
 _CHILDREN = 100  # of each kind: mutants, crossovers, random ones
@@ -33,28 +38,32 @@ _ALL_STEPS = 32  # a key with more options is stepped along by powers of two
 
 @dataclass(frozen=True)
 class _Data:
-    """Results that a model is made of: architectures (n, keys), their factors' levels, and their scores (n,)."""
+    """Results that a model is made of: architectures (n, keys), their factors' levels, their scores and runs (n,)."""
 
     rows: IntArray
     levels: IntArray
     scores: FloatArray
+    runs: IntArray
 
 
 class Bayesian(Search):
     """Bayesian optimization: models all results, and proposes what it expects the greatest improvement of.
 
     Args:
-        initial: architectures that are drawn at random before it chooses any.
+        initial: architectures that are drawn at random before it chooses any; a quarter of them after a warm start.
+        warm_start: results of earlier runs, from ``earlier_results``, also of a space that has changed: what fits is
+            believed as far as this run's own results agree with it.
         seed: of this search alone; no global generator is touched.
         constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
 
     Raises:
-        ValueError: ``initial`` is no whole number from 2 up.
+        ValueError: ``initial`` is no whole number from 2 up, or ``warm_start`` holds something else.
     """
 
     def __init__(
         self,
         initial: int = 16,
+        warm_start: Sequence[Earlier | Mapping[str, Any]] | None = None,
         seed: int = 0,
         constraints: Constraints | None = None,
         cost_table: Table = None,
@@ -62,6 +71,7 @@ class Bayesian(Search):
     ) -> None:
         super().__init__(seed, constraints, cost_table, score_key)
         self._complain(whole("initial", initial, 2))
+        self._earlier = [Earlier.read(given) for given in warm_start or ()]
         self.initial = self.warm_up = int(initial)
         self._results: list[Tokens] = []
         self._scores: list[float] = []
@@ -75,6 +85,10 @@ class Bayesian(Search):
         self._radices = np.array(space.radices, dtype=np.int64)
         self._free = np.flatnonzero(self._radices > 1)
         steps = [_steps(radix) for radix in self._radices[self._free].tolist()]
+        fitting = [earlier.translate(space) for earlier in self._earlier]
+        self._before = [given for given in fitting if len(given[0]) >= _LEAST]
+        if self._before:
+            self.warm_up = max(self.initial // 4, 2)
         self._step_keys = np.repeat(self._free, [len(own) for own in steps])
         self._steps = np.concatenate([np.zeros(0, dtype=np.int64), *steps])
 
@@ -84,8 +98,8 @@ class Bayesian(Search):
 
     def _propose(self, n: int) -> IntArray:
         slot = self.counts.asked + self._remaining.found
-        if slot < self.initial or len(self._results) < 2 or not len(self._free):
-            return self._sample(min(n, max(self.initial - slot, 1)))
+        if slot < self.warm_up or len(self._results) < 2 or not len(self._free):
+            return self._sample(min(n, max(self.warm_up - slot, 1)))
         self._refit()
         data = self._believe(self._data(), np.array([trial.tokens for trial in self.pending], dtype=np.int64))
         chosen: list[IntArray] = []
@@ -101,19 +115,17 @@ class Bayesian(Search):
         """Fit the hyperparameters, if there are enough new results."""
         if len(self._results) >= self._fitted * _GROWTH:
             data = self._data()
-            self._given = fit(self._distances, data.levels, data.scores)
+            self._given = fit(self._distances, data.levels, data.scores, data.runs)
             self._fitted = len(self._results)
 
     def _data(self) -> _Data:
-        """Return the results to make the model of: all; of very many the best, and as many of the latest others."""
-        scores = normalize(np.array(self._scores))
-        kept = np.arange(len(scores))
-        if len(scores) > _MOST:
-            order = np.argsort(-scores, kind="stable")
-            best, others = order[: _MOST // 2], np.sort(order[_MOST // 2 :])
-            kept = np.sort(np.concatenate([best, others[-(_MOST - len(best)) :]]))
-        rows = np.array([self._results[at] for at in kept], dtype=np.int64)
-        return _Data(rows, self._distances.read(rows), scores[kept])
+        """Return the results to make the model of: this run's own, and those of earlier ones."""
+        own = np.array(self._results, dtype=np.int64), np.array(self._scores)
+        parts = [_condense(*own, _MOST)]
+        parts += [_condense(*before, _MOST_EARLIER // len(self._before)) for before in self._before]
+        rows = np.concatenate([rows for rows, _ in parts])
+        runs = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
+        return _Data(rows, self._distances.read(rows), np.concatenate([scores for _, scores in parts]), runs)
 
     def _believe(self, data: _Data, rows: IntArray) -> _Data:
         """Add architectures without results, at the scores that are expected of them."""
@@ -121,11 +133,12 @@ class Bayesian(Search):
             return data
         assert self._given is not None
         levels = self._distances.read(rows)
-        expected = GaussianProcess(self._distances, self._given, data.levels, data.scores).mean(levels)
+        expected = GaussianProcess(self._distances, self._given, data.levels, data.scores, data.runs).mean(levels)
         return _Data(
             np.concatenate([data.rows, rows]),
             np.concatenate([data.levels, levels]),
             np.concatenate([data.scores, expected]),
+            np.concatenate([data.runs, np.zeros(len(rows), dtype=np.int64)]),
         )
 
     def _draw_hyperparameters(self) -> Hyperparameters:
@@ -134,22 +147,32 @@ class Bayesian(Search):
         factors = np.exp(_DRAWN * self.rng.normal(size=2 * self._distances.keys + 2))
         adding, decaying = np.split(factors[2:], 2)
         return Hyperparameters(
-            given.additive * adding, given.decay * decaying, given.product * factors[0], given.noise * factors[1]
+            given.additive * adding,
+            given.decay * decaying,
+            given.product * factors[0],
+            given.noise * factors[1],
+            given.unlike,
         )
 
     def _choose(self, data: _Data, taken: set[Tokens]) -> IntArray | None:
         """Return the architecture that promises most; None if none is found that is new."""
-        model = GaussianProcess(self._distances, self._draw_hyperparameters(), data.levels, data.scores)
+        model = GaussianProcess(self._distances, self._draw_hyperparameters(), data.levels, data.scores, data.runs)
         means = model.mean(data.levels)
         order = np.argsort(-means, kind="stable")
-        elite, best = data.rows[order[:_ELITE]], float(means[order[0]])
+        elite, best = data.rows[order[:_ELITE]], float(means[data.runs == 0].max())
 
         def value_of(rows: IntArray) -> FloatArray:
             return log_expected_improvement(*model.predict(self._distances.read(rows)), best)
 
         candidates = self._new(
             np.concatenate(
-                [self._neighbours(elite[0]), self._mutants(elite), self._crossovers(elite), self._sample(_CHILDREN)]
+                [
+                    elite,
+                    self._neighbours(elite[0]),
+                    self._mutants(elite),
+                    self._crossovers(elite),
+                    self._sample(_CHILDREN),
+                ]
             ),
             taken,
         )
@@ -196,6 +219,17 @@ class Bayesian(Search):
         pairs = self.space.fill(elite[self.rng.integers(len(elite), size=2 * _CHILDREN)], self.rng)
         first, second = np.split(pairs, 2)
         return np.where(self.rng.random(first.shape) < 0.5, first, second)
+
+
+def _condense(rows: IntArray, scores: FloatArray, most: int) -> tuple[IntArray, FloatArray]:
+    """Return results on one scale: all; of very many the best, and as many of the latest others."""
+    scores = normalize(scores)
+    if len(scores) <= most:
+        return rows, scores
+    order = np.argsort(-scores, kind="stable")
+    best, others = order[: most // 2], np.sort(order[most // 2 :])
+    kept = np.sort(np.concatenate([best, others[-(most - len(best)) :]]))
+    return rows[kept], scores[kept]
 
 
 def _steps(radix: int) -> npt.NDArray[np.int64]:

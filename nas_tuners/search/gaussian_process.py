@@ -16,6 +16,7 @@ from nas_tuners.search.distances import Distances, FloatArray, IntArray
 _JITTER = 1e-6
 _SPREAD = 1.5  # standard deviation of the priors, of logarithms
 _ADDITIVE, _PRODUCT, _NOISE = 0.5, 0.5, 0.02  # variances that the priors have in their middle
+_UNLIKE = 0.7  # the middle of the prior of what keeps runs apart
 _REACH = 2.0  # sum of the weights in the product part
 _FARTHEST = 5.0  # standard deviations of the priors
 _STEPS = 40
@@ -30,28 +31,31 @@ class Hyperparameters:
         decay: by how much the logarithm of the product part falls with the distance in each key, (keys,).
         product: variance of the product part.
         noise: variance of a score about its mean, whether by chance or since the kernel does not describe it.
+        unlike: by how much the logarithm of the whole kernel falls from one run to another.
     """
 
     additive: FloatArray
     decay: FloatArray
     product: float
     noise: float
+    unlike: float = 0.0
 
     @staticmethod
     def of(logs: FloatArray) -> Hyperparameters:
         """Take them from one array of their logarithms."""
-        keys = (len(logs) - 2) // 2
+        keys = (len(logs) - 3) // 2
         values = np.exp(logs)
-        return Hyperparameters(values[:keys], values[keys : 2 * keys], float(values[-2]), float(values[-1]))
+        return Hyperparameters(values[:keys], values[keys : 2 * keys], *map(float, values[-3:]))
 
 
-def fit(distances: Distances, levels: IntArray, scores: FloatArray) -> Hyperparameters:
+def fit(distances: Distances, levels: IntArray, scores: FloatArray, runs: IntArray | None = None) -> Hyperparameters:
     """Find the most likely hyperparameters.
 
     Args:
         distances: of the space.
         levels: of the architectures that have scores, (n, factors).
         scores: of about mean 0 and variance 1, (n,).
+        runs: the number of the run that each is of, (n,); None: all of one.
     """
     from scipy.linalg import cho_solve, lapack
     from scipy.optimize import minimize
@@ -59,14 +63,17 @@ def fit(distances: Distances, levels: IntArray, scores: FloatArray) -> Hyperpara
     keys, n = distances.keys, len(levels)
     low, high = np.triu_indices(n, 1)
     apart = distances.between(levels[low], levels[high])
-    middle = np.log(np.concatenate([np.full(keys, _ADDITIVE / keys), np.full(keys, _REACH / keys), [_PRODUCT, _NOISE]]))
+    other = np.zeros(len(low)) if runs is None else (runs[low] != runs[high]).astype(np.float64)
+    rest = [_PRODUCT, _NOISE, _UNLIKE]
+    middle = np.log(np.concatenate([np.full(keys, _ADDITIVE / keys), np.full(keys, _REACH / keys), rest]))
 
     def loss(logs: FloatArray) -> tuple[float, FloatArray]:
         given = Hyperparameters.of(logs)
-        product = given.product * np.exp(-given.decay @ apart)
+        alike = np.exp(-given.unlike * other)
+        product = given.product * np.exp(-given.decay @ apart) * alike
         total = given.additive.sum()
         kernel = np.empty((n, n))
-        kernel[low, high] = kernel[high, low] = product + (total - given.additive @ apart)
+        kernel[low, high] = kernel[high, low] = covered = product + (total - given.additive @ apart) * alike
         kernel[np.arange(n), np.arange(n)] = total + given.product + given.noise + _JITTER
         off = (logs - middle) / _SPREAD
         factor, info = lapack.dpotrf(kernel, lower=1, overwrite_a=1)
@@ -77,12 +84,13 @@ def fit(distances: Distances, levels: IntArray, scores: FloatArray) -> Hyperpara
         value = 0.5 * scores @ solved + np.log(np.diag(factor)).sum() + 0.5 * off @ off
         slope_at = inverse[high, low] - solved[low] * solved[high]  # twice half: both triangles
         diagonal = 0.5 * (np.diag(inverse) - solved**2).sum()
-        weighted = slope_at * product
+        weighted, adding = slope_at * product, slope_at * alike
         slope = np.concatenate(
             [
-                given.additive * (slope_at.sum() + diagonal - apart @ slope_at),
+                given.additive * (adding.sum() + diagonal - apart @ adding),
                 -given.decay * (apart @ weighted),
                 [weighted.sum() + diagonal * given.product, diagonal * given.noise],
+                [-given.unlike * (slope_at * covered) @ other],
             ]
         )
         return float(value), slope + off / _SPREAD
@@ -100,16 +108,21 @@ class GaussianProcess:
         given: the hyperparameters.
         levels: of the architectures that have scores, (n, factors).
         scores: theirs, (n,).
+        runs: the number of the run that each is of, (n,), 0 for the one that predictions are of.
     """
 
-    def __init__(self, distances: Distances, given: Hyperparameters, levels: IntArray, scores: FloatArray) -> None:
+    def __init__(
+        self, distances: Distances, given: Hyperparameters, levels: IntArray, scores: FloatArray, runs: IntArray
+    ) -> None:
         from scipy.linalg import lapack
 
         self._distances, self._given = distances, given
         self._decaying = distances.weighted(given.decay, levels)
         self._adding = distances.weighted(given.additive, levels)
         self._variance = given.additive.sum() + given.product
-        kernel = self._kernel(levels)
+        self._alike = np.exp(-given.unlike * (runs != 0))
+        kernel = self._kernel(levels) / self._alike  # as within one run
+        kernel *= np.exp(-given.unlike * (runs[:, None] != runs))
         kernel[np.arange(len(levels)), np.arange(len(levels))] = self._variance + given.noise + _JITTER
         factor = np.linalg.cholesky(kernel)
         whitener, _ = lapack.dtrtri(factor, lower=1)
@@ -120,7 +133,7 @@ class GaussianProcess:
         ones = self._distances.one_hot(levels)
         kernel = self._given.product * np.exp(-(ones @ self._decaying))
         kernel += self._given.additive.sum() - ones @ self._adding
-        return np.asarray(kernel)
+        return np.asarray(kernel * self._alike)
 
     def mean(self, levels: IntArray) -> FloatArray:
         """Return the expected scores of architectures. (n, factors) to (n,)."""

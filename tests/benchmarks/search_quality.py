@@ -24,6 +24,8 @@ import numpy as np
 from tests.benchmarks.search_tasks import Task, landscapes, own_table, tables
 from tests.benchmarks.searchers import searchers
 
+_ACROSS = 4  # panels of the picture, side by side
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -79,18 +81,23 @@ def draw(results: dict[str, dict[str, list[Curve]]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(results), figsize=(4 * len(results), 4), squeeze=False, layout="tight")
-    for panel, (task, rows) in zip(panels[0], results.items(), strict=True):
-        for name, curves in rows.items():
+    rows = math.ceil(len(results) / _ACROSS)
+    across = min(len(results), _ACROSS)
+    figure, panels = pyplot.subplots(rows, across, figsize=(3.2 * across, 3 * rows), squeeze=False, layout="tight")
+    for panel in panels.flat[len(results) :]:
+        panel.axis("off")
+    for panel, (task, curves_of) in zip(panels.flat, results.items(), strict=False):
+        for name, curves in curves_of.items():
             regret = np.array([curve.regret for curve in curves])
             mean, error = regret.mean(axis=0), regret.std(axis=0) / math.sqrt(len(regret))
             at = np.arange(10, len(mean) + 1)
             panel.plot(at, mean[9:], label=name)
             panel.fill_between(at, (mean - error)[9:], (mean + error)[9:], alpha=0.2)
-        panel.set(title=task, xlabel="trials", ylabel="regret", yscale="symlog")
+        panel.set(title=task, xlabel="trials", ylabel="regret")
         panel.set_yscale("symlog", linthresh=max(1e-4, float(mean[-1]) / 10))
-    panels[0][-1].legend(fontsize=7)
-    figure.savefig(path)
+    names = {line.get_label(): line for panel in panels.flat for line in panel.get_lines()}
+    figure.legend(names.values(), names.keys(), loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=80)
 
 
 def main() -> None:

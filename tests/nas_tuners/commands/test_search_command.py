@@ -260,3 +260,14 @@ def test_a_progress_note_has_the_counts_that_are_not_zero() -> None:
 def test_a_run_cannot_have_more_results_than_its_space() -> None:
     run = Run.start(RandomSearch(seed=1), Space.from_json({"a": layer(*"abc")}))
     assert [expected_results(run, limit) for limit in (2, 9, None)] == [2, 3, None]
+
+
+def test_a_search_begins_from_another_run(nas: Nas, folder: Path) -> None:
+    nas(*words("--algorithm", "random"), cwd=folder)
+    said = nas(*words("--from", "run", "--trials", "12", "-o", "next"), cwd=folder)
+    assert "bayesian, because it takes warm_start" in said
+    header = load(folder / "next" / "journal.jsonl")[1]
+    assert len(header["search"]["arguments"]["warm_start"][0]["scores"]) == 30
+    said = nas(*words("--from", "run", "--algorithm", "evolution", "-o", "third"), cwd=folder, code=1)
+    assert "--from is not for evolution" in said
+    assert "nowhere is not a file or folder" in nas(*words("--from", "nowhere", "-o", "third"), cwd=folder, code=1)

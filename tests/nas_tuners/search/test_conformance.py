@@ -17,17 +17,25 @@ import numpy as np
 import pytest
 
 from nas_tuners.runs.run import Run
-from nas_tuners.search import Annealing, Evolution, Search
+from nas_tuners.search import Annealing, Bayesian, Evolution, Search
 from nas_tuners.search.algorithms import ALGORITHMS
+from nas_tuners.search.earlier import Earlier
 from search_spaces import Space
 from tests.spaces import SPACES
 
+EARLIER = [
+    Earlier(space, rows, [float(sum(row)) for row in rows])
+    for name in ("20 x 4", *list(SPACES)[:2])
+    for space in [Space.from_json(SPACES[name])]
+    for rows in [list(map(tuple, space.sample_tokens(np.random.default_rng(0), 20).tolist()))]
+]
 SEARCHES: dict[str, Callable[..., Search]] = {
     **{name: algorithm.search for name, algorithm in ALGORITHMS.items()},
     "evolution in generations": lambda seed=0: Evolution(
         mode="generation", candidate_pool_size=10, candidate_top_k=4, num_mutation=5, num_crossover=5, seed=seed
     ),
     "evolution with aging": lambda seed=0: Evolution(regularized=True, seed=seed),
+    "bayesian after others": lambda seed=0: Bayesian(initial=4, warm_start=EARLIER, seed=seed),
     "annealing as SANAS": lambda seed=0: Annealing(None, seed=seed),
     "annealing, cold": lambda seed=0: Annealing(init_temperature=1e-9, seed=seed),
 }

@@ -31,27 +31,29 @@ def data() -> tuple[Distances, Any, Any]:
 def test_it_predicts_as_the_formulas_say(data: tuple[Distances, Any, Any]) -> None:
     distances, levels, scores = data
     rng = np.random.default_rng(2)
-    given = Hyperparameters(rng.uniform(0, 1, 20), rng.uniform(0, 1, 20), 0.7, 0.1)
+    given = Hyperparameters(rng.uniform(0, 1, 20), rng.uniform(0, 1, 20), 0.7, 0.1, 0.4)
+    runs = np.repeat([0, 1, 2], 10)
     others = distances.read(SPACE.sample_tokens(rng, 7))
 
-    def kernel(one: Any, two: Any) -> Any:
+    def kernel(one: Any, two: Any, of: Any, other: Any) -> Any:
         at = np.indices((len(one), len(two))).reshape(2, -1)
         apart = distances.between(one[at[0]], two[at[1]])
         value = given.additive @ (1 - apart) + given.product * np.exp(-given.decay @ apart)
-        return value.reshape(len(one), len(two))
+        return value.reshape(len(one), len(two)) * np.exp(-given.unlike * (of[:, None] != other))
 
-    noisy = kernel(levels, levels) + (given.noise + 1e-6) * np.eye(30)
-    cross = kernel(others, levels)
-    means, deviations = GaussianProcess(distances, given, levels, scores).predict(others)
+    noisy = kernel(levels, levels, runs, runs) + (given.noise + 1e-6) * np.eye(30)
+    here = np.zeros(7)
+    cross = kernel(others, levels, here, runs)
+    means, deviations = GaussianProcess(distances, given, levels, scores, runs).predict(others)
     assert means == pytest.approx(cross @ np.linalg.solve(noisy, scores))
-    variance = kernel(others, others) - cross @ np.linalg.solve(noisy, cross.T)
+    variance = kernel(others, others, here, here) - cross @ np.linalg.solve(noisy, cross.T)
     assert deviations == pytest.approx(np.sqrt(np.diag(variance)))
 
 
 def test_the_gradient_is_that_of_the_loss(data: tuple[Distances, Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(scipy.optimize, "minimize", lambda loss, start, **_: seen.append((loss, start)) or Found(start))
-    fit(*data)
+    fit(*data, np.arange(30) % 3)
     ((loss, start),) = seen
     at = start + np.random.default_rng(3).normal(size=len(start))
     steps = 1e-5 * np.eye(len(at))

@@ -1,0 +1,71 @@
+"""Results of an earlier run, to begin a search from: plain data that the search's own journal keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nas_tuners.search.distances import FloatArray, IntArray
+from search_spaces import Space, Tokens
+from search_spaces.checks import is_number
+from search_spaces.renumbering import renumber
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Architectures of a space, perhaps another one, and their scores as they were reported.
+
+    Attributes:
+        space: of that run.
+        tokens: of each architecture.
+        scores: of each architecture.
+        optimize_mode: of that run, ``maximize`` or ``minimize``.
+    """
+
+    space: Space
+    tokens: Sequence[Tokens]
+    scores: Sequence[float]
+    optimize_mode: str = "maximize"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as plain JSON."""
+        tokens, scores = [list(row) for row in self.tokens], list(self.scores)
+        return {"space": self.space.to_json(), "tokens": tokens, "scores": scores, "optimize_mode": self.optimize_mode}
+
+    @classmethod
+    def read(cls, given: object) -> Earlier:
+        """Read what :meth:`to_json` gives.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        if isinstance(given, Earlier):
+            return given
+        wanted = "wanted the results of a run: earlier_results(RUN)"
+        if not isinstance(given, Mapping) or given.keys() != {"space", "tokens", "scores", "optimize_mode"}:
+            raise ValueError(f"warm_start has {given!r:.80}, {wanted}")
+        space, tokens, scores = Space.from_json(given["space"]), given["tokens"], given["scores"]
+        if len(tokens) != len(scores) or not all(map(is_number, scores)):
+            raise ValueError(f"warm_start has {len(tokens)} architectures and {len(scores)} scores, {wanted}")
+        for row in tokens:
+            space.decode(row)
+        return cls(space, [tuple(row) for row in tokens], [float(score) for score in scores], given["optimize_mode"])
+
+    def translate(self, space: Space) -> tuple[IntArray, FloatArray]:
+        """Return what fits another space: (n, keys) tokens, and (n,) scores, of which that run wanted high ones.
+
+        A key that the other space has not counts as not there; of one that is new, nothing is known, so that nothing
+        fits.
+        """
+        found: dict[Tokens, float] = {}
+        for row, score in zip(self.tokens, self.scores, strict=True):
+            choices = {key: choice for key, choice in self.space.decode(row).items() if key in space.domains}
+            choices = renumber(choices, space)
+            if not space.problems(choices):
+                found[space.encode(choices)] = score
+        sign = 1.0 if self.optimize_mode == "maximize" else -1.0
+        rows = np.array(list(found), dtype=np.int64).reshape(-1, len(space))
+        return rows, sign * np.array(list(found.values()), dtype=np.float64)
