@@ -10,9 +10,11 @@ from typing import Any
 import nni
 import pytest
 
-from nas_tuners import AnnealingTuner, EvolutionTuner, ProgressiveShrinkingTuner, RandomTuner
+import nas_tuners
+from nas_tuners import EvolutionTuner
 from nas_tuners.commands.register import TUNERS
 from nas_tuners.search import ConstraintError
+from nas_tuners.search.algorithms import ALGORITHMS
 from search_spaces import Space
 from search_spaces.cost import CostTable
 
@@ -30,7 +32,7 @@ def larges(parameters: dict[str, Any]) -> int:
     return sum(parameters[key]["_idx"] for key in SPACE)
 
 
-@pytest.mark.parametrize("cls", [RandomTuner, AnnealingTuner, EvolutionTuner, ProgressiveShrinkingTuner])
+@pytest.mark.parametrize("cls", [getattr(nas_tuners, algorithm.tuner) for algorithm in ALGORITHMS.values()])
 def test_limits_from_a_table_file(cls: Any, table: str) -> None:
     tuner = cls(constraints={"macs": [None, 11]}, cost_table=table)
     tuner.update_search_space(SPACE)
