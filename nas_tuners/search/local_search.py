@@ -1,8 +1,8 @@
 """Local search with restarts (White et al., UAI 2021, arXiv:2004.08996): climb, one key at a time.
 
 Differs: takes the first neighbour that is better, not the best of all; proposes nothing twice; asks that come before
-results get further neighbours; where a whole neighbourhood is known, begins at a random architecture, and climbs on
-from a late result that is better than what it began with.
+results get further neighbours; within limits, steps of two keys follow those of one; where a whole neighbourhood is
+known, begins at a random architecture, and climbs on from a late result that is better than what it began with.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from search_spaces import Space, Tokens
 from search_spaces.checks import whole
 from search_spaces.cost.limits import Constraints, Table
 
+_EXCHANGES = 64  # steps of two keys that are drawn, where there are limits
 _MOST = 4096  # neighbours that are listed; of more, some are drawn
 
 
@@ -78,7 +79,13 @@ class LocalSearch(Search):
             steps = map(self.space.canonical, one_key_apart(self.space, tokens))
             ring = [other for other in dict.fromkeys(steps) if other != tokens]
         ring = [other for other in ring if self.feasible(other)]
-        return [ring[i] for i in self.rng.permutation(len(ring)).tolist()]
+        ring = [ring[i] for i in self.rng.permutation(len(ring)).tolist()]
+        return self._exchanges(tokens) + ring if self.constraints else ring  # the last come first
+
+    def _exchanges(self, tokens: Tokens) -> list[Tokens]:
+        """Return some that differ in two keys and are feasible: at a limit, most good steps are exchanges."""
+        drawn = [self.space.neighbour(tokens, self.rng, 2) for _ in range(_EXCHANGES)]
+        return [other for other in dict.fromkeys(drawn) if other != tokens and self.feasible(other)]
 
 
 def one_key_apart(space: Space, tokens: Tokens) -> Iterable[Tokens]:
