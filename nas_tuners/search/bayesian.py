@@ -122,7 +122,8 @@ class Bayesian(Search):
         """Return the results to make the model of: this run's own, and those of earlier ones."""
         own = np.array(self._results, dtype=np.int64), np.array(self._scores)
         parts = [_condense(*own, _MOST)]
-        parts += [_condense(*before, _MOST_EARLIER // len(self._before)) for before in self._before]
+        each = max(_MOST_EARLIER // max(len(self._before), 1), _LEAST)
+        parts += [_condense(*before, each) for before in self._before]
         rows = np.concatenate([rows for rows, _ in parts])
         runs = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
         return _Data(rows, self._distances.read(rows), np.concatenate([scores for _, scores in parts]), runs)
