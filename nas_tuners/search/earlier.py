@@ -10,8 +10,11 @@ import numpy as np
 
 from nas_tuners.search.distances import FloatArray, IntArray
 from search_spaces import Space, Tokens
-from search_spaces.checks import is_number
+from search_spaces.checks import is_number, one_of
+from search_spaces.errors import SpaceError
 from search_spaces.renumbering import renumber
+
+_MODES = ("maximize", "minimize")
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,17 @@ class Earlier:
         wanted = "wanted the results of a run: earlier_results(RUN)"
         if not isinstance(given, Mapping) or given.keys() != {"space", "tokens", "scores", "optimize_mode"}:
             raise ValueError(f"warm_start has {given!r:.80}, {wanted}")
-        space, tokens, scores = Space.from_json(given["space"]), given["tokens"], given["scores"]
+        tokens, scores, problems = given["tokens"], given["scores"], one_of("its mode", given["optimize_mode"], _MODES)
+        if problems:
+            raise ValueError(f"warm_start: {problems[0]}")
         if len(tokens) != len(scores) or not all(map(is_number, scores)):
             raise ValueError(f"warm_start has {len(tokens)} architectures and {len(scores)} scores, {wanted}")
-        for row in tokens:
-            space.decode(row)
+        try:
+            space = Space.from_json(given["space"])
+            for row in tokens:
+                space.decode(row)
+        except SpaceError as error:
+            raise ValueError(f"warm_start: {error}") from None
         return cls(space, [tuple(row) for row in tokens], [float(score) for score in scores], given["optimize_mode"])
 
     def translate(self, space: Space) -> tuple[IntArray, FloatArray]:

@@ -66,7 +66,9 @@ def test_what_fits_a_changed_space_is_found_by_its_names() -> None:
         (["runs/1"], "warm_start has 'runs/1', wanted the results of a run"),
         ([{"space": {}}], "wanted the results of a run"),
         ([earlier(TARGET).to_json() | {"scores": [1.0]}], "100 architectures and 1 scores"),
-        ([earlier(TARGET, 1).to_json() | {"tokens": [[9] * 20]}], "out of range"),
+        ([earlier(TARGET, 1).to_json() | {"tokens": [[9] * 20]}], "warm_start: .*out of range"),
+        ([earlier(TARGET, 1).to_json() | {"space": 5}], "warm_start: not a valid search space"),
+        ([earlier(TARGET, 1).to_json() | {"optimize_mode": "rise"}], "its mode is 'rise', wanted one of 'max"),
     ],
 )
 def test_what_is_no_run_is_refused_at_once(given: Any, said: str) -> None:
