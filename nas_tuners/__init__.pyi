@@ -6,5 +6,6 @@ from nas_tuners.tuners import AnnealingTuner as AnnealingTuner
 from nas_tuners.tuners import BayesianTuner as BayesianTuner
 from nas_tuners.tuners import EvolutionTuner as EvolutionTuner
 from nas_tuners.tuners import LocalSearchTuner as LocalSearchTuner
+from nas_tuners.tuners import NSGA2Tuner as NSGA2Tuner
 from nas_tuners.tuners import ProgressiveShrinkingTuner as ProgressiveShrinkingTuner
 from nas_tuners.tuners import RandomTuner as RandomTuner

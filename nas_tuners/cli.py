@@ -110,6 +110,8 @@ def _add_searches(add: _Add) -> None:
     p.add_argument("--score-key", default="default", metavar="NAME", help="metric to optimize, of several (default)")
     earlier = "begin from the results of this run, also of a space that has changed; may be repeated"
     p.add_argument("--from", dest="earlier", action="append", metavar="RUN", help=earlier)
+    objective = "one of several objectives, such as default=maximize, latency_ms=minimize; may be repeated"
+    p.add_argument("--objective", action="append", metavar="METRIC=MODE", help=objective)
     argument = "an argument of the algorithm, such as mutate_prob=0.2; may be repeated"
     p.add_argument("--set", action="append", metavar="NAME=VALUE", dest="numbers", help=argument)
     option = "search the other keys only: conv=5x5, skip=a,b for several inputs; may be repeated"

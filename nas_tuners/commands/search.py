@@ -23,6 +23,7 @@ from nas_tuners.show.text import (
     describe_choices,
     describe_early_phase,
     describe_failures,
+    describe_front,
     shorten_list,
 )
 from search_spaces.checks import one_of
@@ -34,6 +35,7 @@ _FLAGS = {
     "score_key": "--score-key",
     "seed": "--seed",
     "warm_start": "--from",
+    "objectives": "--objective",
 }
 
 
@@ -43,11 +45,14 @@ def execute(options: Namespace) -> int:
     name = options.algorithm
     if name == AUTO:
         given = [text.partition("=")[0] for text in options.numbers or []]
-        given += ["warm_start"] if options.earlier else []
+        given += ["warm_start"] * bool(options.earlier) + ["objectives"] * bool(options.objective)
         name, why = choose_algorithm(space, options.trials, given)
         print(f"{name}, because {why}")
     algorithm = _find_algorithm(name)
-    mode = "minimize" if options.minimize else "maximize"
+    objectives = _read_objectives(options.objective or [])
+    if objectives and "objectives" not in algorithm.own_options:
+        raise CommandError(f"--objective is not for {name}, which has one: use --algorithm nsga2.")
+    mode = "minimize" if options.minimize else objectives.get(options.score_key, "maximize")
     if options.earlier and "warm_start" not in algorithm.own_options:
         raise CommandError(f"--from is not for {name}, which learns from no earlier run: use --algorithm bayesian.")
     earlier = [earlier_results(journal_of(run), options.score_key) for run in options.earlier or []]
@@ -58,6 +63,7 @@ def execute(options: Namespace) -> int:
         score_key=options.score_key,
         **_read_numbers(name, algorithm.own_options, options.numbers or []),
         **({"warm_start": earlier} if earlier else {}),
+        **({"objectives": objectives} if objectives else {}),
     )
     functions = {"evaluate": options.evaluate}
     job = Job("search", functions, name, options.trials, options.workers, str(Path.cwd()), options.trial_timeout)
@@ -91,6 +97,16 @@ def _read_numbers(algorithm: str, known: Mapping[str, Any], texts: Iterable[str]
     if problems:
         raise CommandError("\n".join(problems))
     return given
+
+
+def _read_objectives(texts: Iterable[str]) -> dict[str, str]:
+    """Return the modes of ``metric=mode`` texts, by metric."""
+    pairs = [text.partition("=") for text in texts]
+    if problems := [
+        f"--objective is {''.join(pair)!r}, wanted METRIC=maximize or minimize" for pair in pairs if not pair[1]
+    ]:
+        raise CommandError("\n".join(problems))
+    return {metric: mode for metric, _, mode in pairs}
 
 
 def _read_fixed(texts: Iterable[str]) -> dict[str, str]:
@@ -131,5 +147,7 @@ def _finish(job: Job, run: Run) -> int:
     costs, folder = describe_best_costs(run), path.parent
     print(f"best {best.score:.6g} (uid {best.uid}{costs and f', {costs}'}) of {ended}")
     print(describe_choices(run.search.trials[best.uid]))
+    for line in shorten_list(describe_front(run, run.search.arguments), 11, f"nas show {folder}"):
+        print(line)
     print(f"journal {path}\nmore: nas show {folder}; nas export {folder} -o {folder / 'best'}")
     return 0

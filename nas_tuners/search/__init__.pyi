@@ -3,6 +3,7 @@ from nas_tuners.search.base import Search as Search
 from nas_tuners.search.bayesian import Bayesian as Bayesian
 from nas_tuners.search.evolution import Evolution as Evolution
 from nas_tuners.search.local_search import LocalSearch as LocalSearch
+from nas_tuners.search.nsga2 import NSGA2 as NSGA2
 from nas_tuners.search.random import RandomSearch as RandomSearch
 from nas_tuners.search.records import SearchError as SearchError
 from nas_tuners.search.shrinking import Shrinking as Shrinking

@@ -62,6 +62,7 @@ ALGORITHMS = {
     "evolution": Algorithm("nas_tuners.search.evolution:Evolution", "EvolutionTuner"),
     "bayesian": Algorithm("nas_tuners.search.bayesian:Bayesian", "BayesianTuner"),
     "local": Algorithm("nas_tuners.search.local_search:LocalSearch", "LocalSearchTuner"),
+    "nsga2": Algorithm("nas_tuners.search.nsga2:NSGA2", "NSGA2Tuner"),
     "shrinking": Algorithm("nas_tuners.search.shrinking:Shrinking", "ProgressiveShrinkingTuner"),
 }
 """By the name for ``nas search --algorithm``."""

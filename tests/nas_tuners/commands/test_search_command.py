@@ -271,3 +271,18 @@ def test_a_search_begins_from_another_run(nas: Nas, folder: Path) -> None:
     said = nas(*words("--from", "run", "--algorithm", "evolution", "-o", "third"), cwd=folder, code=1)
     assert "--from is not for evolution" in said
     assert "nowhere is not a file or folder" in nas(*words("--from", "nowhere", "-o", "third"), cwd=folder, code=1)
+
+
+def test_several_objectives_end_in_a_front(nas: Nas, folder: Path) -> None:
+    objectives = ("--objective", "default=maximize", "--objective", "macs=minimize", "--cost-table", "cost.json")
+    said = nas(*words(*objectives), cwd=folder)
+    assert "nsga2, because it takes objectives" in said
+    assert "front, " in said
+    shown = nas("show", "run", cwd=folder)
+    assert shown[shown.index("front, ") :].split("\n")[1].split() == ["uid", "default", "macs"]
+    front = json.loads(nas("show", "run", "--json", cwd=folder))["front"]
+    assert len(front) >= 2
+    wrong = nas(*words("--objective", "macs", "-o", "other"), cwd=folder, code=1)
+    assert "--objective is 'macs', wanted METRIC=maximize or minimize" in wrong
+    said = nas(*words(*objectives, "--algorithm", "evolution", "-o", "other"), cwd=folder, code=1)
+    assert "--objective is not for evolution" in said

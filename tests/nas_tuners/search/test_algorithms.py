@@ -60,6 +60,7 @@ def test_the_names_that_configurations_hold_stay() -> None:
         "NasEvolution": "nas_tuners.EvolutionTuner",
         "NasBayesian": "nas_tuners.BayesianTuner",
         "NasLocalSearch": "nas_tuners.LocalSearchTuner",
+        "NasNSGA2": "nas_tuners.NSGA2Tuner",
         "NasProgressiveShrinking": "nas_tuners.ProgressiveShrinkingTuner",
     }
     assert {algorithm.tuner for algorithm in ALGORITHMS.values()} <= set(nas_tuners.__all__)

@@ -253,7 +253,10 @@ def test_phases_as_data() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"inner": "grid"}, "inner is 'grid', wanted one of 'annealing', 'bayesian', 'evolution', 'local', 'random'"),
+        (
+            {"inner": "grid"},
+            "inner is 'grid', wanted one of 'annealing', 'bayesian', 'evolution', 'local', 'nsga2', 'random'",
+        ),
         ({"inner": ["random"]}, "inner is"),
         ({"inner_arguments": {"pool": 3}}, "inner_arguments do not fit: Evolution: got an unexpected keyword"),
         ({"inner_arguments": {"mutate_prob": 3}}, "inner_arguments do not fit: Evolution: mutate_prob is 3"),

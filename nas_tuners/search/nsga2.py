@@ -1,0 +1,150 @@
+"""NSGA-II for architectures (Deb et al., IEEE Transactions on Evolutionary Computation 2002): several objectives.
+
+Differs: steady, each result counts at once; parents come from all of history, which loses no point of the front;
+nothing is proposed twice; a mutation always changes something; children beyond the limits are dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_tuners.search.base import Search
+from nas_tuners.search.objectives import Objectives, crowd, rank_fronts
+from nas_tuners.search.records import Best, Trial, as_metrics
+from search_spaces import Space, Tokens
+from search_spaces.checks import between, whole
+from search_spaces.cost.limits import Constraints, Table
+
+_SPARE = 8  # children made for one that is asked for, since some of them are known already
+_REPAIRS = 3
+
+Rows = npt.NDArray[np.int64]
+
+
+class NSGA2(Search):
+    """NSGA-II: evolves the front of several objectives, such as accuracy and latency, in one search.
+
+    Args:
+        objectives: by the name of a metric that trials report, or that the cost table has, ``maximize`` or
+            ``minimize``. A result without one of them is a failure. :attr:`best` is by ``score_key`` alone.
+        population_size: architectures drawn at random to begin with, and parents.
+        crossover_prob: the chance that a child has two parents.
+        mutate_prob: the chance of each key to change; None: one key in all, on average.
+        seed: of this search alone; no global generator is touched.
+        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        objectives: Mapping[str, str] | None = None,
+        population_size: int = 20,
+        crossover_prob: float = 0.9,
+        mutate_prob: float | None = None,
+        seed: int = 0,
+        constraints: Constraints | None = None,
+        cost_table: Table = None,
+        score_key: str = "default",
+    ) -> None:
+        super().__init__(seed, constraints, cost_table, score_key)
+        problems = whole("population_size", population_size, 2) + between("crossover_prob", crossover_prob, 0, 1)
+        self._complain(problems + ([] if mutate_prob is None else between("mutate_prob", mutate_prob, 0, 1)))
+        self.objectives = None if objectives is None else Objectives(objectives, self.cost_table)
+        self.population_size = self.warm_up = int(population_size)
+        self.crossover_prob, self.mutate_prob = float(crossover_prob), mutate_prob
+        self._rows: list[Tokens] = []
+        self._values: list[tuple[float, ...]] = []  # to be maximized
+        self._uids: list[int] = []
+        self._parents: tuple[int, Rows] | None = None  # after how many results, and which
+
+    def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
+        """Take the space to search. Raises ValueError if ``score_key`` is an objective in another mode."""
+        mode = optimize_mode if self.objectives is None else self.objectives.modes.get(self.score_key, optimize_mode)
+        if mode != optimize_mode:
+            self._complain([f"objectives[{self.score_key!r}] is {mode!r}, but optimize_mode is {optimize_mode!r}"])
+        super().setup(space, optimize_mode)
+        if self.objectives is not None:
+            self.objectives = self.objectives.arranged(space)
+        self._radices = np.array(space.radices, dtype=np.int64)
+        self._free = np.flatnonzero(self._radices > 1)
+
+    def tell(self, uid: int, metrics: Any, job: str | None = None, resource: int | None = None) -> bool:
+        """Report a result, as to any search. Without one of the objectives it is a failure."""
+        trial = self.trials.find(uid)
+        if resource is None and self.objectives is not None:
+            try:
+                self.objectives.read(as_metrics(metrics, self.score_key), trial.tokens)
+            except ValueError as error:
+                if trial.state == "pending" and math.isfinite(as_metrics(metrics, self.score_key)[self.score_key]):
+                    return self.fail(uid, str(error))
+        return super().tell(uid, metrics, job, resource)
+
+    @property
+    def front(self) -> list[Best]:
+        """Return the results that nothing beats in all objectives, the best by the first one first."""
+        if not self._values:
+            return []
+        values = np.array(self._values)
+        on = np.flatnonzero(rank_fronts(values) == 0)
+        on = on[np.argsort(-values[on, 0], kind="stable")]
+        return [self.trials[self._uids[at]].to_best(self._sign) for at in on.tolist()]
+
+    def _teach(self, trial: Trial, score: float) -> None:
+        if trial.resource is None and score > -math.inf and not trial.provisional:
+            if self.objectives is None:
+                values = (score,)
+            else:
+                read = self.objectives.read(trial.metrics or {}, trial.tokens)
+                values = tuple((self.objectives.signs * np.array(read)).tolist())
+            self._rows.append(trial.tokens)
+            self._values.append(values)
+            self._uids.append(trial.uid)
+        super()._teach(trial, score)
+
+    def _learn(self, tokens: Tokens, score: float) -> None:
+        """Learn nothing from the score alone: it is one of the objectives, or none."""
+
+    def _propose(self, n: int) -> Rows:
+        slot = self.counts.asked + self._remaining.found
+        if slot < self.population_size or not self._values or not len(self._free):
+            return self._sample(min(n, max(self.population_size - slot, 1)))
+        return self._children(max(n, _SPARE))
+
+    def _population(self) -> Rows:
+        """Return the best of all history, the best first: by front, then by how far apart. (population, keys)."""
+        if self._parents is None or self._parents[0] != len(self._values):
+            values = np.array(self._values)
+            ranks = rank_fronts(values)
+            order = np.lexsort((-crowd(values, ranks), ranks))[: self.population_size]
+            self._parents = len(self._values), np.array([self._rows[at] for at in order.tolist()], dtype=np.int64)
+        return self._parents[1]
+
+    def _children(self, n: int) -> Rows:
+        rows = self._population()
+        better = self.rng.integers(len(rows), size=(2, n, 2)).min(axis=2)  # of two, twice
+        first, second = (self.space.fill(rows[parents], self.rng) for parents in better)
+        crossed = (self.rng.random(first.shape) < 0.5) & (self.rng.random((n, 1)) < self.crossover_prob)
+        children = self._mutate(np.where(crossed, second, first))
+        for _ in range(_REPAIRS):
+            wrong = np.flatnonzero(~self._remaining.feasible.mask(self.space.canonical(children)))
+            if not len(wrong):
+                break
+            children[wrong] = self._mutate(np.where(crossed[wrong], second[wrong], first[wrong]))
+        return self.space.canonical(children)
+
+    def _mutate(self, rows: Rows) -> Rows:
+        """Give each row another value in some keys, and in one at least."""
+        chance = 1 / len(self._free) if self.mutate_prob is None else self.mutate_prob
+        change = self.rng.random(rows.shape) < chance
+        change[np.arange(len(rows)), self._free[self.rng.integers(len(self._free), size=len(rows))]] = True
+        row, key = np.nonzero(change & (self._radices > 1))
+        radix = self._radices[key]
+        rows[row, key] = (rows[row, key] + self.rng.integers(1, radix)) % radix
+        return rows

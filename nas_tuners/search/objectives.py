@@ -1,0 +1,132 @@
+"""Several objectives at once: what a result is worth in each, which results nothing beats, and how much they cover."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from search_spaces import Space, Tokens
+from search_spaces.checks import is_number, one_of
+from search_spaces.cost.table import CostTable
+
+MODES = ("maximize", "minimize")
+
+_Array = npt.NDArray[np.float64]
+
+
+class Objectives:
+    """What is wanted of each architecture: by the name of a metric, to ``maximize`` or to ``minimize`` it.
+
+    A metric that a trial does not report is looked up in the cost table.
+
+    Args:
+        given: by name, ``maximize`` or ``minimize``; two or more.
+        table: what the options cost; None without one.
+
+    Raises:
+        ValueError: it is something else.
+    """
+
+    def __init__(self, given: object, table: CostTable | None = None) -> None:
+        wanted = 'wanted two or more, such as {"default": "maximize", "macs": "minimize"}'
+        if not isinstance(given, Mapping) or len(given) < 2:
+            raise ValueError(f"objectives is {given!r}, {wanted}.")
+        problems = [p for name, mode in given.items() for p in one_of(f"objectives[{name!r}]", mode, MODES)]
+        if problems:
+            raise ValueError("; ".join(problems) + ".")
+        self.modes: dict[str, str] = dict(given)
+        self.names = tuple(self.modes)
+        self.signs = np.array([1.0 if mode == "maximize" else -1.0 for mode in self.modes.values()])
+        self._table = table
+
+    def arranged(self, space: Space) -> Objectives:
+        """Return the same for a space, whose keys the cost table may have in another order."""
+        return Objectives(self.modes, None if self._table is None else self._table.arranged(space))
+
+    def read(self, metrics: Mapping[str, Any], tokens: Tokens) -> tuple[float, ...]:
+        """Return the value of each, as reported or as the table says.
+
+        Raises:
+            ValueError: one is not there, or no finite number.
+        """
+        values = []
+        for name in self.names:
+            value = metrics.get(name)
+            if value is None and self._table is not None and name in self._table.metrics:
+                value = self._table.cost(name, tokens)
+            if not is_number(value) or not math.isfinite(value):
+                raise ValueError(
+                    f"the objective {name!r} is {value!r}, wanted a number: report it, or give a cost_table that has it"
+                )
+            values.append(float(value))
+        return tuple(values)
+
+
+def rank_fronts(values: _Array) -> npt.NDArray[np.int64]:
+    """Return which front each point is on: 0 is beaten by none, 1 by those of front 0 alone (Deb et al., 2002).
+
+    Args:
+        values: (n, objectives), more is better in all.
+
+    >>> rank_fronts(np.array([[3.0, 1.0], [1.0, 3.0], [1.0, 1.0], [0.0, 0.0]])).tolist()
+    [0, 0, 1, 2]
+    """
+    at_least = (values[None, :, :] >= values[:, None, :]).all(axis=2)
+    beaten = at_least & ~at_least.T  # [i, j]: j is nowhere worse than i, and i is somewhere worse than j
+    ranks = np.full(len(values), -1, dtype=np.int64)
+    front = 0
+    while (left := ranks < 0).any():
+        ranks[left & ~(beaten & left).any(axis=1)] = front
+        front += 1
+    return ranks
+
+
+def crowd(values: _Array, ranks: npt.NDArray[np.int64]) -> _Array:
+    """Return how far the neighbours of each point on its front are apart; infinite at the ends (Deb et al., 2002).
+
+    Args:
+        values: (n, objectives).
+        ranks: (n,), the front of each.
+
+    >>> crowd(np.array([[0.0, 4.0], [1.0, 3.0], [4.0, 0.0]]), np.zeros(3, dtype=int)).tolist()
+    [inf, 2.0, inf]
+    """
+    apart = np.zeros(len(values))
+    for rank in range(int(ranks.max(initial=-1)) + 1):
+        members = np.flatnonzero(ranks == rank)
+        for column in values[members].T:
+            order = np.argsort(column, kind="stable")
+            spread = column[order[-1]] - column[order[0]]
+            apart[members[order[[0, -1]]]] = math.inf
+            if spread > 0:
+                apart[members[order[1:-1]]] += (column[order[2:]] - column[order[:-2]]) / spread
+    return apart
+
+
+def hypervolume(values: _Array, reference: _Array) -> float:
+    """Return the volume between a point that is worse than all and what the points reach (Zitzler and Thiele, 1998).
+
+    Args:
+        values: (n, objectives), more is better in all; points that are not better than ``reference`` count nothing.
+        reference: (objectives,).
+
+    >>> hypervolume(np.array([[1.0, 2.0], [2.0, 1.0]]), np.zeros(2))
+    3.0
+    """
+    values = values[(values > reference).all(axis=1)]
+    if not len(values):
+        return 0.0
+    if values.shape[1] == 1:
+        return float(values.max() - reference[0])
+    values = values[np.argsort(-values[:, -1], kind="stable")]
+    below = [*values[1:, -1].tolist(), float(reference[-1])]
+    slices = (
+        (value - under) * hypervolume(values[: at + 1, :-1], reference[:-1])
+        for at, (value, under) in enumerate(zip(values[:, -1].tolist(), below, strict=True))
+        if value > under
+    )
+    return float(sum(slices))
