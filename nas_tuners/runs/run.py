@@ -13,7 +13,7 @@ from nas_tuners.runs.journal import Event, Journal, JournalError, read
 from nas_tuners.runs.moving import describe_change, move_search
 from nas_tuners.search.arguments import check_search
 from nas_tuners.search.base import Search
-from nas_tuners.search.records import InPhase, Proposal, SearchError, as_metrics, failure_in
+from nas_tuners.search.records import InPhase, Proposal, SearchError, as_metrics
 from search_spaces import Space, Tokens
 
 ORIGINLESS = "-"  # of runs that were begun before each had an id
@@ -112,7 +112,7 @@ class Run:
         kept = as_metrics(metrics, self.search.score_key)
         if uid not in self.search.trials:
             return self.search.tell(uid, kept, job)  # raises
-        if reason := failure_in(kept[self.search.score_key]):
+        if reason := self.search.unusable(self.search.trials[uid].tokens, kept, resource):
             return self.fail(uid, reason)
         if self.search.trials[uid].state == "dropped":
             self.note(f"result for uid {uid}, which is not part of the space any more: {kept}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -153,13 +153,17 @@ class Search(metaclass=Recorded):
         if trial.state not in (("pending", "failed", "stopped") if resource is None else ("pending",)):
             self.counts.duplicate += 1
             return False
-        if reason := failure_in(kept[self.score_key]):
+        if reason := self.unusable(trial.tokens, kept, resource):
             return self.fail(uid, reason)
         score = self._sign * float(kept[self.score_key])
         self._resolve(trial, "told" if resource is None else "stopped", score)
         trial.metrics, trial.job, trial.reason, trial.resource = kept, job, None, resource
         self._teach(trial, score)
         return True
+
+    def unusable(self, tokens: Tokens, metrics: Mapping[str, Any], resource: int | None = None) -> str | None:
+        """Return why a result counts as a failure; None if it does not. ``metrics`` and ``resource`` as of a tell."""
+        return failure_in(metrics[self.score_key])
 
     def fail(self, uid: int, reason: str = "", learn: bool = True) -> bool:
         """Report that there will be no result, and why. Should one come after all, it counts.

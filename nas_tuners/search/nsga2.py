@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from nas_tuners.search.base import Search
 from nas_tuners.search.objectives import Objectives, crowd, rank_fronts
-from nas_tuners.search.records import Best, Trial, as_metrics
+from nas_tuners.search.records import Best, Trial
 from search_spaces import Space, Tokens
 from search_spaces.checks import between, whole
 from search_spaces.cost.limits import Constraints, Table
@@ -75,16 +75,15 @@ class NSGA2(Search):
         self._radices = np.array(space.radices, dtype=np.int64)
         self._free = np.flatnonzero(self._radices > 1)
 
-    def tell(self, uid: int, metrics: Any, job: str | None = None, resource: int | None = None) -> bool:
-        """Report a result, as to any search. Without one of the objectives it is a failure."""
-        trial = self.trials.find(uid)
-        if resource is None and self.objectives is not None:
+    def unusable(self, tokens: Tokens, metrics: Mapping[str, Any], resource: int | None = None) -> str | None:
+        """Return why a result counts as a failure: one of the objectives is missing."""
+        reason = super().unusable(tokens, metrics, resource)
+        if reason is None and resource is None and self.objectives is not None:
             try:
-                self.objectives.read(as_metrics(metrics, self.score_key), trial.tokens)
+                self.objectives.read(metrics, tokens)
             except ValueError as error:
-                if trial.state == "pending" and math.isfinite(as_metrics(metrics, self.score_key)[self.score_key]):
-                    return self.fail(uid, str(error))
-        return super().tell(uid, metrics, job, resource)
+                return str(error)
+        return reason
 
     @property
     def front(self) -> list[Best]:

@@ -41,10 +41,7 @@ class Task:
 
 def tables(folder: Path) -> Iterator[Task]:
     """The tables in ``folder``: ``tables.py`` with the classes ``Macro`` and ``GraphCora``, and their space files."""
-    spec = importlib.util.spec_from_file_location("tables", folder / "tables.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tables(folder)
     macro, graph = module.Macro(), module.GraphCora()
     space = Space.load(folder / "nas_bench_macro.json")
     yield _fixed("macro", space, macro.query, 93.1267)
@@ -58,6 +55,15 @@ def tables(folder: Path) -> Iterator[Task]:
     limits = {"constraints": {"macs": 60e6}, "cost_table": macro_costs(space, macro)}
     yield _fixed("macro, flops <= 60M", space, macro.query, 92.5667, limits)
     yield _fixed("cora", Space.load(folder / "nas_bench_graph.json"), graph.query, 0.8313)
+
+
+def load_tables(folder: Path) -> Any:
+    """Import ``tables.py``."""
+    spec = importlib.util.spec_from_file_location("tables", folder / "tables.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def macro_costs(space: Space, macro: Any) -> CostTable:

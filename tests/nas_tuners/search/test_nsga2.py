@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nas_tuners import NSGA2Tuner, Run, run_search
+from nas_tuners.runs.run import load
 from nas_tuners.search import NSGA2, RandomSearch
 from nas_tuners.search.objectives import Objectives, crowd, hypervolume, rank_fronts
 from search_spaces import Space
@@ -98,16 +99,17 @@ def test_what_a_trial_reports_comes_before_the_table() -> None:
 
 
 @pytest.mark.parametrize("macs", [None, "many", math.nan])
-def test_a_result_without_one_of_the_objectives_is_a_failure(macs: Any) -> None:
-    search = NSGA2(BOTH, seed=1)
-    search.setup(WIDE)
-    (proposal,) = search.ask()
-    search.tell(proposal.uid, {"default": 0.5, "macs": macs})
+def test_a_result_without_one_of_the_objectives_is_a_failure(tmp_path: Path, macs: Any) -> None:
+    run = Run.start(search := NSGA2(BOTH, seed=1), WIDE, path=tmp_path / "journal.jsonl")
+    (proposal,) = run.ask()
+    run.tell(proposal.uid, {"default": 0.5, "macs": macs})
     assert search.counts.failed == 1
     assert "the objective 'macs' is" in str(search.trials[proposal.uid].reason)
-    (proposal,) = search.ask()
-    assert search.tell(proposal.uid, {"default": 0.5, "macs": 3})
+    assert load(tmp_path / "journal.jsonl")[0].search.best is None  # nor for who only looks at it
+    (proposal,) = run.ask()
+    assert run.tell(proposal.uid, {"default": 0.5, "macs": 3})
     assert [best.uid for best in search.front] == [proposal.uid]
+    run.close()
 
 
 @pytest.mark.parametrize(
