@@ -12,8 +12,8 @@ import yaml
 
 from nas_tuners.commands import CommandError, build_model
 from nas_tuners.hosts.nni.experiments import journal_of
-from nas_tuners.runs.run import load
-from nas_tuners.show.text import describe_early_phase, describe_no_result
+from nas_tuners.runs.run import arguments_in, load
+from nas_tuners.show.text import describe_early_phase, describe_no_result, front_of
 from search_spaces import Choices
 from search_spaces.files import check_replaceable, write_atomically
 
@@ -22,26 +22,38 @@ if TYPE_CHECKING:
 
 
 def execute(options: Namespace) -> int:
-    """Write ``choices.json``, which ``mutators.extract`` takes, and ``choices.yml``; print the files.
+    """Write ``choices.json``, which ``mutators.extract`` takes, and ``choices.yml``, of the best or of a front.
 
     With a model also the folder's ``arch.json`` and ``weights.pt``, for ``mutators.load_subnet``, and with ``--pt2`` or
     ``--onnx`` what runs without the model's source.
     """
     shape = _check_options(options)
     journal, folder = journal_of(options.source), options.output
-    _check_output(folder, options.model is not None)
-    run, _ = load(journal)
+    run, header = load(journal)
     best = run.search.best
     if best is None:
         why = describe_early_phase(run)
         raise CommandError(f"{journal} has {describe_no_result(run)}; nothing to export{': ' * bool(why)}{why}.")
-    choices = dict(best.choices)
+    wanted = {folder: dict(best.choices)}
+    if options.front:
+        trials, _ = front_of(run, arguments_in(header))
+        if not trials:
+            raise CommandError(f"{journal} is of a search with one objective: it has no front; leave out --front.")
+        wanted = {folder / str(trial.uid): dict(trial.proposal.choices) for trial in trials}
+    for place in wanted:
+        _check_output(place, options.model is not None)
+    for place, choices in wanted.items():
+        _write(place, options, choices, shape)
+    return 0
+
+
+def _write(folder: Path, options: Namespace, choices: Choices, shape: tuple[int, ...] | None) -> None:
+    """Write one architecture, and its network; print the files."""
     saved = [] if options.model is None else _save_network(folder, options, choices, shape)
     write_atomically(folder / "choices.json", (json.dumps(choices, indent=2) + "\n").encode())
     names = {key: {"chosen": _names_of(choice)} for key, choice in choices.items()}
     write_atomically(folder / "choices.yml", yaml.safe_dump(names, sort_keys=False).encode())
     print(f"{folder / 'choices.json'}\n{folder / 'choices.yml'}", *saved, sep="\n")
-    return 0
 
 
 def _check_options(options: Namespace) -> tuple[int, ...] | None:

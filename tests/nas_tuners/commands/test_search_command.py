@@ -282,6 +282,11 @@ def test_several_objectives_end_in_a_front(nas: Nas, folder: Path) -> None:
     assert shown[shown.index("front, ") :].split("\n")[1].split() == ["uid", "default", "macs"]
     front = json.loads(nas("show", "run", "--json", cwd=folder))["front"]
     assert len(front) >= 2
+    nas("export", "run", "-o", "best", "--front", cwd=folder)
+    assert sorted(int(path.name) for path in (folder / "best").iterdir()) == sorted(front)
+    single = nas(*words("--algorithm", "random", "-o", "one"), cwd=folder)
+    assert "front" not in single
+    assert "it has no front" in nas("export", "one", "-o", "other", "--front", cwd=folder, code=1)
     wrong = nas(*words("--objective", "macs", "-o", "other"), cwd=folder, code=1)
     assert "--objective is 'macs', wanted METRIC=maximize or minimize" in wrong
     said = nas(*words(*objectives, "--algorithm", "evolution", "-o", "other"), cwd=folder, code=1)
