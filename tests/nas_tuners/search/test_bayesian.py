@@ -39,6 +39,7 @@ def best_of(search: Any, value: Callable[[Tokens], float], trials: int, pending:
     return float(search.best.score)
 
 
+@pytest.mark.slow
 def test_it_needs_half_the_trials_of_evolution() -> None:
     ahead = []
     for seed in range(6):
@@ -47,6 +48,7 @@ def test_it_needs_half_the_trials_of_evolution() -> None:
     assert np.mean(ahead) > 0
 
 
+@pytest.mark.slow
 def test_eight_pending_trials_cost_it_little() -> None:
     """Each is counted at its expected score, so that all of them differ."""
     behind = []

@@ -41,7 +41,10 @@ SEARCHES: dict[str, Callable[..., Search]] = {
 }
 
 
-@pytest.fixture(params=SEARCHES, ids=str)
+TWICE = "bayesian after others"  # the model once more
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name == TWICE else ()) for name in SEARCHES])
 def make(request: pytest.FixtureRequest) -> Callable[..., Search]:
     return SEARCHES[request.param]
 

@@ -38,6 +38,7 @@ def trials_to_the_best(seed: int, *given: Earlier) -> int:
     return 300
 
 
+@pytest.mark.slow
 def test_it_needs_half_the_trials_after_a_run_that_is_alike_and_not_more_after_another() -> None:
     cold, alike, unlike = (
         np.mean([trials_to_the_best(seed, *given) for seed in range(5)])

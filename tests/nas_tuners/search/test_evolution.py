@@ -241,6 +241,7 @@ def test_the_budget_ends_the_search() -> None:
     assert search.ask(1) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", MODES)
 @pytest.mark.parametrize("batch", [1, 7])
 def test_same_seed_same_run_and_resumed_as_unbroken(how: dict[str, Any], batch: int, tmp_path: Path) -> None:

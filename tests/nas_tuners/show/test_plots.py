@@ -48,6 +48,7 @@ def first(choices: dict[str, Any]) -> float:
     return float(len(str(choices)))
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", SPACES)
 def test_a_run_on_every_kind_of_space(name: str, tmp_path: Path) -> None:
@@ -86,6 +87,7 @@ def test_a_picture_says_what_it_shows(tmp_path: Path) -> None:
     assert all(f">{option}</text>" in text for option in ("conv", "pool", "skip"))
 
 
+@pytest.mark.slow
 def test_a_random_run_has_its_own_expectation_and_no_other_has(tmp_path: Path) -> None:
     import matplotlib
 
@@ -96,6 +98,7 @@ def test_a_random_run_has_its_own_expectation_and_no_other_has(tmp_path: Path) -
         assert ("expected best of so many draws" in text) == (name == "a")
 
 
+@pytest.mark.slow
 def test_show_plot_is_a_command(nas: Nas, tmp_path: Path) -> None:
     def evaluate(choices: dict[str, Any]) -> dict[str, float]:
         return {"default": first(choices), "macs": 5, "accuracy": 1 / first(choices)}

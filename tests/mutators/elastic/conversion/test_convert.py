@@ -54,6 +54,7 @@ def test_the_largest_is_the_model(pair: tuple[nn.Module, nn.Module, torch.Tensor
             torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_fifty_networks_compute_what_the_supernet_does(pair: tuple[nn.Module, nn.Module, torch.Tensor]) -> None:
     net, x = pair[1].eval(), pair[2]
     space = Space.from_json(search_space_of(net))
