@@ -1,7 +1,7 @@
 """NSGA-II for architectures (Deb et al., IEEE Transactions on Evolutionary Computation 2002): several objectives.
 
-Differs: steady, each result counts at once; parents come from all of history, which loses no point of the front;
-nothing is proposed twice; a mutation always changes something; children beyond the limits are dropped.
+Differs: steady, each result counts at once and competes with the survivors of all before; nothing is proposed twice; a
+mutation always changes something; children beyond the limits are mutated anew, and then dropped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_tuners.search.base import Search
-from nas_tuners.search.objectives import Objectives, crowd, rank_fronts
+from nas_tuners.search.objectives import Objectives, crowd, find_front, rank_fronts
 from nas_tuners.search.records import Best, Trial
 from search_spaces import Space, Tokens
 from search_spaces.checks import between, whole
@@ -22,6 +22,7 @@ from search_spaces.cost.limits import Constraints, Table
 
 _SPARE = 8  # children made for one that is asked for, since some of them are known already
 _REPAIRS = 3
+_SURVIVORS = 8  # populations: who is crowded out today may be apart tomorrow
 
 Rows = npt.NDArray[np.int64]
 
@@ -62,7 +63,8 @@ class NSGA2(Search):
         self._rows: list[Tokens] = []
         self._values: list[tuple[float, ...]] = []  # to be maximized
         self._uids: list[int] = []
-        self._parents: tuple[int, Rows] | None = None  # after how many results, and which
+        self._alive = np.zeros(0, dtype=np.int64)  # which of the results, the best first
+        self._seen = 0  # number of results that these were chosen from
 
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
         """Take the space to search. Raises ValueError if ``score_key`` is an objective in another mode."""
@@ -91,7 +93,7 @@ class NSGA2(Search):
         if not self._values:
             return []
         values = np.array(self._values)
-        on = np.flatnonzero(rank_fronts(values) == 0)
+        on = find_front(values)
         on = on[np.argsort(-values[on, 0], kind="stable")]
         return [self.trials[self._uids[at]].to_best(self._sign) for at in on.tolist()]
 
@@ -117,13 +119,15 @@ class NSGA2(Search):
         return self._children(max(n, _SPARE))
 
     def _population(self) -> Rows:
-        """Return the best of all history, the best first: by front, then by how far apart. (population, keys)."""
-        if self._parents is None or self._parents[0] != len(self._values):
-            values = np.array(self._values)
+        """Return the parents, the best first: by front, then by how far apart. (population, keys)."""
+        if self._seen < len(self._values):
+            alive = np.concatenate([self._alive, np.arange(self._seen, len(self._values))])
+            values = np.array([self._values[at] for at in alive.tolist()])
             ranks = rank_fronts(values)
-            order = np.lexsort((-crowd(values, ranks), ranks))[: self.population_size]
-            self._parents = len(self._values), np.array([self._rows[at] for at in order.tolist()], dtype=np.int64)
-        return self._parents[1]
+            order = np.lexsort((-crowd(values, ranks), ranks))[: _SURVIVORS * self.population_size]
+            self._alive, self._seen = alive[order], len(self._values)
+        parents = self._alive[: self.population_size].tolist()
+        return np.array([self._rows[at] for at in parents], dtype=np.int64)
 
     def _children(self, n: int) -> Rows:
         rows = self._population()

@@ -66,6 +66,25 @@ class Objectives:
         return tuple(values)
 
 
+def find_front(values: _Array) -> npt.NDArray[np.int64]:
+    """Return the indices of the points that none beats, ascending.
+
+    Args:
+        values: (n, objectives), more is better in all.
+
+    >>> find_front(np.array([[1.0, 1.0], [3.0, 1.0], [1.0, 3.0]])).tolist()
+    [1, 2]
+    """
+    left = np.argsort(-values.sum(axis=1), kind="stable")  # who beats another comes before it
+    at = 0
+    while at < len(left):
+        current, others = left[at], values[left]
+        beaten = (others <= values[current]).all(axis=1) & (others < values[current]).any(axis=1)
+        left = left[~beaten]
+        at = int(np.flatnonzero(left == current)[0]) + 1
+    return np.sort(left)
+
+
 def rank_fronts(values: _Array) -> npt.NDArray[np.int64]:
     """Return which front each point is on: 0 is beaten by none, 1 by those of front 0 alone (Deb et al., 2002).
 

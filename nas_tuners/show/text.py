@@ -12,7 +12,7 @@ import numpy as np
 
 from nas_tuners.runs.journal import Event
 from nas_tuners.runs.run import Run, arguments_in
-from nas_tuners.search.objectives import Objectives, rank_fronts
+from nas_tuners.search.objectives import Objectives, find_front
 from nas_tuners.search.records import Trial
 from search_spaces import Choices, Space
 from search_spaces.checks import exact_or_rounded, rounded
@@ -117,7 +117,7 @@ def front_of(run: Run, arguments: Mapping[str, Any]) -> tuple[list[Trial], list[
     if not found:
         return [], []
     values = objectives.signs * np.array([row for _, row in found])
-    on = np.flatnonzero(rank_fronts(values) == 0)
+    on = find_front(values)
     on = on[np.argsort(-values[on, 0], kind="stable")]
     return [found[at][0] for at in on.tolist()], [found[at][1] for at in on.tolist()]
 

