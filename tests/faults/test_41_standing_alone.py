@@ -211,6 +211,7 @@ def test_sizes_are_as_free_as_works(network: nn.Module, example: Any, sizes: Any
         assert program.inputs == sizes
 
 
+@pytest.mark.slow
 def test_small_outputs_are_compared_by_their_own_size(tmp_path: Path) -> None:
     """An absolute tolerance would let anything pass for outputs of 1e-10."""
     (program,) = save_subnet(tmp_path, Scaled(1e-12), {}, standalone=["pt2"]).values()

@@ -340,6 +340,7 @@ def test_compiled_is_the_same_and_new_masks_compile_nothing_anew(backend: str) -
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+@pytest.mark.slow
 @compiling
 def test_a_model_that_was_compiled_before_is_masked_too() -> None:
     torch._dynamo.reset()
@@ -375,6 +376,7 @@ def test_masks_from_weights_break_no_graph() -> None:
     assert all(torch.equal(mask, expected[name]) for name, mask in pruner.masks.items())
 
 
+@pytest.mark.slow
 @compiling
 def test_a_compiled_layer_under_the_model_and_alone() -> None:
     torch._dynamo.reset()

@@ -41,10 +41,11 @@ SEARCHES: dict[str, Callable[..., Search]] = {
 }
 
 
-TWICE = "bayesian after others"  # the model once more
+MODELS = ("bayesian", "bayesian after others")
+"""They think longer."""
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name == TWICE else ()) for name in SEARCHES])
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name in MODELS else ()) for name in SEARCHES])
 def make(request: pytest.FixtureRequest) -> Callable[..., Search]:
     return SEARCHES[request.param]
 

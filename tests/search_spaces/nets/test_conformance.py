@@ -55,6 +55,7 @@ def test_two_builds_emit_the_same(name: str) -> None:
     assert ours == theirs
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(13)
 @pytest.mark.parametrize("which", ["first", "last", "random"])
 def test_architectures_run_forwards_and_backwards(name: str, which: str) -> None:
