@@ -32,7 +32,8 @@ lint: .venv/ready
 fast: .venv/ready           ## unit tests, properties, doctests
 	$(PYTEST) -n 2 --dist worksteal -m "not slow"
 
-# Three processes on two cores: subprocesses and experiments are waited for. Experiments run in one process, what computes in the others (tests/conftest.py).
+# Three processes on two cores: subprocesses and experiments are waited for.
+# Experiments run in one process, what computes in the others (tests/conftest.py).
 slow: .venv/ready           ## real NNI experiments, kills, examples; at last, one by one, what is timed
 	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --durations=10 -m "slow and not alone $(SAMPLED)"
 	$(PYTEST) -m "alone $(SAMPLED)"

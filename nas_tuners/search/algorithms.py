@@ -82,7 +82,8 @@ def choose_algorithm(space: Space, trials: int, options: Collection[str] = ()) -
     """
     if options:
         fits = [name for name, algorithm in ALGORITHMS.items() if set(options) <= set(algorithm.own_options)]
-        return (fits or ["evolution"])[0], f"it takes {', '.join(options)}"
+        wanted = ", ".join(options)
+        return (fits[0], f"it takes {wanted}") if fits else ("evolution", f"no algorithm takes all of {wanted}")
     if space.size <= trials:
         return "random", f"{trials} trials are enough for all {space.size} architectures"
     if trials > _LONG:

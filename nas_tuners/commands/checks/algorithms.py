@@ -111,8 +111,11 @@ def _make(role: Role, folder: Path, entry: Mapping[str, object], vouch: Vouch) -
     known = name in _OURS.values() or validator is not None
     if not known:
         vouch(f"{name!r} in {str(code.resolve())!r} to be called")
-    elif isinstance(table := arguments.get("cost_table"), str) and (code / table).is_file():
-        arguments = {**arguments, "cost_table": str(code / table)}  # NNI would find it by its sys.path
+    else:  # NNI would find files by its sys.path
+        if isinstance(table := arguments.get("cost_table"), str):
+            arguments = {**arguments, "cost_table": _beside(code, table)}
+        if isinstance(runs := arguments.get("warm_start"), list):
+            arguments = {**arguments, "warm_start": [_beside(code, run) for run in runs]}
     with _importing_from(code, known):
         try:
             found, check = (resolve(one, separator=".") if one else None for one in (name, validator))
@@ -130,6 +133,11 @@ def _make(role: Role, folder: Path, entry: Mapping[str, object], vouch: Vouch) -
             return found(**arguments), []
         except FAILURES as error:  # whatever it raises here would end the experiment
             return None, [f"{role}.classArgs: {_describe(error)}"]
+
+
+def _beside(folder: Path, given: Any) -> Any:
+    """Return the path of a file or folder in ``folder``, if it is there."""
+    return str(folder / given) if isinstance(given, str) and (folder / given).exists() else given
 
 
 def _describe(error: BaseException) -> str:

@@ -36,6 +36,12 @@ _log = logging.getLogger("nas_tuners")
 _EXPLAINED = (JournalError, SpaceError, CostError, ConstraintError, PhaseError)  # their text says all
 
 
+def journal_path() -> Path | None:
+    """Return where the experiment that this process belongs to has its journal; None outside of NNI."""
+    folder = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
+    return Path(folder) / JOURNAL if folder else None
+
+
 class SearchTuner(Tuner):  # type: ignore[misc]
     """Run a :class:`~nas_tuners.search.Search` under NNI. Derive from it to give a search of your own a name.
 
@@ -175,8 +181,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
 
     def _open(self, space: Space) -> Run:
         """Start the run, or go on with the one whose journal is in the experiment's folder."""
-        folder = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
-        path = Path(folder) / JOURNAL if folder else None
+        path = journal_path()
         if path is None or not has_begun(path):
             more = {"experiment": path.parent.parent.name if path else None, "tuner": type(self).__name__}
             more |= {"checkpoint": os.path.realpath(path.parent)} if path else {}  # a copy elsewhere is not this run

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from nas_tuners import Run, earlier_results, run_search
+from nas_tuners import BayesianTuner, Run, earlier_results, run_search
+from nas_tuners.runs.journal import JournalError
 from nas_tuners.search import Bayesian, RandomSearch
 from nas_tuners.search.earlier import Earlier
 from search_spaces import Space
@@ -102,3 +104,34 @@ def test_a_journal_holds_all_that_it_began_from(tmp_path: Path) -> None:
     run.close()
     asked = [[trial.tokens for trial in one.search.trials.values()] for one in (run, unbroken)]
     assert asked[0] == asked[1]
+
+
+def test_a_tuner_finds_runs_beside_its_code_and_resumes_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, logs = tmp_path / "code", tmp_path / "logs"
+    first = Run.start(RandomSearch(seed=1), WIDE, path=code / "runs" / "journal.jsonl")
+    run_search(first, lambda choices: right(WIDE.encode(choices)), 20)
+    first.close()
+    logs.mkdir()
+    monkeypatch.chdir(logs)
+    monkeypatch.setattr("sys.path", [*sys.path, str(code)])
+    monkeypatch.setenv("NNI_CHECKPOINT_DIRECTORY", str(tmp_path / "checkpoint"))
+    (tmp_path / "checkpoint").mkdir()
+    tuner = BayesianTuner(warm_start=["runs"], seed=3)
+    tuner.update_search_space(WIDE.to_json())
+    before = [tuner.generate_parameters(number) for number in range(3)]
+    tuner._on_exit()
+    (code / "runs" / "journal.jsonl").unlink()
+    again = BayesianTuner(warm_start=["runs"], seed=3)
+    again.update_search_space(WIDE.to_json())
+    assert again.run.search.arguments == tuner.run.search.arguments
+    assert len(again.run.search.arguments["warm_start"][0]["scores"]) == 20
+    assert [WIDE.encode(sent) for sent in before] == [trial.tokens for trial in again.run.search.trials.values()]
+    again._on_exit()
+
+
+@pytest.mark.parametrize(("runs", "said"), [("runs", "wanted a list of runs"), (["nowhere"], "nowhere is not a file")])
+def test_a_tuner_refuses_what_is_no_list_of_runs(runs: Any, said: str) -> None:
+    with pytest.raises((ValueError, JournalError), match=said):
+        BayesianTuner(warm_start=runs)
