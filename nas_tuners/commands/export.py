@@ -12,8 +12,9 @@ import yaml
 
 from nas_tuners.commands import CommandError, build_model
 from nas_tuners.hosts.nni.experiments import journal_of
+from nas_tuners.runs.front import front_of
 from nas_tuners.runs.run import arguments_in, load
-from nas_tuners.show.text import describe_early_phase, describe_no_result, front_of
+from nas_tuners.show.text import describe_early_phase, describe_no_result
 from search_spaces import Choices
 from search_spaces.files import check_replaceable, write_atomically
 
@@ -36,10 +37,10 @@ def execute(options: Namespace) -> int:
         raise CommandError(f"{journal} has {describe_no_result(run)}; nothing to export{': ' * bool(why)}{why}.")
     wanted = {folder: dict(best.choices)}
     if options.front:
-        trials, _ = front_of(run, arguments_in(header))
-        if not trials:
+        front = front_of(run, arguments_in(header))
+        if not front:
             raise CommandError(f"{journal} is of a search with one objective: it has no front; leave out --front.")
-        wanted = {folder / str(trial.uid): dict(trial.proposal.choices) for trial in trials}
+        wanted = {folder / str(trial.uid): dict(trial.proposal.choices) for trial, _ in front}
     for place in wanted:
         _check_output(place, options.model is not None)
     for place, choices in wanted.items():

@@ -1,8 +1,15 @@
-"""Find the Pareto front of results: scores against a cost."""
+"""Find the Pareto front of results: scores against a cost, and several objectives of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nas_tuners.runs.run import Run
+from nas_tuners.search.objectives import Objectives
+from nas_tuners.search.records import Trial
+from search_spaces.cost.limits import table_of
+from search_spaces.errors import CostError
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float], sign: float = 1.0) -> list[int]:
@@ -21,3 +28,19 @@ def pareto_front(costs: Sequence[float], values: Sequence[float], sign: float = 
         if not kept or sign * values[i] > sign * values[kept[-1]]:
             kept.append(i)
     return kept
+
+
+def front_of(run: Run, arguments: Mapping[str, Any]) -> list[tuple[Trial, tuple[float, ...]]]:
+    """Return the results that nothing beats in all objectives of a search, with their values; none if it has one only.
+
+    Args:
+        run: as it was loaded from its journal.
+        arguments: those of its search, in the header of the journal.
+    """
+    if not arguments.get("objectives"):
+        return []
+    try:
+        objectives = Objectives(arguments["objectives"], table_of(arguments.get("cost_table"))).arranged(run.space)
+    except CostError:  # the file is gone, or of another space by now: what was reported is left
+        objectives = Objectives(arguments["objectives"])
+    return objectives.front(run.search.trials.values())

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_tuners.search.base import Search
+from nas_tuners.search.variation import Rows, Variation
 from search_spaces import Space, Tokens
 from search_spaces.checks import between, is_int, one_of, whole
 from search_spaces.cost.limits import Constraints, Table
@@ -30,7 +31,6 @@ _KNOWN = 0.9  # part of the children in a round
 _WORN_OUT = 4  # rounds in a row of so many known children: then they go further from their parents
 _SPARE = 8  # children made for one that is asked for, since some of them are known already
 
-Rows = npt.NDArray[np.int64]
 _Ranked = tuple[float, int, Tokens]  # score negated, order of arrival, architecture: ascending is best first
 
 
@@ -94,8 +94,7 @@ class Evolution(Search):
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
         """Take the space to search."""
         super().setup(space, optimize_mode)
-        self._radices = np.array(space.radices, dtype=np.int64)
-        self._free = np.flatnonzero(self._radices > 1)
+        self._variation = Variation(space, self.rng)
 
     def _propose(self, n: int) -> Rows:
         slot = self.counts.asked + self._remaining.found
@@ -148,10 +147,10 @@ class Evolution(Search):
             others = self.space.fill(rows[self._pick(scores, len(at))], self.rng)
             children[at] = np.where(self.rng.random(others.shape, dtype=np.float32) < 0.5, others, children[at])
             if self._reach:
-                children[at] = self._mutate(children[at], self._reach, 0.0)
+                children[at] = self._variation.mutate(children[at], self._reach, 0.0)
         at = np.flatnonzero(mutants)
         if len(at):
-            children[at] = self._mutate(children[at], 1 + self._reach, self.mutate_prob)
+            children[at] = self._variation.mutate(children[at], 1 + self._reach, self.mutate_prob)
         at = np.flatnonzero(fresh)
         if len(at):
             drawn = self._sample(len(at))
@@ -165,7 +164,7 @@ class Evolution(Search):
             wrong = np.flatnonzero(~self._remaining.feasible.mask(tried))
             if not len(wrong):
                 break
-            tried[wrong] = self._mutate(children[wrong], 1, 0.0)
+            tried[wrong] = self._variation.mutate(children[wrong], 1, 0.0)
         return tried
 
     def _pick(self, scores: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.int64]:
@@ -175,31 +174,6 @@ class Evolution(Search):
         entered = self.rng.integers(len(scores), size=(n, self.candidate_top_k))
         winners = scores[entered].argmin(axis=1)
         return np.asarray(entered[np.arange(n), winners])
-
-    def _mutate(self, rows: Rows, times: int, chance: float) -> Rows:
-        """Give each row another value in some of its keys: in up to ``times`` sure ones, and in any by ``chance``."""
-        if not len(self._free):
-            return rows
-        change = self.rng.random(rows.shape, dtype=np.float32) < chance
-        sure = self._pick_keys(rows, times)
-        if times > 1:  # the nearest are not left out
-            counts = self.rng.integers(1, times + 1, size=len(rows))
-            sure = np.where(np.arange(times) < counts[:, None], sure, sure[:, :1])
-        np.put_along_axis(change, sure, True, axis=1)
-        row, key = np.nonzero(change & (self._radices > 1))
-        radix = self._radices[key]
-        rows[row, key] = (rows[row, key] + self.rng.integers(1, radix)) % radix
-        return rows
-
-    def _pick_keys(self, rows: Rows, times: int) -> npt.NDArray[np.int64]:
-        """Pick keys with several options that matter. Returns: (n, times), positions that may repeat."""
-        conditions = self.space.conditions
-        if conditions is None:
-            return np.asarray(self._free[self.rng.integers(len(self._free), size=(len(rows), times))])
-        can = conditions.active(rows) & (self._radices > 1)
-        ways = can.sum(axis=1, keepdims=True)  # none: then any key, which changes nothing
-        wanted = self.rng.integers(0, np.maximum(ways, 1), size=(len(rows), times))
-        return np.asarray((can.cumsum(axis=1)[:, None, :] <= wanted[..., None]).sum(axis=2) % rows.shape[1])
 
 
 def _fill_in(given: dict[str, Any], preset: str | None) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from nas_tuners.search.base import Search
-from nas_tuners.search.objectives import Objectives, crowd, find_front, rank_fronts
+from nas_tuners.search.objectives import Objectives, crowd, rank_fronts
 from nas_tuners.search.records import Best, Trial
+from nas_tuners.search.variation import Rows, Variation
 from search_spaces import Space, Tokens
 from search_spaces.checks import between, whole
 from search_spaces.cost.limits import Constraints, Table
@@ -23,8 +23,6 @@ from search_spaces.cost.limits import Constraints, Table
 _SPARE = 8  # children made for one that is asked for, since some of them are known already
 _REPAIRS = 3
 _SURVIVORS = 8  # populations: who is crowded out today may be apart tomorrow
-
-Rows = npt.NDArray[np.int64]
 
 
 class NSGA2(Search):
@@ -62,7 +60,6 @@ class NSGA2(Search):
         self.crossover_prob, self.mutate_prob = float(crossover_prob), mutate_prob
         self._rows: list[Tokens] = []
         self._values: list[tuple[float, ...]] = []  # to be maximized
-        self._uids: list[int] = []
         self._alive = np.zeros(0, dtype=np.int64)  # which of the results, the best first
         self._seen = 0  # number of results that these were chosen from
 
@@ -74,8 +71,7 @@ class NSGA2(Search):
         super().setup(space, optimize_mode)
         if self.objectives is not None:
             self.objectives = self.objectives.arranged(space)
-        self._radices = np.array(space.radices, dtype=np.int64)
-        self._free = np.flatnonzero(self._radices > 1)
+        self._variation = Variation(space, self.rng)
 
     def unusable(self, tokens: Tokens, metrics: Mapping[str, Any], resource: int | None = None) -> str | None:
         """Return why a result counts as a failure: one of the objectives is missing."""
@@ -90,12 +86,9 @@ class NSGA2(Search):
     @property
     def front(self) -> list[Best]:
         """Return the results that nothing beats in all objectives, the best by the first one first."""
-        if not self._values:
-            return []
-        values = np.array(self._values)
-        on = find_front(values)
-        on = on[np.argsort(-values[on, 0], kind="stable")]
-        return [self.trials[self._uids[at]].to_best(self._sign) for at in on.tolist()]
+        if self.objectives is None:
+            return [] if self.best is None else [self.best]
+        return [trial.to_best(self._sign) for trial, _ in self.objectives.front(self.trials.values())]
 
     def _teach(self, trial: Trial, score: float) -> None:
         if trial.resource is None and score > -math.inf and not trial.provisional:
@@ -106,7 +99,6 @@ class NSGA2(Search):
                 values = tuple((self.objectives.signs * np.array(read)).tolist())
             self._rows.append(trial.tokens)
             self._values.append(values)
-            self._uids.append(trial.uid)
         super()._teach(trial, score)
 
     def _learn(self, tokens: Tokens, score: float) -> None:
@@ -114,7 +106,7 @@ class NSGA2(Search):
 
     def _propose(self, n: int) -> Rows:
         slot = self.counts.asked + self._remaining.found
-        if slot < self.population_size or not self._values or not len(self._free):
+        if slot < self.population_size or not self._values or not self._variation.keys:
             return self._sample(min(n, max(self.population_size - slot, 1)))
         return self._children(max(n, _SPARE))
 
@@ -134,20 +126,11 @@ class NSGA2(Search):
         better = self.rng.integers(len(rows), size=(2, n, 2)).min(axis=2)  # of two, twice
         first, second = (self.space.fill(rows[parents], self.rng) for parents in better)
         crossed = (self.rng.random(first.shape) < 0.5) & (self.rng.random((n, 1)) < self.crossover_prob)
-        children = self._mutate(np.where(crossed, second, first))
+        chance = 1 / self._variation.keys if self.mutate_prob is None else self.mutate_prob
+        children = self._variation.mutate(np.where(crossed, second, first), 1, chance)
         for _ in range(_REPAIRS):
             wrong = np.flatnonzero(~self._remaining.feasible.mask(self.space.canonical(children)))
             if not len(wrong):
                 break
-            children[wrong] = self._mutate(np.where(crossed[wrong], second[wrong], first[wrong]))
+            children[wrong] = self._variation.mutate(np.where(crossed, second, first)[wrong], 1, chance)
         return self.space.canonical(children)
-
-    def _mutate(self, rows: Rows) -> Rows:
-        """Give each row another value in some keys, and in one at least."""
-        chance = 1 / len(self._free) if self.mutate_prob is None else self.mutate_prob
-        change = self.rng.random(rows.shape) < chance
-        change[np.arange(len(rows)), self._free[self.rng.integers(len(self._free), size=len(rows))]] = True
-        row, key = np.nonzero(change & (self._radices > 1))
-        radix = self._radices[key]
-        rows[row, key] = (rows[row, key] + self.rng.integers(1, radix)) % radix
-        return rows

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nas_tuners.search.records import Trial
 from search_spaces import Space, Tokens
 from search_spaces.checks import is_number, one_of
 from search_spaces.cost.table import CostTable
@@ -64,6 +66,19 @@ class Objectives:
                 )
             values.append(float(value))
         return tuple(values)
+
+    def front(self, trials: Iterable[Trial]) -> list[tuple[Trial, tuple[float, ...]]]:
+        """Return the results that nothing beats, with their values as reported, the best by the first one first."""
+        found = []
+        for trial in trials:
+            if trial.state == "told" and not trial.provisional:
+                with contextlib.suppress(ValueError):  # of a run without its cost table
+                    found.append((trial, self.read(trial.metrics or {}, trial.tokens)))
+        if not found:
+            return []
+        values = self.signs * np.array([row for _, row in found])
+        on = find_front(values)
+        return [found[at] for at in on[np.argsort(-values[on, 0], kind="stable")].tolist()]
 
 
 def find_front(values: _Array) -> npt.NDArray[np.int64]:

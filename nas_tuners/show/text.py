@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
+from nas_tuners.runs.front import front_of
 from nas_tuners.runs.journal import Event
 from nas_tuners.runs.run import Run, arguments_in
-from nas_tuners.search.objectives import Objectives, find_front
 from nas_tuners.search.records import Trial
 from search_spaces import Choices, Space
 from search_spaces.checks import exact_or_rounded, rounded
-from search_spaces.cost.limits import table_of
-from search_spaces.errors import CostError
 
 _STATES = ("told", "stopped", "failed", "pending")
 _NOTED = ("pending", "stopped", "failed", "duplicate", "infeasible")  # counts that a progress line shows
@@ -36,7 +31,7 @@ def summarize(run: Run, header: Event) -> dict[str, Any]:
         "space_changes": run.changes,
         "phase": None if run.phase is None else asdict(run.phase),
         "best": None if best is None else _summarize_trial(search.trials[best.uid]),
-        **({"front": [trial.uid for trial in front_of(run, arguments)[0]]} if arguments.get("objectives") else {}),
+        **({"front": [trial.uid for trial, _ in front_of(run, arguments)]} if arguments.get("objectives") else {}),
         "trials": [_summarize_trial(trial) for trial in search.trials.values()],
     }
 
@@ -87,39 +82,15 @@ def describe_run(run: Run, header: Event, rows: int = 10) -> str:
 
 def describe_front(run: Run, arguments: Mapping[str, Any]) -> list[str]:
     """Return a title, then a line for each result that nothing beats in all objectives; none if there is one only."""
-    trials, values = front_of(run, arguments)
-    if not trials:
+    front = front_of(run, arguments)
+    if not front:
         return []
     names = list(arguments["objectives"])
-    lines = [f"front, {len(trials)} architectures:", "  ".join([f"{'uid':>5}", *(f"{name:>12}" for name in names)])]
-    for trial, row in zip(trials, values, strict=True):
+    lines = [f"front, {len(front)} architectures:", "  ".join([f"{'uid':>5}", *(f"{name:>12}" for name in names)])]
+    for trial, row in front:
         cells = "  ".join(f"{value:>12.6g}" for value in row)
         lines.append(f"{trial.uid:>5}  {cells}  {describe_choices(trial)}")
     return lines
-
-
-def front_of(run: Run, arguments: Mapping[str, Any]) -> tuple[list[Trial], list[tuple[float, ...]]]:
-    """Return the trials that nothing beats in all objectives of the search, and their values as reported.
-
-    None if the search has one objective only.
-    """
-    if not arguments.get("objectives"):
-        return [], []
-    try:
-        objectives = Objectives(arguments["objectives"], table_of(arguments.get("cost_table"))).arranged(run.space)
-    except CostError:  # the file is gone, or of another space by now: what was reported is left
-        objectives = Objectives(arguments["objectives"])
-    found = []
-    for trial in run.search.trials.values():
-        if trial.state == "told" and not trial.provisional:
-            with contextlib.suppress(ValueError):
-                found.append((trial, objectives.read(trial.metrics or {}, trial.tokens)))
-    if not found:
-        return [], []
-    values = objectives.signs * np.array([row for _, row in found])
-    on = find_front(values)
-    on = on[np.argsort(-values[on, 0], kind="stable")]
-    return [found[at][0] for at in on.tolist()], [found[at][1] for at in on.tolist()]
 
 
 def _describe_phase(run: Run, header: Event) -> list[str]:
