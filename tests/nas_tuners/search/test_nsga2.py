@@ -34,6 +34,10 @@ def gain(tokens: Any) -> float:
     return float(GAIN[np.arange(20), list(tokens)].sum())
 
 
+DRAWN = WIDE.sample_tokens(np.random.default_rng(0), 2000)
+ORDINARY = np.array([np.median([gain(row) for row in DRAWN]), -np.median(TABLE.costs("macs", DRAWN))])
+
+
 def beats(one: Any, other: Any) -> bool:
     return bool((one >= other).all() and (one > other).any())
 
@@ -67,20 +71,20 @@ def test_the_ends_of_a_front_are_never_crowded(values: Any) -> None:
 
 
 def covered_by(search: Any, trials: int) -> float:
-    """The hypervolume after so many trials, with costs from the table."""
+    """The hypervolume beyond an ordinary architecture after so many trials, with costs from the table."""
     search.setup(WIDE)
     for _ in range(trials):
         (proposal,) = search.ask()
         search.tell(proposal.uid, gain(proposal.tokens))
     table = TABLE.arranged(WIDE)
     values = [(trial.score, -table.cost("macs", trial.tokens)) for trial in search.trials.values()]
-    return hypervolume(np.array(values), np.array([0.0, -150.0]))
+    return hypervolume(np.array(values), ORDINARY)
 
 
 def test_it_covers_more_than_random_search_does() -> None:
     ours = np.mean([covered_by(NSGA2(BOTH, seed=seed, cost_table=TABLE), 150) for seed in range(4)])
     random = np.mean([covered_by(RandomSearch(seed=seed), 150) for seed in range(4)])
-    assert ours > 1.03 * random
+    assert ours > 1.5 * random
 
 
 def test_its_front_holds_all_that_nothing_beats_and_nothing_else() -> None:
