@@ -135,3 +135,12 @@ def test_a_tuner_finds_runs_beside_its_code_and_resumes_without_them(
 def test_a_tuner_refuses_what_is_no_list_of_runs(runs: Any, said: str) -> None:
     with pytest.raises((ValueError, JournalError), match=said):
         BayesianTuner(warm_start=runs)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_in_the_same_space_everything_fits(name: str) -> None:
+    space = Space.from_json(SPACES[name])
+    rows = sorted(set(map(tuple, space.sample_tokens(np.random.default_rng(0), 20).tolist())))
+    found, scores = Earlier(space, rows, list(range(len(rows)))).translate(space)
+    assert list(map(tuple, found.tolist())) == rows
+    assert scores.tolist() == list(range(len(rows)))
