@@ -167,7 +167,9 @@ def _add_runs(add: _Add) -> None:
     )
     p.add_argument("source", metavar="RUN", help=_RUN)
     p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the files")
-    p.add_argument("--front", action="store_true", help="write all that nothing beats in several objectives, by uid")
+    p.add_argument(
+        "--front", action="store_true", help="write all nondominated architectures, each in a folder named by its uid"
+    )
     p.add_argument("--model", metavar="MODULE:FUNCTION", help="builds the model with its choices")
     weights = "state dict of the whole model, or of what is written; default: the model's own, untrained"
     p.add_argument("--weights", type=Path, metavar="FILE", help=weights)

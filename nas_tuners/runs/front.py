@@ -31,7 +31,7 @@ def pareto_front(costs: Sequence[float], values: Sequence[float], sign: float = 
 
 
 def front_of(run: Run, arguments: Mapping[str, Any]) -> list[tuple[Trial, tuple[float, ...]]]:
-    """Return the results that nothing beats in all objectives of a search, with their values; none if it has one only.
+    """Return the nondominated results of a search and their values; none if it has one objective only.
 
     Args:
         run: as it was loaded from its journal.

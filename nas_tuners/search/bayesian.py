@@ -1,4 +1,4 @@
-"""Bayesian optimization of architectures: ask next what a model of all results expects most of (Jones et al., 1998).
+"""Propose architectures of the highest expected improvement under a Gaussian process (Jones et al., 1998).
 
 Differs: architectures are compared key by key, in a sum and in a product over the keys, each with weights that the
 results decide; these are drawn anew about their most likely values for each proposal, as one model is surer of itself
@@ -38,7 +38,7 @@ _ALL_STEPS = 32  # a key with more options is stepped along by powers of two
 
 @dataclass(frozen=True)
 class _Data:
-    """Results that a model is made of: architectures (n, keys), their factors' levels, their scores and runs (n,)."""
+    """Hold what a model is fitted to: architectures (n, keys), their factors' levels, their scores and runs (n,)."""
 
     rows: IntArray
     levels: IntArray
@@ -47,7 +47,7 @@ class _Data:
 
 
 class Bayesian(Search):
-    """Bayesian optimization: models all results, and proposes what it expects the greatest improvement of.
+    """Bayesian optimization: fits a Gaussian process to all results, and proposes where it expects most improvement.
 
     Args:
         initial: architectures that are drawn at random before it chooses any; a quarter of them after a warm start.
@@ -129,7 +129,7 @@ class Bayesian(Search):
         return _Data(rows, self._distances.read(rows), np.concatenate([scores for _, scores in parts]), runs)
 
     def _believe(self, data: _Data, rows: IntArray) -> _Data:
-        """Add architectures without results, at the scores that are expected of them."""
+        """Add architectures without results, at their posterior means."""
         if not len(rows):
             return data
         assert self._given is not None
@@ -143,6 +143,7 @@ class Bayesian(Search):
         )
 
     def _draw_hyperparameters(self) -> Hyperparameters:
+        """Draw hyperparameters about the most likely ones."""
         given = self._given
         assert given is not None
         factors = np.exp(_DRAWN * self.rng.normal(size=2 * self._distances.keys + 2))
@@ -156,7 +157,7 @@ class Bayesian(Search):
         )
 
     def _choose(self, data: _Data, taken: set[Tokens]) -> IntArray | None:
-        """Return the architecture that promises most; None if none is found that is new."""
+        """Return the new architecture of the highest expected improvement; None if no candidate is new."""
         model = GaussianProcess(self._distances, self._draw_hyperparameters(), data.levels, data.scores, data.runs)
         means = model.mean(data.levels)
         order = np.argsort(-means, kind="stable")
@@ -207,6 +208,7 @@ class Bayesian(Search):
         return rows
 
     def _mutants(self, elite: IntArray) -> IntArray:
+        """Change one to three keys of the elite."""
         rows = self.space.fill(elite[self.rng.integers(len(elite), size=_CHILDREN)], self.rng)
         changes = self.rng.integers(1, _CHANGES + 1, size=len(rows))
         for change in range(_CHANGES):
@@ -217,13 +219,14 @@ class Bayesian(Search):
         return rows
 
     def _crossovers(self, elite: IntArray) -> IntArray:
+        """Take each key from one of two of the elite."""
         pairs = self.space.fill(elite[self.rng.integers(len(elite), size=2 * _CHILDREN)], self.rng)
         first, second = np.split(pairs, 2)
         return np.where(self.rng.random(first.shape) < 0.5, first, second)
 
 
 def _condense(rows: IntArray, scores: FloatArray, most: int) -> tuple[IntArray, FloatArray]:
-    """Return results on one scale: all; of very many the best, and as many of the latest others."""
+    """Return architectures and normalized scores; of too many, the best half and the latest of the rest."""
     scores = normalize(scores)
     if len(scores) <= most:
         return rows, scores

@@ -1,4 +1,4 @@
-"""Say how far apart two architectures are, key by key, in numbers that a kernel can use.
+"""Compute distances between architectures, key by key, for kernels.
 
 Any two named options are equally far apart (Hutter et al., LION 2011); subsets by Jaccard's distance; options that have
 an order by half of the first and half the difference of their places. Where a key does not matter, that is one option
@@ -27,7 +27,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Factor:
-    """A key, or a part of one, as a few levels.
+    """Map the tokens of a key, or a part of them, to a few levels.
 
     Attributes:
         at: the key's place in the space.
@@ -49,7 +49,7 @@ class Factor:
 
 
 class Distances:
-    """The keys of a space as factors: sets of a few levels, with distances between them.
+    """Map the keys of a space to factors: sets of a few levels, with distances between them.
 
     Most keys are one factor. A key with many subsets is one for each candidate, one with many names one for each digit.
 
@@ -134,7 +134,7 @@ def _factors_of(at: int, domain: Domain) -> Iterator[Factor]:
 
 
 def _places_of(domain: Domain) -> IntArray | None:
-    """Return the place of each option in their order, by token, or nothing but that they are in it; None without one.
+    """Return the rank of each option, by token; an empty array if tokens are in order; None if there is no order.
 
     Names that are numbers have one, as in an elastic network's kernel sizes.
     """

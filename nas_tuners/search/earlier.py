@@ -1,4 +1,4 @@
-"""Results of an earlier run, to begin a search from: plain data that the search's own journal keeps."""
+"""Hold the results of an earlier run, to warm-start a search: plain data that the search's own journal keeps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MODES = ("maximize", "minimize")
 
 @dataclass(frozen=True)
 class Earlier:
-    """Architectures of a space, perhaps another one, and their scores as they were reported.
+    """Hold architectures of a space, perhaps another one, and their scores as they were reported.
 
     Attributes:
         space: of that run.
@@ -64,7 +64,7 @@ class Earlier:
         return cls(space, [tuple(row) for row in tokens], [float(score) for score in scores], given["optimize_mode"])
 
     def translate(self, space: Space) -> tuple[IntArray, FloatArray]:
-        """Return what fits another space: (n, keys) tokens, and (n,) scores, of which that run wanted high ones.
+        """Return the architectures that another space has too, (n, keys), and their scores, (n,), higher is better.
 
         A key that the other space has not counts as not there; of one that is new, nothing is known, so that nothing
         fits.

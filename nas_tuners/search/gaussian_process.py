@@ -1,4 +1,4 @@
-"""Model scores over a space by a Gaussian process (Rasmussen and Williams, 2006) whose kernel is a sum of two.
+"""Fit a Gaussian process to scores (Rasmussen and Williams, 2006), with an additive and a product kernel over keys.
 
 An additive part, each key for itself, and a product part, all keys together, which dies away with the distance. The
 weight of each key in both, the size of the product part and the noise are those that the scores make most likely,
@@ -24,7 +24,7 @@ _STEPS = 40
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What a kernel has to be told.
+    """Hold the hyperparameters of the kernel.
 
     Attributes:
         additive: variance of each key for itself, (keys,).
@@ -42,7 +42,7 @@ class Hyperparameters:
 
     @staticmethod
     def of(logs: FloatArray) -> Hyperparameters:
-        """Take them from one array of their logarithms."""
+        """Exponentiate an array of their logarithms."""
         keys = (len(logs) - 3) // 2
         values = np.exp(logs)
         return Hyperparameters(values[:keys], values[keys : 2 * keys], *map(float, values[-3:]))
@@ -101,7 +101,7 @@ def fit(distances: Distances, levels: IntArray, scores: FloatArray, runs: IntArr
 
 
 class GaussianProcess:
-    """The scores of all architectures, as far as some tell of them.
+    """Predict the scores of all architectures from those that are known.
 
     Args:
         distances: of the space.
@@ -136,11 +136,11 @@ class GaussianProcess:
         return np.asarray(kernel * self._alike)
 
     def mean(self, levels: IntArray) -> FloatArray:
-        """Return the expected scores of architectures. (n, factors) to (n,)."""
+        """Return posterior means. (n, factors) to (n,)."""
         return np.asarray(self._kernel(levels) @ self._solved)
 
     def predict(self, levels: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Return the expected scores of architectures, without noise, and their standard deviations; both (n,)."""
+        """Return posterior means and standard deviations, without noise. (n, factors) to twice (n,)."""
         kernel = self._kernel(levels)
         explained = np.einsum("ij,ij->i", kernel @ self._inverse, kernel)
         return kernel @ self._solved, np.sqrt(np.maximum(self._variance - explained, 1e-12))

@@ -1,4 +1,4 @@
-"""Put scores on one scale, and say by how much an architecture may improve on the best."""
+"""Normalize scores, and compute expected improvement."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def normalize(scores: FloatArray) -> FloatArray:
 
 
 def log_expected_improvement(means: FloatArray, deviations: FloatArray, best: float) -> FloatArray:
-    """Return the logarithm of the improvement on ``best`` to expect, also where it is tiny. All but ``best`` are (n,).
+    """Return the logarithm of the expected improvement on ``best``, also where it is tiny. All but ``best`` are (n,).
 
     Ament et al., Unexpected improvements to expected improvement, NeurIPS 2023.
     """

@@ -1,4 +1,4 @@
-"""Local search with restarts (White et al., UAI 2021, arXiv:2004.08996): climb, one key at a time.
+"""Climb one key at a time, with restarts: local search (White et al., UAI 2021, arXiv:2004.08996).
 
 Differs: takes the first neighbour that is better, not the best of all; proposes nothing twice; asks that come before
 results get further neighbours; within limits, steps of two keys follow those of one; where a whole neighbourhood is
@@ -61,7 +61,7 @@ class LocalSearch(Search):
 
     @property
     def _start_size(self) -> int:
-        """The number of random architectures that a hill begins with: several at first, then one."""
+        """Return how many random architectures a climb begins with: several at first, then one."""
         return self.initial if self._began == 0 else 1
 
     def _learn(self, tokens: Tokens, score: float) -> None:

@@ -1,4 +1,4 @@
-"""NSGA-II for architectures (Deb et al., IEEE Transactions on Evolutionary Computation 2002): several objectives.
+"""Search several objectives by NSGA-II (Deb et al., IEEE Transactions on Evolutionary Computation 2002).
 
 Differs: steady, each result counts at once and competes with the survivors of all before; nothing is proposed twice; a
 mutation always changes something; children beyond the limits are mutated anew, and then dropped.
@@ -85,7 +85,7 @@ class NSGA2(Search):
 
     @property
     def front(self) -> list[Best]:
-        """Return the results that nothing beats in all objectives, the best by the first one first."""
+        """Return the nondominated results, the best by the first objective first."""
         if self.objectives is None:
             return [] if self.best is None else [self.best]
         return [trial.to_best(self._sign) for trial, _ in self.objectives.front(self.trials.values())]
@@ -111,7 +111,7 @@ class NSGA2(Search):
         return self._children(max(n, _SPARE))
 
     def _population(self) -> Rows:
-        """Return the parents, the best first: by front, then by how far apart. (population, keys)."""
+        """Return the parents, the best first: by front, then by crowding distance. (population, keys)."""
         if self._seen < len(self._values):
             alive = np.concatenate([self._alive, np.arange(self._seen, len(self._values))])
             values = np.array([self._values[at] for at in alive.tolist()])

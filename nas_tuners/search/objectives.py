@@ -1,4 +1,4 @@
-"""Several objectives at once: what a result is worth in each, which results nothing beats, and how much they cover."""
+"""Compare results in several objectives: nondominated fronts, crowding distance, hypervolume."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Array = npt.NDArray[np.float64]
 
 
 class Objectives:
-    """What is wanted of each architecture: by the name of a metric, to ``maximize`` or to ``minimize`` it.
+    """Read what results are worth in several objectives, each a metric to ``maximize`` or to ``minimize``.
 
     A metric that a trial does not report is looked up in the cost table.
 
@@ -50,7 +50,7 @@ class Objectives:
         return Objectives(self.modes, None if self._table is None else self._table.arranged(space))
 
     def read(self, metrics: Mapping[str, Any], tokens: Tokens) -> tuple[float, ...]:
-        """Return the value of each, as reported or as the table says.
+        """Return the value of each objective, as reported, or else from the cost table.
 
         Raises:
             ValueError: one is not there, or no finite number.
@@ -68,7 +68,7 @@ class Objectives:
         return tuple(values)
 
     def front(self, trials: Iterable[Trial]) -> list[tuple[Trial, tuple[float, ...]]]:
-        """Return the results that nothing beats, with their values as reported, the best by the first one first."""
+        """Return the nondominated results and their values as reported, the best by the first objective first."""
         found = []
         for trial in trials:
             if trial.state == "told" and not trial.provisional:
@@ -82,7 +82,7 @@ class Objectives:
 
 
 def find_front(values: _Array) -> npt.NDArray[np.int64]:
-    """Return the indices of the points that none beats, ascending.
+    """Return the indices of the nondominated points, ascending.
 
     Args:
         values: (n, objectives), more is better in all.
@@ -101,7 +101,7 @@ def find_front(values: _Array) -> npt.NDArray[np.int64]:
 
 
 def rank_fronts(values: _Array) -> npt.NDArray[np.int64]:
-    """Return which front each point is on: 0 is beaten by none, 1 by those of front 0 alone (Deb et al., 2002).
+    """Sort points into fronts: 0 is nondominated, 1 is dominated by front 0 alone (Deb et al., 2002).
 
     Args:
         values: (n, objectives), more is better in all.
@@ -120,7 +120,7 @@ def rank_fronts(values: _Array) -> npt.NDArray[np.int64]:
 
 
 def crowd(values: _Array, ranks: npt.NDArray[np.int64]) -> _Array:
-    """Return how far the neighbours of each point on its front are apart; infinite at the ends (Deb et al., 2002).
+    """Return the crowding distance of each point on its front; infinite at the ends (Deb et al., 2002).
 
     Args:
         values: (n, objectives).
@@ -142,7 +142,7 @@ def crowd(values: _Array, ranks: npt.NDArray[np.int64]) -> _Array:
 
 
 def hypervolume(values: _Array, reference: _Array) -> float:
-    """Return the volume between a point that is worse than all and what the points reach (Zitzler and Thiele, 1998).
+    """Return the hypervolume of points above a reference point (Zitzler and Thiele, 1998).
 
     Args:
         values: (n, objectives), more is better in all; points that are not better than ``reference`` count nothing.

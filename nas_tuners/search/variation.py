@@ -1,4 +1,4 @@
-"""Change architectures: give some of their keys another value, only keys that matter where not all do."""
+"""Mutate architectures, only in keys that matter where not all do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Rows = npt.NDArray[np.int64]
 
 
 class Variation:
-    """Mutations in a space.
+    """Mutate the architectures of a space.
 
     Args:
         space: whose architectures are changed.
