@@ -6,7 +6,7 @@ import logging
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,7 @@ class Search(metaclass=Recorded):
     arguments: dict[str, Any]  # those that it was made with, as JSON
     space: Space
     warm_up: int = 0  # trials that are drawn at random before it chooses any
+    warm_up_option: ClassVar[str] = ""  # the argument that sets their number
     budget: int | None = None  # how many architectures may be asked for; None: as many as there are
 
     def __init__(

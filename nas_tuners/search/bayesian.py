@@ -60,6 +60,8 @@ class Bayesian(Search):
         ValueError: ``initial`` is no whole number from 2 up, or ``warm_start`` holds something else.
     """
 
+    warm_up_option = "initial"
+
     def __init__(
         self,
         initial: int = 16,

@@ -56,6 +56,8 @@ class Evolution(Search):
         ValueError: an argument is out of its range, or two of them contradict each other.
     """
 
+    warm_up_option = "candidate_pool_size"
+
     def __init__(
         self,
         candidate_pool_size: int | None = None,

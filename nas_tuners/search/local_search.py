@@ -31,6 +31,8 @@ class LocalSearch(Search):
         ValueError: ``initial`` is no whole number from 1 up.
     """
 
+    warm_up_option = "initial"
+
     def __init__(
         self,
         initial: int = 10,

@@ -41,6 +41,8 @@ class NSGA2(Search):
         ValueError: an argument is out of its range.
     """
 
+    warm_up_option = "population_size"
+
     def __init__(
         self,
         objectives: Mapping[str, str] | None = None,

@@ -55,6 +55,8 @@ class Shrinking(Search):
         PhaseError: the phases or their budgets are malformed, or, at the set-up, do not fit the space.
     """
 
+    warm_up_option = "phase_budgets"
+
     def __init__(
         self,
         elastic_order: Sequence[str] | None = None,

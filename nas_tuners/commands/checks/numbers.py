@@ -27,8 +27,8 @@ def check_budget(config: Mapping[str, Any], tuner: Any) -> list[str]:
     name, problems = type(search).__name__, []
     if is_int(limit) and 0 < search.warm_up >= limit:
         problems.append(
-            f"maxTrialNumber is {limit}, but {name} only begins to choose after {search.warm_up} trials: wanted more, "
-            f"or arguments with which it begins earlier ({_warming_up(search)})"
+            f"maxTrialNumber is {limit}, but {name} only begins to choose after {search.warm_up} trials: wanted more"
+            + f", or a smaller {search.warm_up_option}" * bool(search.warm_up_option)
         )
     if getattr(search, "mode", "") == "generation" and at_once > search.warm_up:
         problems.append(
@@ -36,7 +36,3 @@ def check_budget(config: Mapping[str, Any], tuner: Any) -> list[str]:
             "once, or mode: steady"
         )
     return problems
-
-
-def _warming_up(search: Any) -> str:
-    return "candidate_pool_size" if hasattr(search, "candidate_pool_size") else "phase_budgets"

@@ -132,3 +132,11 @@ def test_a_tuner_is_one_file_and_one_line(tmp_path: Path) -> None:
     tests = ["tests/nas_tuners/search/test_conformance.py", "tests/nas_tuners/hosts/nni/test_tuners.py"]
     ran = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "hill and not two_threads", *tests)
     assert int(ran.split(" passed")[0].split()[-1]) > 50
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_search_that_warms_up_names_the_option_that_says_how_long(name: str) -> None:
+    """``nas check`` names it where there are fewer trials."""
+    search = ALGORITHMS[name].search()
+    assert (search.warm_up > 0) <= (search.warm_up_option in ALGORITHMS[name].options)
+    assert not search.warm_up_option or search.warm_up_option in ALGORITHMS[name].options

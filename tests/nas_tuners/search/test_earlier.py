@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from nas_tuners.runs.journal import JournalError
 from nas_tuners.search import Bayesian, RandomSearch
 from nas_tuners.search.earlier import Earlier
 from search_spaces import Space
+from tests.nas_tuners.nas import Nas
 from tests.spaces import SPACES, layer
 
 WIDE = Space.from_json(SPACES["20 x 4"])
@@ -144,3 +146,21 @@ def test_in_the_same_space_everything_fits(name: str) -> None:
     found, scores = Earlier(space, rows, list(range(len(rows)))).translate(space)
     assert list(map(tuple, found.tolist())) == rows
     assert scores.tolist() == list(range(len(rows)))
+
+
+def test_nas_check_finds_runs_beside_the_tuners_code(nas: Nas, tmp_path: Path) -> None:
+    run = Run.start(RandomSearch(seed=1), WIDE, path=tmp_path / "code" / "runs" / "journal.jsonl")
+    run_search(run, lambda choices: right(WIDE.encode(choices)), 5)
+    run.close()
+    (tmp_path / "space.json").write_text(json.dumps(WIDE.to_json()))
+
+    def check(runs: str, code: int = 0) -> str:
+        (tmp_path / "config.yml").write_text(
+            "searchSpaceFile: space.json\ntrialCommand: python t.py\ntrialConcurrency: 1\nmaxTrialNumber: 20\n"
+            "tuner:\n  className: nas_tuners.BayesianTuner\n  codeDirectory: code\n"
+            f"  classArgs: {{warm_start: [{runs}]}}\ntrainingService:\n  platform: local\n"
+        )
+        return nas("check", "config.yml", cwd=tmp_path, code=code)
+
+    assert "is fine" in check("runs")
+    assert "nowhere is not a file or folder" in check("nowhere", code=1)
