@@ -20,7 +20,7 @@ from mutators.choices.notation import is_decision
 from mutators.choices.walk import decisions, drop_idle, search_space_of, walk
 from mutators.declarations import defaults, dry_run, end_dry_run
 from mutators.watch import Witness, watch_this_trial
-from search_spaces.current import current_parameters
+from search_spaces.current import current_parameters, report_current
 from search_spaces.domains import Choice, Domain, InputDomain
 from search_spaces.fixing import FixedDomain
 from search_spaces.schema import Choices, Space
@@ -94,7 +94,10 @@ def get_next_architecture(space: Space, initial: Choices | None = None) -> dict[
 
 
 def report_intermediate(metric: Any) -> None:
-    """Report a result on the way, such as an epoch's accuracy.
+    """Report a result on the way, such as an epoch's accuracy, once an epoch: by their number trials are compared.
+
+    In a function that ``nas search`` calls, a trial that its search stops early ends here, by an exception that no
+    ``except Exception`` catches. Under NNI the trial is interrupted.
 
     Args:
         metric: a number, or a tensor or array of one element. NaN is passed on.
@@ -105,6 +108,8 @@ def report_intermediate(metric: Any) -> None:
     """
     number = to_number(metric)
     end_dry_run()
+    if report_current(number):
+        return
     import nni
 
     if _in_experiment():

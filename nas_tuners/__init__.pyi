@@ -1,3 +1,4 @@
+from nas_tuners.hosts.nni.assessor import SearchAssessor as SearchAssessor
 from nas_tuners.hosts.nni.tuner import SearchTuner as SearchTuner
 from nas_tuners.runs.importing import earlier_results as earlier_results
 from nas_tuners.runs.loop import run_search as run_search

@@ -108,6 +108,12 @@ def _add_searches(add: _Add) -> None:
     p.add_argument("--trials", type=int, default=100, metavar="N", help="results in total, failures included (100)")
     p.add_argument("--minimize", action="store_true", help="the lowest metric is the best; default: the highest")
     p.add_argument("--score-key", default="default", metavar="NAME", help="metric to optimize, of several (default)")
+    p.add_argument(
+        "--early-stopping",
+        default="none",
+        metavar="RULE",
+        help="stop trials by what they report on the way: asha, median, or JSON with its numbers (none)",
+    )
     earlier = "begin from the results of this run, also of a space that has changed; may be repeated"
     p.add_argument("--from", dest="earlier", action="append", metavar="RUN", help=earlier)
     objective = "one of several objectives, such as default=maximize, latency_ms=minimize; may be repeated"

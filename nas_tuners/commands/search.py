@@ -36,6 +36,7 @@ _FLAGS = {
     "seed": "--seed",
     "warm_start": "--from",
     "objectives": "--objective",
+    "early_stopping": "--early-stopping",
 }
 
 
@@ -56,14 +57,15 @@ def execute(options: Namespace) -> int:
     if options.earlier and "warm_start" not in algorithm.own_options:
         raise CommandError(f"--from is not for {name}, which learns from no earlier run: use --algorithm bayesian.")
     earlier = [earlier_results(journal_of(run), options.score_key) for run in options.earlier or []]
+    own: dict[str, Any] = _read_numbers(name, algorithm.own_options, options.numbers or [])
+    own |= ({"warm_start": earlier} if earlier else {}) | ({"objectives": objectives} if objectives else {})
     search = algorithm.search(
         seed=options.seed,
         constraints=constraints_of(options.constraint or []),
         cost_table=options.cost_table,
         score_key=options.score_key,
-        **_read_numbers(name, algorithm.own_options, options.numbers or []),
-        **({"warm_start": earlier} if earlier else {}),
-        **({"objectives": objectives} if objectives else {}),
+        early_stopping=_read_value(options.early_stopping),
+        **own,
     )
     functions = {"evaluate": options.evaluate}
     job = Job("search", functions, name, options.trials, options.workers, str(Path.cwd()), options.trial_timeout)
@@ -90,13 +92,18 @@ def _read_numbers(algorithm: str, known: Mapping[str, Any], texts: Iterable[str]
             problems.append(f"--set {name}: {algorithm} takes no arguments")
         else:
             problems += one_of(f"the name in --set {text}", name, known)
-        try:
-            given[name] = json.loads(value)
-        except ValueError:
-            given[name] = value
+        given[name] = _read_value(value)
     if problems:
         raise CommandError("\n".join(problems))
     return given
+
+
+def _read_value(text: str) -> Any:
+    """Return the JSON that a text is, or else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _read_objectives(texts: Iterable[str]) -> dict[str, str]:

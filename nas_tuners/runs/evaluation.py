@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nas_tuners.search.records import MetricError, as_metrics
+from nas_tuners.runs.journal import JournalError
+from nas_tuners.search.records import MetricError, SearchError, as_metrics
 from search_spaces import Choices
-from search_spaces.current import trial_of
+from search_spaces.current import TrialStopped, trial_of
 from search_spaces.resolve import reason_of, resolve
 
 Evaluate = Callable[[Choices], Any]
@@ -42,19 +44,35 @@ class NamedFunction:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The metrics of an evaluation, as plain JSON values, or the reason why there are none."""
+    """The metrics of an evaluation, as plain JSON values, or the reason why there are none.
+
+    Neither: it was stopped early, as the search knows.
+    """
 
     metrics: dict[str, Any] | None = None
     reason: str | None = None
 
 
-def evaluate_choices(evaluate: Evaluate, choices: Choices, score_key: str = "default") -> Outcome:
+OnIntermediate = Callable[[Any, int], bool]
+"""Takes an intermediate result and its number, from 1; returns whether the trial should go on."""
+
+
+def evaluate_choices(
+    evaluate: Evaluate, choices: Choices, score_key: str = "default", on_intermediate: OnIntermediate | None = None
+) -> Outcome:
     """Call ``evaluate``; whatever it raises is a failure with its reason, except for Ctrl-C."""
+    reports = itertools.count(1)
+
+    def report(metrics: Any) -> bool:
+        return on_intermediate is None or on_intermediate(metrics, next(reports))
+
     try:
-        with trial_of(choices):
+        with trial_of(choices, report):
             return Outcome(as_metrics(evaluate(choices), score_key))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, JournalError, SearchError):
         raise
+    except TrialStopped:
+        return Outcome()
     except MetricError as error:
         return Outcome(reason=str(error))
     except BaseException as error:  # also sys.exit, and what a user derived from BaseException

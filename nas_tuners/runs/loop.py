@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from nas_tuners.runs.evaluation import Evaluate, NamedFunction, Outcome, evaluate_choices
 from nas_tuners.runs.journal import JournalError
@@ -61,14 +62,16 @@ def run_search(
     if workers == 1 and trial_timeout is None:
         _run_here(run, evaluate, trials, report)
         return
-    with Workers(evaluate, workers, trial_timeout, run.search.score_key) as pool:
+    with Workers(evaluate, workers, trial_timeout, run.search.score_key, run.report) as pool:
         _run_in_workers(run, pool, trials, report)
 
 
 def _run_here(run: Run, evaluate: Evaluate, trials: int, report: OnProgress) -> None:
     waiting = deque(run.search.pending)
     while proposal := _next_proposal(run, waiting, trials, running=0):
-        _record(run, proposal, evaluate_choices(evaluate, proposal.parameters, run.search.score_key))
+        on_intermediate = partial(run.report, proposal.uid)
+        outcome = evaluate_choices(evaluate, proposal.parameters, run.search.score_key, on_intermediate)
+        _record(run, proposal, outcome)
         report(run)
 
 
@@ -102,5 +105,5 @@ def _next_proposal(run: Run, waiting: deque[Proposal], trials: int, running: int
 def _record(run: Run, proposal: Proposal, outcome: Outcome) -> None:
     if outcome.reason is not None:
         run.fail(proposal.uid, outcome.reason)
-    else:
+    elif outcome.metrics is not None:
         run.tell(proposal.uid, outcome.metrics)

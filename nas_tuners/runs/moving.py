@@ -24,6 +24,7 @@ def move_search(search: Search, space: Space, optimize_mode: str) -> Search:
             new.trials.adopt_dropped(trial)
         else:
             new.suggest(tokens, trial.phase)
+    new.curves.update((uid, curve) for uid, curve in search.curves.items() if new.trials[uid].state == "pending")
     for trial in sorted(search.trials.values(), key=lambda t: t.resolved):
         state = trial.before if trial.state == "dropped" else trial.state
         if new.trials[trial.uid].state == "pending" and state in ("told", "stopped"):

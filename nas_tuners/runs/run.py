@@ -15,6 +15,7 @@ from nas_tuners.search.arguments import check_search
 from nas_tuners.search.base import Search
 from nas_tuners.search.records import InPhase, Proposal, SearchError, as_metrics
 from search_spaces import Space, Tokens
+from search_spaces.checks import whole
 
 ORIGINLESS = "-"  # of runs that were begun before each had an id
 _log = logging.getLogger(__name__)
@@ -120,6 +121,19 @@ class Run:
         stopped = {} if resource is None else {"resource": resource}
         self._write({"event": "tell", "uid": uid, "metrics": kept, "job": job, **stopped})
         return self.search.tell(uid, kept, job, resource)
+
+    def report(self, uid: int, metrics: Any, resource: int, job: str | None = None) -> bool:
+        """Report an intermediate result; it is on the disk, with what follows, when this returns. See Search.report."""
+        self._check()
+        search, kept = self.search, as_metrics(metrics, self.search.score_key)
+        if uid not in search.trials or search.trials[uid].state != "pending" or whole("resource", resource, 1):
+            return search.report(uid, kept, resource)  # changes nothing, or raises
+        stop = search.stops(uid, kept, resource)
+        self._write(
+            {"event": "report", "uid": uid, "metrics": kept, "resource": resource, "job": job}
+            | ({"stop": True} if stop else {})
+        )
+        return search.report(uid, kept, resource, job, stop)
 
     def fail(self, uid: int, reason: str, learn: bool = True) -> bool:
         """Report a failure; it is on the disk before the search learns from it. See :meth:`Search.fail`."""
@@ -271,6 +285,10 @@ def _apply(run: Run, event: Event, place: str) -> None:
     elif kind == "tell":
         score = {search.score_key: float(event["metrics"][search.score_key])}  # NaN and infinity are text there
         search.tell(event["uid"], {**event["metrics"], **score}, event.get("job"), event.get("resource"))
+    elif kind == "report":
+        score = {search.score_key: float(event["metrics"][search.score_key])}
+        stop = bool(event.get("stop", False))
+        search.report(event["uid"], {**event["metrics"], **score}, event["resource"], event.get("job"), stop)
     elif kind == "fail":
         search.fail(event["uid"], event["reason"], event["learn"])
     elif kind == "space":

@@ -11,11 +11,13 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from nas_tuners.runs.evaluation import Evaluate, NamedFunction, Outcome, evaluate_choices
 from nas_tuners.search.records import Proposal
@@ -36,13 +38,19 @@ class Workers:
     """Processes that evaluate. Use it as a context: they end with it, at once if there was an exception.
 
     ``evaluate`` is sent to the ``count`` processes by its name, so it has to stand at the top of a module. A trial that
-    takes longer than ``timeout`` seconds is ended. Raises WorkerError if a process cannot start, or cannot import it.
+    takes longer than ``timeout`` seconds is ended. ``report`` takes the uid of a trial, an intermediate result and its
+    number, and returns whether the trial should go on. Raises WorkerError if a process cannot start or import it.
     """
 
     def __init__(
-        self, evaluate: Evaluate, count: int, timeout: float | None = None, score_key: str = "default"
+        self,
+        evaluate: Evaluate,
+        count: int,
+        timeout: float | None = None,
+        score_key: str = "default",
+        report: Callable[[int, Any, int], bool] = lambda *_: True,
     ) -> None:
-        self._score_key = score_key
+        self._score_key, self._report = score_key, report
         self._evaluate, self._count, self._timeout = evaluate, count, timeout
         self._context = multiprocessing.get_context("spawn")
         self._alive, self._ours = self._context.Pipe(duplex=False)  # readers see its end when this process ends
@@ -83,7 +91,7 @@ class Workers:
         results = []
         for worker in sorted(self._workers, key=lambda worker: worker.proposal.uid if worker.proposal else -1):
             proposal, there = worker.proposal, worker.is_alive()  # in this order: its last words come before its end
-            outcome = worker.listen()
+            outcome = worker.listen(self._report)
             if outcome is None and proposal is not None and self._is_late(worker):
                 outcome = Outcome(reason=f"it took longer than the limit of {self._timeout:g} s for a trial")
                 there = False
@@ -182,13 +190,16 @@ class _Worker:
         with contextlib.suppress(OSError):  # it is dead, as the next look will see
             self._pipe.send(proposal.parameters)
 
-    def listen(self) -> Outcome | None:
+    def listen(self, report: Callable[[int, Any, int], bool]) -> Outcome | None:
         """Take in what it has said. Returns: the outcome of its trial. Raises WorkerError if it has no function."""
         try:
             while self._pipe.poll():
                 said = self._pipe.recv()
                 if isinstance(said, Outcome):
                     return said
+                if isinstance(said, _Intermediate) and self.proposal is not None:
+                    self._pipe.send(report(self.proposal.uid, said.metrics, said.number))
+                    continue
                 if isinstance(said, str):
                     raise WorkerError(f"a worker process cannot be given the function: {said}")
                 if self.ready:
@@ -214,6 +225,14 @@ class _Worker:
         self._process.join()
 
 
+@dataclass(frozen=True)
+class _Intermediate:
+    """An intermediate result that a worker reports, for which it waits to hear whether to go on."""
+
+    metrics: Any
+    number: int
+
+
 def _serve(pipe: Connection, alive: Connection, parent: int, score_key: str) -> None:
     """Be a worker process: take the function, then evaluate what comes until the search hangs up."""
     _leave_signals_to_the_search()
@@ -228,11 +247,16 @@ def _serve(pipe: Connection, alive: Connection, parent: int, score_key: str) -> 
             return
         except BaseException as error:
             return pipe.send(reason_of(error))
+
+        def ask(metrics: Any, number: int) -> bool:
+            pipe.send(_Intermediate(metrics, number))
+            return bool(pipe.recv())
+
         pipe.send(None)
         while True:
             choices = pipe.recv()
             pipe.send(None)
-            pipe.send(evaluate_choices(evaluate, choices, score_key))
+            pipe.send(evaluate_choices(evaluate, choices, score_key, ask))
 
 
 def _leave_signals_to_the_search() -> None:

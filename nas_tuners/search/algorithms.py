@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from nas_tuners.search.base import Search
     from search_spaces import Space
 
-SHARED = ("seed", "constraints", "cost_table", "score_key")
-"""Options that every search has."""
+SHARED = ("seed", "constraints", "cost_table", "score_key", "early_stopping")
+"""Options that every search has: those of ``Shared``."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class Algorithm:
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
         """Return all options of the search, with their defaults, in the order of its constructor."""
-        parameters = inspect.signature(self.search.__init__).parameters  # of the class they would be the metaclass's
+        from nas_tuners.search.arguments import signature_of
+
+        parameters = signature_of(self.search).parameters
         return {name: parameter for name, parameter in parameters.items() if name != "self"}
 
     @property

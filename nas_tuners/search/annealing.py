@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import Self, Unpack
 
 import numpy as np
 
+from nas_tuners.search.arguments import Shared
 from nas_tuners.search.base import Search
 from nas_tuners.search.local_search import one_key_apart
 from search_spaces import Choices, Space, Tokens
 from search_spaces.checks import above
-from search_spaces.cost.limits import Constraints, Table
 from search_spaces.errors import ConstraintError
 
 SPREAD = "spread"
@@ -39,8 +39,7 @@ class Annealing(Search):
             ``init_choices``.
         reduce_rate: what each result multiplies the temperature by, in (0, 1].
         init_choices: the architecture to begin with, as ``Space.decode`` gives it; it is evaluated first.
-        seed: of this search alone; no global generator is touched.
-        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
+        shared: the arguments of every :class:`~nas_tuners.search.Search`.
 
     Raises:
         ValueError: a number is out of its range.
@@ -51,12 +50,9 @@ class Annealing(Search):
         init_temperature: float | str | None = SPREAD,
         reduce_rate: float = 0.85,
         init_choices: Choices | None = None,
-        seed: int = 0,
-        constraints: Constraints | None = None,
-        cost_table: Table = None,
-        score_key: str = "default",
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(seed, constraints, cost_table, score_key)
+        super().__init__(**shared)
         if init_temperature is None:
             init_temperature = 10.0 if init_choices is None else 1.0
         problems = [] if init_temperature == SPREAD else above("init_temperature", init_temperature, 0)

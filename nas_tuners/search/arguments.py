@@ -7,13 +7,39 @@ from abc import ABCMeta
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from search_spaces.checks import is_int, is_number
-from search_spaces.cost.limits import limits_of
+from search_spaces.cost.limits import Constraints, Table, limits_of
 from search_spaces.cost.table import CostTable
+
+
+class Shared(TypedDict, total=False):
+    """The arguments of every search, which a class takes as ``**shared`` and passes on: see ``Search``."""
+
+    seed: int
+    constraints: Constraints | None
+    cost_table: Table
+    score_key: str
+    early_stopping: str | Mapping[str, Any]
+
+
+def signature_of(cls: type) -> inspect.Signature:
+    """Return the signature of a class's ``__init__``, with the arguments that it passes on as ``**shared``."""
+    owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
+    signature = inspect.signature(owner.__init__)  # type: ignore[misc]
+    own = list(signature.parameters.values())
+    if own[-1].kind is not inspect.Parameter.VAR_KEYWORD or own[-1].name != "shared":
+        return signature
+    following = owner.__mro__[1]
+    passed = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in list(signature_of(following).parameters.values())[1:]
+        if parameter.name not in signature.parameters
+    ]
+    return signature.replace(parameters=[*own[:-1], *passed])
 
 
 class Recorded(ABCMeta):
@@ -28,7 +54,7 @@ class Recorded(ABCMeta):
         Raises TypeError if the arguments do not fit, or ``__init__`` does not call that of the base class; ValueError
         if an argument cannot be written as JSON.
         """
-        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+        signature = signature_of(cls)
         try:
             bound = signature.bind(None, *args, **kwargs)
         except TypeError as error:

@@ -15,6 +15,7 @@ from nas_tuners.search.arguments import Recorded
 from nas_tuners.search.constraints import Feasible
 from nas_tuners.search.records import Best, InPhase, Proposal, SearchError, Trial, Trials, as_metrics, failure_in
 from nas_tuners.search.remaining import OutsideError, Remaining
+from nas_tuners.search.stopping import NONE, Curves, Values, read_rule
 from search_spaces import Space, Tokens
 from search_spaces.checks import one_of, whole
 from search_spaces.cost.limits import Constraints, Table, limits_of, resolve_limits, table_of
@@ -24,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Search(metaclass=Recorded):
-    """A search over a finite space: ``setup``, then any mix of ``ask``, ``tell`` and ``fail``, in any order.
+    """A search over a finite space: ``setup``, then any mix of ``ask``, ``report``, ``tell`` and ``fail``.
 
     A new algorithm writes :meth:`_propose` and :meth:`_learn` and nothing else. Both are called in the same order
     again when a journal is replayed, so state of their own is fine as long as all randomness comes from ``self.rng``.
@@ -36,9 +37,13 @@ class Search(metaclass=Recorded):
             open end, in the units of the table or as ``"0.6x"`` of the largest network; inclusive. All hold at once.
         cost_table: what the options cost: a :class:`~search_spaces.cost.CostTable`, its path, or its JSON.
         score_key: which entry counts where a trial reports several metrics.
+        early_stopping: what stops trials by their intermediate results: ``none``, ``asha``, ``median``, or one with its
+            numbers, such as ``{"rule": "asha", "min_resource": 1, "reduction_factor": 3}`` or
+            ``{"rule": "median", "min_resource": 1, "startup": 5}``.
 
     Raises:
-        ValueError: the seed is no whole number from 0 up, ``score_key`` no text, or an argument cannot be JSON.
+        ValueError: the seed is no whole number from 0 up, ``score_key`` no text, ``early_stopping`` something else, or
+            an argument cannot be JSON.
         ConstraintError: a constraint is malformed, or the table does not have its metric.
         CostError: the table cannot be read.
     """
@@ -55,6 +60,7 @@ class Search(metaclass=Recorded):
         constraints: Constraints | None = None,
         cost_table: Table = None,
         score_key: str = "default",
+        early_stopping: str | Mapping[str, Any] = NONE,
     ) -> None:
         problems = whole("seed", seed, 0)
         if not isinstance(score_key, str) or not score_key:
@@ -63,6 +69,7 @@ class Search(metaclass=Recorded):
         self.cost_table = table_of(cost_table)
         self.constraints = resolve_limits(limits_of(constraints), self.cost_table)
         self.seed, self.score_key = int(seed), score_key
+        self.stopping, self.curves = read_rule(early_stopping), Curves()
         self.rng = np.random.default_rng(self.seed)
         self.trials = Trials()
         self.counts = self.trials.counts
@@ -162,6 +169,37 @@ class Search(metaclass=Recorded):
         self._teach(trial, score)
         return True
 
+    def report(self, uid: int, metrics: Any, resource: int, job: str | None = None, stop: bool | None = None) -> bool:
+        """Report an intermediate result. Returns: whether the trial should go on; if not, it counts as stopped.
+
+        Args:
+            metrics: as of :meth:`tell`; NaN and infinity are the worst.
+            resource: how far the trial has come, such as the number of its epochs, from 1.
+            job: the host's name for what runs the trial.
+            stop: what was decided, as a journal says; None: decide.
+
+        Raises:
+            ValueError: ``resource`` is no whole number from 1 up, or there is no such uid.
+            MetricError: the metrics are no number.
+        """
+        trial, kept = self.trials.find(uid), as_metrics(metrics, self.score_key)
+        self._complain(whole("resource", resource, 1))
+        if trial.state != "pending":
+            return trial.state != "stopped"
+        stop = self.stops(uid, kept, resource) if stop is None else stop
+        if not trial.provisional:
+            self.curves.add(uid, resource, self._worth(trial.tokens, kept))
+        if stop:
+            self.tell(uid, kept, job, resource)
+        return not stop
+
+    def stops(self, uid: int, metrics: Mapping[str, Any], resource: int) -> bool:
+        """Return whether a trial that runs should stop at an intermediate result, of which nothing is kept."""
+        trial = self.trials.find(uid)
+        if self.stopping is None or trial.provisional or trial.state != "pending":
+            return False
+        return self.stopping.stops(self.curves, uid, resource, self._worth(trial.tokens, metrics))
+
     def unusable(self, tokens: Tokens, metrics: Mapping[str, Any], resource: int | None = None) -> str | None:
         """Return why a result counts as a failure; None if it does not. ``metrics`` and ``resource`` as of a tell."""
         return failure_in(metrics[self.score_key])
@@ -235,6 +273,11 @@ class Search(metaclass=Recorded):
 
     def _learn_stopped(self, tokens: Tokens, score: float, resource: int) -> None:
         """Learn nothing from an early stop, since scores at different resources cannot be compared; or override."""
+
+    def _worth(self, tokens: Tokens, metrics: Mapping[str, Any]) -> Values:
+        """Return what an intermediate result is worth in each objective, to be maximized."""
+        score = self._sign * float(metrics[self.score_key])
+        return (score if math.isfinite(score) else -math.inf,)
 
     def _sample(self, n: int) -> npt.NDArray[np.int64]:
         """Draw ``n`` feasible architectures, uniformly, known ones too. Returns: (n, keys)."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from nas_tuners.search.arguments import Shared
 from nas_tuners.search.base import Search
 from nas_tuners.search.distances import Distances, FloatArray, IntArray
 from nas_tuners.search.earlier import Earlier
@@ -22,7 +23,6 @@ from nas_tuners.search.gaussian_process import GaussianProcess, Hyperparameters,
 from nas_tuners.search.improvement import log_expected_improvement, normalize
 from search_spaces import Space, Tokens
 from search_spaces.checks import whole
-from search_spaces.cost.limits import Constraints, Table
 
 _GROWTH = 1.1  # of the results, after which the hyperparameters are fitted again
 _MOST = 300  # results that the model is made of: its cost grows with their cube
@@ -53,8 +53,7 @@ class Bayesian(Search):
         initial: architectures that are drawn at random before it chooses any; a quarter of them after a warm start.
         warm_start: results of earlier runs, from ``earlier_results``, also of a space that has changed: what fits is
             believed as far as this run's own results agree with it.
-        seed: of this search alone; no global generator is touched.
-        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
+        shared: the arguments of every :class:`~nas_tuners.search.Search`.
 
     Raises:
         ValueError: ``initial`` is no whole number from 2 up, or ``warm_start`` holds something else.
@@ -66,17 +65,15 @@ class Bayesian(Search):
         self,
         initial: int = 16,
         warm_start: Sequence[Earlier | Mapping[str, Any]] | None = None,
-        seed: int = 0,
-        constraints: Constraints | None = None,
-        cost_table: Table = None,
-        score_key: str = "default",
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(seed, constraints, cost_table, score_key)
+        super().__init__(**shared)
         self._complain(whole("initial", initial, 2))
         self._earlier = [Earlier.read(given) for given in warm_start or ()]
         self.initial = self.warm_up = int(initial)
         self._results: list[Tokens] = []
-        self._scores: list[float] = []
+        self._scores: list[float] = []  # of a stopped trial, its last
+        self._stopped: dict[int, int] = {}  # by place among the results, the resource where that was
         self._given: Hyperparameters | None = None
         self._fitted = 0  # number of results that the hyperparameters were fitted to
 
@@ -97,6 +94,10 @@ class Bayesian(Search):
     def _learn(self, tokens: Tokens, score: float) -> None:
         self._results.append(tokens)
         self._scores.append(score)
+
+    def _learn_stopped(self, tokens: Tokens, score: float, resource: int) -> None:
+        self._stopped[len(self._results)] = resource
+        self._learn(tokens, score)
 
     def _propose(self, n: int) -> IntArray:
         slot = self.counts.asked + self._remaining.found
@@ -122,13 +123,22 @@ class Bayesian(Search):
 
     def _data(self) -> _Data:
         """Return the results to make the model of: this run's own, and those of earlier ones."""
-        own = np.array(self._results, dtype=np.int64), np.array(self._scores)
+        own = np.array(self._results, dtype=np.int64), self._expected_scores()
         parts = [_condense(*own, _MOST)]
         each = max(_MOST_EARLIER // max(len(self._before), 1), _LEAST)
         parts += [_condense(*before, each) for before in self._before]
         rows = np.concatenate([rows for rows, _ in parts])
         runs = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
         return _Data(rows, self._distances.read(rows), np.concatenate([scores for _, scores in parts]), runs)
+
+    def _expected_scores(self) -> FloatArray:
+        """Return the scores, of stopped trials those that they would have reached."""
+        scores = np.array(self._scores)
+        if self._stopped:
+            told = {trial.uid: trial.score for trial in self.trials.values() if trial.state == "told"}
+            for at, resource in self._stopped.items():
+                scores[at] = self.curves.expect(float(scores[at]), resource, told)
+        return scores
 
     def _believe(self, data: _Data, rows: IntArray) -> _Data:
         """Add architectures without results, at their posterior means."""

@@ -10,16 +10,16 @@ from __future__ import annotations
 import bisect
 import math
 from collections import deque
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from nas_tuners.search.arguments import Shared
 from nas_tuners.search.base import Search
 from nas_tuners.search.variation import Rows, Variation
 from search_spaces import Space, Tokens
 from search_spaces.checks import between, is_int, one_of, whole
-from search_spaces.cost.limits import Constraints, Table
 
 _SIZES = ("candidate_pool_size", "candidate_top_k", "num_mutation", "num_crossover")
 _DEFAULTS: dict[str, Any] = {"candidate_pool_size": 16, "candidate_top_k": 5, "mutate_prob": 0.05, "max_epoch": None}
@@ -46,11 +46,11 @@ class Evolution(Search):
             steady mode their shares are the chances of each kind. One that is not given fills the pool, both halve it.
         mutate_prob: the chance of each key to change in a mutation, beside the one that always does.
         max_epoch: ends the search after ``max_epoch * candidate_pool_size`` architectures; None: never.
-        constraints, cost_table, score_key, seed: as for every :class:`~nas_tuners.search.Search`.
         mode: ``steady``, every result counts at once; ``generation``, parents change when a whole epoch has results.
             Asks that come before those are filled with mutants of the best so far.
         regularized: aging evolution: parents win tournaments among the latest ``candidate_pool_size`` results.
         preset: ``spos`` sets the published 50, 10, 25, 25, 0.1 and 20 epochs where nothing else is given.
+        shared: the arguments of every :class:`~nas_tuners.search.Search`.
 
     Raises:
         ValueError: an argument is out of its range, or two of them contradict each other.
@@ -66,15 +66,12 @@ class Evolution(Search):
         num_crossover: int | None = None,
         mutate_prob: float | None = None,
         max_epoch: int | None = None,
-        constraints: Constraints | None = None,
-        score_key: str = "default",
-        seed: int = 0,
-        cost_table: Table = None,
         mode: str = "steady",
         regularized: bool = False,
         preset: str | None = None,
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(seed, constraints, cost_table, score_key)
+        super().__init__(**shared)
         given = (candidate_pool_size, candidate_top_k, num_mutation, num_crossover, mutate_prob, max_epoch)
         self._complain([] if preset is None else one_of("preset", preset, _PRESETS))
         numbers = _fill_in(dict(zip((*_SIZES, "mutate_prob", "max_epoch"), given, strict=True)), preset)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Unpack
 
+from nas_tuners.search.arguments import Shared
 from nas_tuners.search.base import Search
 from search_spaces import Space, Tokens
 from search_spaces.checks import whole
-from search_spaces.cost.limits import Constraints, Table
 
 _EXCHANGES = 64  # steps of two keys that are drawn, where there are limits
 _MOST = 4096  # neighbours that are listed; of more, some are drawn
@@ -24,8 +25,7 @@ class LocalSearch(Search):
 
     Args:
         initial: architectures that are drawn at random; it climbs from the best of them.
-        seed: of this search alone; no global generator is touched.
-        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
+        shared: the arguments of every :class:`~nas_tuners.search.Search`.
 
     Raises:
         ValueError: ``initial`` is no whole number from 1 up.
@@ -36,12 +36,9 @@ class LocalSearch(Search):
     def __init__(
         self,
         initial: int = 10,
-        seed: int = 0,
-        constraints: Constraints | None = None,
-        cost_table: Table = None,
-        score_key: str = "default",
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(seed, constraints, cost_table, score_key)
+        super().__init__(**shared)
         self._complain(whole("initial", initial, 1))
         self.initial = self.warm_up = int(initial)
         self._top: tuple[Tokens, float] | None = None  # of the hill that is climbed

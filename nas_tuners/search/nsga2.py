@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
-from nas_tuners.search.base import Search
-from nas_tuners.search.objectives import Objectives, crowd, rank_fronts
-from nas_tuners.search.records import Best, Trial
+from nas_tuners.search.arguments import Shared
+from nas_tuners.search.multiobjective import MultiObjective
+from nas_tuners.search.objectives import crowd, rank_fronts
+from nas_tuners.search.records import Trial
 from nas_tuners.search.variation import Rows, Variation
 from search_spaces import Space, Tokens
 from search_spaces.checks import between, whole
-from search_spaces.cost.limits import Constraints, Table
 
 _SPARE = 8  # children made for one that is asked for, since some of them are known already
 _REPAIRS = 3
 _SURVIVORS = 8  # populations: who is crowded out today may be apart tomorrow
 
 
-class NSGA2(Search):
+class NSGA2(MultiObjective):
     """NSGA-II: evolves the front of several objectives, such as accuracy and latency, in one search.
 
     Args:
@@ -34,8 +34,7 @@ class NSGA2(Search):
         population_size: architectures drawn at random to begin with, and parents.
         crossover_prob: the chance that a child has two parents.
         mutate_prob: the chance of each key to change; None: one key in all, on average.
-        seed: of this search alone; no global generator is touched.
-        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
+        shared: the arguments of every :class:`~nas_tuners.search.Search`.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -49,15 +48,11 @@ class NSGA2(Search):
         population_size: int = 20,
         crossover_prob: float = 0.9,
         mutate_prob: float | None = None,
-        seed: int = 0,
-        constraints: Constraints | None = None,
-        cost_table: Table = None,
-        score_key: str = "default",
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(seed, constraints, cost_table, score_key)
+        super().__init__(objectives, **shared)
         problems = whole("population_size", population_size, 2) + between("crossover_prob", crossover_prob, 0, 1)
         self._complain(problems + ([] if mutate_prob is None else between("mutate_prob", mutate_prob, 0, 1)))
-        self.objectives = None if objectives is None else Objectives(objectives, self.cost_table)
         self.population_size = self.warm_up = int(population_size)
         self.crossover_prob, self.mutate_prob = float(crossover_prob), mutate_prob
         self._rows: list[Tokens] = []
@@ -67,40 +62,13 @@ class NSGA2(Search):
 
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:
         """Take the space to search. Raises ValueError if ``score_key`` is an objective in another mode."""
-        mode = optimize_mode if self.objectives is None else self.objectives.modes.get(self.score_key, optimize_mode)
-        if mode != optimize_mode:
-            self._complain([f"objectives[{self.score_key!r}] is {mode!r}, but optimize_mode is {optimize_mode!r}"])
         super().setup(space, optimize_mode)
-        if self.objectives is not None:
-            self.objectives = self.objectives.arranged(space)
         self._variation = Variation(space, self.rng)
-
-    def unusable(self, tokens: Tokens, metrics: Mapping[str, Any], resource: int | None = None) -> str | None:
-        """Return why a result counts as a failure: one of the objectives is missing."""
-        reason = super().unusable(tokens, metrics, resource)
-        if reason is None and resource is None and self.objectives is not None:
-            try:
-                self.objectives.read(metrics, tokens)
-            except ValueError as error:
-                return str(error)
-        return reason
-
-    @property
-    def front(self) -> list[Best]:
-        """Return the nondominated results, the best by the first objective first."""
-        if self.objectives is None:
-            return [] if self.best is None else [self.best]
-        return [trial.to_best(self._sign) for trial, _ in self.objectives.front(self.trials.values())]
 
     def _teach(self, trial: Trial, score: float) -> None:
         if trial.resource is None and score > -math.inf and not trial.provisional:
-            if self.objectives is None:
-                values = (score,)
-            else:
-                read = self.objectives.read(trial.metrics or {}, trial.tokens)
-                values = tuple((self.objectives.signs * np.array(read)).tolist())
             self._rows.append(trial.tokens)
-            self._values.append(values)
+            self._values.append(self._worth(trial.tokens, trial.metrics or {}))
         super()._teach(trial, score)
 
     def _learn(self, tokens: Tokens, score: float) -> None:

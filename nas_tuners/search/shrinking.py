@@ -12,15 +12,15 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from nas_tuners.search.algorithms import ALGORITHMS, SHARED
+from nas_tuners.search.arguments import Shared
 from nas_tuners.search.base import Search
 from nas_tuners.search.constraints import Feasible
 from nas_tuners.search.records import InPhase, Trial
 from search_spaces import Space, Tokens
 from search_spaces.checks import one_of, whole
-from search_spaces.cost.limits import Constraints, Table
 from search_spaces.errors import PhaseError
 from search_spaces.phases.phase import Phase, check_tasks, phases_from_json
 from search_spaces.phases.schedule import Schedule
@@ -47,8 +47,7 @@ class Shrinking(Search):
         phases: instead of both, the phases as data; see :class:`~search_spaces.phases.Phase`. Each needs a budget.
         inner: another algorithm, such as ``evolution``, ``annealing`` or ``random``.
         inner_arguments: of that search.
-        seed: of this search and the inner one.
-        constraints, cost_table, score_key: as for every :class:`~nas_tuners.search.Search`.
+        shared: the arguments of every :class:`~nas_tuners.search.Search`.
 
     Raises:
         ValueError: an argument is none of these, or one that ``inner`` does not take.
@@ -64,12 +63,9 @@ class Shrinking(Search):
         phases: Sequence[Phase | Mapping[str, Any]] | None = None,
         inner: str = "evolution",
         inner_arguments: Mapping[str, Any] | None = None,
-        seed: int = 0,
-        constraints: Constraints | None = None,
-        cost_table: Table = None,
-        score_key: str = "default",
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(seed, constraints, cost_table, score_key)
+        super().__init__(**shared)
         if phases is not None and (elastic_order is not None or phase_budgets is not None):
             raise ValueError("Shrinking: phases were given, which stand instead of elastic_order and phase_budgets.")
         problems = [] if elastic_order is None else check_tasks(elastic_order)
@@ -79,8 +75,9 @@ class Shrinking(Search):
         self._given = None if phases is None else phases_from_json(phases)
         _check_lasting(self._given or ())
         self._order, self._budgets = elastic_order, _BUDGET if phase_budgets is None else phase_budgets
-        shared = {"seed": self.seed, "constraints": constraints, "cost_table": self.cost_table}
-        self.inner = _make_inner(inner, {} if inner_arguments is None else inner_arguments, shared)
+        limited = {"constraints": shared.get("constraints"), "cost_table": self.cost_table}
+        given = {} if inner_arguments is None else inner_arguments
+        self.inner = _make_inner(inner, given, {"seed": self.seed, **limited})
         self._open = 0
         self._ended: Counter[str] = Counter()  # trials, by the name of their phase
         self._uids: dict[Tokens, int] = {}  # of the inner search

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +75,51 @@ def test_fault_09_trials_that_an_assessor_stops(shown: dict[str, Any], kind: str
             assert trial["metrics"]["default"] == 100 + score
         else:
             assert (trial["state"], trial["metrics"]["default"]) == ("told", score), trial
+
+
+OURS = """
+import time
+import nni
+from torch import nn
+from mutators import LayerChoice, get_and_apply_next_architecture, report_final, report_intermediate
+
+model = nn.ModuleDict({"score": LayerChoice([nn.Identity() for _ in range(6)], key="score"),
+                       "kind": LayerChoice({"ours": nn.Identity(), "plain": nn.Identity()}, key="kind")})
+choices = get_and_apply_next_architecture(model)
+score, ours = choices["score"]["_idx"], choices["kind"]["_value"] == "ours"
+for epoch in range(1, 4):
+    (report_intermediate if ours else nni.report_intermediate_result)(score * epoch / 3)
+    time.sleep(0.5)  # an epoch's work, in which NNI may stop it
+(report_final if ours else nni.report_final_result)(score)
+"""
+
+
+def test_a_tuner_stops_by_its_own_rule_through_the_assessor_beside_it(tmp_path: Path) -> None:
+    """Median, from the first result on: what stops is worse than what was there, whoever reports it."""
+    experiment = Experiment(
+        tmp_path / "home",
+        SPACE,
+        OURS,
+        {
+            "className": "nas_tuners.RandomTuner",
+            "classArgs": {"early_stopping": {"rule": "median", "startup": 1}, "seed": 3},
+        },
+        maxTrialNumber=12,
+        trialConcurrency=2,
+        assessor={"className": "nas_tuners.SearchAssessor", "codeDirectory": "."},
+    )
+    with experiment:
+        experiment.wait_until_done()
+        assert experiment.status() == "DONE", experiment.log()[-3000:]
+        shown = experiment.show()
+    counts, trials = shown["counts"], shown["trials"]
+    assert counts["told"] + counts["stopped"] == 12 and counts["failed"] == 0, counts
+    stopped = [trial for trial in trials if trial["state"] == "stopped"]
+    assert stopped, counts
+    for trial in stopped:
+        score = trial["choices"]["score"]["_idx"]
+        assert trial["metrics"]["default"] == pytest.approx(score * trial["resource"] / 3)
+    assert shown["best"]["metrics"]["default"] == 5
 
 
 def test_fault_09_none_of_them_is_the_best_or_left_over(shown: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from nni.assessor import Assessor
 from nni.tools.package_utils import get_algo_meta, get_all_algo_meta
 
+from nas_tuners.hosts.nni.tuner import SearchTuner
 from nas_tuners.search.algorithms import ALGORITHMS
 from search_spaces import Space
 from search_spaces.checks import one_of
@@ -34,6 +35,7 @@ _NOT_FOR_NAS = (
 )
 _HOME = "nas_tuners.tuners"
 _OURS = {algorithm.registered: f"nas_tuners.{algorithm.tuner}" for algorithm in ALGORITHMS.values()}
+_ASSESSOR = "nas_tuners.SearchAssessor"
 Vouch = Callable[[str], None]
 """Gets what a configuration names, and raises a TrustError unless somebody vouches for it."""
 
@@ -60,19 +62,27 @@ def check_tuner(folder: Path, tuner: object, space: Space | None, vouch: Vouch) 
     return made, []
 
 
-def check_assessor(folder: Path, assessor: object, tuner: object, vouch: Vouch) -> list[str]:
+def check_assessor(folder: Path, assessor: object, tuner: object, made: object, vouch: Vouch) -> list[str]:
     """Return what is wrong with the assessor of a configuration, also beside its tuner; None is no assessor.
+
+    Args:
+        tuner: the tuner's part of the configuration.
+        made: the tuner itself, if it could be made.
+        vouch: see :data:`Vouch`.
 
     Raises TrustError if it is another's, and nobody vouches for it.
     """
     if assessor is None:
-        return []
+        if not isinstance(made, SearchTuner) or not made.stops_early:
+            return []
+        how = f"assessor: {{className: {_ASSESSOR}, codeDirectory: .}}"
+        return [f"the tuner's early_stopping needs an assessor, by which NNI asks it: write {how}"]
     if not isinstance(assessor, Mapping):
         return [f"assessor is {assessor!r}, wanted a mapping with name or className"]
-    made, problems = _make("assessor", folder, assessor, vouch)
-    if not problems and not isinstance(made, Assessor):
-        problems = [f"assessor: {type(made).__name__} is not derived from nni.assessor.Assessor"]
-    return problems or _compare_modes(assessor, type(made), tuner)
+    found, problems = _make("assessor", folder, assessor, vouch)
+    if not problems and not isinstance(found, Assessor):
+        problems = [f"assessor: {type(found).__name__} is not derived from nni.assessor.Assessor"]
+    return problems or _compare_modes(assessor, type(found), tuner)
 
 
 def mode_of(entry: Mapping[str, Any], made_of: type | None) -> str | None:
@@ -108,7 +118,7 @@ def _make(role: Role, folder: Path, entry: Mapping[str, object], vouch: Vouch) -
         return None, [str(error)]
     if name is None:
         return None, []
-    known = name in _OURS.values() or validator is not None
+    known = name in (*_OURS.values(), _ASSESSOR) or validator is not None
     if not known:
         vouch(f"{name!r} in {str(code.resolve())!r} to be called")
     else:  # NNI would find files by its sys.path
@@ -179,8 +189,8 @@ def _name_class(role: Role, folder: Path, entry: Mapping[str, Any]) -> tuple[str
     if "." not in str(class_name):
         example = "nas_tuners.AnnealingTuner" if role == "tuner" else "my_module.MyAssessor"
         raise AlgorithmError(f"{role}.className is {class_name!r}, wanted module.Class, such as {example}")
-    if str(class_name).startswith("nas_tuners."):  # of ours, the tuners alone: others could do anything
-        problems = one_of(f"{role}.className", class_name, list(_OURS.values()) if role == "tuner" else [])
+    if str(class_name).startswith("nas_tuners."):  # of ours, these alone: others could do anything
+        problems = one_of(f"{role}.className", class_name, list(_OURS.values()) if role == "tuner" else [_ASSESSOR])
         if problems:
             raise AlgorithmError(problems[0])
     return str(class_name), validator

@@ -55,7 +55,7 @@ def check_config(path: Path, config: dict[str, object], trusted: bool, way: str)
         except TrustError as error:
             left += f"\nbut the classArgs of the tuner are not checked: {error}"
     try:
-        problems += check_assessor(path.parent, config.get("assessor"), config.get("tuner"), vouch)
+        problems += check_assessor(path.parent, config.get("assessor"), config.get("tuner"), tuner, vouch)
     except TrustError as error:
         left += f"\nbut the classArgs of the assessor are not checked: {error}"
     problems += check_numbers(config)

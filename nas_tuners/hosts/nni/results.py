@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nas_tuners.hosts.nni.handouts import Handouts
@@ -30,6 +30,7 @@ class Results:
         self.run, self.retries = run, retries
         self._handouts, self._learn_failures = handouts, learn_failures
         self._tries: dict[int, int] = {}
+        self._uids: dict[str, int | None] = {}  # by job, what it runs, of those that an assessor asked about
         self._settled = {job.id for job in _jobs() if job.status in ENDED}  # those of before this process
 
     def receive(self, uid: int | None, value: object, job: str | None) -> None:
@@ -46,6 +47,28 @@ class Results:
         else:
             self.note(f"uid {uid} was to be stopped early, but had ended: its own result counts.", job=job)
 
+    def assess(self, job: str, history: Sequence[Any]) -> bool:
+        """Take in the intermediate results of a trial, of which the last is new. Returns: whether it should go on."""
+        metrics = None if job in self._uids else _metrics_of(job)  # only these say what the trial really runs
+        if metrics is not None and metrics.parameter_id is not None:
+            self._uids[job] = self._handouts.uid_of(metrics.parameter_id)
+        uid, score_key = self._uids.get(job), self.run.search.score_key
+        if uid is None:
+            return True
+        latest = history[-1]
+        latest = {score_key: latest.get("default"), **latest} if isinstance(latest, Mapping) else latest
+        try:
+            goes_on = self.run.report(uid, latest, len(history), job)
+        except MetricError as error:
+            self.note(f"an intermediate result of uid {uid} does not count: {error}", job=job)
+            return True
+        except SearchError:
+            _log.exception("the search goes on without having learnt from uid %d.", uid)
+            goes_on = False
+        if not goes_on:
+            self._handouts.take_back(uid)
+        return goes_on
+
     def take(self, uid: int | None, value: object, job: str | None) -> None:
         """Take in the result of a trial: a metric, a failure, or an early stop, as the trial side reports them."""
         if uid is None or uid not in self.run.search.trials:
@@ -57,7 +80,8 @@ class Results:
             return
         self._handouts.take_back(uid)
         try:
-            if not self.run.tell(uid, metrics, job, resource):
+            stopped = resource is not None and self.run.search.trials[uid].state == "stopped"  # by us, or told twice
+            if not stopped and not self.run.tell(uid, metrics, job, resource):
                 self.note(f"a second result for uid {uid}: not counted.", job=job)
         except SearchError:
             _log.exception("the search goes on without having learnt from uid %d.", uid)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nni
 from nni.runtime.tuner_command_channel import CommandType, TunerCommandChannel
@@ -79,6 +80,19 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         self._handouts = Handouts()
         self._no_more = False
         self._ended_at = -1  # number of trials that had ended when the manager was last told to end
+        SearchTuner._latest = weakref.ref(self)
+
+    _latest: ClassVar[weakref.ref[SearchTuner] | None] = None
+
+    @classmethod
+    def latest(cls) -> SearchTuner | None:
+        """Return the tuner that was made last in this process, which is an experiment's only one; None without one."""
+        return None if cls._latest is None else cls._latest()
+
+    @property
+    def stops_early(self) -> bool:
+        """Return whether its search stops trials by their intermediate results."""
+        return self._search.stopping is not None
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -144,6 +158,11 @@ class SearchTuner(Tuner):  # type: ignore[misc]
             if uid is None:
                 uid = self._handouts.uid_of(parameter_id)
             self.results.receive(uid, value, kwargs.get("trial_job_id"))
+
+    def assess(self, job: str, history: Sequence[Any]) -> bool:
+        """Take in the intermediate results of a trial. Returns: whether it should go on."""
+        with self._guard():
+            return self.results.assess(job, history)
 
     def trial_end(self, parameter_id: int | None, success: bool, **kwargs: Any) -> None:
         """Count the end of a trial; NNI may name the wrong one, before or after its result."""

@@ -14,6 +14,7 @@ import pytest
 import nas_tuners
 from nas_tuners.commands.register import TUNERS
 from nas_tuners.search.algorithms import ALGORITHMS, SHARED, table_rows
+from nas_tuners.search.arguments import Shared
 
 ROOT = Path(__file__).parents[3]
 HILL = '''"""Steps away from the best so far."""
@@ -72,7 +73,7 @@ def test_a_tuner_takes_what_its_search_takes_and_says_so(name: str) -> None:
     taken = dict(inspect.signature(tuner).parameters)
     for argument, parameter in ALGORITHMS[name].options.items():
         assert (taken[argument].default, taken[argument].annotation) == (parameter.default, parameter.annotation)
-    assert set(SHARED) <= ALGORITHMS[name].options.keys()
+    assert set(SHARED) <= ALGORITHMS[name].options.keys() and set(SHARED) == Shared.__annotations__.keys()
     assert next(iter(taken)) == "optimize_mode" and {"on_failure", "retries"} <= taken.keys()
     assert tuner.__name__ == ALGORITHMS[name].tuner and tuner.__doc__ and tuner.__module__ == "nas_tuners.tuners"
     assert getattr(nas_tuners, tuner.__name__) is tuner

@@ -125,7 +125,7 @@ def test_a_journal_of_before_goes_on_as_it_would_have(tmp_path: Path) -> None:
     header = json.loads(text.partition("\n")[0])["search"]
     assert header["module"] == "nas_tuners.search.evolution"
     run = Run.resume(ALGORITHMS["evolution"].search(**header["arguments"]), tmp_path / "journal.jsonl")
-    assert isinstance(run.search, Evolution) and run.search.arguments == header["arguments"]
+    assert isinstance(run.search, Evolution) and header["arguments"].items() <= run.search.arguments.items()
     asked = []
     for _ in range(4):
         for proposal in run.ask(2):
