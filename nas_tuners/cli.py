@@ -114,6 +114,8 @@ def _add_searches(add: _Add) -> None:
         metavar="RULE",
         help="stop trials by what they report on the way: asha, median, or JSON with its numbers (none)",
     )
+    outcome = 'a limit on a metric that trials report, such as "latency_ms<=20"; may be repeated'
+    p.add_argument("--outcome-constraint", action="append", metavar="LIMIT", help=outcome)
     earlier = "begin from the results of this run, also of a space that has changed; may be repeated"
     p.add_argument("--from", dest="earlier", action="append", metavar="RUN", help=earlier)
     objective = "one of several objectives, such as default=maximize, latency_ms=minimize; may be repeated"

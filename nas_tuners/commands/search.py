@@ -37,6 +37,7 @@ _FLAGS = {
     "warm_start": "--from",
     "objectives": "--objective",
     "early_stopping": "--early-stopping",
+    "outcome_constraints": "--outcome-constraint",
 }
 
 
@@ -52,7 +53,7 @@ def execute(options: Namespace) -> int:
     algorithm = _find_algorithm(name)
     objectives = _read_objectives(options.objective or [])
     if objectives and "objectives" not in algorithm.own_options:
-        raise CommandError(f"--objective is not for {name}, which has one: use --algorithm nsga2.")
+        raise CommandError(f"--objective is not for {name}, which has one: use --algorithm bayesian or nsga2.")
     mode = "minimize" if options.minimize else objectives.get(options.score_key, "maximize")
     if options.earlier and "warm_start" not in algorithm.own_options:
         raise CommandError(f"--from is not for {name}, which learns from no earlier run: use --algorithm bayesian.")
@@ -65,6 +66,7 @@ def execute(options: Namespace) -> int:
         cost_table=options.cost_table,
         score_key=options.score_key,
         early_stopping=_read_value(options.early_stopping),
+        outcome_constraints=constraints_of(options.outcome_constraint or []),
         **own,
     )
     functions = {"evaluate": options.evaluate}

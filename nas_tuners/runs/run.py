@@ -201,7 +201,10 @@ def load(path: str | Path) -> tuple[Run, Event]:
     if not events:
         raise JournalError(f"{path} is empty.")
     try:
-        ledger = Ledger(score_key=arguments_in(events[0]).get("score_key", "default"))
+        given = arguments_in(events[0])
+        ledger = Ledger(
+            score_key=given.get("score_key", "default"), outcome_constraints=given.get("outcome_constraints")
+        )
     except (TypeError, ValueError) as error:
         raise JournalError(f"{path}, line 1: the header does not fit: {error}") from None
     return replay(ledger, events, path), events[0]

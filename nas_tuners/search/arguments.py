@@ -24,6 +24,7 @@ class Shared(TypedDict, total=False):
     cost_table: Table
     score_key: str
     early_stopping: str | Mapping[str, Any]
+    outcome_constraints: Constraints | None
 
 
 def signature_of(cls: type) -> inspect.Signature:
@@ -86,8 +87,9 @@ def to_json(owner: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     Raises ValueError if one cannot be written as JSON; it is named.
     """
     plain = {name: _to_argument(f"{owner}: {name}", value) for name, value in arguments.items()}
-    if "constraints" in plain:
-        plain["constraints"] = {limit.metric: limit.to_json() for limit in limits_of(plain["constraints"])} or None
+    for name in ("constraints", "outcome_constraints"):
+        if name in plain:
+            plain[name] = {limit.metric: limit.to_json() for limit in limits_of(plain[name])} or None
     if isinstance(plain.get("cost_table"), str):
         plain["cost_table"] = str(Path(plain["cost_table"]).resolve())
     return plain

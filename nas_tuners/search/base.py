@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from nas_tuners.search.arguments import Recorded
 from nas_tuners.search.constraints import Feasible
+from nas_tuners.search.outcomes import Outcomes
 from nas_tuners.search.records import Best, InPhase, Proposal, SearchError, Trial, Trials, as_metrics, failure_in
 from nas_tuners.search.remaining import OutsideError, Remaining
 from nas_tuners.search.stopping import NONE, Curves, Values, read_rule
@@ -40,11 +41,14 @@ class Search(metaclass=Recorded):
         early_stopping: what stops trials by their intermediate results: ``none``, ``asha``, ``median``, or one with its
             numbers, such as ``{"rule": "asha", "min_resource": 1, "reduction_factor": 3}`` or
             ``{"rule": "median", "min_resource": 1, "startup": 5}``.
+        outcome_constraints: limits, as ``constraints``, on metrics that trials report, such as a measured latency. A
+            result beyond them is kept, and never the best; one without such a metric is a failure.
 
     Raises:
         ValueError: the seed is no whole number from 0 up, ``score_key`` no text, ``early_stopping`` something else, or
             an argument cannot be JSON.
-        ConstraintError: a constraint is malformed, or the table does not have its metric.
+        ConstraintError: a constraint is malformed, or the table does not have its metric; an outcome constraint is a
+            multiple of the largest network's, which nobody knows.
         CostError: the table cannot be read.
     """
 
@@ -61,6 +65,7 @@ class Search(metaclass=Recorded):
         cost_table: Table = None,
         score_key: str = "default",
         early_stopping: str | Mapping[str, Any] = NONE,
+        outcome_constraints: Constraints | None = None,
     ) -> None:
         problems = whole("seed", seed, 0)
         if not isinstance(score_key, str) or not score_key:
@@ -68,6 +73,7 @@ class Search(metaclass=Recorded):
         self._complain(problems)
         self.cost_table = table_of(cost_table)
         self.constraints = resolve_limits(limits_of(constraints), self.cost_table)
+        self.outcomes = Outcomes(outcome_constraints)
         self.seed, self.score_key = int(seed), score_key
         self.stopping, self.curves = read_rule(early_stopping), Curves()
         self.rng = np.random.default_rng(self.seed)
@@ -164,6 +170,7 @@ class Search(metaclass=Recorded):
         if reason := self.unusable(trial.tokens, kept, resource):
             return self.fail(uid, reason)
         score = self._sign * float(kept[self.score_key])
+        trial.violation = self.outcomes.measure_violation(kept) if resource is None else 0.0
         self._resolve(trial, "told" if resource is None else "stopped", score)
         trial.metrics, trial.job, trial.reason, trial.resource = kept, job, None, resource
         self._teach(trial, score)
@@ -202,7 +209,9 @@ class Search(metaclass=Recorded):
 
     def unusable(self, tokens: Tokens, metrics: Mapping[str, Any], resource: int | None = None) -> str | None:
         """Return why a result counts as a failure; None if it does not. ``metrics`` and ``resource`` as of a tell."""
-        return failure_in(metrics[self.score_key])
+        return failure_in(metrics[self.score_key]) or (
+            self.outcomes.find_missing(metrics) if resource is None else None
+        )
 
     def fail(self, uid: int, reason: str = "", learn: bool = True) -> bool:
         """Report that there will be no result, and why. Should one come after all, it counts.
@@ -271,6 +280,13 @@ class Search(metaclass=Recorded):
     def _learn(self, tokens: Tokens, score: float) -> None:
         """Take in one result; ``score`` is to be maximized, and ``-inf`` for a failure."""
 
+    def _learn_infeasible(self, tokens: Tokens, score: float, violation: float) -> None:
+        """Take in a result beyond the outcome constraints, as a failure; or override.
+
+        ``violation``: how far beyond, above 0; see :meth:`Outcomes.measure_violation`.
+        """
+        self._learn(tokens, -math.inf)
+
     def _learn_stopped(self, tokens: Tokens, score: float, resource: int) -> None:
         """Learn nothing from an early stop, since scores at different resources cannot be compared; or override."""
 
@@ -327,10 +343,12 @@ class Search(metaclass=Recorded):
         if trial.provisional:
             return
         try:
-            if trial.resource is None:
-                self._learn(trial.tokens, score)
-            else:
+            if trial.resource is not None:
                 self._learn_stopped(trial.tokens, score, trial.resource)
+            elif trial.violation > 0 and score > -math.inf:
+                self._learn_infeasible(trial.tokens, score, trial.violation)
+            else:
+                self._learn(trial.tokens, score)
         except Exception as error:
             raise SearchError(f"{type(self).__name__}._learn({trial.tokens}, {score}) failed: {error!r}") from error
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from nas_tuners.search.arguments import Shared
 from nas_tuners.search.base import Search
+from nas_tuners.search.outcomes import rank_violation
 from nas_tuners.search.variation import Rows, Variation
 from search_spaces import Space, Tokens
 from search_spaces.checks import between, is_int, one_of, whole
@@ -118,6 +119,9 @@ class Evolution(Search):
             bisect.insort(self._elite, ranked)
             del self._elite[self.candidate_top_k :]
             self._reach = 0
+
+    def _learn_infeasible(self, tokens: Tokens, score: float, violation: float) -> None:
+        self._learn(tokens, rank_violation(violation))
 
     def _propose_generation(self, n: int) -> Rows:
         resolved = self.counts.ended

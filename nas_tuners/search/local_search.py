@@ -13,6 +13,7 @@ from typing import Unpack
 
 from nas_tuners.search.arguments import Shared
 from nas_tuners.search.base import Search
+from nas_tuners.search.outcomes import rank_violation
 from search_spaces import Space, Tokens
 from search_spaces.checks import whole
 
@@ -68,6 +69,9 @@ class LocalSearch(Search):
             return
         self._top = tokens, score
         self._ring = self._neighbours(tokens)
+
+    def _learn_infeasible(self, tokens: Tokens, score: float, violation: float) -> None:
+        self._learn(tokens, rank_violation(violation))
 
     def _neighbours(self, tokens: Tokens) -> list[Tokens]:
         """Return the feasible architectures that differ in one key, shuffled."""

@@ -57,6 +57,7 @@ class NSGA2(MultiObjective):
         self.crossover_prob, self.mutate_prob = float(crossover_prob), mutate_prob
         self._rows: list[Tokens] = []
         self._values: list[tuple[float, ...]] = []  # to be maximized
+        self._violations: list[float] = []  # of the outcome constraints
         self._alive = np.zeros(0, dtype=np.int64)  # which of the results, the best first
         self._seen = 0  # number of results that these were chosen from
 
@@ -65,14 +66,15 @@ class NSGA2(MultiObjective):
         super().setup(space, optimize_mode)
         self._variation = Variation(space, self.rng)
 
+    def _learn(self, tokens: Tokens, score: float) -> None:
+        """Learn nothing from the score alone: it is one of the objectives, or none."""
+
     def _teach(self, trial: Trial, score: float) -> None:
         if trial.resource is None and score > -math.inf and not trial.provisional:
             self._rows.append(trial.tokens)
             self._values.append(self._worth(trial.tokens, trial.metrics or {}))
+            self._violations.append(trial.violation)
         super()._teach(trial, score)
-
-    def _learn(self, tokens: Tokens, score: float) -> None:
-        """Learn nothing from the score alone: it is one of the objectives, or none."""
 
     def _propose(self, n: int) -> Rows:
         slot = self.counts.asked + self._remaining.found
@@ -81,12 +83,13 @@ class NSGA2(MultiObjective):
         return self._children(max(n, _SPARE))
 
     def _population(self) -> Rows:
-        """Return the parents, the best first: by front, then by crowding distance. (population, keys)."""
+        """Return the parents, the best first: by violation, by front, by crowding distance. (population, keys)."""
         if self._seen < len(self._values):
             alive = np.concatenate([self._alive, np.arange(self._seen, len(self._values))])
             values = np.array([self._values[at] for at in alive.tolist()])
+            violations = np.array([self._violations[at] for at in alive.tolist()])
             ranks = rank_fronts(values)
-            order = np.lexsort((-crowd(values, ranks), ranks))[: _SURVIVORS * self.population_size]
+            order = np.lexsort((-crowd(values, ranks), ranks, violations))[: _SURVIVORS * self.population_size]
             self._alive, self._seen = alive[order], len(self._values)
         parents = self._alive[: self.population_size].tolist()
         return np.array([self._rows[at] for at in parents], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Compare results in several objectives: nondominated fronts, crowding distance, hypervolume."""
+"""Compare results in several objectives: nondominated fronts, crowding distance."""
 
 from __future__ import annotations
 
@@ -43,11 +43,16 @@ class Objectives:
         self.modes: dict[str, str] = dict(given)
         self.names = tuple(self.modes)
         self.signs = np.array([1.0 if mode == "maximize" else -1.0 for mode in self.modes.values()])
-        self._table = table
+        self.table = table
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Return the objectives that the cost table has."""
+        return () if self.table is None else tuple(name for name in self.names if name in self.table.metrics)
 
     def arranged(self, space: Space) -> Objectives:
         """Return the same for a space, whose keys the cost table may have in another order."""
-        return Objectives(self.modes, None if self._table is None else self._table.arranged(space))
+        return Objectives(self.modes, None if self.table is None else self.table.arranged(space))
 
     def read(self, metrics: Mapping[str, Any], tokens: Tokens) -> tuple[float, ...]:
         """Return the value of each objective, as reported, or else from the cost table.
@@ -58,8 +63,8 @@ class Objectives:
         values = []
         for name in self.names:
             value = metrics.get(name)
-            if value is None and self._table is not None and name in self._table.metrics:
-                value = self._table.cost(name, tokens)
+            if value is None and self.table is not None and name in self.table.metrics:
+                value = self.table.cost(name, tokens)
             if not is_number(value) or not math.isfinite(value):
                 raise ValueError(
                     f"the objective {name!r} is {value!r}, wanted a number: report it, or give a cost_table that has it"
@@ -67,13 +72,18 @@ class Objectives:
             values.append(float(value))
         return tuple(values)
 
-    def front(self, trials: Iterable[Trial]) -> list[tuple[Trial, tuple[float, ...]]]:
-        """Return the nondominated results and their values as reported, the best by the first objective first."""
+    def values(self, trials: Iterable[Trial]) -> list[tuple[Trial, tuple[float, ...]]]:
+        """Return the results that count, and their values as reported."""
         found = []
         for trial in trials:
-            if trial.state == "told" and not trial.provisional:
+            if trial.state == "told" and not trial.provisional and trial.violation == 0:
                 with contextlib.suppress(ValueError):  # of a run without its cost table
                     found.append((trial, self.read(trial.metrics or {}, trial.tokens)))
+        return found
+
+    def front(self, trials: Iterable[Trial]) -> list[tuple[Trial, tuple[float, ...]]]:
+        """Return the nondominated results and their values as reported, the best by the first objective first."""
+        found = self.values(trials)
         if not found:
             return []
         values = self.signs * np.array([row for _, row in found])
@@ -139,28 +149,3 @@ def crowd(values: _Array, ranks: npt.NDArray[np.int64]) -> _Array:
             if spread > 0:
                 apart[members[order[1:-1]]] += (column[order[2:]] - column[order[:-2]]) / spread
     return apart
-
-
-def hypervolume(values: _Array, reference: _Array) -> float:
-    """Return the hypervolume of points above a reference point (Zitzler and Thiele, 1998).
-
-    Args:
-        values: (n, objectives), more is better in all; points that are not better than ``reference`` count nothing.
-        reference: (objectives,).
-
-    >>> hypervolume(np.array([[1.0, 2.0], [2.0, 1.0]]), np.zeros(2))
-    3.0
-    """
-    values = values[(values > reference).all(axis=1)]
-    if not len(values):
-        return 0.0
-    if values.shape[1] == 1:
-        return float(values.max() - reference[0])
-    values = values[np.argsort(-values[:, -1], kind="stable")]
-    below = [*values[1:, -1].tolist(), float(reference[-1])]
-    slices = (
-        (value - under) * hypervolume(values[: at + 1, :-1], reference[:-1])
-        for at, (value, under) in enumerate(zip(values[:, -1].tolist(), below, strict=True))
-        if value > under
-    )
-    return float(sum(slices))

@@ -55,6 +55,7 @@ class Trial:
     reason: str | None = None
     job: str | None = None  # the host's name for whatever ran it
     resource: int | None = None  # how many intermediate results a stopped one had reported
+    violation: float = 0.0  # how far a result is beyond the outcome constraints
     before: str | None = None  # the state of a dropped one, before
     resolved: int = -1  # the place of its result among all results, from 1
 
@@ -158,13 +159,14 @@ class Trials(dict[int, Trial]):
         self.counts.dropped += 1
 
     def resolve(self, trial: Trial, state: str, score: float) -> None:
-        """Give a trial its result, and keep it if it is the best of those that were told."""
+        """Give a trial its result, and keep it if it is the best of those that keep the outcome constraints."""
         before, counts = trial.state, self.counts
         setattr(counts, before, getattr(counts, before) - 1)
         setattr(counts, state, getattr(counts, state) + 1)
         self._resolved += 1
         trial.state, trial.score, trial.resolved = state, score, self._resolved
-        if state == "told" and not trial.provisional and (self.best is None or score > self.best.score):
+        counts_as_best = state == "told" and not trial.provisional and trial.violation == 0
+        if counts_as_best and (self.best is None or score > self.best.score):
             self.best = trial
 
 

@@ -129,7 +129,7 @@ class Shrinking(Search):
         if score > -math.inf:
             self.inner.tell(uid, score)
         elif not self.inner.fail(uid):  # _resolve has said so, when it was not known yet whether to learn from it
-            self.inner._learn(tokens, score)
+            self.inner._teach(self.inner.trials[uid], score)
 
     def _learn_stopped(self, tokens: Tokens, score: float, resource: int) -> None:
         self.inner.tell(self._inner_uid(tokens), score, resource=resource)

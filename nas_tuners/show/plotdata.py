@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from nas_tuners.runs.front import objectives_of
 from nas_tuners.runs.journal import Event
 from nas_tuners.runs.run import Run, arguments_in
 from nas_tuners.search.records import Trial
@@ -54,6 +55,17 @@ class Costs:
 
 
 @dataclass(frozen=True)
+class Points:
+    """Results in two objectives, by their names for the axes. ``front``: the places of those that nothing beats."""
+
+    across: str
+    up: str
+    x: list[float]
+    y: list[float]
+    front: list[int]
+
+
+@dataclass(frozen=True)
 class Shares:
     """Shares of a key's options among the trials. ``table``: a row an option, a column a quarter; columns sum to 1."""
 
@@ -77,6 +89,21 @@ def collect_costs(run: Run, header: Event, told: Sequence[Trial]) -> dict[str, C
             costs.setdefault(name, [table.cost(name, trial.tokens) for trial in told])
     order = sorted(costs, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
     return {name: Costs(name, costs[name], limits.get(name, [])) for name in order}
+
+
+def collect_points(run: Run, header: Event, told: Sequence[Trial]) -> Points | None:
+    """Return the results of a search with several objectives in the first two; None of one with a single objective."""
+    objectives = objectives_of(run, arguments_in(header))
+    found = [] if objectives is None else objectives.values(told)
+    if objectives is None or not found:
+        return None
+    front = {trial.uid for trial, _ in objectives.front(told)}
+    up, across = (
+        f"{name} ({'higher' if mode == 'maximize' else 'lower'} is better)"
+        for name, mode in list(objectives.modes.items())[:2]
+    )
+    y, x = zip(*(row[:2] for _, row in found), strict=True)
+    return Points(across, up, list(x), list(y), [at for at, (trial, _) in enumerate(found) if trial.uid in front])
 
 
 def _reported_costs(run: Run, told: Sequence[Trial]) -> dict[str, list[float]]:

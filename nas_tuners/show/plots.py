@@ -17,8 +17,10 @@ from nas_tuners.runs.run import Run
 from nas_tuners.search.records import Trial
 from nas_tuners.show.plotdata import (
     Costs,
+    Points,
     Shares,
     collect_costs,
+    collect_points,
     count_shares,
     expected_best,
     running_best,
@@ -52,7 +54,8 @@ def plot(run: Run, header: Event, path: str | PathLike[str], cost: str | None = 
         header: of its journal.
         path: with the suffix .png, .svg or .pdf.
         cost: what to draw the metric against: a number that the trials reported, or a metric of the run's cost table.
-            None: the first of macs, params, latency_ms and the others that is known; no such panel if none is.
+            None: of a search with several objectives the first two, with their front; of another the first of macs,
+            params, latency_ms and the others that is known; no such panel if none is.
 
     Returns: the file.
 
@@ -70,11 +73,14 @@ def plot(run: Run, header: Event, path: str | PathLike[str], cost: str | None = 
     if cost is not None and cost not in known:
         there_are = f"known are {', '.join(known)}" if known else "no cost is known of these trials"
         raise PlotError(f"cannot draw against {cost!r}: {there_are}.")
-    shown = known.get(cost or next(iter(known), ""))
+    points = None if cost else collect_points(run, header, counted)
+    shown = None if points else known.get(cost or next(iter(known), ""))
     check_replaceable(path, "picture of matplotlib's", lambda content: b"atplotlib" in content)
     drawn = BytesIO()
     with _drawing_plain_text():
-        _make_figure(run, header, told, shown).savefig(drawn, dpi=150, format=path.suffix.lower().removeprefix("."))
+        _make_figure(run, header, told, shown, points).savefig(
+            drawn, dpi=150, format=path.suffix.lower().removeprefix(".")
+        )
     write_atomically(path, drawn.getvalue())
     return path
 
@@ -89,7 +95,7 @@ def _drawing_plain_text() -> AbstractContextManager[None]:
     return rc_context({"text.usetex": False, "text.parse_math": False})
 
 
-def _make_figure(run: Run, header: Event, told: list[Trial], costs: Costs | None) -> Figure:
+def _make_figure(run: Run, header: Event, told: list[Trial], costs: Costs | None, points: Points | None) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -98,11 +104,13 @@ def _make_figure(run: Run, header: Event, told: list[Trial], costs: Costs | None
     heights = [_TOP, 0.9 + rows * _ROW] if rows else [_TOP]
     figure = Figure(figsize=(_WIDTH, sum(heights)), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
     upper, *lower = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    panels = upper.subplots(1, 1 if costs is None else 2, squeeze=False)[0]
+    panels = upper.subplots(1, 1 if costs is None and points is None else 2, squeeze=False)[0]
     upper.suptitle(_title(run, header), fontsize=11, color=_INK)
     _draw_progress(panels[0], run, header, told)
     if costs is not None:
         _draw_costs(panels[1], run, [trial for trial in told if not trial.provisional], costs)
+    if points is not None:
+        _draw_points(panels[1], points)
     if lower:
         _draw_shares(lower[0], run, shown, rows)
     return figure
@@ -136,6 +144,9 @@ def _draw_progress(axes: Axes, run: Run, header: Event, told: list[Trial]) -> No
     if counted:
         x, y = zip(*counted, strict=True)
         axes.scatter(x, y, s=14, color=_GREY, alpha=0.7, linewidths=0, label="result", zorder=2)
+    kept = [(at[t.uid], sign * t.score) for t in told if not t.provisional and t.violation == 0]
+    if kept:
+        x, y = zip(*kept, strict=True)
         best = running_best(y, sign)
         axes.step([*x, len(done)], [*best, best[-1]], where="post", color=_BEST, lw=2, label="best so far", zorder=3)
     if header["search"]["name"] == "RandomSearch" and len(values) > 1:
@@ -167,16 +178,32 @@ def _draw_costs(axes: Axes, run: Run, told: list[Trial], costs: Costs) -> None:
     values, x = [sign * trial.score for trial in told], [cost / costs.scale for cost in costs.values]
     dots = axes.scatter(x, values, s=16, c=range(1, len(x) + 1), cmap="viridis_r", alpha=0.85, linewidths=0, zorder=2)
     axes.figure.colorbar(dots, ax=axes, label="number of the result", pad=0.01, aspect=30)
-    ends = pareto_front(x, values, sign)
+    kept = [i for i, trial in enumerate(told) if trial.violation == 0]
+    ends = [kept[i] for i in pareto_front([x[i] for i in kept], [values[i] for i in kept], sign)]
     along, up = [x[i] for i in ends], [values[i] for i in ends]
     label = f"Pareto front ({len(ends)})"
     axes.step(along, up, where="post", color=_RED, lw=1.5, marker="o", ms=4, label=label, zorder=3)
-    best = max(range(len(values)), key=lambda i: (told[i].score, -i))
-    axes.scatter([x[best]], [values[best]], s=130, marker="*", color=_BEST, edgecolors="white", label="best", zorder=4)
+    if kept:
+        best = max(kept, key=lambda i: (told[i].score, -i))
+        at = [x[best]], [values[best]]
+        axes.scatter(*at, s=130, marker="*", color=_BEST, edgecolors="white", label="best", zorder=4)
     for end in costs.limits:
         axes.axvline(end / costs.scale, color=_INK, lw=1, ls=":", label="limit")
     axes.set(xlabel=costs.label, ylabel=_metric(run), ylim=visible_range(values, sign))
     axes.set_title(f"Metric against {costs.name}", fontsize=10, loc="left", pad=22)
+    _style(axes)
+
+
+def _draw_points(axes: Axes, points: Points) -> None:
+    """Draw every result in two objectives, coloured by time, and the front."""
+    number = range(1, len(points.x) + 1)
+    dots = axes.scatter(points.x, points.y, s=16, c=number, cmap="viridis_r", alpha=0.85, linewidths=0, zorder=2)
+    axes.figure.colorbar(dots, ax=axes, label="number of the result", pad=0.01, aspect=30)
+    front = sorted((points.x[at], points.y[at]) for at in points.front)
+    along, up = zip(*front, strict=True)
+    axes.plot(along, up, color=_RED, lw=1.5, marker="o", ms=4, label=f"front ({len(front)})", zorder=3)
+    axes.set(xlabel=points.across, ylabel=points.up)
+    axes.set_title("Objectives", fontsize=10, loc="left", pad=22)
     _style(axes)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nas_tuners.runs.front import front_of
+from nas_tuners.runs.front import front_of, measure_front
 from nas_tuners.runs.journal import Event
 from nas_tuners.runs.run import Run, arguments_in
 from nas_tuners.search.records import Trial
@@ -31,9 +31,16 @@ def summarize(run: Run, header: Event) -> dict[str, Any]:
         "space_changes": run.changes,
         "phase": None if run.phase is None else asdict(run.phase),
         "best": None if best is None else _summarize_trial(search.trials[best.uid]),
-        **({"front": [trial.uid for trial, _ in front_of(run, arguments)]} if arguments.get("objectives") else {}),
+        **_summarize_front(run, arguments),
         "trials": [_summarize_trial(trial) for trial in search.trials.values()],
     }
+
+
+def _summarize_front(run: Run, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    if not arguments.get("objectives"):
+        return {}
+    uids = [trial.uid for trial, _ in front_of(run, arguments)]
+    return {"front": uids, "hypervolume": measure_front(run, arguments)}
 
 
 def _summarize_trial(trial: Trial) -> dict[str, Any]:
@@ -47,13 +54,14 @@ def _summarize_trial(trial: Trial) -> dict[str, Any]:
         "state": trial.state,
     }
     summary |= {"phase": asdict(trial.phase)} if trial.phase else {}
-    more = {"resource": trial.resource, "reason": trial.reason}
+    more = {"resource": trial.resource, "reason": trial.reason, "violation": trial.violation or None}
     return summary | {name: value for name, value in more.items() if value is not None}
 
 
 def describe_run(run: Run, header: Event, rows: int = 10) -> str:
     """Return lines about a run: counts, phase, the best architectures, the last failures."""
     search, counts, size = run.search, run.search.counts, run.space.size
+    beyond = sum(trial.violation > 0 for trial in search.trials.values())
     lines = [
         f"{header['search']['name']}, {run.optimize_mode}, seed {arguments_in(header).get('seed')}; "
         f"{_count_choices(run.space)}, {size if size < 10**6 else rounded(size)} architectures, "
@@ -61,6 +69,7 @@ def describe_run(run: Run, header: Event, rows: int = 10) -> str:
         f"{counts.asked} asked: {counts.told} told, {counts.failed} failed, {counts.pending} pending"
         + (f", {counts.stopped} stopped early" if counts.stopped else "")
         + (f", {counts.dropped} dropped" if counts.dropped else "")
+        + (f"; {beyond} beyond the outcome constraints" if beyond else "")
         + (f"; {counts.duplicate} duplicate results" if counts.duplicate else "")
         + ("; the space is exhausted" if search.exhausted else ""),
         *_describe_phase(run, header),
@@ -69,11 +78,12 @@ def describe_run(run: Run, header: Event, rows: int = 10) -> str:
     told = [trial for trial in search.trials.values() if trial.state == "told" and not trial.provisional]
     if not told:
         return "\n".join([*lines, describe_no_result(run), *describe_failures(run)])
-    told.sort(key=lambda t: (-t.score, t.resolved))
+    told.sort(key=lambda t: (t.violation, -t.score, t.resolved))
     lines.append(f"{'rank':>4} {'uid':>5} {'metric':>12}  choices")
     for rank, trial in enumerate(told[:rows], start=1):
         metric = (trial.metrics or {})[search.score_key]
-        lines.append(f"{rank:>4} {trial.uid:>5} {metric:>12.6g}  {describe_choices(trial)}")
+        note = "beyond the limits: " if trial.violation else ""
+        lines.append(f"{rank:>4} {trial.uid:>5} {metric:>12.6g}  {note}{describe_choices(trial)}")
     if len(told) > rows:
         lines.append(f"{len(told) - rows} more (nas show --json lists all)")
     lines += describe_front(run, arguments_in(header))
@@ -86,7 +96,11 @@ def describe_front(run: Run, arguments: Mapping[str, Any]) -> list[str]:
     if not front:
         return []
     names = list(arguments["objectives"])
-    lines = [f"front, {len(front)} architectures:", "  ".join([f"{'uid':>5}", *(f"{name:>12}" for name in names)])]
+    share = f"hypervolume {measure_front(run, arguments):.4g} of the box between the worst and the best of each"
+    lines = [
+        f"front, {len(front)} architectures, {share}:",
+        "  ".join([f"{'uid':>5}", *(f"{name:>12}" for name in names)]),
+    ]
     for trial, row in front:
         cells = "  ".join(f"{value:>12.6g}" for value in row)
         lines.append(f"{trial.uid:>5}  {cells}  {describe_choices(trial)}")

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from nas_tuners.search import NSGA2, RandomSearch, Search
-from nas_tuners.search.objectives import find_front, hypervolume
+from nas_tuners.search import NSGA2, Bayesian, RandomSearch, Search
+from nas_tuners.search.hypervolume import hypervolume
+from nas_tuners.search.objectives import find_front
 from search_spaces import Space, Tokens
 from tests.benchmarks.search_tasks import load_tables
 
@@ -71,6 +72,7 @@ def main() -> None:
     worst = every.min(axis=0)
     whole = hypervolume(every[find_front(every)], worst)
     searches: dict[str, Callable[[int], list[Tokens]]] = {
+        "Bayesian": lambda seed: ours(lambda seed: Bayesian(objectives=OBJECTIVES, seed=seed), space, values, seed),
         "NSGA2": lambda seed: ours(lambda seed: NSGA2(OBJECTIVES, seed=seed), space, values, seed),
         "RandomSearch": lambda seed: ours(lambda seed: RandomSearch(seed=seed), space, values, seed),
     }

@@ -276,7 +276,7 @@ def test_a_search_begins_from_another_run(nas: Nas, folder: Path) -> None:
 def test_several_objectives_end_in_a_front(nas: Nas, folder: Path) -> None:
     objectives = ("--objective", "default=maximize", "--objective", "macs=minimize", "--cost-table", "cost.json")
     said = nas(*words(*objectives), cwd=folder)
-    assert "nsga2, because it takes objectives" in said
+    assert "bayesian, because it takes objectives" in said
     assert "front, " in said
     shown = nas("show", "run", cwd=folder)
     assert shown[shown.index("front, ") :].split("\n")[1].split() == ["uid", "default", "macs"]

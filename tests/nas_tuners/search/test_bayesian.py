@@ -101,8 +101,8 @@ def test_more_results_than_the_model_takes_are_no_slower() -> None:
     for tokens in {tuple(row) for row in WIDE.sample_tokens(rng, 900).tolist()}:
         proposal = search.suggest(tokens)
         search.tell(proposal.uid, value(tokens))
-    data = search._data()
-    assert len(data.scores) == 300
+    (data,) = search._data()
+    assert len(data.values) == 300
     best = max(search.trials.values(), key=lambda trial: trial.score).tokens
     assert best in set(map(tuple, data.rows.tolist()))
     assert value(search.ask()[0].tokens) > np.median([trial.score for trial in search.trials.values()])

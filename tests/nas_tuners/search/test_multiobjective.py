@@ -1,4 +1,4 @@
-"""Fronts, crowding and hypervolumes against their definitions; and the search that evolves a front."""
+"""Fronts and crowding against their definitions; and the searches that take several objectives."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from hypothesis.extra.numpy import arrays
 
 from nas_tuners import NSGA2Tuner, Run, run_search
 from nas_tuners.runs.run import load
-from nas_tuners.search import NSGA2, RandomSearch
-from nas_tuners.search.objectives import Objectives, crowd, find_front, hypervolume, rank_fronts
+from nas_tuners.search import NSGA2, Bayesian, RandomSearch, Search
+from nas_tuners.search.hypervolume import hypervolume
+from nas_tuners.search.objectives import Objectives, crowd, find_front, rank_fronts
 from search_spaces import Space
 from search_spaces.cost import CostTable
 from tests.spaces import SPACES
 
 WIDE = Space.from_json(SPACES["20 x 4"])
+SEVERAL = [NSGA2, Bayesian]
 BOTH = {"default": "maximize", "macs": "minimize"}
 GAIN = np.random.default_rng(5).uniform(0, 1, size=(20, 4)).cumsum(axis=1)
 TABLE = CostTable(
@@ -81,15 +83,18 @@ def covered_by(search: Any, trials: int) -> float:
     return hypervolume(np.array(values), ORDINARY)
 
 
+@pytest.mark.slow
 def test_it_covers_more_than_random_search_does() -> None:
     ours = np.mean([covered_by(NSGA2(BOTH, seed=seed, cost_table=TABLE), 150) for seed in range(4)])
     random = np.mean([covered_by(RandomSearch(seed=seed), 150) for seed in range(4)])
     assert ours > 1.5 * random
+    assert covered_by(Bayesian(objectives=BOTH, seed=0, cost_table=TABLE), 50) > ours  # in a third of the trials
 
 
-def test_its_front_holds_all_that_nothing_beats_and_nothing_else() -> None:
-    search = NSGA2(BOTH, seed=1, cost_table=TABLE)
-    covered_by(search, 80)
+@pytest.mark.parametrize("make", SEVERAL)
+def test_its_front_holds_all_that_nothing_beats_and_nothing_else(make: Any) -> None:
+    search = make(objectives=BOTH, seed=1, cost_table=TABLE)
+    covered_by(search, 40)
     table = TABLE.arranged(WIDE)
     values = {t.uid: np.array([t.score, -table.cost("macs", t.tokens)]) for t in search.trials.values()}
     unbeaten = {uid for uid, value in values.items() if not any(beats(other, value) for other in values.values())}
@@ -103,9 +108,10 @@ def test_what_a_trial_reports_comes_before_the_table() -> None:
     assert objectives.read({"default": 0.5}, (0,) * 20) == (0.5, TABLE.cost("macs", (0,) * 20))
 
 
+@pytest.mark.parametrize("make", SEVERAL)
 @pytest.mark.parametrize("macs", [None, "many", math.nan])
-def test_a_result_without_one_of_the_objectives_is_a_failure(tmp_path: Path, macs: Any) -> None:
-    run = Run.start(search := NSGA2(BOTH, seed=1), WIDE, path=tmp_path / "journal.jsonl")
+def test_a_result_without_one_of_the_objectives_is_a_failure(make: Any, tmp_path: Path, macs: Any) -> None:
+    run = Run.start(search := make(objectives=BOTH, seed=1), WIDE, path=tmp_path / "journal.jsonl")
     (proposal,) = run.ask()
     run.tell(proposal.uid, {"default": 0.5, "macs": macs})
     assert search.counts.failed == 1
@@ -134,19 +140,23 @@ def test_bad_arguments_are_refused_at_once(make: Any, arguments: Any, said: str)
         make(**arguments)
 
 
-def test_the_score_has_one_mode() -> None:
-    search = NSGA2(BOTH, seed=0)
+@pytest.mark.parametrize("make", SEVERAL)
+def test_the_score_has_one_mode(make: Any) -> None:
+    search = make(objectives=BOTH, seed=0)
     with pytest.raises(ValueError, match="but optimize_mode is 'minimize'"):
         search.setup(WIDE, "minimize")
 
 
-def test_a_run_that_was_resumed_goes_on_as_the_unbroken_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [NSGA2, pytest.param(Bayesian, marks=pytest.mark.slow)])
+def test_a_run_that_was_resumed_goes_on_as_the_unbroken_one(kind: Any, tmp_path: Path) -> None:
     def evaluate(choices: Any) -> dict[str, float]:
         tokens = WIDE.encode(choices)
         return {"default": gain(tokens), "latency": float(sum(tokens) % 11)}
 
-    def make() -> NSGA2:
-        return NSGA2({"default": "maximize", "latency": "minimize"}, population_size=8, seed=4)
+    def make() -> Search:
+        first = {"population_size": 8} if kind is NSGA2 else {"initial": 8}
+        made: Search = kind(objectives={"default": "maximize", "latency": "minimize"}, seed=4, **first)
+        return made
 
     unbroken = Run.start(make(), WIDE)
     run_search(unbroken, evaluate, 40)
@@ -154,7 +164,7 @@ def test_a_run_that_was_resumed_goes_on_as_the_unbroken_one(tmp_path: Path) -> N
     for trials in (5, 17, 40):
         run_search(run, evaluate, trials)
         run.close()
-        run = Run.resume(NSGA2(**run.search.arguments), tmp_path / "journal.jsonl")
+        run = Run.resume(kind(**run.search.arguments), tmp_path / "journal.jsonl")
     run.close()
     asked = [[trial.tokens for trial in one.search.trials.values()] for one in (run, unbroken)]
     assert asked[0] == asked[1]
