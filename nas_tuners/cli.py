@@ -116,6 +116,9 @@ def _add_searches(add: _Add) -> None:
     )
     outcome = 'a limit on a metric that trials report, such as "latency_ms<=20"; may be repeated'
     p.add_argument("--outcome-constraint", action="append", metavar="LIMIT", help=outcome)
+    again = "evaluate what leads again: repeats, auto: unless its lead is clear, or none (none)"
+    p.add_argument("--noise", default="none", metavar="MODE", help=again)
+    p.add_argument("--repeats", type=int, default=3, metavar="K", help="results that an architecture then needs (3)")
     earlier = "begin from the results of this run, also of a space that has changed; may be repeated"
     p.add_argument("--from", dest="earlier", action="append", metavar="RUN", help=earlier)
     objective = "one of several objectives, such as default=maximize, latency_ms=minimize; may be repeated"

@@ -24,6 +24,7 @@ from nas_tuners.show.text import (
     describe_early_phase,
     describe_failures,
     describe_front,
+    describe_score,
     shorten_list,
 )
 from search_spaces.checks import one_of
@@ -38,6 +39,8 @@ _FLAGS = {
     "objectives": "--objective",
     "early_stopping": "--early-stopping",
     "outcome_constraints": "--outcome-constraint",
+    "noise": "--noise",
+    "repeats": "--repeats",
 }
 
 
@@ -67,6 +70,8 @@ def execute(options: Namespace) -> int:
         score_key=options.score_key,
         early_stopping=_read_value(options.early_stopping),
         outcome_constraints=constraints_of(options.outcome_constraint or []),
+        noise=options.noise,
+        repeats=options.repeats,
         **own,
     )
     functions = {"evaluate": options.evaluate}
@@ -154,7 +159,7 @@ def _finish(job: Job, run: Run) -> int:
         why = describe_early_phase(run) or "\n".join(["no result", *reasons])
         raise CommandError(f"{ended}; {why}\njournal {path}")
     costs, folder = describe_best_costs(run), path.parent
-    print(f"best {best.score:.6g} (uid {best.uid}{costs and f', {costs}'}) of {ended}")
+    print(f"best {describe_score(best)} (uid {best.uid}{costs and f', {costs}'}) of {ended}")
     print(describe_choices(run.search.trials[best.uid]))
     for line in shorten_list(describe_front(run, run.search.arguments), 11, f"nas show {folder}"):
         print(line)

@@ -20,7 +20,9 @@ def move_search(search: Search, space: Space, optimize_mode: str) -> Search:
     new.counts.duplicate, new.counts.infeasible = search.counts.duplicate, search.counts.infeasible
     for trial in search.trials.values():
         tokens = _translate(trial, space)
-        if tokens is None or (new.known(tokens) and not trial.provisional):
+        if tokens is not None and trial.again is not None and new.trials[trial.again].state == "pending":
+            new.repeat(trial.again)
+        elif tokens is None or (new.known(tokens) and not trial.provisional):
             new.trials.adopt_dropped(trial)
         else:
             new.suggest(tokens, trial.phase)

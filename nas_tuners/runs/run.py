@@ -18,6 +18,7 @@ from search_spaces import Space, Tokens
 from search_spaces.checks import whole
 
 ORIGINLESS = "-"  # of runs that were begun before each had an id
+_JUDGING = ("score_key", "outcome_constraints", "noise", "repeats")  # arguments of a search that say what is best
 _log = logging.getLogger(__name__)
 
 
@@ -96,7 +97,9 @@ class Run:
         if proposals:
             tokens = [list(proposal.tokens) for proposal in proposals]
             phase = proposals[0].phase
-            more = {} if phase is None else {"phase": asdict(phase)}
+            more: dict[str, Any] = {} if phase is None else {"phase": asdict(phase)}
+            if again := sum(self.search.trials[proposal.uid].again is not None for proposal in proposals):
+                more["again"] = again
             self._write({"event": "ask", "uid": proposals[0].uid, "tokens": tokens, **more})
         return proposals
 
@@ -185,8 +188,8 @@ class Run:
 class Ledger(Search):
     """A search without an algorithm, which keeps the trials of a journal to look at."""
 
-    def readmit(self, asked: Sequence[Tokens], drawn: bool, phase: InPhase | None = None) -> bool:
-        return super().readmit(asked, drawn=False, phase=phase)
+    def readmit(self, asked: Sequence[Tokens], drawn: bool, phase: InPhase | None = None, again: int = 0) -> bool:
+        return super().readmit(asked, False, phase, again)
 
     def _propose(self, n: int) -> Iterable[Sequence[int]]:
         return []
@@ -202,9 +205,7 @@ def load(path: str | Path) -> tuple[Run, Event]:
         raise JournalError(f"{path} is empty.")
     try:
         given = arguments_in(events[0])
-        ledger = Ledger(
-            score_key=given.get("score_key", "default"), outcome_constraints=given.get("outcome_constraints")
-        )
+        ledger = Ledger(**{name: given[name] for name in _JUDGING if name in given})
     except (TypeError, ValueError) as error:
         raise JournalError(f"{path}, line 1: the header does not fit: {error}") from None
     return replay(ledger, events, path), events[0]
@@ -283,7 +284,8 @@ def _apply(run: Run, event: Event, place: str) -> None:
     search, kind = run.search, event["event"]
     if kind in ("ask", "suggest"):
         phase = InPhase(**event["phase"]) if "phase" in event else None
-        if not search.readmit([tuple(tokens) for tokens in event["tokens"]], kind == "ask", phase):
+        asked = [tuple(tokens) for tokens in event["tokens"]]
+        if not search.readmit(asked, kind == "ask", phase, event.get("again", 0)):
             _log.warning("%s proposes something else than its journal says: was it changed?", type(search).__name__)
     elif kind == "tell":
         score = {search.score_key: float(event["metrics"][search.score_key])}  # NaN and infinity are text there

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nas_tuners.search.base import Search
     from search_spaces import Space
 
-SHARED = ("seed", "constraints", "cost_table", "score_key", "early_stopping", "outcome_constraints")
+SHARED = ("seed", "constraints", "cost_table", "score_key", "early_stopping", "outcome_constraints", "noise", "repeats")
 """Options that every search has: those of ``Shared``."""
 
 

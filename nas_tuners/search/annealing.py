@@ -118,6 +118,11 @@ class Annealing(Search):
         slack = self.temperature * math.log(1.0 - self.rng.random())  # <= 0
         return self._incumbent is None or score - self._incumbent[1] >= slack
 
+    def _learn_again(self, tokens: Tokens, mean: float) -> None:
+        self._scores[tokens] = mean
+        if self._incumbent is not None and self._incumbent[0] == tokens:
+            self._incumbent = (tokens, mean)
+
     def _learn_stopped(self, tokens: Tokens, score: float, resource: int) -> None:
         """Cool down as after a step that was not taken, like a failure."""
         self._learn(tokens, -math.inf)

@@ -25,6 +25,8 @@ class Shared(TypedDict, total=False):
     score_key: str
     early_stopping: str | Mapping[str, Any]
     outcome_constraints: Constraints | None
+    noise: str
+    repeats: int
 
 
 def signature_of(cls: type) -> inspect.Signature:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from nas_tuners.search.arguments import Recorded
 from nas_tuners.search.constraints import Feasible
+from nas_tuners.search.noise import NONE as NO_NOISE
+from nas_tuners.search.noise import Readings, check_noise
 from nas_tuners.search.outcomes import Outcomes
 from nas_tuners.search.records import Best, InPhase, Proposal, SearchError, Trial, Trials, as_metrics, failure_in
 from nas_tuners.search.remaining import OutsideError, Remaining
@@ -23,6 +25,7 @@ from search_spaces.cost.limits import Constraints, Table, limits_of, resolve_lim
 from search_spaces.errors import ConstraintError
 
 _log = logging.getLogger(__name__)
+_FIRST = 4  # results, before any architecture is evaluated again
 
 
 class Search(metaclass=Recorded):
@@ -43,6 +46,9 @@ class Search(metaclass=Recorded):
             ``{"rule": "median", "min_resource": 1, "startup": 5}``.
         outcome_constraints: limits, as ``constraints``, on metrics that trials report, such as a measured latency. A
             result beyond them is kept, and never the best; one without such a metric is a failure.
+        noise: whether results are noisy: ``none``; ``repeats``, what leads is evaluated again until it has ``repeats``
+            results, and the best is by posterior mean; or ``auto``, the same unless its lead is beyond its error.
+        repeats: results that an architecture needs to be trusted.
 
     Raises:
         ValueError: the seed is no whole number from 0 up, ``score_key`` no text, ``early_stopping`` something else, or
@@ -66,8 +72,10 @@ class Search(metaclass=Recorded):
         score_key: str = "default",
         early_stopping: str | Mapping[str, Any] = NONE,
         outcome_constraints: Constraints | None = None,
+        noise: str = "none",
+        repeats: int = 3,
     ) -> None:
-        problems = whole("seed", seed, 0)
+        problems = whole("seed", seed, 0) + check_noise(noise, repeats)
         if not isinstance(score_key, str) or not score_key:
             problems.append(f"score_key is {score_key!r}, wanted the name of a metric")
         self._complain(problems)
@@ -77,7 +85,7 @@ class Search(metaclass=Recorded):
         self.seed, self.score_key = int(seed), score_key
         self.stopping, self.curves = read_rule(early_stopping), Curves()
         self.rng = np.random.default_rng(self.seed)
-        self.trials = Trials()
+        self.trials, self.readings = Trials(), Readings(noise, repeats)
         self.counts = self.trials.counts
         self._sign = 1.0
 
@@ -105,14 +113,16 @@ class Search(metaclass=Recorded):
     def ask(self, n: int = 1) -> list[Proposal]:
         """Propose ``n`` architectures that were never proposed before; fewer, or none, once the search is finished.
 
-        Any number of asks may come before the first result. Before the last phase, architectures may repeat.
+        Any number of asks may come before the first result. Before the last phase, architectures may repeat, and with
+        ``noise`` the leader does: the first of the proposals may be of one that has results already.
 
         Raises:
             SearchError: the algorithm failed, or proposed something outside of the space.
             RuntimeError: the search was not set up.
         """
-        drawn, phase = self._draw(n), self._phase()
-        return [self._admit(tokens, phase) for tokens in drawn]
+        again = self._draw_again(n)
+        drawn, phase = self._draw(n - len(again)), self._phase()
+        return [*map(self.repeat, again), *(self._admit(tokens, phase) for tokens in drawn)]
 
     def suggest(self, tokens: Sequence[int], phase: InPhase | None = None) -> Proposal:
         """Take in an architecture from elsewhere, as if it had been asked for in ``phase``, or in the last one.
@@ -127,25 +137,38 @@ class Search(metaclass=Recorded):
             raise ValueError(f"tokens {given} were proposed before.")
         return self._admit(given, phase)
 
-    def readmit(self, asked: Sequence[Tokens], drawn: bool, phase: InPhase | None = None) -> bool:
+    def readmit(self, asked: Sequence[Tokens], drawn: bool, phase: InPhase | None = None, again: int = 0) -> bool:
         """Repeat an ask or a suggestion of a journal, which decides what was proposed.
 
         Args:
             asked: the architectures that were proposed.
             drawn: whether the algorithm drew them; it then draws once more, so that its own state moves on too.
+            phase: the phase in which they were asked for.
+            again: how many of them, the first, had results already and were to be evaluated again.
 
         Returns: whether it drew the same. Raises ValueError if one was proposed before, or is not in the space.
         """
         try:
-            same = not drawn or (self._draw(len(asked)) == list(asked) and self._phase() == phase)
+            due = self._draw_again(len(asked)) if drawn else []
+            found = [*(self.trials[uid].tokens for uid in due), *(self._draw(len(asked) - len(due)) if drawn else [])]
+            same = not drawn or (found == list(asked) and self._phase() == phase)
         except SearchError:
             same = False
-        for tokens in asked:
+        for tokens in asked[:again]:
+            self.repeat(self._first_of(tokens).uid)
+        for tokens in asked[again:]:
             fits = self._remaining.fits(tokens) and self.space.canonical(tokens) == tokens
             if (self.known(tokens) and (phase is None or phase.last)) or not fits:
                 raise ValueError(f"tokens {tokens} were proposed before, or are not in the space")
             self._admit(tokens, phase)
         return same
+
+    def repeat(self, uid: int) -> Proposal:
+        """Take in a further trial of the architecture of ``uid``, whose result will count beside its own."""
+        first = self.trials.find(uid)
+        trial = self.trials.admit(first.tokens, self.space, first.phase)
+        trial.again = uid
+        return trial.proposal
 
     def tell(self, uid: int, metrics: Any, job: str | None = None, resource: int | None = None) -> bool:
         """Report a result, of a whole trial or of one that was stopped early. NaN and infinity are a failure.
@@ -229,7 +252,13 @@ class Search(metaclass=Recorded):
 
     @property
     def best(self) -> Best | None:
-        """Return the best result so far, the earliest among equals; None before the first."""
+        """Return the best result so far, the earliest among equals; None before the first.
+
+        With ``noise`` it is the first result of the architecture of the highest posterior mean, which is its score.
+        """
+        if self.readings.mode != NO_NOISE and (leader := self.readings.leader) is not None:
+            estimate, first = self.readings.estimate(leader), self._first_of(leader)
+            return first.to_best(self._sign, estimate)
         return None if self.trials.best is None else self.trials.best.to_best(self._sign)
 
     @property
@@ -245,7 +274,7 @@ class Search(metaclass=Recorded):
     @property
     def finished(self) -> bool:
         """Return whether nothing more can be asked for: the space is exhausted, or the budget spent."""
-        return self._left() <= 0
+        return self._left() <= 0 and not self._draw_again(1)
 
     @property
     def feasible_share(self) -> float:
@@ -279,6 +308,9 @@ class Search(metaclass=Recorded):
     @abstractmethod
     def _learn(self, tokens: Tokens, score: float) -> None:
         """Take in one result; ``score`` is to be maximized, and ``-inf`` for a failure."""
+
+    def _learn_again(self, tokens: Tokens, mean: float) -> None:
+        """Take in the mean of an architecture's results, after a further one: do nothing, or override."""
 
     def _learn_infeasible(self, tokens: Tokens, score: float, violation: float) -> None:
         """Take in a result beyond the outcome constraints, as a failure; or override.
@@ -325,6 +357,22 @@ class Search(metaclass=Recorded):
             _log.warning("%s: no unknown architecture was found: the space counts as exhausted.", type(self).__name__)
         return drawn
 
+    def _draw_again(self, n: int) -> list[int]:
+        """Return the uid of the architecture that is due to be evaluated again, in at most one of two proposals."""
+        if self.readings.mode == NO_NOISE or n < 1 or self.counts.told < max(self.warm_up, _FIRST):
+            return []
+        if self.trials[len(self.trials) - 1].again is not None and self._left() > 0:
+            return []
+        due = self.readings.due
+        if due is None or any(trial.tokens == due for trial in self.pending):
+            return []
+        return [self._first_of(due).uid]
+
+    def _first_of(self, tokens: Tokens) -> Trial:
+        """Return the trial of the first result of an architecture. Raises ValueError if it has none."""
+        told = (t for t in self.trials.values() if t.tokens == tokens and t.state == "told" and not t.provisional)
+        return min(told, key=lambda trial: trial.resolved)
+
     def _propose_feasible(self, n: int) -> list[Tokens]:
         """Return what the algorithm proposes: checked, and without what is infeasible."""
         try:
@@ -340,9 +388,14 @@ class Search(metaclass=Recorded):
         return kept
 
     def _teach(self, trial: Trial, score: float) -> None:
-        if trial.provisional:
+        if trial.provisional or (trial.tokens in self.readings and score == -math.inf):
             return
+        if self.readings.mode != NO_NOISE and trial.state == "told" and trial.violation == 0:
+            self.readings.add(trial.tokens, score)
         try:
+            if self.readings.count(trial.tokens) > 1:
+                self._learn_again(trial.tokens, self.readings.mean(trial.tokens))
+                return
             if trial.resource is not None:
                 self._learn_stopped(trial.tokens, score, trial.resource)
             elif trial.violation > 0 and score > -math.inf:

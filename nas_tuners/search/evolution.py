@@ -120,6 +120,14 @@ class Evolution(Search):
             del self._elite[self.candidate_top_k :]
             self._reach = 0
 
+    def _learn_again(self, tokens: Tokens, mean: float) -> None:
+        """Rank by the mean from here on."""
+        for pool in (self._elite, self._population):
+            for at, (_, place, own) in enumerate(pool):
+                if own == tokens:
+                    pool[at] = (-mean, place, own)
+        self._elite = sorted({*self._elite, *self._population})[: self.candidate_top_k]
+
     def _learn_infeasible(self, tokens: Tokens, score: float, violation: float) -> None:
         self._learn(tokens, rank_violation(violation))
 

@@ -70,6 +70,10 @@ class LocalSearch(Search):
         self._top = tokens, score
         self._ring = self._neighbours(tokens)
 
+    def _learn_again(self, tokens: Tokens, mean: float) -> None:
+        if self._top is not None and self._top[0] == tokens:
+            self._top = tokens, mean
+
     def _learn_infeasible(self, tokens: Tokens, score: float, violation: float) -> None:
         self._learn(tokens, rank_violation(violation))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from nas_tuners.search.arguments import Shared
 from nas_tuners.search.base import Search
+from nas_tuners.search.noise import NONE as NO_NOISE
 from nas_tuners.search.objectives import Objectives
 from nas_tuners.search.records import Best
 from nas_tuners.search.stopping import Values
@@ -25,6 +26,8 @@ class MultiObjective(Search):
 
     def __init__(self, objectives: Mapping[str, str] | None = None, **shared: Unpack[Shared]) -> None:
         super().__init__(**shared)
+        if objectives is not None and self.readings.mode != NO_NOISE:
+            self._complain(["noise is for one objective: leave out one of noise and objectives"])
         self.objectives = None if objectives is None else Objectives(objectives, self.cost_table)
 
     def setup(self, space: Space, optimize_mode: str = "maximize") -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nas_tuners.search.json_values import to_json_value
+from nas_tuners.search.noise import Estimate
 from search_spaces import Choices, Space, Tokens
 from search_spaces.checks import is_int
 from search_spaces.errors import shorten
@@ -56,6 +57,7 @@ class Trial:
     job: str | None = None  # the host's name for whatever ran it
     resource: int | None = None  # how many intermediate results a stopped one had reported
     violation: float = 0.0  # how far a result is beyond the outcome constraints
+    again: int | None = None  # the uid of the first result of this architecture, if this is a further one
     before: str | None = None  # the state of a dropped one, before
     resolved: int = -1  # the place of its result among all results, from 1
 
@@ -69,10 +71,14 @@ class Trial:
         """Return the proposal alone, to be evaluated."""
         return Proposal(self.uid, self.tokens, self.space, self.phase)
 
-    def to_best(self, sign: float) -> Best:
-        """Return the trial as the best of its search, with the score as it was reported: ``sign`` times ours."""
-        reported = sign * self.score + 0.0  # no negative zeros
-        return Best(self.uid, self.tokens, self.space.decode(self.tokens), reported, self.metrics or {})
+    def to_best(self, sign: float, estimate: Estimate | None = None) -> Best:
+        """Return the trial as the best of its search, with the score as it was reported: ``sign`` times ours.
+
+        ``estimate``: what its score is believed to be, of several results.
+        """
+        score = sign * (self.score if estimate is None else estimate.mean) + 0.0  # no negative zeros
+        more = () if estimate is None else (estimate.error, estimate.results)
+        return Best(self.uid, self.tokens, self.space.decode(self.tokens), score, self.metrics or {}, *more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +103,19 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best architecture so far. ``score`` is the metric as reported, also where that is minimized."""
+    """The best architecture so far. ``score`` is the metric as reported, also where that is minimized.
+
+    With ``noise`` the score is a posterior mean with a standard error, from so many results; the metrics are those of
+    the first.
+    """
 
     uid: int
     tokens: Tokens
     choices: Choices
     score: float
     metrics: Mapping[str, Any]
+    error: float | None = None
+    results: int = 1
 
 
 @dataclass(slots=True)

@@ -131,6 +131,9 @@ class Shrinking(Search):
         elif not self.inner.fail(uid):  # _resolve has said so, when it was not known yet whether to learn from it
             self.inner._teach(self.inner.trials[uid], score)
 
+    def _learn_again(self, tokens: Tokens, mean: float) -> None:
+        self.inner._learn_again(tokens, mean)
+
     def _learn_stopped(self, tokens: Tokens, score: float, resource: int) -> None:
         self.inner.tell(self._inner_uid(tokens), score, resource=resource)
 

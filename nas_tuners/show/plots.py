@@ -26,7 +26,7 @@ from nas_tuners.show.plotdata import (
     running_best,
     visible_range,
 )
-from nas_tuners.show.text import describe_no_result
+from nas_tuners.show.text import describe_no_result, describe_score
 from search_spaces.files import check_replaceable, write_atomically
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _title(run: Run, header: Event) -> str:
     failed = f", {counts.failed} failed" if counts.failed else ""
     failed = f", {counts.stopped} stopped early{failed}" if counts.stopped else failed
     best, seed = run.search.best, search["arguments"].get("seed")
-    found = f"still in {run.phase}" if best is None else f"best {best.score:.6g} (uid {best.uid})"
+    found = f"still in {run.phase}" if best is None else f"best {describe_score(best)} (uid {best.uid})"
     return f"{search['name']}, seed {seed}: {results}{failed}; {found}"
 
 

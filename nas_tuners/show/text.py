@@ -10,7 +10,8 @@ from typing import Any
 from nas_tuners.runs.front import front_of, measure_front
 from nas_tuners.runs.journal import Event
 from nas_tuners.runs.run import Run, arguments_in
-from nas_tuners.search.records import Trial
+from nas_tuners.search.noise import NONE as NO_NOISE
+from nas_tuners.search.records import Best, Trial
 from search_spaces import Choices, Space
 from search_spaces.checks import exact_or_rounded, rounded
 
@@ -30,10 +31,14 @@ def summarize(run: Run, header: Event) -> dict[str, Any]:
         "counts": asdict(search.counts),
         "space_changes": run.changes,
         "phase": None if run.phase is None else asdict(run.phase),
-        "best": None if best is None else _summarize_trial(search.trials[best.uid]),
+        "best": None if best is None else _summarize_trial(search.trials[best.uid]) | _summarize_noise(best),
         **_summarize_front(run, arguments),
         "trials": [_summarize_trial(trial) for trial in search.trials.values()],
     }
+
+
+def _summarize_noise(best: Best) -> dict[str, Any]:
+    return {} if best.error is None else {"mean": best.score, "error": best.error, "results": best.results}
 
 
 def _summarize_front(run: Run, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,6 +60,7 @@ def _summarize_trial(trial: Trial) -> dict[str, Any]:
     }
     summary |= {"phase": asdict(trial.phase)} if trial.phase else {}
     more = {"resource": trial.resource, "reason": trial.reason, "violation": trial.violation or None}
+    more["again"] = trial.again
     return summary | {name: value for name, value in more.items() if value is not None}
 
 
@@ -78,16 +84,38 @@ def describe_run(run: Run, header: Event, rows: int = 10) -> str:
     told = [trial for trial in search.trials.values() if trial.state == "told" and not trial.provisional]
     if not told:
         return "\n".join([*lines, describe_no_result(run), *describe_failures(run)])
-    told.sort(key=lambda t: (t.violation, -t.score, t.resolved))
-    lines.append(f"{'rank':>4} {'uid':>5} {'metric':>12}  choices")
-    for rank, trial in enumerate(told[:rows], start=1):
-        metric = (trial.metrics or {})[search.score_key]
-        note = "beyond the limits: " if trial.violation else ""
-        lines.append(f"{rank:>4} {trial.uid:>5} {metric:>12.6g}  {note}{describe_choices(trial)}")
+    lines += _rank_trials(run, told, rows)
     if len(told) > rows:
         lines.append(f"{len(told) - rows} more (nas show --json lists all)")
     lines += describe_front(run, arguments_in(header))
     return "\n".join([*lines, *describe_failures(run)])
+
+
+def _rank_trials(run: Run, told: list[Trial], rows: int) -> list[str]:
+    """Return a line for each of the best results; with ``noise``, for each of the best architectures."""
+    search = run.search
+    if search.readings.mode != NO_NOISE:
+        return _rank_architectures(run, [trial for trial in told if trial.again is None], rows)
+    lines = [f"{'rank':>4} {'uid':>5} {'metric':>12}  choices"]
+    told = sorted(told, key=lambda t: (t.violation, -t.score, t.resolved))
+    for rank, trial in enumerate(told[:rows], start=1):
+        metric = (trial.metrics or {})[search.score_key]
+        note = "beyond the limits: " if trial.violation else ""
+        lines.append(f"{rank:>4} {trial.uid:>5} {metric:>12.6g}  {note}{describe_choices(trial)}")
+    return lines
+
+
+def _rank_architectures(run: Run, firsts: list[Trial], rows: int) -> list[str]:
+    """Return a line for each architecture: its posterior mean, the error of that, the mean of its results."""
+    readings, sign = run.search.readings, -1.0 if run.optimize_mode == "minimize" else 1.0
+    found = [(trial, readings.estimate(trial.tokens)) for trial in firsts if trial.tokens in readings]
+    found.sort(key=lambda pair: -pair[1].mean)
+    lines = [f"{'rank':>4} {'uid':>5} {'expected':>12} {'+-':>9} {'results':>8} {'their mean':>12}  choices"]
+    for rank, (trial, estimate) in enumerate(found[:rows], start=1):
+        of_results = f"{estimate.results:>8} {sign * readings.mean(trial.tokens):>12.6g}"
+        believed = f"{sign * estimate.mean:>12.6g} {estimate.error:>9.2g}"
+        lines.append(f"{rank:>4} {trial.uid:>5} {believed} {of_results}  {describe_choices(trial)}")
+    return lines
 
 
 def describe_front(run: Run, arguments: Mapping[str, Any]) -> list[str]:
@@ -188,11 +216,19 @@ def describe_best_costs(run: Run) -> str:
     return ", ".join(f"{limit.metric} {table.cost(limit.metric, best.tokens):.4g}" for limit in search.constraints)
 
 
+def describe_score(best: Best, digits: int = 6) -> str:
+    """Return a score, such as ``0.93``, or ``0.93 +- 0.004 of 3 results`` where results are noisy."""
+    text = f"{best.score:.{digits}g}"
+    return (
+        text if best.error is None else f"{text} +- {best.error:.2g} of {best.results} result{'s' * (best.results > 1)}"
+    )
+
+
 def describe_best(run: Run) -> str:
     """Return the best so far with its costs, and counts that are not zero: the note of a progress line."""
     best, counts, costs = run.search.best, run.search.counts, describe_best_costs(run)
     phase = [] if run.phase is None else [str(run.phase)]
-    found = f"best {best.score:.4g}{costs and f' ({costs})'}" if best else "no result yet"
+    found = f"best {describe_score(best, 4)}{costs and f' ({costs})'}" if best else "no result yet"
     parts = [found, *phase] if best else [*phase, found]  # what comes last is the first to be left out
     parts += [f"{name} {count}" for name in _NOTED if (count := getattr(counts, name))]
     return "  ".join(parts)
