@@ -194,6 +194,8 @@ class Search(metaclass=Recorded):
             return self.fail(uid, reason)
         score = self._sign * float(kept[self.score_key])
         trial.violation = self.outcomes.measure_violation(kept) if resource is None else 0.0
+        if resource is None:
+            self.curves.whole.add(uid)
         self._resolve(trial, "told" if resource is None else "stopped", score)
         trial.metrics, trial.job, trial.reason, trial.resource = kept, job, None, resource
         self._teach(trial, score)

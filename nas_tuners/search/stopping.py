@@ -3,7 +3,7 @@
 Asynchronous successive halving, ASHA (Li et al., MLSys 2020, arXiv:1810.05934), and the median rule (Golovin et al.,
 Google Vizier, KDD 2017). Differs: ASHA stops trials, since a host cannot pause them: each decision is made once, as
 soon as a trial reaches a rung, among those that were there before; with several objectives it ranks by fronts and
-crowding distance. The median rule compares with all other trials that came as far, also with those that still run.
+crowding distance. The median is of the results there, not of averages up to there, as in Optuna, which stops more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ NONE = "none"
 
 
 class Curves(dict[int, dict[int, Values]]):
-    """The intermediate results of trials, by uid and resource."""
+    """The intermediate results of trials, by uid and resource. ``whole``: the uids of those that came to their end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole: set[int] = set()
 
     def add(self, uid: int, resource: int, values: Values) -> None:
         """Add one; of a trial that runs again, it replaces the one from before."""
@@ -78,21 +82,21 @@ class Asha:
 
 @dataclass(frozen=True)
 class Median:
-    """Stop a trial whose best result so far is below the median of the others' averages up to there.
+    """Stop a trial whose best result so far is below the median of what whole trials had reached there.
 
-    Nothing is stopped before ``min_resource``, nor before ``startup`` other trials came as far.
+    Nothing is stopped before ``min_resource``, nor before ``startup`` trials have come to their end.
     """
 
     min_resource: int = 1
     startup: int = 5
 
     def stops(self, curves: Curves, uid: int, resource: int, values: Values) -> bool:
-        others = [curve for other, curve in curves.items() if other != uid and max(curve) >= resource]
+        others = [curve for other, curve in curves.items() if other in curves.whole and min(curve) <= resource]
         if resource < self.min_resource or len(others) < self.startup:
             return False
-        averages = [np.mean([v[0] for r, v in curve.items() if r <= resource]) for curve in others]
+        reached = [curve[max(r for r in curve if r <= resource)][0] for curve in others]
         best = max([values[0], *(v[0] for v in curves.get(uid, {}).values())])
-        return bool(best < np.median(averages))
+        return bool(best < np.median(reached))
 
 
 RULES: dict[str, type[Asha | Median]] = {"asha": Asha, "median": Median}

@@ -144,6 +144,10 @@ def _draw_progress(axes: Axes, run: Run, header: Event, told: list[Trial]) -> No
     if counted:
         x, y = zip(*counted, strict=True)
         axes.scatter(x, y, s=14, color=_GREY, alpha=0.7, linewidths=0, label="result", zorder=2)
+    over = [(at[t.uid], sign * t.score) for t in told if t.violation > 0]
+    if over:
+        x, y = zip(*over, strict=True)
+        axes.scatter(x, y, s=26, facecolors="none", edgecolors=_RED, lw=0.8, label="beyond the limits")
     kept = [(at[t.uid], sign * t.score) for t in told if not t.provisional and t.violation == 0]
     if kept:
         x, y = zip(*kept, strict=True)

@@ -70,17 +70,18 @@ def test_asha_decides_at_the_first_result_after_a_rung() -> None:
     assert rule.stops(curves, 3, 9, (0.0,))
 
 
-def test_the_median_rule_compares_the_best_with_averages() -> None:
+def test_the_median_rule_compares_the_best_with_what_whole_trials_had_reached() -> None:
     rule, curves = Median(startup=3), Curves()
-    for uid, values in enumerate(((1.0, 3.0), (2.0, 2.0), (3.0, 5.0))):  # averages 2, 2, 4
+    for uid, values in enumerate(((1.0, 3.0), (2.0, 2.0), (3.0, 5.0), (9.0, 9.0))):
         for resource, value in enumerate(values, 1):
             curves.add(uid, resource, (value,))
-    assert rule.stops(curves, 3, 2, (1.9,)) and not rule.stops(curves, 3, 2, (2.0,))
-    assert not rule.stops(curves, 3, 3, (0.0,))  # nobody came as far
-    curves.add(3, 1, (2.5,))
-    assert not rule.stops(curves, 3, 2, (0.0,))  # its best is 2.5
-    assert not Median(startup=5).stops(curves, 4, 1, (0.0,))
-    assert not Median(min_resource=3, startup=3).stops(curves, 4, 2, (0.0,))
+    curves.whole |= {0, 1, 2}  # the fourth still runs, or was stopped
+    assert rule.stops(curves, 4, 2, (2.9,)) and not rule.stops(curves, 4, 2, (3.0,))
+    assert rule.stops(curves, 4, 9, (2.9,))  # they ended before: their last counts
+    curves.add(4, 1, (3.5,))
+    assert not rule.stops(curves, 4, 2, (0.0,))  # its best is 3.5
+    assert not Median(startup=4).stops(curves, 5, 2, (0.0,))
+    assert not Median(min_resource=3, startup=3).stops(curves, 5, 2, (0.0,))
 
 
 def test_of_several_objectives_the_fronts_decide() -> None:

@@ -17,8 +17,15 @@ from hypothesis import strategies as st
 from nas_tuners.runs.front import pareto_front
 from nas_tuners.runs.loop import run_search
 from nas_tuners.runs.run import Run, load
-from nas_tuners.search import Annealing, Evolution, RandomSearch, Search
-from nas_tuners.show.plotdata import collect_costs, count_shares, expected_best, running_best, visible_range
+from nas_tuners.search import NSGA2, Annealing, Evolution, RandomSearch, Search
+from nas_tuners.show.plotdata import (
+    collect_costs,
+    collect_points,
+    count_shares,
+    expected_best,
+    running_best,
+    visible_range,
+)
 from nas_tuners.show.plots import PlotError, plot
 from search_spaces import Space
 from search_spaces.cost.table import CostTable
@@ -193,3 +200,32 @@ def test_shares_of_a_quarter_sum_to_one_and_rare_options_are_put_together(tmp_pa
         assert [sum(column) for column in zip(*shares.table, strict=True)] == pytest.approx([1] * 4)
     first_quarter = [trial.tokens[2] for trial in told[:10]]
     assert op.table[0][0] == first_quarter.count(0) / 10
+
+
+def two(choices: dict[str, Any]) -> dict[str, float]:
+    tokens = [choice["_idx"] for choice in choices.values()]
+    return {"default": float(sum(tokens)), "latency_ms": 20.0 - sum(tokens) + 5 * (tokens[0] % 2)}
+
+
+@pytest.mark.slow
+def test_several_objectives_are_drawn_by_their_names_with_their_front(tmp_path: Path) -> None:
+    search = NSGA2({"default": "maximize", "latency_ms": "maximize"}, outcome_constraints={"latency_ms": [4, None]})
+    path = journal(tmp_path, search, SPACES["20 x 4"], two, trials=40)
+    run, header = load(path)
+    plot(run, header, tmp_path / "run.svg")
+    points = collect_points(run, header, list(run.search.trials.values()))
+    assert points is not None and points.across == "latency_ms (higher is better)"
+    within = {t.uid for t in run.search.trials.values() if t.state == "told" and t.violation == 0}
+    assert len(points.x) == len(within) and len(points.front) == len(search_front(run, within))
+    plot(run, header, tmp_path / "cost.svg", cost="latency_ms")
+    assert (tmp_path / "cost.svg").read_text() != (tmp_path / "run.svg").read_text()
+
+
+def search_front(run: Run, within: set[int]) -> list[int]:
+    """Those that nothing beats, by definition."""
+    values = {uid: (m["default"], m["latency_ms"]) for uid in within if (m := run.search.trials[uid].metrics)}
+
+    def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
+        return one != other and one[0] >= other[0] and one[1] >= other[1]
+
+    return [uid for uid in values if not any(beats(values[other], values[uid]) for other in values)]
