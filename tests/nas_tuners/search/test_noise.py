@@ -173,6 +173,22 @@ def test_a_repeat_that_fails_is_no_result() -> None:
     assert search.readings.count(proposal.tokens) == before and search.best == best
 
 
+@pytest.mark.parametrize("ends", ["fail", "stop"])
+def test_repeats_that_never_have_a_result_end(ends: str) -> None:
+    search = RandomSearch(noise="repeats", repeats=3, early_stopping="asha")
+    search.setup(Space.from_json({"a": {"_type": "layer_choice", "_value": list("abcdef")}}))
+    while proposals := search.ask():
+        for proposal in proposals:
+            if search.trials[proposal.uid].again is None:
+                search.tell(proposal.uid, score(proposal.tokens))
+            elif ends == "fail":
+                search.fail(proposal.uid, "no memory")
+            else:
+                search.tell(proposal.uid, 0.0, resource=1)
+        assert search.counts.asked < 30
+    assert search.finished
+
+
 def test_an_exhausted_space_is_measured_again_to_the_end() -> None:
     search = RandomSearch(noise="repeats", repeats=2)
     search.setup(Space.from_json({"a": {"_type": "layer_choice", "_value": list("abcdef")}}))
