@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from nas_tuners.commands import CommandError
 from nas_tuners.commands.checks.spaces import load_space
+from nas_tuners.commands.settings import read_settings
 from nas_tuners.hosts.local import Job
 from nas_tuners.hosts.nni.experiments import journal_of
 from nas_tuners.runs.importing import earlier_results
@@ -29,13 +28,13 @@ from nas_tuners.show.text import (
 from search_spaces.checks import one_of
 from search_spaces.cost.limits import constraints_of
 
-_FLAGS = {
-    "constraints": "--constraint",
-    "cost_table": "--cost-table",
-    "score_key": "--score-key",
-    "seed": "--seed",
-    "warm_start": "--from",
-    "objectives": "--objective",
+_ELSEWHERE = {
+    "constraints": "use --constraint",
+    "cost_table": "use --cost-table",
+    "score_key": "use --score-key",
+    "seed": "use --seed",
+    "warm_start": "use --from",
+    "objectives": "use --objective",
 }
 
 
@@ -61,7 +60,7 @@ def execute(options: Namespace) -> int:
         constraints=constraints_of(options.constraint or []),
         cost_table=options.cost_table,
         score_key=options.score_key,
-        **_read_numbers(name, algorithm.own_options, options.numbers or []),
+        **read_settings(name, algorithm.own_options, options.numbers or [], _ELSEWHERE),
         **({"warm_start": earlier} if earlier else {}),
         **({"objectives": objectives} if objectives else {}),
     )
@@ -75,28 +74,6 @@ def _find_algorithm(name: str) -> Algorithm:
     if problems := one_of("--algorithm", name, [AUTO, *ALGORITHMS]):
         raise CommandError(f"{problems[0]}.")
     return ALGORITHMS[name]
-
-
-def _read_numbers(algorithm: str, known: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
-    """Return the arguments that ``name=value`` texts give an algorithm; values are JSON, or else texts."""
-    given, problems = {}, []
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            problems.append(f"--set is {text!r}, wanted name=value")
-        elif name in _FLAGS:
-            problems.append(f"--set {name} is not for this: use {_FLAGS[name]}")
-        elif not known:
-            problems.append(f"--set {name}: {algorithm} takes no arguments")
-        else:
-            problems += one_of(f"the name in --set {text}", name, known)
-        try:
-            given[name] = json.loads(value)
-        except ValueError:
-            given[name] = value
-    if problems:
-        raise CommandError("\n".join(problems))
-    return given
 
 
 def _read_objectives(texts: Iterable[str]) -> dict[str, str]:

@@ -26,9 +26,14 @@ def reporting(check: Check[Made]) -> Check[Made]:
         except AssertionError:
             raise
         except FAILURES as error:
-            raise AssertionError(f"it raised {reason_of(error)}") from error
+            raise AssertionError(f"it raised {find_reason(error)}") from error
 
     return run
+
+
+def find_reason(error: BaseException) -> str:
+    """Return what went wrong, and where: in the user's own code, if the error is only what a search made of it."""
+    return reason_of(error.__cause__ or error)
 
 
 def expect(what: str, got: object, wanted: object) -> None:

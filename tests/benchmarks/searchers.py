@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any
 
 from nas_tuners.search import Annealing, Bayesian, Evolution, LocalSearch, RandomSearch, Search
+from nas_tuners.testing.quality import try_architectures
+from nas_tuners.testing.tasks import Evaluate, Task
 from search_spaces import Tokens
-from tests.benchmarks.search_tasks import Evaluate, Task
 
 Searcher = Callable[[Task, Evaluate, int, int, int], list[Tokens]]
 """Task, what is seen, trials, seed, how many trials are pending at once: the architectures in the order of results."""
@@ -21,16 +22,9 @@ Searcher = Callable[[Task, Evaluate, int, int, int], list[Tokens]]
 
 def ours(make: Callable[..., Search], task: Task, sees: Evaluate, trials: int, seed: int, pending: int) -> list[Tokens]:
     """A search of ours; the oldest pending trial ends first."""
-    search, done = make(seed=seed, **task.limits), []
+    search = make(seed=seed, **task.limits)
     search.setup(task.space)
-    waiting = deque(search.ask(pending))
-    while waiting and len(done) < trials:
-        proposal = waiting.popleft()
-        score = sees(proposal.choices)
-        _ = search.fail(proposal.uid) if score is None else search.tell(proposal.uid, score)
-        done.append(proposal.tokens)
-        waiting += search.ask(1)
-    return done
+    return try_architectures(search, sees, trials, pending)
 
 
 def optuna(sampler: str, task: Task, sees: Evaluate, trials: int, seed: int, pending: int) -> list[Tokens]:
