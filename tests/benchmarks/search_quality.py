@@ -24,6 +24,9 @@ from nas_tuners.testing.tasks import Task, landscapes
 from tests.benchmarks.search_tasks import own_table, tables
 from tests.benchmarks.searchers import searchers
 
+SLOW = ("Optuna GP", "SMAC3 forest", "SMAC3 GP", "syne-tune CQR")
+"""They take half a second a trial, and more: with 30 seeds, days."""
+
 
 @lru_cache(None)
 def tasks(folder: Path | None) -> dict[str, Task]:
@@ -73,7 +76,7 @@ def main() -> None:
     parser.add_argument("--pending", type=int, default=1, help="trials at once")
     parser.add_argument("--tasks", default="", help="those whose name contains this")
     parser.add_argument("--only", nargs="+", help="searches whose name contains one of these")
-    parser.add_argument("--skip", nargs="+", default=["Optuna GP"], help="searches that take too long (Optuna GP)")
+    parser.add_argument("--skip", nargs="*", default=SLOW, help=f"by default what takes too long: {', '.join(SLOW)}")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
