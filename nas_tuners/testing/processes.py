@@ -18,14 +18,18 @@ from search_spaces import Tokens
 
 _CODE = "from nas_tuners.testing.processes import answer; answer()"
 _PATIENCE = 300  # seconds
+_FRESH = "NAS_TUNERS_FRESH_PROCESS"  # in the environment of such a process
 
 
 def history_elsewhere(search: Search, trials: int) -> list[Tokens]:
     """Return what a search of the same class and arguments proposes in a fresh process.
 
-    Raises ValueError if its class cannot be imported by name there, RuntimeError if the process fails.
+    Raises ValueError if its class cannot be imported there, RuntimeError if the process fails, or if this is one itself:
+    a module that checks as soon as it is imported would start one process after the other.
     """
     cls = type(search)
+    if _FRESH in os.environ:
+        raise RuntimeError(f'{cls.__module__} checks when it is imported: put that under if __name__ == "__main__":')
     if "<locals>" in cls.__qualname__:
         raise ValueError(f"{cls.__qualname__} is defined in a function: no other process, so no resume, can import it.")
     request = {
@@ -43,7 +47,7 @@ def history_elsewhere(search: Search, trials: int) -> list[Tokens]:
         text=True,
         check=False,
         timeout=_PATIENCE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": _other_hashes()},
+        env={**os.environ, _FRESH: "1", "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": _other_hashes()},
     )
     if done.returncode:
         raise RuntimeError(f"the fresh process failed: {done.stderr.strip().rpartition(chr(10))[2]}")

@@ -11,6 +11,7 @@ import pytest
 from nas_tuners.commands import bench
 from nas_tuners.testing import CHECKS, TUNER_CHECKS
 from nas_tuners.testing.suite import describe_check
+from nas_tuners.testing.tasks import landscapes
 from tests.nas_tuners.nas import Nas
 
 OWN = """
@@ -60,9 +61,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few checks: the other tests run them all."""
+    """Few checks, and one landscape: the other tests run them all."""
     named = {check.__name__: check for check in CHECKS}
     monkeypatch.setattr(bench, "CHECKS", (named["check_unusable"], named["check_metrics"]))
+    monkeypatch.setattr(bench, "landscapes", lambda: landscapes()[:1])
 
 
 @pytest.mark.slow
@@ -71,6 +73,7 @@ def test_all_checks_of_a_search_and_its_tuner_pass(nas: Nas, folder: Path) -> No
     passed = [line.removeprefix("pass  ") for line in said.splitlines() if line.startswith("pass  ")]
     assert passed == [describe_check(check).replace("``", "") for check in (*CHECKS, *TUNER_CHECKS)]
     assert f"{len(passed)} of {len(passed)} checks passed\n" in said
+    assert re.findall(r"\n\n(.*)\nafter", said) == [task.name for task in landscapes()]
     assert max(map(len, said.splitlines())) <= 80
 
 
@@ -79,26 +82,19 @@ def test_a_table_compares_it_with_ours(nas: Nas, folder: Path) -> None:
     said = nas("bench", "--tuner", "own:Good", "--set", "width=4", *QUICK, cwd=folder)
     assert said.startswith("pass  Count NaN, infinities and failures as failed trials, never as the best\n")
     assert "2 of 2 checks passed\n\nRegret in standard deviations: mean of 2 seeds +- its standard error.\n" in said
-    for task in ("landscape, 2 keys meet", "landscape, 3 keys meet", "nested landscape, 2 keys meet"):
-        table = said.partition(f"\n{task}\n")[2].partition("\n\n")[0].splitlines()
-        assert re.fullmatch(r"after +12 +ms", table[0])
-        assert [row.split()[0] for row in table[1:]] == [
-            "own:Good",
-            "random",
-            "annealing",
-            "evolution",
-            "bayesian",
-            "local",
-        ]
-        assert all(re.fullmatch(r"[\w:]+ +\d\.\d\d \+- \d\.\d\d +\d+\.\d", row) for row in table[1:])
-        mine, random = (row.split()[1:4] for row in table[1:3])
-        assert mine == random  # the same search, with the same seeds
+    table = said.partition("\nlandscape, 2 keys meet\n")[2].splitlines()
+    assert re.fullmatch(r"after +12 +ms", table[0])
+    names = ["own:Good", "random", "annealing", "evolution", "bayesian", "local"]
+    assert [row.split()[0] for row in table[1:]] == names
+    assert all(re.fullmatch(r"[\w:]+ +\d\.\d\d \+- \d\.\d\d +\d+\.\d", row) for row in table[1:])
+    mine, random = (row.split()[1:4] for row in table[1:3])
+    assert mine == random  # the same search, with the same seeds
 
 
 @pytest.mark.usefixtures("few")
 def test_budgets_are_those_below_the_trials_and_one_seed_has_no_error(nas: Nas, folder: Path) -> None:
     said = nas("bench", "--tuner", "own:Good", "--trials", "26", "--seeds", "1", cwd=folder)
-    assert said.count(f"{'after':16}{25:>14}{26:>14}      ms\n") == 3
+    assert said.count(f"{'after':16}{25:>14}{26:>14}      ms\n") == 1
     assert "+-" not in said.partition("standard error")[2]
 
 
@@ -111,7 +107,7 @@ def test_curves_are_drawn(nas: Nas, folder: Path, suffix: str) -> None:
     drawn = (folder / f"curves{suffix}").read_bytes()
     assert b"atplotlib" in drawn
     if suffix == ".svg":
-        assert b"own:Good" in drawn and b"nested landscape" in drawn and b"mathdefault" not in drawn
+        assert b"own:Good" in drawn and b"2 keys meet" in drawn and b"mathdefault" not in drawn
 
 
 @pytest.mark.usefixtures("few")

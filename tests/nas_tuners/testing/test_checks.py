@@ -48,6 +48,12 @@ def test_a_good_search_and_a_good_tuner_pass() -> None:
     check_tuner(broken_tuners.Tuner)
 
 
+@pytest.mark.parametrize("on_failure", ["retry", "skip"])
+@pytest.mark.parametrize("check", TUNER_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_what_a_tuner_does_about_failures_is_its_own(check: Callable[..., None], on_failure: str) -> None:
+    check(lambda: SearchTuner(RandomSearch(), on_failure=on_failure))
+
+
 @pytest.mark.slow
 def test_all_that_is_broken_is_said_at_once() -> None:
     with pytest.raises(AssertionError) as raised:
@@ -98,6 +104,14 @@ def test_a_script_checks_its_own_search_without_pytest_or_nni(tmp_path: Path) ->
     (tmp_path / "mine.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [f"{len(CHECKS)} []"], done.stderr
+
+
+@pytest.mark.slow
+def test_a_script_that_checks_when_it_is_imported_starts_no_endless_row_of_processes(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SCRIPT.partition("if __name__")[0] + "check_search(Mine)\n")
+    done = subprocess.run([sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert 'checks when it is imported: put that under if __name__ == "__main__":' in done.stderr
 
 
 @pytest.mark.slow
