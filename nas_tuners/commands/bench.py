@@ -93,7 +93,8 @@ def _compare(contender: Contender, trials: int, seeds: int) -> Results:
     searches: dict[str, MakeSeeded] = {contender.name: contender.make_seeded}
     searches |= {name: partial(_make_ours, name) for name in _find_rivals()}
     budgets = [*[budget for budget in _BUDGETS if budget < trials][-3:], trials]
-    print(f"\nRegret in standard deviations: mean of {seeds} seeds +- its standard error.")
+    how = "of one seed" if seeds == 1 else f"mean of {seeds} seeds +- its standard error"
+    print(f"\nRegret in standard deviations: {how}.")
     tasks, results = landscapes(), Results()
     with Progress(len(tasks) * len(searches), "searches", quiet=5.0) as progress:
         for task in tasks:

@@ -24,8 +24,8 @@ _FRESH = "NAS_TUNERS_FRESH_PROCESS"  # in the environment of such a process
 def history_elsewhere(search: Search, trials: int) -> list[Tokens]:
     """Return what a search of the same class and arguments proposes in a fresh process.
 
-    Raises ValueError if its class cannot be imported there, RuntimeError if the process fails, or if this is one itself:
-    a module that checks as soon as it is imported would start one process after the other.
+    Raises ValueError if its class cannot be imported there, RuntimeError if the process fails, or if this is one: a
+    module that checks as soon as it is imported would start one process after the other.
     """
     cls = type(search)
     if _FRESH in os.environ:
