@@ -138,18 +138,21 @@ def check_changed_space(make: MakeTuner) -> None:
 @reporting
 def check_restart(make: MakeTuner) -> None:
     """Go on from the journal when NNI starts it again, with ids that begin anew."""
-    wanted = _run_trials(started(make), 0, 12)
+    unbroken = started(make)
+    trials = most(unbroken.run.search, 12)
+    half = trials // 2
+    wanted = _run_trials(unbroken, 0, trials)
     with under_nni():
         broken = started(make)
-        _run_trials(broken, 0, 7)
+        _run_trials(broken, 0, half)
         broken._on_exit()
         tuner = make()
         tuner.load_checkpoint()
         tuner.update_search_space(SPACES[WIDE])
-        expect("results that it knows after the restart", tuner.run.search.counts.told, 7)
-        seen = _run_trials(tuner, 0, 5)
+        expect("results that it knows after the restart", tuner.run.search.counts.told, half)
+        seen = _run_trials(tuner, 0, trials - half)
         tuner._on_exit()
-    expect_same("proposals, with a restart after the seventh", seen, wanted)
+    expect_same("proposals, with a restart in the middle", seen, wanted)
 
 
 ORDERS = ("result first", "end first", "whenever")
@@ -158,6 +161,7 @@ ORDERS = ("result first", "end first", "whenever")
 def compare_threads(make: MakeTuner, orders: Sequence[str], trials: int) -> None:
     """Raise AssertionError unless a tuner that two threads call does as one that a single thread calls."""
     single = started(make)
+    trials = most(single.run.search, trials)
     _run_trials(single, 0, trials)
     for order in orders:
         double = started(make)

@@ -35,16 +35,13 @@ SEARCHES: dict[str, Callable[..., Search]] = {
     "annealing, cold": lambda seed=0: Annealing(init_temperature=1e-9, seed=seed),
     "nsga2 of two objectives": lambda seed=0: NSGA2({"default": "maximize", "latency_ms": "minimize"}, seed=seed),
 }
-ENDING = {"evolution with an end": lambda seed=0: Evolution(candidate_pool_size=5, max_epoch=5, seed=seed)}
-"""After 25 trials, in any space."""
-CHECKED: dict[str, Callable[..., Search]] = {**SEARCHES, **ENDING}
 MODELS = ("bayesian", "bayesian after others")
 """They think longer."""
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name in MODELS else ()) for name in CHECKED])
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name in MODELS else ()) for name in SEARCHES])
 def make(request: pytest.FixtureRequest) -> Callable[..., Search]:
-    return CHECKED[request.param]
+    return SEARCHES[request.param]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))

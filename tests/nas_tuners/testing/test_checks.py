@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from nas_tuners import SearchTuner
-from nas_tuners.search import RandomSearch, Search
+from nas_tuners import EvolutionTuner, SearchTuner
+from nas_tuners.search import Evolution, RandomSearch, Search
 from nas_tuners.testing import CHECKS, TUNER_CHECKS, check_search, check_tuner
 from nas_tuners.testing.suite import describe_check
 from tests.nas_tuners.testing import broken, broken_tuners
@@ -48,10 +48,23 @@ def test_a_good_search_and_a_good_tuner_pass() -> None:
     check_tuner(broken_tuners.Tuner)
 
 
-@pytest.mark.parametrize("on_failure", ["retry", "skip"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SearchTuner(RandomSearch(), on_failure="retry"),
+        lambda: SearchTuner(RandomSearch(), on_failure="skip"),
+        lambda: EvolutionTuner(candidate_pool_size=4, max_epoch=2),
+    ],
+    ids=["retries", "skips", "ends after eight trials"],
+)
 @pytest.mark.parametrize("check", TUNER_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
-def test_what_a_tuner_does_about_failures_is_its_own(check: Callable[..., None], on_failure: str) -> None:
-    check(lambda: SearchTuner(RandomSearch(), on_failure=on_failure))
+def test_a_tuner_may_have_its_own_ways(check: Callable[..., None], make: Callable[[], SearchTuner]) -> None:
+    check(make)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_a_search_may_end_early(check: Callable[..., None]) -> None:
+    check(lambda: Evolution(candidate_pool_size=4, max_epoch=2))
 
 
 @pytest.mark.slow
