@@ -148,6 +148,26 @@ def _add_searches(add: _Add) -> None:
     p.add_argument("-n", type=int, default=10, dest="trials", metavar="N", help="number of architectures (10)")
     _add_loop(p, "costs for the constraints, and to compare with")
 
+    p = add(
+        "bench",
+        "check a search or a tuner of your own, and compare it with ours",
+        "Runs it through the conformance suite, a line for each check, and through three landscapes on which keys "
+        "interact: what is missing to the optimum after so many trials. Fails if a check fails.",
+        epilog="example: nas bench --tuner my_tuner:MySearch --set width=3 -o curves.png",
+    )
+    own = "class derived from nas_tuners.search.Search, or from nas_tuners.SearchTuner"
+    p.add_argument("--tuner", required=True, metavar="MODULE:CLASS", help=own)
+    p.add_argument(
+        "--set",
+        action="append",
+        metavar="NAME=VALUE",
+        dest="numbers",
+        help="an argument of the class, in JSON; may be repeated",
+    )
+    p.add_argument("--trials", type=int, default=200, metavar="N", help="trials of each run (200)")
+    p.add_argument("--seeds", type=int, default=5, metavar="N", help="runs on each landscape (5)")
+    p.add_argument("-o", "--output", type=Path, metavar="FILE", help="draw the curves: .png, .svg or .pdf")
+
 
 def _add_loop(p: ArgumentParser, costs: str = "costs for the constraints") -> None:
     p.add_argument("space", type=Path, metavar="SPACE", help="a search space, such as nas ss-gen writes")

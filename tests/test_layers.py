@@ -26,7 +26,7 @@ FLOORS = {
         *(f"mutators/elastic/{wing}" for wing in ("conversion", "export", "search", "training")),
     ),
     4: ("search_spaces/nets/layers", "search_spaces/paddleslim", "search_spaces/nets", "nas_tuners/sanas"),
-    5: ("nas_tuners/show", "nas_tuners/hosts/nni", "nas_tuners/hosts", "nas_tuners"),
+    5: ("nas_tuners/show", "nas_tuners/hosts/nni", "nas_tuners/hosts", "nas_tuners/testing", "nas_tuners"),
     6: ("nas_tuners/commands/checks", "nas_tuners/commands"),
 }
 ORDER = [folder for folders in FLOORS.values() for folder in folders]
@@ -176,6 +176,7 @@ def test_no_lazy_name_is_that_of_a_module() -> None:
         ("import search_spaces; search_spaces.Space", ("torch", "nni", "pandas")),
         ("import nas_tuners.search", ("torch", "nni", "pandas")),
         ("import nas_tuners; nas_tuners.AnnealingTuner", ("torch", "nni.nas")),
+        ("import nas_tuners.testing; nas_tuners.testing.CHECKS", ("torch", "nni", "pandas", "pytest", "hypothesis")),
         ("import mutators", ("torch", "nni")),
         ("import nas_tuners.cli", ("torch", "nni", "numpy")),
         ("import nas_tuners.runs.loop, nas_tuners.show.plots", ("torch", "nni", "matplotlib")),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from nas_tuners.commands import CommandError
 from nas_tuners.commands.checks.spaces import load_space
+from nas_tuners.commands.settings import read_settings, read_value
 from nas_tuners.hosts.local import Job
 from nas_tuners.hosts.nni.experiments import journal_of
 from nas_tuners.runs.importing import earlier_results
@@ -30,17 +29,17 @@ from nas_tuners.show.text import (
 from search_spaces.checks import one_of
 from search_spaces.cost.limits import constraints_of
 
-_FLAGS = {
-    "constraints": "--constraint",
-    "cost_table": "--cost-table",
-    "score_key": "--score-key",
-    "seed": "--seed",
-    "warm_start": "--from",
-    "objectives": "--objective",
-    "early_stopping": "--early-stopping",
-    "outcome_constraints": "--outcome-constraint",
-    "noise": "--noise",
-    "repeats": "--repeats",
+_ELSEWHERE = {
+    "constraints": "use --constraint",
+    "cost_table": "use --cost-table",
+    "score_key": "use --score-key",
+    "seed": "use --seed",
+    "warm_start": "use --from",
+    "objectives": "use --objective",
+    "early_stopping": "use --early-stopping",
+    "outcome_constraints": "use --outcome-constraint",
+    "noise": "use --noise",
+    "repeats": "use --repeats",
 }
 
 
@@ -61,14 +60,14 @@ def execute(options: Namespace) -> int:
     if options.earlier and "warm_start" not in algorithm.own_options:
         raise CommandError(f"--from is not for {name}, which learns from no earlier run: use --algorithm bayesian.")
     earlier = [earlier_results(journal_of(run), options.score_key) for run in options.earlier or []]
-    own: dict[str, Any] = _read_numbers(name, algorithm.own_options, options.numbers or [])
+    own = read_settings(name, algorithm.own_options, options.numbers or [], _ELSEWHERE)
     own |= ({"warm_start": earlier} if earlier else {}) | ({"objectives": objectives} if objectives else {})
     search = algorithm.search(
         seed=options.seed,
         constraints=constraints_of(options.constraint or []),
         cost_table=options.cost_table,
         score_key=options.score_key,
-        early_stopping=_read_value(options.early_stopping),
+        early_stopping=read_value(options.early_stopping),
         outcome_constraints=constraints_of(options.outcome_constraint or []),
         noise=options.noise,
         repeats=options.repeats,
@@ -84,33 +83,6 @@ def _find_algorithm(name: str) -> Algorithm:
     if problems := one_of("--algorithm", name, [AUTO, *ALGORITHMS]):
         raise CommandError(f"{problems[0]}.")
     return ALGORITHMS[name]
-
-
-def _read_numbers(algorithm: str, known: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
-    """Return the arguments that ``name=value`` texts give an algorithm; values are JSON, or else texts."""
-    given, problems = {}, []
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            problems.append(f"--set is {text!r}, wanted name=value")
-        elif name in _FLAGS:
-            problems.append(f"--set {name} is not for this: use {_FLAGS[name]}")
-        elif not known:
-            problems.append(f"--set {name}: {algorithm} takes no arguments")
-        else:
-            problems += one_of(f"the name in --set {text}", name, known)
-        given[name] = _read_value(value)
-    if problems:
-        raise CommandError("\n".join(problems))
-    return given
-
-
-def _read_value(text: str) -> Any:
-    """Return the JSON that a text is, or else the text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _read_objectives(texts: Iterable[str]) -> dict[str, str]:

@@ -5,8 +5,6 @@ matplotlib is only imported when something is drawn: ``pip install "nas-tuners[p
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, chdir
-from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,24 +24,17 @@ from nas_tuners.show.plotdata import (
     running_best,
     visible_range,
 )
+from nas_tuners.show.style import COLOURS, INK, PlotError, check_picture, drawing_plain_text, set_style, write_picture
 from nas_tuners.show.text import describe_no_result, describe_score
-from search_spaces.files import check_replaceable, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-SUFFIXES = (".png", ".svg", ".pdf")
-_INK, _GREY, _BEST, _RED = "#222222", "#8a8f98", "#0b6e99", "#c0392b"
-# Okabe and Ito's colours, which the colour-blind tell apart, then lighter ones; an eighth option is rare.
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
+_GREY, _BEST, _RED = "#8a8f98", "#0b6e99", "#c0392b"
 _COLUMNS, _MOST_KEYS = 5, 40
 _DENSE = {"handlelength": 0.7, "labelspacing": 0.25, "handletextpad": 0.4}
 _WIDTH, _TOP, _ROW = 12.0, 4.4, 1.75  # inches: the page, the upper panels, a row of keys
-
-
-class PlotError(ValueError):
-    """A picture cannot be drawn; the message says why, and what to do."""
 
 
 def plot(run: Run, header: Event, path: str | PathLike[str], cost: str | None = None) -> Path:
@@ -63,8 +54,7 @@ def plot(run: Run, header: Event, path: str | PathLike[str], cost: str | None = 
         PlotError: the suffix is unknown, matplotlib is missing, there is no result yet, or ``cost`` is unknown.
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise PlotError(f"cannot draw to {path}: wanted a file that ends in {', '.join(SUFFIXES)}.")
+    check_picture(path)
     told = sorted((t for t in run.search.trials.values() if t.state == "told"), key=lambda t: t.resolved)
     if not told:
         raise PlotError(f"the run has {describe_no_result(run)}; nothing to draw.")
@@ -75,24 +65,9 @@ def plot(run: Run, header: Event, path: str | PathLike[str], cost: str | None = 
         raise PlotError(f"cannot draw against {cost!r}: {there_are}.")
     points = None if cost else collect_points(run, header, counted)
     shown = None if points else known.get(cost or next(iter(known), ""))
-    check_replaceable(path, "picture of matplotlib's", lambda content: b"atplotlib" in content)
-    drawn = BytesIO()
-    with _drawing_plain_text():
-        _make_figure(run, header, told, shown, points).savefig(
-            drawn, dpi=150, format=path.suffix.lower().removeprefix(".")
-        )
-    write_atomically(path, drawn.getvalue())
+    with drawing_plain_text():
+        write_picture(_make_figure(run, header, told, shown, points), path)
     return path
-
-
-def _drawing_plain_text() -> AbstractContextManager[None]:
-    """Draw names as they are: in those of a file, dollars are no formulas, and nothing of them is for TeX to run."""
-    try:
-        with chdir(Path(__file__).parent):  # matplotlib looks for its settings in the current folder: also of others
-            from matplotlib import rc_context
-    except ImportError:
-        raise PlotError('drawing needs matplotlib: pip install "nas-tuners[plots]"') from None
-    return rc_context({"text.usetex": False, "text.parse_math": False})
 
 
 def _make_figure(run: Run, header: Event, told: list[Trial], costs: Costs | None, points: Points | None) -> Figure:
@@ -105,7 +80,7 @@ def _make_figure(run: Run, header: Event, told: list[Trial], costs: Costs | None
     figure = Figure(figsize=(_WIDTH, sum(heights)), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
     upper, *lower = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     panels = upper.subplots(1, 1 if costs is None and points is None else 2, squeeze=False)[0]
-    upper.suptitle(_title(run, header), fontsize=11, color=_INK)
+    upper.suptitle(_title(run, header), fontsize=11, color=INK)
     _draw_progress(panels[0], run, header, told)
     if costs is not None:
         _draw_costs(panels[1], run, [trial for trial in told if not trial.provisional], costs)
@@ -155,7 +130,7 @@ def _draw_progress(axes: Axes, run: Run, header: Event, told: list[Trial]) -> No
         axes.step([*x, len(done)], [*best, best[-1]], where="post", color=_BEST, lw=2, label="best so far", zorder=3)
     if header["search"]["name"] == "RandomSearch" and len(values) > 1:
         expected = expected_best(values, sign)
-        axes.plot(places, expected, color=_INK, lw=1, ls="--", label="expected best of so many draws")
+        axes.plot(places, expected, color=INK, lw=1, ls="--", label="expected best of so many draws")
     failed = [at[trial.uid] for trial in done if trial.state == "failed"]
     _mark(axes, failed, 0.02, "x", f"failed ({len(failed)})")
     stopped = [at[trial.uid] for trial in done if trial.state == "stopped"]
@@ -166,7 +141,7 @@ def _draw_progress(axes: Axes, run: Run, header: Event, told: list[Trial]) -> No
     axes.set(xlabel="trials with a result or a failure, in order of time", ylabel=_metric(run), ylim=(low, high))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title("Best so far", fontsize=10, loc="left", pad=22)
-    _style(axes)
+    set_style(axes)
 
 
 def _mark(axes: Axes, places: list[int], height: float, marker: str, label: str) -> None:
@@ -192,10 +167,10 @@ def _draw_costs(axes: Axes, run: Run, told: list[Trial], costs: Costs) -> None:
         at = [x[best]], [values[best]]
         axes.scatter(*at, s=130, marker="*", color=_BEST, edgecolors="white", label="best", zorder=4)
     for end in costs.limits:
-        axes.axvline(end / costs.scale, color=_INK, lw=1, ls=":", label="limit")
+        axes.axvline(end / costs.scale, color=INK, lw=1, ls=":", label="limit")
     axes.set(xlabel=costs.label, ylabel=_metric(run), ylim=visible_range(values, sign))
     axes.set_title(f"Metric against {costs.name}", fontsize=10, loc="left", pad=22)
-    _style(axes)
+    set_style(axes)
 
 
 def _draw_points(axes: Axes, points: Points) -> None:
@@ -208,7 +183,7 @@ def _draw_points(axes: Axes, points: Points) -> None:
     axes.plot(along, up, color=_RED, lw=1.5, marker="o", ms=4, label=f"front ({len(front)})", zorder=3)
     axes.set(xlabel=points.across, ylabel=points.up)
     axes.set_title("Objectives", fontsize=10, loc="left", pad=22)
-    _style(axes)
+    set_style(axes)
 
 
 def _draw_shares(area: SubFigure, run: Run, shown: list[Shares], rows: int) -> None:
@@ -221,7 +196,7 @@ def _draw_shares(area: SubFigure, run: Run, shown: list[Shares], rows: int) -> N
         axes.set_axis_off()
     keys = sum(radix > 1 for radix in run.space.radices)
     more = f" ({len(shown)} of {keys} keys: those that changed most)" if len(shown) < keys else ""
-    area.suptitle(f"Share of each option among the results of each quarter of the run{more}", fontsize=10, color=_INK)
+    area.suptitle(f"Share of each option among the results of each quarter of the run{more}", fontsize=10, color=INK)
     if alike:
         handles, labels = panels[0].get_legend_handles_labels()
         labels = [short(label, 24) for label in labels]
@@ -231,7 +206,7 @@ def _draw_shares(area: SubFigure, run: Run, shown: list[Shares], rows: int) -> N
 def _draw_key(axes: Axes, shares: Shares, named: bool) -> None:
     quarters = list(range(1, len(shares.table[0]) + 1))
     base = [0.0] * len(quarters)
-    for row, name, colour in zip(shares.table, shares.names, _COLOURS, strict=False):
+    for row, name, colour in zip(shares.table, shares.names, COLOURS, strict=False):
         axes.bar(quarters, row, bottom=base, width=0.92, color=colour, label=name, edgecolor="white", linewidth=0.4)
         base = [below + share for below, share in zip(base, row, strict=True)]
     if named:  # from the top, as they stand in the bars
@@ -241,8 +216,8 @@ def _draw_key(axes: Axes, shares: Shares, named: bool) -> None:
         beside.set_bbox_to_anchor((0.97, 1.04), axes.transAxes)
     right = len(quarters) + 0.55
     axes.set(ylim=(0, 1), xlim=(0.45, right), xticks=quarters, yticks=[0, 0.5, 1], yticklabels=["0", "50 %", "100 %"])
-    axes.set_title(short(shares.key, 30), fontsize=8, color=_INK)
-    axes.tick_params(labelsize=7, length=2, colors=_INK)
+    axes.set_title(short(shares.key, 30), fontsize=8, color=INK)
+    axes.tick_params(labelsize=7, length=2, colors=INK)
     axes.spines[:].set_visible(False)
 
 
@@ -259,19 +234,6 @@ def _sign(run: Run) -> float:
 def _metric(run: Run) -> str:
     key = run.search.score_key
     return f"{'metric' if key == 'default' else key} ({'lower' if _sign(run) < 0 else 'higher'} is better)"
-
-
-def _style(axes: Axes) -> None:
-    axes.grid(color="#e6e8eb", lw=0.6, zorder=0)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=8, colors=_INK)
-    axes.xaxis.label.set_fontsize(9)
-    axes.yaxis.label.set_fontsize(9)
-    axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
-    above = axes.legend(once.values(), once.keys(), loc="lower left", fontsize=8, frameon=False, ncols=5)
-    above.set_bbox_to_anchor((-0.01, 0.97), axes.transAxes)
 
 
 def short(text: str, most: int) -> str:

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.search_front --tables DIR --seeds 30
 
 Prints the share of the true front's hypervolume after 50, 100 and 150 trials. Its reference is the worst accuracy and
-the highest cost of the table. Optuna's NSGA-II runs beside ours where it is installed, with a population as large.
+the highest cost of the table. NSGA-II of Optuna and of pymoo run beside ours where they are installed, with populations
+as large.
 """
 
 from __future__ import annotations
@@ -59,6 +60,35 @@ def optuna(space: Space, values: Values, seed: int) -> list[Tokens]:
     return tried
 
 
+def pymoo(space: Space, values: Values, seed: int) -> list[Tokens]:
+    """The architectures that pymoo's NSGA-II tries: uniform crossover, and each key drawn anew at a chance of 1/keys.
+
+    Its mutation of choices draws half of all keys anew.
+    """
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.core.mutation import Mutation
+    from pymoo.core.problem import Problem
+    from pymoo.operators.crossover.ux import UX
+    from pymoo.operators.sampling.rnd import IntegerRandomSampling
+
+    class Redraw(Mutation):
+        def _do(self, problem: Any, X: Any, *args: Any, random_state: Any = None, **kwargs: Any) -> Any:
+            drawn = random_state.integers(problem.xl, problem.xu + 1, size=X.shape)
+            return np.where(random_state.random(X.shape) < 1 / X.shape[1], drawn, X)
+
+    problem = Problem(n_var=len(space.keys), n_obj=2, xl=0, xu=np.array(space.radices) - 1, vtype=int)
+    algorithm = NSGA2(pop_size=20, sampling=IntegerRandomSampling(), crossover=UX(prob=0.9), mutation=Redraw())
+    algorithm.setup(problem, termination=("n_gen", 10**6), seed=seed, verbose=False)
+    tried: list[Tokens] = []
+    while len(tried) < max(BUDGETS):
+        asked = algorithm.ask()
+        rows = [tuple(map(int, row)) for row in asked.get("X")]
+        asked.set("F", -np.array([values[row] for row in rows]))
+        algorithm.tell(infills=asked)
+        tried += rows
+    return tried[: max(BUDGETS)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=Path, default=os.environ.get("NAS_TABLES"), help="the folder with tables.py")
@@ -78,6 +108,8 @@ def main() -> None:
     }
     if importlib.util.find_spec("optuna"):
         searches["Optuna NSGA-II"] = lambda seed: optuna(space, values, seed)
+    if importlib.util.find_spec("pymoo"):
+        searches["pymoo NSGA-II"] = lambda seed: pymoo(space, values, seed)
     print(f"{'':16}" + "".join(f"{f'after {budget}':>20}" for budget in BUDGETS))
     for name, search in searches.items():
         tried = [[values[tokens] for tokens in search(seed)] for seed in range(options.seeds)]

@@ -9,31 +9,23 @@ table, by the best result that was seen so far, in the unit of the table. All of
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.search_tasks import Task, landscapes, own_table, tables
+from nas_tuners.show.curves import draw_curves
+from nas_tuners.testing.quality import Curve, mean_and_error, trace_regret
+from nas_tuners.testing.tasks import Task, landscapes
+from tests.benchmarks.search_tasks import own_table, tables
 from tests.benchmarks.searchers import searchers
 
-_ACROSS = 4  # panels of the picture, side by side
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A run: ``regret`` after each trial, how many distinct networks it tried, and milliseconds a trial."""
-
-    regret: Any
-    distinct: int
-    milliseconds: float
+SLOW = ("Optuna GP", "SMAC3 forest", "SMAC3 GP", "syne-tune CQR")
+"""They take half a second a trial, and more: with 30 seeds, days."""
 
 
 @lru_cache(None)
@@ -46,25 +38,18 @@ def tasks(folder: Path | None) -> dict[str, Task]:
 def run(folder: Path | None, task_name: str, name: str, trials: int, seed: int, pending: int) -> Curve:
     """Search once."""
     task = tasks(folder)[task_name]
-    optimum, sees, counts = task.optimum(seed), task.sees(seed), task.counts(seed)
+    task.optimum(seed)  # whatever is made once is not measured
     began = time.perf_counter()
-    done = searchers(task)[name](task, sees, trials, seed, pending)
+    tried = searchers(task)[name](task, task.sees(seed), trials, seed, pending)
     spent = time.perf_counter() - began
-    regret, most, best = [], -math.inf, math.inf
-    for tokens in done:
-        choices = task.space.decode(tokens)
-        score = sees(choices)
-        if score is not None and score > most:
-            most, best = score, optimum - float(counts(choices) or 0.0)
-        regret.append(best)
-    return Curve(np.array(regret + [best] * (trials - len(regret))), len(set(done)), 1e3 * spent / trials)
+    return Curve(trace_regret(task, tried, trials, seed), len(set(tried)), 1e3 * spent / trials)
 
 
 def report(name: str, curves: list[Curve], budgets: list[int], level: float) -> str:
     """One line: mean regrets with standard errors, trials to a level, distinct networks, time."""
     regret = np.array([curve.regret for curve in curves])
-    error = regret.std(axis=0, ddof=1) / math.sqrt(len(regret))
-    cells = "".join(f"{f'{regret[:, b - 1].mean():.4f} +- {error[b - 1]:.4f}':>19}" for b in budgets)
+    mean, error = mean_and_error(regret)
+    cells = "".join(f"{f'{mean[b - 1]:.4f} +- {error[b - 1]:.4f}':>19}" for b in budgets)
     reached = regret <= level + 1e-9
     first = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, np.inf)
     middle = np.median(first)
@@ -76,28 +61,11 @@ def report(name: str, curves: list[Curve], budgets: list[int], level: float) -> 
 
 def draw(results: dict[str, dict[str, list[Curve]]], path: Path) -> None:
     """Draw the mean regret of each search against the trials, a panel for each task."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = math.ceil(len(results) / _ACROSS)
-    across = min(len(results), _ACROSS)
-    figure, panels = pyplot.subplots(rows, across, figsize=(3.2 * across, 3 * rows), squeeze=False, layout="tight")
-    for panel in panels.flat[len(results) :]:
-        panel.axis("off")
-    for panel, (task, curves_of) in zip(panels.flat, results.items(), strict=False):
-        for name, curves in curves_of.items():
-            regret = np.array([curve.regret for curve in curves])
-            mean, error = regret.mean(axis=0), regret.std(axis=0) / math.sqrt(len(regret))
-            at = np.arange(10, len(mean) + 1)
-            panel.plot(at, mean[9:], label=name)
-            panel.fill_between(at, (mean - error)[9:], (mean + error)[9:], alpha=0.2)
-        panel.set(title=task, xlabel="trials", ylabel="regret")
-        panel.set_yscale("symlog", linthresh=max(1e-4, float(mean[-1]) / 10))
-    names = {line.get_label(): line for panel in panels.flat for line in panel.get_lines()}
-    figure.legend(names.values(), names.keys(), loc="lower right", fontsize=8)
-    figure.savefig(path, dpi=80)
+    panels = {
+        task: {name: mean_and_error(np.array([curve.regret for curve in curves])) for name, curves in found.items()}
+        for task, found in results.items()
+    }
+    draw_curves(panels, path)
 
 
 def main() -> None:
@@ -108,7 +76,7 @@ def main() -> None:
     parser.add_argument("--pending", type=int, default=1, help="trials at once")
     parser.add_argument("--tasks", default="", help="those whose name contains this")
     parser.add_argument("--only", nargs="+", help="searches whose name contains one of these")
-    parser.add_argument("--skip", nargs="+", default=["Optuna GP"], help="searches that take too long (Optuna GP)")
+    parser.add_argument("--skip", nargs="*", default=SLOW, help=f"by default what takes too long: {', '.join(SLOW)}")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()

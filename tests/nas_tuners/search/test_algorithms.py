@@ -132,7 +132,7 @@ def test_a_tuner_is_one_file_and_one_line(tmp_path: Path) -> None:
     assert said.startswith("nas_tuners.HillTuner | `nas_tuners.HillTuner` | `NasHill` | Hill climbing: changes one key")
     tests = ["tests/nas_tuners/search/test_conformance.py", "tests/nas_tuners/hosts/nni/test_tuners.py"]
     ran = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "hill and not two_threads", *tests)
-    assert int(ran.split(" passed")[0].split()[-1]) > 50
+    assert int(ran.split(" passed")[0].split()[-1]) > 40
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -15,8 +15,8 @@ from nas_tuners import SearchTuner
 from nas_tuners.runs.run import Run
 from nas_tuners.search import Evolution, RandomSearch, Search, Shrinking
 from nas_tuners.search.algorithms import ALGORITHMS
+from nas_tuners.testing.driving import pickled
 from search_spaces import Space, Tokens
-from tests.nas_tuners.search.test_conformance import pickled
 from tests.nas_tuners.search.test_constraints import BINARY
 from tests.spaces import SPACES
 

@@ -28,10 +28,11 @@ from nas_tuners.search.constraints import Caps, Feasible
 from nas_tuners.search.halves import Halves
 from nas_tuners.search.splitting import Splitting
 from nas_tuners.search.trellis import Trellis, steps_of
+from nas_tuners.testing.driving import history, pickled
 from search_spaces import Space
 from search_spaces.cost import CostTable
 from search_spaces.cost.limits import Limit, limits_of
-from tests.nas_tuners.search.test_conformance import digest, history, pickled
+from tests.nas_tuners.search.test_conformance import digest
 from tests.nas_tuners.search.test_constraints import BINARY, WIDE
 
 Terms = list[tuple[tuple[int, ...], np.ndarray[Any, Any]]]

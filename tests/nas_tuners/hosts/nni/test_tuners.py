@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import http.server
 import inspect
 import itertools
@@ -23,6 +22,8 @@ from nas_tuners.runs.run import load
 from nas_tuners.search import RandomSearch, SearchError
 from nas_tuners.search.algorithms import ALGORITHMS
 from nas_tuners.show.text import summarize
+from nas_tuners.testing import TUNER_CHECKS
+from nas_tuners.testing.tuners import ORDERS, SMALL, compare_threads
 from search_spaces import Space, SpaceError
 from tests.spaces import SPACES, layer
 
@@ -31,7 +32,6 @@ TUNERS: dict[str, Callable[..., SearchTuner]] = {
 }
 
 WIDE = SPACES["20 x 4"]
-SMALL = {"a": layer("x", "y", "z"), "b": layer("p", "q")}
 
 
 @pytest.fixture(params=TUNERS, ids=str)
@@ -79,60 +79,18 @@ def test_every_argument_has_a_default_and_a_place_in_the_journal(make: Any, chec
     assert shown(checkpoint)["seed"] == 11
 
 
-@pytest.mark.parametrize("name", SPACES)
-def test_parameters_are_choices_with_a_uid(make: Any, name: str) -> None:
-    tuner, space = started(make(), SPACES[name]), Space.from_json(SPACES[name])
-    for parameter_id, parameters in enumerate(tuner.generate_multiple_parameters(list(range(5)))):
-        sent = json.loads(json.dumps(parameters))
-        assert sent["_uid"] == parameter_id
-        assert space.encode(sent) == tuner.run.search.trials[parameter_id].tokens
-        tuner.receive_trial_result(parameter_id, sent, 1.0, customized=False, trial_job_id="j")
+@pytest.mark.parametrize("check", TUNER_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_it_keeps_its_promises_to_nni(make: Any, check: Callable[..., None]) -> None:
+    check(make)
 
 
 @pytest.mark.slow
 @pytest.mark.sampled(4)
-@pytest.mark.parametrize("order", ["result first", "end first", "whenever"])
-def test_two_threads_in_any_order_give_the_history_of_one(make: Any, order: str) -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_two_threads_that_run_long_give_the_history_of_one(make: Any, order: str) -> None:
     """NNI calls trial_end from another thread, before or after the result of the same trial."""
-    pairs = 300 if make is nas_tuners.BayesianTuner else 2000  # which thinks longer
-    single, double = started(make(seed=1)), started(make(seed=1))
-    for i in range(pairs):
-        parameters = single.generate_parameters(i)
-        single.receive_trial_result(i, parameters, metric(parameters), trial_job_id=f"j{i}")
-        single.trial_end(i, True)
-    may_end, has_ended = threading.Semaphore(pairs if order == "whenever" else 0), threading.Semaphore(0)
-
-    def results() -> None:
-        for i in range(pairs):
-            parameters = double.generate_parameters(i)
-            if order == "end first":
-                may_end.release()
-                assert has_ended.acquire(timeout=60)
-            double.receive_trial_result(i, parameters, metric(parameters), trial_job_id=f"j{i}")
-            if order == "result first":
-                may_end.release()
-
-    def ends() -> None:
-        for i in range(pairs):
-            assert may_end.acquire(timeout=60)
-            double.trial_end(i, True)
-            has_ended.release()
-
-    with concurrent.futures.ThreadPoolExecutor(2) as threads:
-        for done in [threads.submit(results), threads.submit(ends)]:
-            done.result()  # raises what the thread raised
-    assert double.run.search.trials == single.run.search.trials
-    assert double.run.search.counts == single.run.search.counts
-    assert double.run.search.counts.told == pairs
-
-
-def test_results_are_paired_by_uid_whatever_id_nni_gives(make: Any) -> None:
-    tuner = started(make())
-    sent = tuner.generate_multiple_parameters([7, 8, 9])
-    for parameter_id, parameters in zip([9, 7, 8], sent, strict=True):
-        tuner.receive_trial_result(parameter_id, parameters, metric(parameters), trial_job_id="j")
-    for trial in tuner.run.search.trials.values():
-        assert trial.score == metric(dict(trial.space.decode(trial.tokens)))
+    trials = 300 if make is nas_tuners.BayesianTuner else 2000  # which thinks longer
+    compare_threads(lambda: make(seed=1), [order], trials)
 
 
 def test_metrics_are_kept_whole_and_ours_are_taken_out(make: Any, checkpoint: Path) -> None:
@@ -142,14 +100,6 @@ def test_metrics_are_kept_whole_and_ours_are_taken_out(make: Any, checkpoint: Pa
     (trial,) = shown(checkpoint)["trials"]
     assert trial["metrics"] == {"default": 0.5, "macs": 7}
     assert (trial["trial_job_id"], trial["state"], trial["uid"]) == ("x1", "told", 0)
-
-
-def test_the_uid_inside_a_metric_wins_over_everything_nni_says(make: Any) -> None:
-    tuner = started(make())
-    first, second = tuner.generate_multiple_parameters([0, 1])
-    tuner.receive_trial_result(0, first, {"default": 9.0, "_uid": second["_uid"]}, trial_job_id="j")
-    assert tuner.run.search.best is not None
-    assert tuner.run.search.best.uid == 1
 
 
 def test_a_second_result_and_a_strangers_are_notes(make: Any, checkpoint: Path) -> None:
@@ -255,23 +205,6 @@ def resumed(make: Any, space: Any = None) -> SearchTuner:
     return started(tuner, space)
 
 
-def test_a_resume_goes_on_with_restarted_ids(make: Any, checkpoint: Path) -> None:
-    tuner, unbroken = started(make()), None
-    for i in range(6):
-        parameters = tuner.generate_parameters(i)
-        tuner.receive_trial_result(i, parameters, metric(parameters), trial_job_id=f"j{i}")
-    expected = [tuner.run.search.trials[i].tokens for i in range(6)]
-    tuner._on_exit()
-    tuner = resumed(make)
-    for i in (1, 2, 3):  # NNI's ids begin anew
-        parameters = tuner.generate_parameters(i)
-        assert parameters["_uid"] == 5 + i
-        tuner.receive_trial_result(i, parameters, metric(parameters), trial_job_id=f"j{5 + i}")
-    assert unbroken is None
-    assert tokens_of(tuner)[:6] == expected
-    assert shown(checkpoint)["counts"]["told"] == 9
-
-
 def test_mispaired_import_data_after_a_resume_changes_nothing(make: Any, checkpoint: Path) -> None:
     tuner = started(make())
     sent = tuner.generate_multiple_parameters(list(range(4)))
@@ -322,14 +255,6 @@ def test_results_from_elsewhere_are_learnt_once(make: Any, checkpoint: Path) -> 
     assert len(rest) == 5
     tuner._on_exit()
     assert tokens_of(resumed(make, SMALL)) == tokens_of(tuner)
-
-
-def test_the_same_space_again_changes_nothing(make: Any) -> None:
-    tuner = started(make())
-    tuner.generate_parameters(0)
-    run = tuner.run.search
-    tuner.update_search_space(dict(reversed(WIDE.items())))
-    assert tuner.run.search is run
 
 
 def test_another_space_keeps_what_fits_and_says_what_does_not(
