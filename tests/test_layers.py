@@ -26,7 +26,7 @@ FLOORS = {
         *(f"mutators/elastic/{wing}" for wing in ("conversion", "export", "search", "training")),
     ),
     4: ("search_spaces/nets/layers", "search_spaces/paddleslim", "search_spaces/nets", "nas_tuners/sanas"),
-    5: ("nas_tuners/show", "nas_tuners/hosts/nni", "nas_tuners/hosts", "nas_tuners"),
+    5: ("nas_tuners/show", "nas_tuners/hosts/nni", "nas_tuners/hosts/trials", "nas_tuners/hosts", "nas_tuners"),
     6: ("nas_tuners/commands/checks", "nas_tuners/commands"),
 }
 ORDER = [folder for folders in FLOORS.values() for folder in folders]

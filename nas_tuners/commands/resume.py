@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nas_tuners.commands import CommandError, rank, search
 from nas_tuners.hosts.local import ROLES, Job
-from nas_tuners.hosts.nni.experiments import experiment_of, folder_of, journal_of
+from nas_tuners.hosts.nni.experiments import experiment_of, folder_of, is_latest_without_nni, journal_of
 from nas_tuners.hosts.nni.resume import resume_experiment
 from nas_tuners.runs.journal import JOURNAL, Event, read
 from nas_tuners.runs.run import load
@@ -27,7 +27,8 @@ _SCRIPTS = {"OFA.search": "run the script that calls OFA.search again, with it a
 
 def execute(options: Namespace) -> int:
     """Resume RUN, and print its best, or where its experiment goes on."""
-    path = journal_of(options.source) if Path(options.source).exists() else None
+    there = Path(options.source).exists() or is_latest_without_nni(options.source)
+    path = journal_of(options.source) if there else None
     if path is not None and path.parent.name != "checkpoint":  # else it is an experiment's
         header = _read_header(path)
         if isinstance(header.get("command"), dict):
@@ -50,6 +51,10 @@ def _resume_command(header: Event, path: Path, options: Namespace) -> int:
     name = header["command"].get("name")
     if isinstance(name, str) and name in _SCRIPTS:  # begun by a script of the user's own
         raise CommandError(f"{path} cannot be resumed from here: {_SCRIPTS[name]}.")
+    if name == "run":
+        from nas_tuners.commands.run import resume  # imports NNI, which takes a second or more
+
+        return resume(header, path, options)
     job = Job.of(header, path)
     named = _read_functions(job, path, options)
     job = _name_functions(job, named) if named else _trust_functions(job, header, path, options)

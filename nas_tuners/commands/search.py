@@ -134,8 +134,12 @@ def search_of(job: Job, header: Event, path: Path) -> Search:
 
 
 def _finish(job: Job, run: Run) -> int:
-    """Run to the end and print the best, and what to do next. Raises CommandError if no trial has a result."""
     job.finish(run, job.function("evaluate"))
+    return conclude(run)
+
+
+def conclude(run: Run) -> int:
+    """Print the best of a run that has ended, and what to do next. Raises CommandError if no trial has a result."""
     best, counts, path = run.search.best, run.search.counts, Path(str(run.path))
     ended = f"{counts.ended} trials" + (f", {counts.failed} of them failed" if counts.failed else "")
     if run.search.finished:

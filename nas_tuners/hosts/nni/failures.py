@@ -118,9 +118,14 @@ def _failed_trials(folder: Path) -> Iterator[tuple[str, str, Path | None]]:
         if log is None:
             yield name, "its stderr is on the machine that ran it", None
             continue
-        text = _read_tail(log)
-        raised, lines = read_exception(text), text.split("\n")
-        yield name, raised.error if raised else _shorten(next(filter(str.strip, reversed(lines)), _SILENT)), log
+        yield name, read_last_words(log) or _SILENT, log
+
+
+def read_last_words(log: Path) -> str:
+    """Return the exception that ended a trial, or else the last line, of what it wrote to stderr; or ``""``."""
+    text = _read_tail(log)
+    raised = read_exception(text)
+    return raised.error if raised else _shorten(next(filter(str.strip, reversed(text.split("\n"))), ""))
 
 
 def _read_failed(database: Path) -> list[tuple[str, str | None]]:

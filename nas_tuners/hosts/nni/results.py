@@ -28,7 +28,7 @@ class Results:
 
     def __init__(self, run: Run, handouts: Handouts, retries: int, learn_failures: bool) -> None:
         self.run, self.retries = run, retries
-        self._handouts, self._learn_failures = handouts, learn_failures
+        self.handouts, self._learn_failures = handouts, learn_failures
         self._tries: dict[int, int] = {}
         self._settled = {job.id for job in _jobs() if job.status in ENDED}  # those of before this process
 
@@ -42,7 +42,7 @@ class Results:
         if metrics is None or (metrics.final and metrics.final_value == value):
             self.take(uid, value, job)
         elif not metrics.final:
-            self.take(uid, _stop(value, metrics), job)
+            self.take(uid, stopped_report(value, metrics.intermediates), job)
         else:
             self.note(f"uid {uid} was to be stopped early, but had ended: its own result counts.", job=job)
 
@@ -55,7 +55,7 @@ class Results:
         if reason is not None:
             self.fail(uid, reason)
             return
-        self._handouts.take_back(uid)
+        self.handouts.take_back(uid)
         try:
             if not self.run.tell(uid, metrics, job, resource):
                 self.note(f"a second result for uid {uid}: not counted.", job=job)
@@ -64,12 +64,12 @@ class Results:
 
     def fail(self, uid: int, reason: str) -> None:
         """Take in a failure: try again, or tell the search."""
-        self._handouts.take_back(uid)
+        self.handouts.take_back(uid)
         if self.run.search.trials[uid].state != "pending":
             self.note(f"uid {uid} has its result already, and now failed: {reason}")
         elif self._tries.get(uid, 0) < self.retries:
             self._tries[uid] = self._tries.get(uid, 0) + 1
-            self._handouts.again.append(uid)
+            self.handouts.again.append(uid)
             self.note(f"uid {uid} failed and is tried again: {reason}")
         else:
             _log.warning("uid %d failed: %s", uid, reason)
@@ -80,7 +80,7 @@ class Results:
 
     def settle_lost(self) -> None:
         """Fail what was given to trials that have all ended without a word."""
-        for uid in self._handouts.drop_lost():
+        for uid in self.handouts.drop_lost():
             self.fail(uid, "its trial ended without a result")
 
     def settle_ended(self) -> None:
@@ -96,11 +96,11 @@ class Results:
     def _settle(self, job: Job, metrics: Metrics | None) -> None:
         if metrics is None or metrics.final or metrics.parameter_id is None:
             return  # its result is on the way, or nobody knows what it ran
-        uid = self._handouts.uid_of(metrics.parameter_id)
+        uid = self.handouts.uid_of(metrics.parameter_id)
         if uid is None or self.run.search.trials[uid].state != "pending":
             return
         if job.status in CANCELED:
-            self.take(uid, _stop(metrics.last, metrics), job.id)
+            self.take(uid, stopped_report(metrics.last, metrics.intermediates), job.id)
         else:
             self.fail(uid, "its trial ended without a result")
 
@@ -175,9 +175,9 @@ def _read_report(value: object, score_key: str) -> tuple[Any, int | None, str | 
     return metrics, result.resource, reason
 
 
-def _stop(value: object, metrics: Metrics) -> dict[str, object]:
-    """Return an early stop as the trial side would report it."""
-    return {**(value if isinstance(value, Mapping) else {"default": value}), "_stopped": metrics.intermediates}
+def stopped_report(value: object, resource: int) -> dict[str, object]:
+    """Return an early stop as the trial side would report it: its last value, and how many there were."""
+    return {**(value if isinstance(value, Mapping) else {"default": value}), "_stopped": resource}
 
 
 def _find_uid(job: str, parameters: object) -> int | None:

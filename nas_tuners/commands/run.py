@@ -1,0 +1,161 @@
+"""``nas run``: check an experiment's configuration and run it, on this machine and without NNI's manager."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from nas_tuners.commands import CommandError
+from nas_tuners.commands.check import read_config
+from nas_tuners.commands.checks.algorithms import make_algorithm
+from nas_tuners.commands.checks.configuration import check_config, load_config
+from nas_tuners.commands.search import conclude
+from nas_tuners.hosts.local import following
+from nas_tuners.hosts.nni.tuner import SearchTuner
+from nas_tuners.hosts.trials.experiment import Experiment
+from nas_tuners.hosts.trials.loop import run_trials
+from nas_tuners.runs.journal import JOURNAL, Event, JournalError, has_begun
+from nas_tuners.runs.latest import remember
+from nas_tuners.runs.run import Run
+from search_spaces.trust import is_signed, require_trust
+
+_KEPT = (  # of a configuration, in the header of a journal
+    *("searchSpace", "trialCommand", "trialCodeDirectory", "trialConcurrency", "trialGpuNumber", "maxTrialNumber"),
+    *("maxExperimentDuration", "maxTrialDuration", "tuner"),
+)
+_OF_SERVICE = ("platform", "gpuIndices", "maxTrialNumberPerGpu")
+LOG = "nas.log"  # in the folder of a run: what the tuner says
+
+
+def execute(options: Namespace) -> int:
+    """Run an experiment, and print its best."""
+    path = options.config
+    _, doubts = check_config(path, read_config(path), trusted=True, way="")
+    for doubt in doubts:
+        sys.stderr.write(f"nas: warning: {doubt}\n")
+    config = _keep(load_config(path))
+    experiment = Experiment.of(config)
+    _check_command(experiment)
+    return _run(config, experiment, _make_folder(options.output))
+
+
+def resume(header: Event, path: Path, options: Namespace) -> int:
+    """Go on with an experiment, and print its best."""
+    config = header["command"].get("config")
+    named = f"{config.get('trialCommand')!r} to be run" if isinstance(config, dict) else "no command to run"
+    trusted = is_signed(header) or options.trust_code
+    way = f"{options.typed} --trust-code"
+    require_trust(trusted, path, f"{named}, and is not as you have begun it on this machine", way)
+    try:
+        config = _keep(config)
+        experiment = Experiment.of(config)
+    except (KeyError, TypeError, AttributeError):
+        raise JournalError(f"{path}, line 1: wanted the header of a run of nas run.") from None
+    return _run(config, experiment, path.parent)
+
+
+def _keep(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a resume needs of a configuration; passwords, for one, are not."""
+    service = config.get("trainingService") or {}
+    kept = {name: config[name] for name in _KEPT if config.get(name) is not None}
+    return kept | {"trainingService": {name: service[name] for name in _OF_SERVICE if name in service}}
+
+
+def _check_command(experiment: Experiment) -> None:
+    """Check that there is such a command, before anything is begun."""
+    word = (experiment.command.split() or [""])[0]
+    if set(word) & set("=(){}[]<>|&;$`'\"\\*?#!~"):  # the shell alone knows what it means
+        return
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"type -- {word}"], cwd=experiment.folder, capture_output=True, check=False
+    )
+    if done.returncode:
+        raise CommandError(
+            f"trialCommand is {experiment.command!r}, but there is no command {word!r}, on the PATH or in "
+            f"{experiment.folder}: wanted one such as python3 trial.py"
+        )
+
+
+def _make_folder(output: Path | None) -> Path:
+    """Return the folder for the run, a new one in ``runs`` if none is given."""
+    if output is None:
+        number = 1
+        while True:
+            try:
+                (folder := Path("runs", str(number))).mkdir(parents=True)
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+    if has_begun(output / JOURNAL):
+        raise CommandError(
+            f"{output} has a run already: go on with it by nas resume {quote(str(output))}, "
+            "or give another folder to -o."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    return output
+
+
+def _run(config: dict[str, Any], experiment: Experiment, folder: Path) -> int:
+    """Start an experiment in a folder, or go on with the one that is there."""
+    with _being_the_tuner(folder):
+        tuner = _make_tuner(config["tuner"])
+        tuner.header = {"command": {"name": "run", "config": config}, "experiment": None}
+        tuner.update_search_space(config["searchSpace"])
+        remember(folder)
+        run = tuner.run
+        with following(run, experiment.trials) as show:
+            run_trials(tuner.results, experiment, folder, show)
+    _say_what_is_left(run, experiment, folder)
+    return conclude(run)
+
+
+def _make_tuner(entry: Mapping[str, Any]) -> SearchTuner:
+    """Make the tuner of a configuration, for a user who vouches for it."""
+    tuner, problems = make_algorithm("tuner", Path(), entry, lambda named: None)
+    if problems:
+        raise CommandError("\n".join(problems))
+    if not isinstance(tuner, SearchTuner):
+        name = entry.get("className") or entry.get("name")
+        raise CommandError(
+            f"tuner: {name} is none of ours, nor derived from nas_tuners.SearchTuner: wanted one such as "
+            "nas_tuners.EvolutionTuner, or run it under NNI with nnictl create."
+        )
+    return tuner
+
+
+@contextmanager
+def _being_the_tuner(folder: Path) -> Iterator[None]:
+    """Let a tuner find its journal in ``folder``, as NNI would; what it logs goes to a file there."""
+    name, before = "NNI_CHECKPOINT_DIRECTORY", os.environ.get("NNI_CHECKPOINT_DIRECTORY")
+    os.environ[name] = str(folder.absolute())
+    logger, handler = logging.getLogger("nas_tuners"), logging.FileHandler(folder / LOG, delay=True, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(handler)
+    propagated, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.propagate = propagated
+        logger.removeHandler(handler)
+        handler.close()
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+
+
+def _say_what_is_left(run: Run, experiment: Experiment, folder: Path) -> None:
+    """Print how many trials the end of the experiment's time has cut short."""
+    if pending := run.search.counts.pending:
+        print(
+            f"the experiment's time, {experiment.seconds:g} s, is over; trials without a result: {pending}; "
+            f"to run them: nas resume {quote(str(folder))}"
+        )
