@@ -41,7 +41,10 @@ def execute(options: Namespace) -> int:
     _, doubts = check_config(path, read_config(path), trusted=True, way="")
     for doubt in doubts:
         sys.stderr.write(f"nas: warning: {doubt}\n")
-    config = _keep(load_config(path))
+    written = load_config(path)
+    if written.get("assessor"):
+        raise CommandError("assessor: nas run --on local stops no trial early: leave it out, or use nnictl create.")
+    config = _keep(written)
     experiment = Experiment.of(config)
     _check_command(experiment)
     return _run(config, experiment, _make_folder(options.output))

@@ -59,6 +59,7 @@ class Pool:
     def start(self, uid: int, parameters: Mapping[str, Any]) -> None:
         """Start a trial, for which there is room. Raises TrialError if it cannot be started."""
         if self._warden.poll() is not None:  # somebody has killed it
+            self._dismiss_warden()
             self._warden = self._start_warden()
         gpus = None if self._experiment.gpus_per_trial is None else self._gpus.take()
         command, code, folder = self._experiment.command, self._experiment.folder, self._folder / str(uid)
@@ -123,13 +124,17 @@ class Pool:
         quiet = subprocess.DEVNULL
         return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
 
+    def _dismiss_warden(self) -> None:
+        """Let it end what is left of the trials, and wait for that."""
+        assert self._warden.stdin is not None
+        self._warden.stdin.close()
+        self._warden.wait()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        assert self._warden.stdin is not None
-        self._warden.stdin.close()
-        self._warden.wait()
+        self._dismiss_warden()
         for trial in self._trials.values():
             trial.end()
         self._selector.close()

@@ -1,0 +1,234 @@
+"""``nas run``: what it checks, prints and leaves, how it fails, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from nas_tuners.hosts.trials.warden import find_marked
+from nas_tuners.runs.journal import read
+from nas_tuners.runs.run import load
+from tests.nas_tuners.hosts.trials.experiments import REPORT, SPACE, good, write_config, write_trial
+from tests.nas_tuners.nas import Nas
+
+RUN = ("run", "config.yml", "--on", "local")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_trial(tmp_path, REPORT)
+    write_config(tmp_path)
+    return tmp_path
+
+
+def start(folder: Path, *words: str, **more: Any) -> subprocess.Popen[str]:
+    """Start the command as a process of its own."""
+    command = [sys.executable, "-m", "nas_tuners.cli", *words]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
+
+
+def check_failed(printed: str, *wanted: str) -> None:
+    assert len(printed.splitlines()) <= 3, printed
+    for text in wanted:
+        assert text in printed
+
+
+def test_it_runs_shows_exports_and_is_the_latest(nas: Nas, folder: Path) -> None:
+    printed = nas(*RUN, cwd=folder)
+    assert "of 6 trials" in printed and "runs/1/journal.jsonl" in printed
+    assert "6 told, 0 failed, 0 pending" in nas("show", "latest", cwd=folder)
+    nas("export", "latest", "-o", "best", cwd=folder)
+    run, header = load(folder / "runs/1/journal.jsonl")
+    best = json.loads((folder / "best/choices.json").read_text())
+    assert run.search.best is not None and good(best) == run.search.best.score
+    assert header["tuner"] == "EvolutionTuner" and header["command"]["name"] == "run"
+    nas(*RUN, cwd=folder)
+    assert (folder / "runs/2/journal.jsonl").is_file()
+
+
+def test_it_takes_what_nni_takes(nas: Nas, folder: Path) -> None:
+    (folder / "space.json").write_text(json.dumps(SPACE))
+    (folder / "code").mkdir()
+    (folder / "trial.py").rename(folder / "code/trial.py")
+    durations = {"maxTrialDuration": "1m", "maxExperimentDuration": 3600}
+    more = {"trialCodeDirectory": "code", "trialConcurrency": 3, "trialGpuNumber": 0, **durations}
+    write_config(folder, searchSpace=None, searchSpaceFile="space.json", **more)
+    assert "of 6 trials" in nas(*RUN, "-o", "out", cwd=folder)
+    assert (folder / "out/trials/5/reports.jsonl").is_file()
+
+
+def test_a_tuner_of_the_users_own(nas: Nas, folder: Path) -> None:
+    own = "from nas_tuners import SearchTuner\nfrom nas_tuners.search import RandomSearch\n\n\n"
+    own += "class Own(SearchTuner):\n    def __init__(self, seed=0):\n        super().__init__(RandomSearch(seed))\n"
+    (folder / "own.py").write_text(own)
+    write_config(folder, tuner={"className": "own.Own", "codeDirectory": ".", "classArgs": {"seed": 3}})
+    nas(*RUN, "-o", "out", cwd=folder)
+    assert read(folder / "out/journal.jsonl")[0][0]["tuner"] == "Own"
+
+
+def test_failed_trials_are_told_and_the_log_is_kept(nas: Nas, folder: Path) -> None:
+    write_trial(folder, "if uid % 2: raise ValueError('too deep')\nreport(good)")
+    assert "6 trials, 3 of them failed" in nas(*RUN, "-o", "out", cwd=folder)
+    assert "ValueError: too deep" in nas("show", "out", cwd=folder)
+    assert "uid 1 failed: ValueError: too deep" in (folder / "out/nas.log").read_text()
+
+
+def test_no_trial_has_a_result(nas: Nas, folder: Path) -> None:
+    write_trial(folder, "raise ValueError('too deep')")
+    printed = nas(*RUN, "-o", "out", cwd=folder, code=1)
+    check_failed(printed, "6 trials, 6 of them failed; no result", "ValueError: too deep", "out/journal.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"trialCommand": "no_such_python trial.py"}, "there is no command 'no_such_python', on the PATH or in "),
+        ({"trialCommand": ""}, "trialCommand is ''"),
+        ({"trialCodeDirectory": "gone"}, "gone"),
+        ({"trialConcurrency": 0}, "trialConcurrency is 0, wanted a whole number from 1 up"),
+        ({"tuner": {"name": "TPE"}}, "tuner.name: NNI's TPE cannot search architectures"),
+        ({"tuner": {"name": "RegularizedEvolutionTuner"}}, "tuner: RegularizedEvolutionTuner is none of ours"),
+        ({"authorName": "me", "maxTrialNum": 9}, "is a configuration of NNI 1"),
+        ({"maxTrialDuration": "soon"}, "soon"),
+        ({"assessor": {"name": "Medianstop"}}, "assessor: nas run --on local stops no trial early"),
+    ],
+)
+def test_what_cannot_be_run(changes: dict[str, Any], wanted: str, nas: Nas, folder: Path) -> None:
+    write_config(folder, **changes)
+    check_failed(nas(*RUN, "-o", "out", cwd=folder, code=1), wanted)
+    assert not (folder / "out/journal.jsonl").exists()
+
+
+@pytest.mark.parametrize("words", [("run", "config.yml", "--on", "mars"), ("run", "--on", "local")])
+def test_words_that_make_no_command(words: tuple[str, ...], nas: Nas, folder: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        nas(*words, cwd=folder)
+
+
+def test_no_configuration_and_a_folder_that_is_taken(nas: Nas, folder: Path) -> None:
+    check_failed(nas("run", "gone.yml", "--on", "local", cwd=folder, code=1), "cannot read gone.yml")
+    nas(*RUN, "-o", "out", cwd=folder)
+    before = (folder / "out/journal.jsonl").read_bytes()
+    check_failed(nas(*RUN, "-o", "out", cwd=folder, code=1), "out has a run already", "nas resume out")
+    assert (folder / "out/journal.jsonl").read_bytes() == before
+    check_failed(nas(*RUN, "-o", "trial.py", cwd=folder, code=1), "trial.py")
+
+
+def test_a_command_that_only_the_shell_finds_missing_ends_the_run(nas: Nas, folder: Path) -> None:
+    write_config(folder, trialCommand="cd . && no_such_command")
+    printed = nas(*RUN, "-o", "out", cwd=folder, code=1)
+    check_failed(printed, "no_such_command: command not found", "log: ", "out/trials/0/trial.stderr", "nas resume")
+
+
+def test_a_journal_of_another_decides_nothing(nas: Nas, folder: Path) -> None:
+    write_config(folder, maxTrialNumber=2)
+    nas(*RUN, "-o", "out", cwd=folder)
+    journal = folder / "out/journal.jsonl"
+    header, *rest = journal.read_text().splitlines(keepends=True)
+    journal.write_text(header.replace('"trialCommand": "', '"trialCommand": "touch taken; ') + "".join(rest))
+    printed = nas("resume", "out", cwd=folder, code=1)
+    assert "'touch taken; " in printed and "not as you have begun it" in printed and "--trust-code" in printed
+    assert not (folder / "taken").exists()
+    journal.write_text(header.replace('"command": {', '"command": {"more": 1, ') + rest[0])
+    nas("resume", "out", "--trust-code", cwd=folder)
+    assert load(journal)[0].search.counts.told == 2
+
+
+def test_the_end_of_the_time_is_told(nas: Nas, folder: Path) -> None:
+    write_trial(folder, "if uid: time.sleep(60)\nreport(good)")
+    write_config(folder, maxExperimentDuration="1s")
+    printed = nas(*RUN, "-o", "out", cwd=folder)
+    assert "time, 1 s, is over; trials without a result: 1" in printed and "of 1 trials" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_says_how_to_go_on(number: signal.Signals, nas: Nas, folder: Path) -> None:
+    write_trial(folder, "if uid == 2 and not os.path.exists('go'): time.sleep(60)\nreport(good)")
+    process = start(folder, *RUN, "-o", "out")
+    reports = folder / "out/trials/2/parameter.cfg"
+    while not reports.exists():
+        time.sleep(0.01)
+    process.send_signal(number)
+    printed, _ = process.communicate()
+    assert process.returncode == 128 + number
+    assert printed.splitlines()[-1] == (
+        f"nas: interrupted after 2 of 6 trials; nothing is lost. Go on with: nas resume {folder / 'out'}"
+    )
+    assert not find_marked(f"NAS_TRIAL_OF={load(folder / 'out/journal.jsonl')[0].id}.")
+    (folder / "go").touch()
+    assert "of 6 trials" in nas("resume", "out", cwd=folder)
+
+
+PLAIN = """
+import nni
+
+choices = nni.get_next_parameter()
+for epoch in range(2):
+    nni.report_intermediate_result(epoch / 10)
+nni.report_final_result({"default": choices["k0"]["_idx"], "trial": nni.get_trial_id()})
+"""
+
+
+@pytest.mark.slow
+def test_a_plain_trial_of_nni(nas: Nas, folder: Path) -> None:
+    (folder / "trial.py").write_text(PLAIN)
+    write_config(folder, trialCommand=f"{sys.executable} trial.py", maxTrialNumber=4, trialConcurrency=2)
+    nas(*RUN, "-o", "out", cwd=folder)
+    run, _ = load(folder / "out/journal.jsonl")
+    for trial in run.search.trials.values():
+        choices, metrics = run.space.decode(trial.tokens), dict(trial.metrics or {})
+        assert metrics == {"default": choices["k0"]["_idx"], "trial": f"{run.id}-{trial.uid}"}
+        assert (folder / "out/trials" / str(trial.uid) / "reports.jsonl").read_text().count("false") == 2
+
+
+OURS = """
+import torch
+from torch import nn
+
+from mutators import LayerChoice, get_and_apply_next_architecture, report_final, report_intermediate
+
+convs = [nn.Sequential(LayerChoice([nn.Identity(), nn.ReLU(), nn.Tanh(), nn.GELU()], key=f"k{i}")) for i in range(6)]
+choices = get_and_apply_next_architecture(nn.Sequential(*convs))
+report_intermediate(0.5)
+if choices["_uid"] == 1:
+    raise RuntimeError("out of memory")
+report_final(torch.tensor(float(choices["k0"]["_idx"])), uid=choices["_uid"])
+"""
+
+
+@pytest.mark.slow
+def test_a_trial_of_ours(nas: Nas, folder: Path) -> None:
+    (folder / "trial.py").write_text(OURS)
+    space = {key: {"_type": "layer_choice", "_value": list("0123")} for key in SPACE}
+    write_config(folder, searchSpace=space, trialCommand=f"{sys.executable} trial.py", maxTrialNumber=3)
+    nas(*RUN, "-o", "out", cwd=folder)
+    run, _ = load(folder / "out/journal.jsonl")
+    assert [trial.state for trial in run.search.trials.values()] == ["told", "failed", "told"]
+    assert run.search.trials[1].reason == "RuntimeError: out of memory"
+    assert (run.search.trials[2].metrics or {})["uid"] == 2
+
+
+def test_processes_die_with_a_run_that_is_killed(folder: Path) -> None:
+    """With its trials goes whatever they have started, also in sessions of their own."""
+    write_trial(folder, "subprocess.Popen(['sleep', '60'], start_new_session=True)\nbetween(0.5)\ntime.sleep(60)")
+    write_config(folder, trialConcurrency=2)
+    process = start(folder, *RUN, "-o", "out")
+    reports = [folder / f"out/trials/{uid}/reports.jsonl" for uid in range(2)]
+    while not all(path.exists() for path in reports):
+        time.sleep(0.01)
+    mark = f"NAS_TRIAL_OF={load(folder / 'out/journal.jsonl')[0].id}."
+    there = [psutil.Process(pid) for pid in find_marked(mark)]
+    assert len(there) == 4
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(there, timeout=30)
+    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
