@@ -153,14 +153,16 @@ def _add_loop(p: ArgumentParser, costs: str = "costs for the constraints") -> No
 def _add_runs(add: _Add) -> None:
     p = add(
         "run",
-        "run an experiment's config.yml on this machine, without NNI's manager",
-        "Checks it first. Trials are processes; they get parameters and report as under NNI, by files. If the run is "
-        "killed, nas resume goes on with it.",
+        "check an experiment's config.yml and run it to its end, under NNI or without it",
+        "Under NNI it starts however busy the machine is, and is stopped at its end. On local, trials are processes of "
+        "this one, without manager, port or web page. If it is stopped or killed, nas resume goes on with it.",
         epilog="example: nas run config.yml --on local -o run",
     )
     p.add_argument("config", type=Path, metavar="CONFIG", help="an experiment's configuration, as nnictl takes it")
-    p.add_argument("--on", required=True, choices=("local",), help="where trials run: local, processes of this machine")
-    folder = "folder for the journal, and the trials' logs; default: a new one in runs"
+    hosts = "what runs the trials: nni, or local, processes of this machine (nni)"
+    p.add_argument("--on", choices=("nni", "local"), default="nni", help=hosts)
+    p.add_argument("--port", type=int, help="of --on nni: port of NNI's web page; default: 8080, or a free one")
+    folder = "of --on local: folder for the journal, and the trials' logs; default: a new one in runs"
     p.add_argument("-o", "--output", type=Path, metavar="DIR", help=folder)
 
     p = add("show", "show the results of a run, or draw them", "Prints counts and the ten best.")

@@ -1,4 +1,4 @@
-"""``nas run``: check an experiment's configuration and run it, on this machine and without NNI's manager."""
+"""``nas run``: check an experiment's configuration and run it, under NNI or without its manager, to the end."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from nas_tuners.commands import CommandError
 from nas_tuners.commands.check import read_config
 from nas_tuners.commands.checks.algorithms import make_algorithm
 from nas_tuners.commands.checks.configuration import check_config, load_config
+from nas_tuners.commands.checks.secrets import EXPOSED
 from nas_tuners.commands.search import conclude
 from nas_tuners.hosts.local import following
+from nas_tuners.hosts.nni.launch import Launched
+from nas_tuners.hosts.nni.resume import find_port
 from nas_tuners.hosts.nni.tuner import SearchTuner
+from nas_tuners.hosts.nni.watch import watch_experiment
 from nas_tuners.hosts.trials.experiment import Experiment
 from nas_tuners.hosts.trials.loop import run_trials
 from nas_tuners.runs.journal import JOURNAL, Event, JournalError, has_begun
 from nas_tuners.runs.latest import remember
-from nas_tuners.runs.run import Run
+from nas_tuners.runs.run import Run, arguments_in, load
 from search_spaces.trust import is_signed, require_trust
 
 _KEPT = (  # of a configuration, in the header of a journal
@@ -32,6 +36,7 @@ _KEPT = (  # of a configuration, in the header of a journal
     *("maxExperimentDuration", "maxTrialDuration", "tuner"),
 )
 _OF_SERVICE = ("platform", "gpuIndices", "maxTrialNumberPerGpu")
+_PORT = 8080  # NNI's
 LOG = "nas.log"  # in the folder of a run: what the tuner says
 
 
@@ -41,13 +46,44 @@ def execute(options: Namespace) -> int:
     _, doubts = check_config(path, read_config(path), trusted=True, way="")
     for doubt in doubts:
         sys.stderr.write(f"nas: warning: {doubt}\n")
-    written = load_config(path)
-    if written.get("assessor"):
-        raise CommandError("assessor: nas run --on local stops no trial early: leave it out, or use nnictl create.")
-    config = _keep(written)
+    config = load_config(path)
+    if options.on == "nni":
+        if options.output is not None:
+            raise CommandError("-o is for --on local: NNI keeps experiments in experimentWorkingDirectory.")
+        return _run_under_nni(config, options.port)
+    if options.port is not None:
+        raise CommandError("--port is for --on nni: --on local has none.")
+    if config.get("assessor"):
+        raise CommandError("assessor: nas run --on local stops no trial early: leave it out, or use --on nni.")
+    config = _keep(config)
     experiment = Experiment.of(config)
     _check_command(experiment)
-    return _run(config, experiment, _make_folder(options.output))
+    return _run_here(config, experiment, _make_folder(options.output))
+
+
+def _run_under_nni(config: Mapping[str, Any], port: int | None) -> int:
+    """Start an experiment under NNI, follow it to its end, and stop it."""
+    free = find_port(port or _PORT)
+    if port is not None and free != port:
+        raise CommandError(f"--port is {port}, where something else listens: give another one, or none.")
+    with Launched(config, free) as experiment:
+        print(f"experiment {experiment.id}: http://localhost:{free}\nnote: {EXPOSED[0]}", flush=True)
+        try:
+            status = "STOPPED"
+            while status == "STOPPED" and experiment.is_running:  # else it was too busy to answer
+                status = watch_experiment(experiment.id)
+        except KeyboardInterrupt:
+            how = f"Go on with: nas resume {experiment.id}"
+            raise KeyboardInterrupt(f"interrupted; every result so far is kept. {how}") from None
+    if status != "DONE":
+        log, how = experiment.folder / "log", f"nas resume {experiment.id}"
+        raise CommandError(f"the experiment is {status}; its logs: {log}\nmend what is told above, then: {how}")
+    journal = experiment.folder / "checkpoint" / JOURNAL
+    if not journal.is_file():
+        print(f"the experiment is {status}; its results: nnictl experiment export {experiment.id} --type json -f FILE")
+        return 0
+    run, header = load(journal)
+    return conclude(run, arguments_in(header), journal, experiment.id)
 
 
 def resume(header: Event, path: Path, options: Namespace) -> int:
@@ -62,7 +98,7 @@ def resume(header: Event, path: Path, options: Namespace) -> int:
         experiment = Experiment.of(config)
     except (KeyError, TypeError, AttributeError):
         raise JournalError(f"{path}, line 1: wanted the header of a run of nas run.") from None
-    return _run(config, experiment, path.parent)
+    return _run_here(config, experiment, path.parent)
 
 
 def _keep(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +143,7 @@ def _make_folder(output: Path | None) -> Path:
     return output
 
 
-def _run(config: dict[str, Any], experiment: Experiment, folder: Path) -> int:
+def _run_here(config: dict[str, Any], experiment: Experiment, folder: Path) -> int:
     """Start an experiment in a folder, or go on with the one that is there."""
     with _being_the_tuner(folder):
         tuner = _make_tuner(config["tuner"])
@@ -118,7 +154,7 @@ def _run(config: dict[str, Any], experiment: Experiment, folder: Path) -> int:
         with following(run, experiment.trials) as show:
             run_trials(tuner.results, experiment, folder, show)
     _say_what_is_left(run, experiment, folder)
-    return conclude(run)
+    return conclude(run, run.search.arguments, folder / JOURNAL)
 
 
 def _make_tuner(entry: Mapping[str, Any]) -> SearchTuner:

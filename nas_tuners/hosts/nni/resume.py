@@ -40,7 +40,7 @@ def resume_experiment(experiment: str, port: int | None = None) -> int:
     for process in tuners:
         _say(f"ending a tuner process that was left, {process.pid}")
         _end(process)
-    port = port or _find_port(int(entry.get("port") or 0))
+    port = port or find_port(int(entry.get("port") or 0))
     for attempt in (1, 2):  # nnictl gives up after four seconds if the manager is slow to start
         _mend(folder)
         _say(f"resuming on port {port}" + (" once more" if attempt == 2 else ""))
@@ -121,7 +121,7 @@ def _is_manager_alive(entry: dict[str, Any]) -> bool:
     return False
 
 
-def _find_port(wanted: int) -> int:
+def find_port(wanted: int) -> int:
     """Return the wanted port if no process listens there, else any free one."""
     for candidate in (wanted, 0):
         with socket.socket() as probe:
