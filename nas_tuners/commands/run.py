@@ -69,8 +69,8 @@ def _run_under_nni(config: Mapping[str, Any], port: int | None) -> int:
     with Launched(config, free) as experiment:
         print(f"experiment {experiment.id}: http://localhost:{free}\nnote: {EXPOSED[0]}", flush=True)
         try:
-            status = "STOPPED"
-            while status == "STOPPED" and experiment.is_running:  # else it was too busy to answer
+            status = watch_experiment(experiment.id)
+            while status == "STOPPED" and experiment.is_running:  # it was too busy to answer
                 status = watch_experiment(experiment.id)
         except KeyboardInterrupt:
             how = f"Go on with: nas resume {experiment.id}"

@@ -69,7 +69,7 @@ def kill_at(folder: Path, target: str, rng: random.Random) -> tuple[int, int]:
     return process.exitcode, killed
 
 
-@pytest.mark.parametrize("moments", sweep(MOMENTS, 3))
+@pytest.mark.parametrize("moments", sweep(MOMENTS, 2))
 def test_nothing_is_lost_nothing_counts_twice_and_nothing_stays_behind(moments: list[int], tmp_path: Path) -> None:
     for moment in moments:
         rng, folder, killed = random.Random(f"killed at moment {moment}"), tmp_path / str(moment), 0
@@ -91,7 +91,7 @@ def test_nothing_is_lost_nothing_counts_twice_and_nothing_stays_behind(moments: 
             assert trial.state != "failed" or "killed by SIGKILL" in str(trial.reason)
 
 
-@pytest.mark.parametrize("moments", sweep(MOMENTS, 3))
+@pytest.mark.parametrize("moments", sweep(MOMENTS, 2))
 def test_one_at_a_time_it_equals_the_unbroken_run(moments: list[int], tmp_path: Path) -> None:
     write_experiment(whole := tmp_path / "whole", concurrency=1)
     assert processes.run(processes.run_nas, whole, *RUN) == 0
