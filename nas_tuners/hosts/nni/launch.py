@@ -25,6 +25,7 @@ from nni.tools.nnictl.config_utils import Experiments
 
 from nas_tuners.hosts.nni.failures import STARTED, describe_experiment_failures
 from nas_tuners.hosts.nni.manager import Manager, ManagerError
+from nas_tuners.runs.warden import end_marked
 
 _LOOK = 0.05  # seconds between two looks at what offers no event
 _PATIENCE = 60.0  # seconds for an answer, and for a process that was told to end
@@ -77,6 +78,7 @@ class Launched:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        end_marked(f"NNI_EXP_ID={self.id}\0")  # trials that the manager has told to end, and not waited for
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         self._wait_for(self._answers, self._process)

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from nas_tuners.hosts.trials import warden
 from nas_tuners.hosts.trials.experiment import Experiment
 from nas_tuners.hosts.trials.gpus import Gpus
 from nas_tuners.hosts.trials.process import Ended, TrialProcess
 from nas_tuners.hosts.trials.protocol import Report
+from nas_tuners.runs import warden
 
 TRIALS = "trials"  # in the folder of a run: a folder for each trial, by its uid
 _MARK = "NAS_TRIAL_OF"  # in the environment of a trial and of all that it starts

@@ -16,7 +16,7 @@ from typing import Any
 
 from nas_tuners.hosts.nni.failures import read_last_words
 from nas_tuners.hosts.trials.protocol import METRICS, ProtocolError, Reader, Report, make_environment, write_parameters
-from nas_tuners.hosts.trials.warden import end_marked
+from nas_tuners.runs.warden import end_marked
 from nas_tuners.runs.workers import WorkerError
 
 OUT, ERR = "trial.stdout", "trial.stderr"  # in a trial's folder, as NNI names them

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from nas_tuners.hosts.trials.warden import find_marked
 from nas_tuners.runs.journal import read
 from nas_tuners.runs.run import load
+from nas_tuners.runs.warden import find_marked
 from tests.nas_tuners.hosts.trials.experiments import REPORT, SPACE, good, write_config, write_trial
 from tests.nas_tuners.nas import Nas
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from nas_tuners.hosts.trials.warden import find_marked
 from nas_tuners.runs.journal import Event, read
 from nas_tuners.runs.run import load
+from nas_tuners.runs.warden import find_marked
 from tests import processes
 from tests.nas_tuners.hosts.trials.experiments import REPORT, good, write_config, write_trial
 from tests.sampling import sweep

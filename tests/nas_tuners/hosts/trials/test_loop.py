@@ -15,9 +15,9 @@ from nas_tuners.hosts.trials import pool, process
 from nas_tuners.hosts.trials.experiment import Experiment, ExperimentError
 from nas_tuners.hosts.trials.process import TrialError
 from nas_tuners.hosts.trials.protocol import ProtocolError, Reader
-from nas_tuners.hosts.trials.warden import end_marked, find_marked
 from nas_tuners.runs.loop import run_search
 from nas_tuners.runs.run import Run
+from nas_tuners.runs.warden import end_marked, find_marked
 from tests.nas_tuners.hosts.trials import experiments
 from tests.nas_tuners.hosts.trials.experiments import run_here
 

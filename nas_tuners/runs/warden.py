@@ -16,11 +16,11 @@ _PATIENCE = 1000  # milliseconds for a killed process to be gone
 
 
 def find_marked(mark: str) -> list[int]:
-    """Return the processes that have an entry which begins like this in their environment."""
+    """Return the processes that have an entry which begins like this in their environment; a ``\\0`` ends one."""
     begin, found = b"\0" + os.fsencode(mark), []
     for name in filter(str.isdecimal, os.listdir("/proc")):
         with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:  # gone, or another user's
-            if begin in b"\0" + file.read() and int(name) != os.getpid():
+            if begin in b"\0" + file.read() + b"\0" and int(name) != os.getpid():
                 found.append(int(name))
     return found
 
