@@ -21,8 +21,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from nni.tools.nnictl.config_utils import Experiments
-
 from nas_tuners.hosts.nni.failures import STARTED, describe_experiment_failures
 from nas_tuners.hosts.nni.manager import Manager, ManagerError
 from nas_tuners.runs.warden import end_marked
@@ -37,25 +35,27 @@ class LaunchError(RuntimeError):
 
 
 class Launched:
-    """An experiment that this process has started. Use it as a context: it is stopped at its end.
+    """An experiment that this process has started. As a context it is stopped at its end, else it goes on by itself.
 
     Args:
         config: as NNI writes it out, see ``ExperimentConfig.json``.
         port: of NNI's manager; nothing listens there.
+        resumed: the id of an experiment to go on with, of which nothing runs; None: a new one.
 
     Raises:
-        LaunchError: the manager or the tuner has ended before the experiment began.
+        LaunchError: the manager or the tuner has ended before the experiment began, or NNI refuses it.
     """
 
-    def __init__(self, config: Mapping[str, Any], port: int) -> None:
-        self.id = secrets.token_hex(4)
-        self.port = port
+    def __init__(self, config: Mapping[str, Any], port: int, resumed: str | None = None) -> None:
+        self.id = resumed or secrets.token_hex(4)
+        self.port, self._action = port, "resume" if resumed else "create"
         self.folder = Path(config["experimentWorkingDirectory"], self.id)
         self.manager = Manager(f"http://localhost:{port}", _PATIENCE)
         for name in ("log", "checkpoint"):
-            (self.folder / name).mkdir(parents=True)
+            (self.folder / name).mkdir(parents=True, exist_ok=resumed is not None)
+        self._starts = self._count_starts()
         self._tuner: subprocess.Popen[bytes] | None = None
-        self._process = self._start(_manager_words(config, self.id, port), {}, _node_folder())
+        self._process = self._start(_manager_words(config, self.id, port, self._action), {}, _node_folder())
         try:
             self._begin(config)
         except BaseException:
@@ -81,6 +81,8 @@ class Launched:
         end_marked(f"NNI_EXP_ID={self.id}\0")  # trials that the manager has told to end, and not waited for
 
     def _begin(self, config: Mapping[str, Any]) -> None:
+        from nni.tools.nnictl.config_utils import Experiments  # which takes a second or more
+
         self._wait_for(self._answers, self._process)
         service = config["trainingService"]
         platform = "hybrid" if isinstance(service, list) else service["platform"]
@@ -93,6 +95,9 @@ class Launched:
         with contextlib.suppress(ManagerError):  # it may take longer than that: its status tells
             self.manager.begin(config)
         self._wait_for(lambda: self.manager.status()[0] != "INITIALIZED", self._process, self._tuner)
+        status, errors = self.manager.status()
+        if status == "ERROR":
+            raise LaunchError("\n".join([f"NNI refuses it: {' '.join(errors)}", *self._describe_failure()]))
 
     def _wait_for(self, condition: Callable[[], bool], *processes: subprocess.Popen[bytes]) -> None:
         """Wait until something holds; raise LaunchError if one of the processes ends before."""
@@ -109,8 +114,11 @@ class Launched:
         return bool(self.manager.status())
 
     def _has_tuner(self) -> bool:
+        return self._count_starts() > self._starts
+
+    def _count_starts(self) -> int:
         log = self.folder / "log" / "dispatcher.log"
-        return log.exists() and STARTED in log.read_text(encoding="utf-8", errors="replace")
+        return log.read_bytes().count(STARTED.encode()) if log.exists() else 0
 
     def _describe_failure(self) -> list[str]:
         if lines := describe_experiment_failures(self.folder):
@@ -123,7 +131,7 @@ class Launched:
     def _tuner_environment(self) -> dict[str, str]:
         return {
             "SDK_PROCESS": "dispatcher",
-            "NNI_MODE": "create",
+            "NNI_MODE": self._action,
             "NNI_CHECKPOINT_DIRECTORY": str(self.folder / "checkpoint"),
             "NNI_LOG_DIRECTORY": str(self.folder / "log"),
             "NNI_LOG_LEVEL": "info",
@@ -158,13 +166,13 @@ def _node_folder() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _manager_words(config: Mapping[str, Any], experiment: str, port: int) -> list[str]:
+def _manager_words(config: Mapping[str, Any], experiment: str, port: int, action: str) -> list[str]:
     """Return the command of NNI's manager, see ``nni.experiment.launcher.NniManagerArgs``."""
     folder, service = _node_folder(), config["trainingService"]
     options = {
         "port": port,
         "experiment-id": experiment,
-        "action": "create",
+        "action": action,
         "mode": "hybrid" if isinstance(service, list) else service["platform"],
         "experiments-directory": config["experimentWorkingDirectory"],
         "log-level": config["logLevel"],
