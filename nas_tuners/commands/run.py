@@ -24,6 +24,7 @@ from nas_tuners.hosts.nni.launch import Launched
 from nas_tuners.hosts.nni.resume import find_port
 from nas_tuners.hosts.nni.tuner import SearchTuner
 from nas_tuners.hosts.nni.watch import watch_experiment
+from nas_tuners.hosts.trials.assessing import Assessing
 from nas_tuners.hosts.trials.experiment import Experiment
 from nas_tuners.hosts.trials.loop import run_trials
 from nas_tuners.runs.journal import JOURNAL, Event, JournalError, has_begun
@@ -33,7 +34,7 @@ from search_spaces.trust import is_signed, require_trust
 
 _KEPT = (  # of a configuration, in the header of a journal
     *("searchSpace", "trialCommand", "trialCodeDirectory", "trialConcurrency", "trialGpuNumber", "maxTrialNumber"),
-    *("maxExperimentDuration", "maxTrialDuration", "tuner"),
+    *("maxExperimentDuration", "maxTrialDuration", "tuner", "assessor"),
 )
 _OF_SERVICE = ("platform", "gpuIndices", "maxTrialNumberPerGpu")
 _PORT = 8080  # NNI's
@@ -53,8 +54,6 @@ def execute(options: Namespace) -> int:
         return _run_under_nni(config, options.port)
     if options.port is not None:
         raise CommandError("--port is for --on nni: --on local has none.")
-    if config.get("assessor"):
-        raise CommandError("assessor: nas run --on local stops no trial early: leave it out, or use --on nni.")
     config = _keep(config)
     experiment = Experiment.of(config)
     _check_command(experiment)
@@ -146,13 +145,20 @@ def _make_folder(output: Path | None) -> Path:
 def _run_here(config: dict[str, Any], experiment: Experiment, folder: Path) -> int:
     """Start an experiment in a folder, or go on with the one that is there."""
     with _being_the_tuner(folder):
-        tuner = _make_tuner(config["tuner"])
+        tuner, assessor = _make_tuner(config["tuner"]), _make_assessor(config.get("assessor"))
         tuner.header = {"command": {"name": "run", "config": config}, "experiment": None}
         tuner.update_search_space(config["searchSpace"])
         remember(folder)
         run = tuner.run
+        assessing = None if assessor is None else Assessing(assessor, run)
         with following(run, experiment.trials) as show:
-            run_trials(tuner.results, experiment, folder, show)
+
+            def report(run: Run) -> None:
+                show(run)
+                if assessing is not None:
+                    assessing.settle(run)
+
+            run_trials(tuner.results, experiment, folder, report, assessing.hear if assessing else None)
     _say_what_is_left(run, experiment, folder)
     return conclude(run, run.search.arguments, folder / JOURNAL)
 
@@ -169,6 +175,16 @@ def _make_tuner(entry: Mapping[str, Any]) -> SearchTuner:
             "nas_tuners.EvolutionTuner, or run it under NNI with nnictl create."
         )
     return tuner
+
+
+def _make_assessor(entry: Mapping[str, Any] | None) -> Any:
+    """Make the assessor of a configuration, for a user who vouches for it; None if there is none."""
+    if entry is None:
+        return None
+    assessor, problems = make_algorithm("assessor", Path(), entry, lambda named: None)
+    if problems:
+        raise CommandError("\n".join(problems))
+    return assessor
 
 
 @contextmanager

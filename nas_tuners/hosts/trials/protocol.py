@@ -31,13 +31,18 @@ class Report:
     value: Any
 
 
+def name_job(run: str, uid: int) -> str:
+    """Return what NNI's side of a trial is to call it."""
+    return f"{run}-{uid}"
+
+
 def make_environment(folder: Path, run: str, uid: int, code: str, gpus: str | None) -> dict[str, str]:
     """Return the environment of a trial: that of this process, and what NNI says in it."""
     own = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
     own |= {
         "NNI_PLATFORM": "local",
         "NNI_EXP_ID": run,
-        "NNI_TRIAL_JOB_ID": f"{run}-{uid}",
+        "NNI_TRIAL_JOB_ID": name_job(run, uid),
         "NNI_TRIAL_SEQ_ID": str(uid),
     }
     own |= {"NNI_SYS_DIR": str(folder), "NNI_OUTPUT_DIR": str(folder), "NNI_CODE_DIR": code}

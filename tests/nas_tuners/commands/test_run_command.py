@@ -74,6 +74,50 @@ def test_a_tuner_of_the_users_own(nas: Nas, folder: Path) -> None:
     assert read(folder / "out/journal.jsonl")[0][0]["tuner"] == "Own"
 
 
+ASSESSOR = """
+from nni.assessor import AssessResult, Assessor
+
+
+def say(*words):
+    with open("said", "a") as file:
+        print(*words, file=file)
+
+
+class Strict(Assessor):
+    def assess_trial(self, trial_job_id, trial_history):
+        say(trial_history)
+        if trial_history[-1] == 0.25:
+            raise ValueError("never at a quarter")
+        return AssessResult.Bad if trial_history == [0.25, 0.5] else AssessResult.Good
+
+    def trial_end(self, trial_job_id, success):
+        say(trial_job_id.partition("-")[2], success)
+"""
+
+
+def test_an_assessor_stops_trials(nas: Nas, folder: Path) -> None:
+    write_trial(
+        folder, "if uid == 1:\n    between(0.25)\n    between(0.5)\n    time.sleep(60)\nbetween(1.5)\nreport(good)"
+    )
+    (folder / "strict.py").write_text(ASSESSOR)
+    write_config(folder, assessor={"className": "strict.Strict", "codeDirectory": "."}, maxTrialNumber=3)
+    nas(*RUN, "-o", "out", cwd=folder)
+    run, _ = load(folder / "out/journal.jsonl")
+    assert [trial.state for trial in run.search.trials.values()] == ["told", "stopped", "told"]
+    assert (run.search.trials[1].resource, run.search.trials[1].score) == (2, 0.5)
+    said = "[1.5]\n0 True\n[0.25]\n[0.25, 0.5]\n1 False\n[1.5]\n2 True\n"
+    assert (folder / "said").read_text() == said
+    assert "never at a quarter" in (folder / "out/nas.log").read_text()
+
+
+def test_an_assessor_of_nni(nas: Nas, folder: Path) -> None:
+    write_trial(folder, "between(uid if uid < 3 else -uid)\nif uid > 2: time.sleep(60)\nreport(good)")
+    write_config(folder, assessor={"name": "Medianstop", "classArgs": {"start_step": 1}})
+    nas(*RUN, "-o", "out", cwd=folder)
+    run, _ = load(folder / "out/journal.jsonl")
+    assert [trial.state for trial in run.search.trials.values()] == 3 * ["told"] + 3 * ["stopped"]
+
+
 def test_failed_trials_are_told_and_the_log_is_kept(nas: Nas, folder: Path) -> None:
     write_trial(folder, "if uid % 2: raise ValueError('too deep')\nreport(good)")
     assert "6 trials, 3 of them failed" in nas(*RUN, "-o", "out", cwd=folder)
@@ -98,7 +142,7 @@ def test_no_trial_has_a_result(nas: Nas, folder: Path) -> None:
         ({"tuner": {"name": "RegularizedEvolutionTuner"}}, "tuner: RegularizedEvolutionTuner is none of ours"),
         ({"authorName": "me", "maxTrialNum": 9}, "is a configuration of NNI 1"),
         ({"maxTrialDuration": "soon"}, "soon"),
-        ({"assessor": {"name": "Medianstop"}}, "assessor: nas run --on local stops no trial early"),
+        ({"assessor": {"name": "Medianstep"}}, "assessor.name is 'Medianstep', wanted one of"),
     ],
 )
 def test_what_cannot_be_run(changes: dict[str, Any], wanted: str, nas: Nas, folder: Path) -> None:
