@@ -43,7 +43,7 @@ HEAVY = {
     "scipy": (2, 3, 4, 5, 6),
 }
 LAZY = ("matplotlib", "scipy", "sklearn")  # only within functions: slow to import
-NNI_ALLOWED = {"mutators/trial.py", "nas_tuners/hosts/nni/launch.py", "nas_tuners/hosts/nni/tuner.py"}
+NNI_ALLOWED = {"mutators/trial.py", *(f"nas_tuners/hosts/nni/{name}.py" for name in ("guest", "launch", "tuner"))}
 
 
 class Import(NamedTuple):

@@ -13,13 +13,17 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from nni.tools.package_utils import create_builtin_class_instance
+from nni.tuner import Tuner
+
 from nas_tuners.commands import CommandError
 from nas_tuners.commands.check import read_config
-from nas_tuners.commands.checks.algorithms import make_algorithm
+from nas_tuners.commands.checks.algorithms import make_algorithm, mode_of
 from nas_tuners.commands.checks.configuration import check_config, load_config
 from nas_tuners.commands.checks.secrets import EXPOSED
 from nas_tuners.commands.search import conclude
 from nas_tuners.hosts.local import following
+from nas_tuners.hosts.nni.guest import Guest
 from nas_tuners.hosts.nni.launch import Launched
 from nas_tuners.hosts.nni.resume import find_port
 from nas_tuners.hosts.nni.tuner import SearchTuner
@@ -168,13 +172,14 @@ def _make_tuner(entry: Mapping[str, Any]) -> SearchTuner:
     tuner, problems = make_algorithm("tuner", Path(), entry, lambda named: None)
     if problems:
         raise CommandError("\n".join(problems))
-    if not isinstance(tuner, SearchTuner):
-        name = entry.get("className") or entry.get("name")
-        raise CommandError(
-            f"tuner: {name} is none of ours, nor derived from nas_tuners.SearchTuner: wanted one such as "
-            "nas_tuners.EvolutionTuner, or run it under NNI with nnictl create."
-        )
-    return tuner
+    if isinstance(tuner, SearchTuner):
+        return tuner
+    if tuner is None:  # one of NNI's own
+        tuner = create_builtin_class_instance(entry["name"], entry.get("classArgs"), "tuners")
+    name = str(entry.get("className") or entry.get("name"))
+    if not isinstance(tuner, Tuner):
+        raise CommandError(f"tuner: {name} is not derived from nni.tuner.Tuner.")
+    return SearchTuner(Guest(name).host(tuner), mode_of(entry, type(tuner)) or "maximize")
 
 
 def _make_assessor(entry: Mapping[str, Any] | None) -> Any:
