@@ -205,13 +205,13 @@ def _add_runs(add: _Add) -> None:
 
     p = add(
         "resume",
-        "resume an NNI experiment, or a run of nas search or nas rank",
+        "resume an NNI experiment, or a run of nas run, nas search or nas rank",
         "After a stop, a crash or a kill, whichever processes are left of it.",
     )
     p.add_argument("source", metavar="RUN", help=_RUN)
-    p.add_argument("--trials", type=int, metavar="N", help="new total of results, for nas search and nas rank")
-    p.add_argument("--workers", type=int, metavar="N", help="new number of processes, for nas search and nas rank")
-    p.add_argument("--trial-timeout", type=float, metavar="SECONDS", help="new limit, for nas search and nas rank")
+    p.add_argument("--trials", type=int, metavar="N", help="new total of results, for runs without NNI")
+    p.add_argument("--workers", type=int, metavar="N", help="new number of processes, for runs without NNI")
+    p.add_argument("--trial-timeout", type=float, metavar="SECONDS", help="new limit, for runs without NNI")
     p.add_argument("--port", type=int, help="port of NNI's web page; default: the one it had, or a free one")
     own = "your function, instead of the one that the journal names"
     p.add_argument("--evaluate", metavar="MODULE:FUNCTION", help=f"{own}, of nas search")

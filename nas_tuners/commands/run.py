@@ -41,6 +41,8 @@ _KEPT = (  # of a configuration, in the header of a journal
     *("maxExperimentDuration", "maxTrialDuration", "tuner", "assessor"),
 )
 _OF_SERVICE = ("platform", "gpuIndices", "maxTrialNumberPerGpu")
+_NEEDED = {"searchSpace": dict, "trialCommand": str, "trialCodeDirectory": str, "tuner": dict}
+_NEW = {"maxTrialNumber": "trials", "trialConcurrency": "workers", "maxTrialDuration": "trial_timeout"}  # of a resume
 _PORT = 8080  # NNI's
 LOG = "nas.log"  # in the folder of a run: what the tuner says
 
@@ -96,9 +98,12 @@ def resume(header: Event, path: Path, options: Namespace) -> int:
     trusted = is_signed(header) or options.trust_code
     way = f"{options.typed} --trust-code"
     require_trust(trusted, path, f"{named}, and is not as you have begun it on this machine", way)
+    given = {name: getattr(options, option) for name, option in _NEW.items()}
     try:
         config = _keep(config)
-        experiment = Experiment.of(config)
+        if not all(isinstance(config[name], kind) for name, kind in _NEEDED.items()):
+            raise TypeError
+        experiment = Experiment.of({**config, **{name: value for name, value in given.items() if value is not None}})
     except (KeyError, TypeError, AttributeError):
         raise JournalError(f"{path}, line 1: wanted the header of a run of nas run.") from None
     return _run_here(config, experiment, path.parent)
@@ -214,7 +219,7 @@ def _being_the_tuner(folder: Path) -> Iterator[None]:
 
 def _say_what_is_left(run: Run, experiment: Experiment, folder: Path) -> None:
     """Print how many trials the end of the experiment's time has cut short."""
-    if pending := run.search.counts.pending:
+    if (pending := run.search.counts.pending) and experiment.seconds is not None:
         print(
             f"the experiment's time, {experiment.seconds:g} s, is over; trials without a result: {pending}; "
             f"to run them: nas resume {quote(str(folder))}"

@@ -62,7 +62,7 @@ def nas_run(experiment: Experiment) -> subprocess.Popen[str]:
 
 
 def test_it_comes_up_on_a_busy_machine_runs_to_the_end_and_is_stopped(tmp_path: Path) -> None:
-    with written(tmp_path, maxTrialNumber=2) as experiment, busy(2):
+    with written(tmp_path, maxTrialNumber=1, trialConcurrency=1) as experiment, busy(2):
         process = nas_run(experiment)
         said, _ = process.communicate()
         assert process.returncode == 0, said
@@ -70,7 +70,7 @@ def test_it_comes_up_on_a_busy_machine_runs_to_the_end_and_is_stopped(tmp_path: 
         experiment.id = re.findall(r"^experiment (\w+): ", said)[0]
         run, _ = load(experiment.journal)
         assert f"of {run.search.counts.ended} trials" in said and f"nas show {experiment.id}" in said
-        assert run.search.counts.told >= 2
+        assert run.search.counts.told >= 1
         for trial in run.search.trials.values():
             assert trial.state != "told" or trial.score == expected(run.space.decode(trial.tokens))
 

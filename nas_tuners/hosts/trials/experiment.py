@@ -52,6 +52,7 @@ class Experiment:
             trials_per_gpu=service.get("maxTrialNumberPerGpu") or 1,
         )
         problems = whole("trialConcurrency", made.concurrency, 1)
+        problems += whole("maxTrialNumber", made.trials, 1, optional=True)
         problems += whole("trialGpuNumber", wanted, 0, optional=True)
         if not Path(made.folder).is_dir():
             problems.append(f"trialCodeDirectory: {made.folder} is not a folder")

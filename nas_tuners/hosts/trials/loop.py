@@ -114,7 +114,7 @@ class _Trials:
             return
         if ended.not_found and not said:
             raise TrialError(f"trialCommand cannot be run: {ended.reason}\nlog: {ended.log}")
-        if ended.stopped and said:
+        if ended.stopped and said and not ended.broken:
             self._results.take(uid, stopped_report(said[-1], len(said)), None)
         else:
             self._results.fail(uid, ended.reason)

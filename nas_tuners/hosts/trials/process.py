@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from nas_tuners.runs.workers import WorkerError
 OUT, ERR = "trial.stdout", "trial.stderr"  # in a trial's folder, as NNI names them
 REPORTS = "reports.jsonl"  # beside them: all that it has reported
 _SHELL = "/bin/bash"  # NNI's
-_PIECE = 1 << 16  # bytes that are read at a time
+_PIECE, _PIECES = 1 << 16, 64  # bytes that are read at once, and how often before others have their turn
 _GRACE = 5.0  # seconds from SIGINT to SIGKILL, as in NNI
 _NOT_FOUND = (126, 127)  # exit codes of a shell that cannot run a command
 
@@ -33,11 +32,19 @@ class TrialError(WorkerError):
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a trial's process: its exit code, or minus a signal's number; why it was stopped, if it was."""
+    """The end of a trial's process.
+
+    Args:
+        code: its exit code, or minus a signal's number.
+        log: its stderr.
+        stopped: why it was interrupted, if it was.
+        broken: why what it reported cannot be read, if so.
+    """
 
     code: int
-    stopped: str | None
     log: Path
+    stopped: str | None = None
+    broken: str | None = None
 
     @property
     def not_found(self) -> bool:
@@ -47,8 +54,8 @@ class Ended:
     @property
     def reason(self) -> str:
         """Return why there is no result, as far as the trial's stderr tells."""
-        if self.stopped is not None:
-            return self.stopped
+        if known := self.broken or self.stopped:
+            return known
         words = read_last_words(self.log)
         if self.code < 0:
             return f"killed by {signal.Signals(-self.code).name}" + (f": {words}" if words else "")
@@ -77,6 +84,7 @@ class TrialProcess:
         self._mark = mark
         self._reader = Reader()
         self.stopped: str | None = None  # why
+        self._broken: str | None = None
         self.kill_at = math.inf  # after it was stopped
         self.pipe = -1
         try:
@@ -101,17 +109,19 @@ class TrialProcess:
         self.started = time.monotonic()
 
     def read(self) -> list[Report]:
-        """Return what it has reported since the last call; of what is no report, nothing, and it is stopped."""
+        """Return what it has reported since the last call, or a good part of that. If it is no report, end it."""
         reports: list[Report] = []
-        with contextlib.suppress(BlockingIOError):
-            while piece := os.read(self.pipe, _PIECE):
-                try:
-                    reports.extend(self._reader.feed(piece))
-                except ProtocolError as error:
-                    self.stop(str(error))
+        try:
+            for _ in range(_PIECES):
+                reports.extend(self._reader.feed(os.read(self.pipe, _PIECE)))
+        except BlockingIOError:
+            pass
+        except ProtocolError as error:
+            self._broken = self._broken or str(error)
+            self._signal(signal.SIGKILL)
         if reports:
             with open(self.folder / REPORTS, "a", encoding="utf-8") as file:
-                file.writelines(f"{json.dumps(asdict(report))}\n" for report in reports)
+                file.writelines(f"{report.text}\n" for report in reports)
         return reports
 
     def stop(self, reason: str) -> None:
@@ -133,7 +143,7 @@ class TrialProcess:
         reports = self.read()
         self._close()
         (self.folder / METRICS).unlink(missing_ok=True)  # whoever reads all files would wait for it for ever
-        return reports, Ended(code, self.stopped, self.folder / ERR)
+        return reports, Ended(code, self.folder / ERR, self.stopped, self._broken)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

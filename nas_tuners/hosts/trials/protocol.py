@@ -24,11 +24,12 @@ class ProtocolError(ValueError):
 
 @dataclass(frozen=True)
 class Report:
-    """A result that a trial has reported: the final one, or one on the way, by its number from 0."""
+    """A result that a trial has reported: the final one, or one on the way, by its number from 0. ``text``: as JSON."""
 
     final: bool
     sequence: int
     value: Any
+    text: str
 
 
 def name_job(run: str, uid: int) -> str:
@@ -79,6 +80,7 @@ def _read_record(line: bytes) -> Iterator[Report]:
     try:
         record = json.loads(line)
         if record["type"] in ("FINAL", "PERIODICAL"):
-            yield Report(record["type"] == "FINAL", int(record["sequence"]), json.loads(record["value"]))
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+            final, sequence, value = record["type"] == "FINAL", int(record["sequence"]), json.loads(record["value"])
+            yield Report(final, sequence, value, json.dumps({"final": final, "sequence": sequence, "value": value}))
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         raise ProtocolError(f"its metrics cannot be read, at {line[:40]!r}: {error}") from None

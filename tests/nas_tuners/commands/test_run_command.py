@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,6 +245,14 @@ def test_a_journal_of_another_decides_nothing(nas: Nas, folder: Path) -> None:
     assert load(journal)[0].search.counts.told == 2
 
 
+def test_a_resume_may_go_further(nas: Nas, folder: Path) -> None:
+    nas(*RUN, "-o", "out", cwd=folder)
+    assert "of 9 trials" in nas("resume", "latest", "--trials", "9", "--workers", "2", cwd=folder)
+    printed = nas("resume", "out", "--evaluate", "own:score", cwd=folder, code=1)
+    check_failed(printed, "--evaluate: out/journal.jsonl is of nas run, which calls no functions")
+    check_failed(nas("resume", "out", "--trials", "0", cwd=folder, code=1), "maxTrialNumber is 0, wanted")
+
+
 def test_the_end_of_the_time_is_told(nas: Nas, folder: Path) -> None:
     write_trial(folder, "if uid: time.sleep(60)\nreport(good)")
     write_config(folder, maxExperimentDuration="1s")
@@ -311,7 +320,8 @@ report_final(torch.tensor(float(choices["k0"]["_idx"])), uid=choices["_uid"])
 def test_a_trial_of_ours(nas: Nas, folder: Path) -> None:
     (folder / "trial.py").write_text(OURS)
     space = {key: {"_type": "layer_choice", "_value": list("0123")} for key in SPACE}
-    write_config(folder, searchSpace=space, trialCommand=f"{sys.executable} trial.py", maxTrialNumber=3)
+    command = f"{sys.executable} trial.py"
+    write_config(folder, searchSpace=space, trialCommand=command, maxTrialNumber=3, trialConcurrency=3)
     nas(*RUN, "-o", "out", cwd=folder)
     run, _ = load(folder / "out/journal.jsonl")
     assert [trial.state for trial in run.search.trials.values()] == ["told", "failed", "told"]
@@ -319,6 +329,20 @@ def test_a_trial_of_ours(nas: Nas, folder: Path) -> None:
     assert (run.search.trials[2].metrics or {})["uid"] == 2
 
 
+@pytest.mark.slow
+def test_the_quickstart_as_it_is(nas: Nas, tmp_path: Path) -> None:
+    folder = tmp_path / "quickstart"
+    shutil.copytree(Path(__file__).parents[3] / "examples" / "quickstart", folder)
+    nas("ss-gen", "-o", "search_space.json", "--", sys.executable, "trial.py", cwd=folder)
+    config = (folder / "config.yml").read_text().replace("maxTrialNumber: 24", "maxTrialNumber: 2")
+    (folder / "config.yml").write_text(config.replace("trial.py", "trial.py --epochs 1 --limit 300"))
+    nas(*RUN, "-o", "out", cwd=folder)
+    run, _ = load(folder / "out/journal.jsonl")
+    assert run.search.counts.told == 2
+    assert run.search.best is not None and 0 < run.search.best.score <= 1
+
+
+@pytest.mark.slow
 def test_processes_die_with_a_run_that_is_killed(folder: Path) -> None:
     """With its trials goes whatever they have started, also in sessions of their own."""
     write_trial(folder, "subprocess.Popen(['sleep', '60'], start_new_session=True)\nbetween(0.5)\ntime.sleep(60)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -69,6 +70,10 @@ def test_a_trial_has_its_own_folder_environment_and_logs(tmp_path: Path) -> None
         ("report({'default': 1, '_failed': 'too large'})", "too large"),
         (
             "open(os.path.join(folder, '.nni', 'metrics'), 'ab').write(b'accuracy 0.9')\ntime.sleep(60)",
+            "cannot be read",
+        ),
+        (
+            "between(0.5)\nopen(os.path.join(folder, '.nni', 'metrics'), 'ab').write(b'x' * 9)\nreport(1)",
             "cannot be read",
         ),
         ("report('good')", "the metric is 'good', wanted a number"),
@@ -186,6 +191,10 @@ def test_reports_in_any_pieces() -> None:
         reader = Reader()
         reports = [report for at in range(0, len(stream), size) for report in reader.feed(stream[at : at + size])]
         assert [(report.final, str(report.value)) for report in reports] == [(True, "{'default': nan}")] * 2
+    deep = json.dumps({"type": "FINAL", "sequence": 0, "value": "[" * 90_000}).encode()
+    for line in (b"[]", b"{}", b'{"type": "FINAL", "sequence": Infinity, "value": "1"}', deep, b"\xff"):
+        with pytest.raises(ProtocolError, match="cannot be read"):
+            [*Reader().feed(b"ME%06d%b" % (len(line), line))]
     with pytest.raises(ProtocolError, match="cannot be read, at b'ME00000x"):
         [*Reader().feed(b"ME00000x{}")]
 
