@@ -80,13 +80,14 @@ class _Trials:
     def _next(self) -> Proposal | None:
         """Return what to run next: what is to be tried again, then something new; None if that is enough."""
         again, trials = self._results.handouts.again, self._run.search.trials
-        enough = self._limit is not None and self._run.search.counts.ended + len(self._said) >= self._limit
-        uid = None if enough else next((uid for uid in again if not self._pool.has(uid)), None)
+        for late in [uid for uid in again if trials[uid].state != "pending"]:  # there was a result after all
+            again.remove(late)
+        left = math.inf if self._limit is None else self._limit - self._run.search.counts.ended - len(self._said)
+        uid = next((uid for uid in again if not self._pool.has(uid)), None) if left > 0 else None
         if uid is not None:
             again.remove(uid)
             return trials[uid].proposal
-        left = math.inf if self._limit is None else self._limit - self._run.search.counts.ended
-        return next(iter(self._run.ask()), None) if len(self._said) + len(again) < left else None
+        return next(iter(self._run.ask()), None) if left > len(again) else None
 
     def take_in(self, timeout: float = math.inf) -> None:
         """Wait for what happens next, and take it in."""

@@ -58,7 +58,8 @@ class Ended:
             return known
         words = read_last_words(self.log)
         if self.code < 0:
-            return f"killed by {signal.Signals(-self.code).name}" + (f": {words}" if words else "")
+            names = {number.value: number.name for number in signal.Signals}
+            return f"killed by {names.get(-self.code, -self.code)}" + (f": {words}" if words else "")
         if self.code == 0:
             return "its trial ended without a result"
         return words or f"exit code {self.code}, without a word on stderr"
@@ -138,8 +139,8 @@ class TrialProcess:
 
     def end(self) -> tuple[list[Report], Ended]:
         """Wait for its end, and end what is left of its group. Returns: its last reports, and how it ended."""
+        self._signal(signal.SIGKILL)  # first: its number is nobody else's until it was waited for
         code = self._process.wait()
-        self._signal(signal.SIGKILL)
         reports = self.read()
         self._close()
         (self.folder / METRICS).unlink(missing_ok=True)  # whoever reads all files would wait for it for ever
