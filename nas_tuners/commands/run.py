@@ -57,12 +57,15 @@ def execute(options: Namespace) -> int:
     if options.on == "nni":
         if options.output is not None:
             raise CommandError("-o is for --on local: NNI keeps experiments in experimentWorkingDirectory.")
+        service = config["trainingService"]  # a list, where there are several
+        if isinstance(service, dict) and service["platform"] == "local":
+            _check_command(config["trialCommand"], config["trialCodeDirectory"])
         return _run_under_nni(config, options.port)
     if options.port is not None:
         raise CommandError("--port is for --on nni: --on local has none.")
     config = _keep(config)
     experiment = Experiment.of(config)
-    _check_command(experiment)
+    _check_command(experiment.command, experiment.folder)
     return _run_here(config, experiment, _make_folder(options.output))
 
 
@@ -116,18 +119,16 @@ def _keep(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"trainingService": {name: service[name] for name in _OF_SERVICE if name in service}}
 
 
-def _check_command(experiment: Experiment) -> None:
+def _check_command(command: str, folder: str) -> None:
     """Check that there is such a command, before anything is begun."""
-    word = (experiment.command.split() or [""])[0]
+    word = (command.split() or [""])[0]
     if set(word) & set("=(){}[]<>|&;$`'\"\\*?#!~"):  # the shell alone knows what it means
         return
-    done = subprocess.run(
-        ["/bin/bash", "-c", f"type -- {word}"], cwd=experiment.folder, capture_output=True, check=False
-    )
+    done = subprocess.run(["/bin/bash", "-c", f"type -- {word}"], cwd=folder, capture_output=True, check=False)
     if done.returncode:
         raise CommandError(
-            f"trialCommand is {experiment.command!r}, but there is no command {word!r}, on the PATH or in "
-            f"{experiment.folder}: wanted one such as python3 trial.py"
+            f"trialCommand is {command!r}, but there is no command {word!r}, on the PATH or in "
+            f"{folder}: wanted one such as python3 trial.py"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -208,6 +209,18 @@ def test_what_cannot_be_run(changes: dict[str, Any], wanted: str, nas: Nas, fold
     write_config(folder, **changes)
     check_failed(nas(*RUN, "-o", "out", cwd=folder, code=1), wanted)
     assert not (folder / "out/journal.jsonl").exists()
+
+
+def test_under_nni_it_checks_as_well(nas: Nas, folder: Path) -> None:
+    check_failed(nas("run", "config.yml", "-o", "out", cwd=folder, code=1), "-o is for --on local")
+    check_failed(nas(*RUN, "--port", "8080", cwd=folder, code=1), "--port is for --on nni")
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        check_failed(nas("run", "config.yml", "--port", port, cwd=folder, code=1), f"--port is {port}, where something")
+    write_config(folder, trialCommand="no_such_python trial.py")
+    check_failed(nas("run", "config.yml", cwd=folder, code=1), "there is no command 'no_such_python'")
 
 
 @pytest.mark.parametrize("words", [("run", "config.yml", "--on", "mars"), ("run", "--on", "local")])
