@@ -182,6 +182,20 @@ def _add_loop(p: ArgumentParser, costs: str = "costs for the constraints") -> No
 
 
 def _add_runs(add: _Add) -> None:
+    p = add(
+        "run",
+        "check an experiment's config.yml and run it to its end, under NNI or without it",
+        "Under NNI it starts however busy the machine is, and is stopped at its end. On local, trials are processes of "
+        "this one, without manager, port or web page. If it is stopped or killed, nas resume goes on with it.",
+        epilog="example: nas run config.yml --on local -o run",
+    )
+    p.add_argument("config", type=Path, metavar="CONFIG", help="an experiment's configuration, as nnictl takes it")
+    hosts = "what runs the trials: nni, or local, processes of this machine (nni)"
+    p.add_argument("--on", choices=("nni", "local"), default="nni", help=hosts)
+    p.add_argument("--port", type=int, help="of --on nni: port of NNI's web page; default: 8080, or a free one")
+    folder = "of --on local: folder for the journal, and the trials' logs; default: a new one in runs"
+    p.add_argument("-o", "--output", type=Path, metavar="DIR", help=folder)
+
     p = add("show", "show the results of a run, or draw them", "Prints counts and the ten best.")
     p.add_argument("source", metavar="RUN", help=_RUN)
     p.add_argument("--json", action="store_true", help="print everything, as one JSON object")
@@ -222,13 +236,13 @@ def _add_runs(add: _Add) -> None:
 
     p = add(
         "resume",
-        "resume an NNI experiment, or a run of nas search or nas rank",
+        "resume an NNI experiment, or a run of nas run, nas search or nas rank",
         "After a stop, a crash or a kill, whichever processes are left of it.",
     )
     p.add_argument("source", metavar="RUN", help=_RUN)
-    p.add_argument("--trials", type=int, metavar="N", help="new total of results, for nas search and nas rank")
-    p.add_argument("--workers", type=int, metavar="N", help="new number of processes, for nas search and nas rank")
-    p.add_argument("--trial-timeout", type=float, metavar="SECONDS", help="new limit, for nas search and nas rank")
+    p.add_argument("--trials", type=int, metavar="N", help="new total of results, for runs without NNI")
+    p.add_argument("--workers", type=int, metavar="N", help="new number of processes, for runs without NNI")
+    p.add_argument("--trial-timeout", type=float, metavar="SECONDS", help="new limit, for runs without NNI")
     p.add_argument("--port", type=int, help="port of NNI's web page; default: the one it had, or a free one")
     own = "your function, instead of the one that the journal names"
     p.add_argument("--evaluate", metavar="MODULE:FUNCTION", help=f"{own}, of nas search")

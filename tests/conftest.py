@@ -24,6 +24,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as nohup does
 # Journals are signed with a key of the tests' own, in all processes that they start too.
 _CONFIG = tempfile.TemporaryDirectory(prefix="nas-tests-config-")
 os.environ["XDG_CONFIG_HOME"] = _CONFIG.name
+os.environ["XDG_STATE_HOME"] = os.path.join(_CONFIG.name, "state")  # where the latest run is noted
 
 # A machine that is busy with other work fails no test: neither a slow example nor slow drawing of examples is an error.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -26,7 +26,10 @@ FLOORS = {
         *(f"mutators/elastic/{wing}" for wing in ("conversion", "export", "search", "training")),
     ),
     4: ("search_spaces/nets/layers", "search_spaces/paddleslim", "search_spaces/nets", "nas_tuners/sanas"),
-    5: ("nas_tuners/show", "nas_tuners/hosts/nni", "nas_tuners/hosts", "nas_tuners/testing", "nas_tuners"),
+    5: (
+        *("nas_tuners/show", "nas_tuners/hosts/nni", "nas_tuners/hosts/trials", "nas_tuners/hosts"),
+        *("nas_tuners/testing", "nas_tuners"),
+    ),
     6: ("nas_tuners/commands/checks", "nas_tuners/commands"),
 }
 ORDER = [folder for folders in FLOORS.values() for folder in folders]
@@ -43,7 +46,10 @@ HEAVY = {
     "scipy": (2, 3, 4, 5, 6),
 }
 LAZY = ("matplotlib", "scipy", "sklearn")  # only within functions: slow to import
-NNI_ALLOWED = {"mutators/trial.py", "nas_tuners/hosts/nni/tuner.py", "nas_tuners/hosts/nni/assessor.py"}
+NNI_ALLOWED = {
+    "mutators/trial.py",
+    *(f"nas_tuners/hosts/nni/{name}.py" for name in ("assessor", "guest", "launch", "tuner")),
+}
 
 
 class Import(NamedTuple):

@@ -6,7 +6,6 @@ import argparse
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -27,19 +26,16 @@ def run(*command: str, show: bool = True) -> str:
     ) as process:
         assert process.stdout is not None
         lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if show:
-                print(line, end="", flush=True)
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if show:
+                    print(line, end="", flush=True)
+        except KeyboardInterrupt:  # the command gets it, too, and says how to go on
+            print(process.stdout.read())
     if process.returncode:
         raise SystemExit("" if show else "".join(lines)[-2000:] + f"\nexited with {process.returncode}")
     return "".join(lines)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def configure(options: argparse.Namespace, space: Path) -> Path:
@@ -57,32 +53,10 @@ def configure(options: argparse.Namespace, space: Path) -> Path:
     return path
 
 
-def create(config: Path) -> str:
-    """Start the experiment. Returns: its id."""
-    for _ in range(3):  # nnictl gives up after four seconds where the machine is busy
-        command = ["nnictl", "create", "--config", str(config), "--port", str(free_port())]
-        print(f"\n$ {shlex.join(command)}", flush=True)
-        done = subprocess.run(command, cwd=HERE, env=ENV, capture_output=True, text=True, check=False)
-        found = re.search(r"nnictl stop (\w+)", re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr))
-        if found:
-            print(f"experiment {found.group(1)}")
-            return found.group(1)
-    raise SystemExit(done.stdout + done.stderr)
-
-
 def search(config: Path) -> str:
-    """Run the experiment to its end. Returns: its id."""
-    experiment = create(config)
-    try:
-        said = run("nas", "show", "--watch", experiment)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; nothing that was told is lost. Go on with: nas resume {experiment}")
-        raise SystemExit(130) from None
-    finally:
-        run("nnictl", "stop", experiment, show=False)
-    if "the experiment is DONE" not in said:
-        raise SystemExit(f"\nstopped from outside, before its end. Go on with: nas resume {experiment}")
-    return experiment
+    """Run the experiment to its end; if it does not get there, say how to go on, and end. Returns: its id."""
+    said = run("nas", "run", str(config))
+    return re.findall(r"^experiment (\w+): ", said, re.MULTILINE)[0]
 
 
 def main() -> None:

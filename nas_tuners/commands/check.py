@@ -19,7 +19,7 @@ from search_spaces.yaml_text import load_yaml
 def execute(options: Namespace) -> int:
     """Check a file, and print what it describes. Raises an error that lists all that is wrong."""
     path = options.file
-    config = _read_yaml(path) if path.suffix.lower() in (".yml", ".yaml") else None
+    config = read_config(path) if path.suffix.lower() in (".yml", ".yaml") else None
     if config is None or is_space(config):
         print(f"{path} is fine: {describe_space(load_space(path))}")
         return 0
@@ -35,7 +35,8 @@ def execute(options: Namespace) -> int:
     return 0
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a file of YAML that holds a mapping, as it stands. Raises CommandError."""
     try:
         config = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:

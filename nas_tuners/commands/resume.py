@@ -1,4 +1,4 @@
-"""``nas resume``: bring back a run of ``nas search`` or ``nas rank``, or an NNI experiment."""
+"""``nas resume``: bring back a run of ``nas search``, ``nas rank`` or ``nas run``, or an NNI experiment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nas_tuners.commands import CommandError, rank, search
 from nas_tuners.hosts.local import ROLES, Job
-from nas_tuners.hosts.nni.experiments import experiment_of, folder_of, journal_of
+from nas_tuners.hosts.nni.experiments import experiment_of, folder_of, is_latest_without_nni, journal_of
 from nas_tuners.hosts.nni.resume import resume_experiment
 from nas_tuners.runs.journal import JOURNAL, Event, read
 from nas_tuners.runs.run import load
@@ -27,15 +27,18 @@ _SCRIPTS = {"OFA.search": "run the script that calls OFA.search again, with it a
 
 def execute(options: Namespace) -> int:
     """Resume RUN, and print its best, or where its experiment goes on."""
-    path = journal_of(options.source) if Path(options.source).exists() else None
+    there = Path(options.source).exists() or is_latest_without_nni(options.source)
+    path = journal_of(options.source) if there else None
     if path is not None and path.parent.name != "checkpoint":  # else it is an experiment's
         header = _read_header(path)
         if isinstance(header.get("command"), dict):
             return _resume_command(header, path, options)
-    named = [f"--{role}" for role in (*chain(*ROLES.values()), "rival") if getattr(options, role)]
+    named = _named_functions(options)
     if options.trials or options.workers or options.trial_timeout or named:
         what = ", ".join(named) or "--trials, --workers and --trial-timeout"
-        raise CommandError(f"{what} are for runs of nas search and nas rank; for NNI's: nnictl update.")
+        raise CommandError(
+            f"{what} are for runs of nas search, nas rank and nas run --on local; for NNI's: nnictl update."
+        )
     experiment = experiment_of(options.source)
     _check_experiment(experiment, options)
     port = resume_experiment(experiment, options.port)
@@ -46,10 +49,20 @@ def execute(options: Namespace) -> int:
     return 0
 
 
+def _named_functions(options: Namespace) -> list[str]:
+    return [f"--{role}" for role in (*chain(*ROLES.values()), "rival") if getattr(options, role)]
+
+
 def _resume_command(header: Event, path: Path, options: Namespace) -> int:
     name = header["command"].get("name")
     if isinstance(name, str) and name in _SCRIPTS:  # begun by a script of the user's own
         raise CommandError(f"{path} cannot be resumed from here: {_SCRIPTS[name]}.")
+    if name == "run":
+        if flags := _named_functions(options):
+            raise CommandError(f"{', '.join(flags)}: {path} is of nas run, which calls no functions.")
+        from nas_tuners.commands.run import resume  # imports NNI, which takes a second or more
+
+        return resume(header, path, options)
     job = Job.of(header, path)
     named = _read_functions(job, path, options)
     job = _name_functions(job, named) if named else _trust_functions(job, header, path, options)

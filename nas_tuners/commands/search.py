@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from nas_tuners.commands import CommandError
 from nas_tuners.commands.checks.spaces import load_space
@@ -120,20 +121,31 @@ def search_of(job: Job, header: Event, path: Path) -> Search:
 
 
 def _finish(job: Job, run: Run) -> int:
-    """Run to the end and print the best, and what to do next. Raises CommandError if no trial has a result."""
     job.finish(run, job.function("evaluate"))
-    best, counts, path = run.search.best, run.search.counts, Path(str(run.path))
+    return conclude(run, run.search.arguments, Path(str(run.path)))
+
+
+def conclude(run: Run, arguments: Mapping[str, Any], path: Path, name: str | None = None) -> int:
+    """Print the best of a run that has ended, and what to do next. Raises CommandError if no trial has a result.
+
+    Args:
+        arguments: of its search.
+        path: of its journal.
+        name: what it is called on a command line; None: the journal's folder.
+    """
+    best, counts, source = run.search.best, run.search.counts, name or str(path.parent)
     ended = f"{counts.ended} trials" + (f", {counts.failed} of them failed" if counts.failed else "")
     if run.search.finished:
         ended += "; there is nothing more to try"
     if best is None:
-        reasons = shorten_list(describe_failures(run), 2, f"nas show {path.parent}")
+        reasons = shorten_list(describe_failures(run), 2, f"nas show {source}")
         why = describe_early_phase(run) or "\n".join(["no result", *reasons])
         raise CommandError(f"{ended}; {why}\njournal {path}")
-    costs, folder = describe_best_costs(run), path.parent
+    costs = describe_best_costs(run)
     print(f"best {describe_score(best)} (uid {best.uid}{costs and f', {costs}'}) of {ended}")
     print(describe_choices(run.search.trials[best.uid]))
-    for line in shorten_list(describe_front(run, run.search.arguments), 11, f"nas show {folder}"):
+    for line in shorten_list(describe_front(run, arguments), 11, f"nas show {source}"):
         print(line)
-    print(f"journal {path}\nmore: nas show {folder}; nas export {folder} -o {folder / 'best'}")
+    best_folder = "best" if name else path.parent / "best"
+    print(f"journal {path}\nmore: nas show {source}; nas export {source} -o {best_folder}")
     return 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
@@ -11,7 +13,7 @@ from typing import Self
 
 from nas_tuners.runs.evaluation import Evaluate, NamedFunction
 from nas_tuners.runs.journal import JOURNAL, Event, JournalError, has_begun
-from nas_tuners.runs.loop import run_search
+from nas_tuners.runs.loop import OnProgress, run_search
 from nas_tuners.runs.run import Run
 from nas_tuners.runs.workers import WorkerError
 from nas_tuners.search.base import Search
@@ -127,24 +129,33 @@ class Job:
 
         Raises KeyboardInterrupt if Ctrl-C was pressed; the text says how to go on.
         """
-        counts = run.search.counts
+        with following(run, self.trials, quiet) as show:
+            run_search(run, evaluate, self.trials, self.workers, show, self.trial_timeout)
 
-        def show(run: Run) -> None:
-            progress.at(run.search.counts.ended)
 
-        total, before = expected_results(run, self.trials), counts.ended
-        try:
-            with Progress(total, "trials", done=before, quiet=quiet) as progress:
-                progress.note = lambda: describe_best(run)
-                run_search(run, evaluate, self.trials, self.workers, show, self.trial_timeout)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"interrupted {self._how_to_go_on(run)}") from None
-        except (WorkerError, JournalError, SearchError) as error:
-            raise type(error)(f"{error}\nended {self._how_to_go_on(run)}") from error
-        finally:
-            run.close()
+@contextmanager
+def following(run: Run, trials: int | None, quiet: float = 5.0) -> Iterator[OnProgress]:
+    """Show progress on stderr while a run goes on, after ``quiet`` seconds; close the run at the end.
 
-    def _how_to_go_on(self, run: Run) -> str:
-        counts, how = run.search.counts, f"nas resume {quote(str(run.path.parent))}" if run.path else "nas resume"
-        done = f"{counts.ended} of {self.trials} trials"
-        return f"after {done}; nothing is lost. Go on with: {how}"
+    Yields: what is to be called with the run after every result. What ends the run before it has all its results is
+    raised again, with how to go on.
+    """
+    total, before = expected_results(run, trials), run.search.counts.ended
+    try:
+        with Progress(total, "trials", done=before, quiet=quiet) as progress:
+            progress.note = lambda: describe_best(run)
+            yield lambda run: progress.at(run.search.counts.ended)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted {_how_to_go_on(run, trials)}") from None
+    except (WorkerError, JournalError, SearchError) as error:
+        raise type(error)(f"{error}\nended {_how_to_go_on(run, trials)}") from error
+    except OSError as error:
+        raise OSError(f"{error}\nended {_how_to_go_on(run, trials)}") from error
+    finally:
+        run.close()
+
+
+def _how_to_go_on(run: Run, trials: int | None) -> str:
+    counts, how = run.search.counts, f"nas resume {quote(str(run.path.parent))}" if run.path else "nas resume"
+    done = f"{counts.ended}{f' of {trials}' if trials else ''} trials"
+    return f"after {done}; nothing is lost. Go on with: {how}"

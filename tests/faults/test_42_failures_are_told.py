@@ -13,6 +13,7 @@ import pytest
 
 from nas_tuners.hosts.nni import resume
 from nas_tuners.hosts.nni.failures import find_tuner_failure, read_exception
+from nas_tuners.hosts.nni.launch import LaunchError
 from nas_tuners.hosts.nni.manager import ManagerError
 from nas_tuners.runs.run import Run
 from nas_tuners.search import RandomSearch
@@ -218,14 +219,17 @@ def test_watch_ends_with_the_tuner_and_tells_why(nas: Nas, tmp_path: Path, monke
 def test_a_resume_that_fails_names_the_reason_or_at_least_the_log(
     recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resume, "call_nnictl", lambda *_: "ERROR: it is not there")
+    def refuse(*_: object) -> None:
+        raise LaunchError("it is not there")
+
     entry = json.loads((recorded.folder.parent / ".experiment").read_text())
     entry["abcd1234"]["status"] = "STOPPED"
     (recorded.folder.parent / ".experiment").write_text(json.dumps(entry))
-    with pytest.raises(ManagerError, match=f"it is not there\nlog: {recorded.log}"):
+    with pytest.raises(ManagerError, match=f"no such table: ExperimentProfile\nlog: {recorded.log}"):
         resume.resume_experiment("abcd1234")
-    recorded.log.write_text(FAILED)
-    with pytest.raises(ManagerError, match=r"not there\nthe tuner failed: SearchError: Buggy._propose\(1\) failed"):
+    monkeypatch.setattr(resume, "read_config", lambda _: {})
+    monkeypatch.setattr(resume, "Launched", refuse)
+    with pytest.raises(ManagerError, match=r"NNI cannot resume abcd1234: it is not there"):
         resume.resume_experiment("abcd1234")
 
 

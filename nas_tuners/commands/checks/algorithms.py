@@ -51,7 +51,7 @@ def check_tuner(folder: Path, tuner: object, space: Space | None, vouch: Vouch) 
     """
     if not isinstance(tuner, Mapping):
         return None, [f"tuner is {tuner!r}, wanted a mapping with className or name"]
-    made, problems = _make("tuner", folder, tuner, vouch)
+    made, problems = make_algorithm("tuner", folder, tuner, vouch)
     if made is None or problems or space is None:
         return made, problems
     try:
@@ -79,7 +79,7 @@ def check_assessor(folder: Path, assessor: object, tuner: object, made: object, 
         return [f"the tuner's early_stopping needs an assessor, by which NNI asks it: write {how}"]
     if not isinstance(assessor, Mapping):
         return [f"assessor is {assessor!r}, wanted a mapping with name or className"]
-    found, problems = _make("assessor", folder, assessor, vouch)
+    found, problems = make_algorithm("assessor", folder, assessor, vouch)
     if not problems and not isinstance(found, Assessor):
         problems = [f"assessor: {type(found).__name__} is not derived from nni.assessor.Assessor"]
     return problems or _compare_modes(assessor, type(found), tuner)
@@ -106,8 +106,11 @@ def _compare_modes(assessor: Mapping[str, Any], made_of: type, tuner: object) ->
     return [f"the tuner is to {wanted}, the assessor to {mode}: it would stop the best trials; {cure}"]
 
 
-def _make(role: Role, folder: Path, entry: Mapping[str, object], vouch: Vouch) -> tuple[Any, list[str]]:
-    """Return an object of a class with its arguments, and what is wrong; None for one of NNI's own tuners."""
+def make_algorithm(role: Role, folder: Path, entry: Mapping[str, object], vouch: Vouch) -> tuple[Any, list[str]]:
+    """Return a tuner or an assessor of a configuration, and what is wrong; None for one of NNI's own tuners.
+
+    Raises TrustError if it is another's, and nobody vouches for it.
+    """
     arguments = entry.get("classArgs") or {}
     if not isinstance(arguments, Mapping):
         return None, [f"{role}.classArgs is {arguments!r}, wanted a mapping"]

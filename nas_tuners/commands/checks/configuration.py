@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from nni.experiment.config import ExperimentConfig
 from nni.experiment.config.utils import camel_case, case_insensitive
@@ -69,6 +70,14 @@ def check_config(path: Path, config: dict[str, object], trusted: bool, way: str)
     ends = isinstance(limit, int) and space.size < limit
     end = f"; the experiment ends after {space.size} trials, not {limit}" if ends else ""
     return describe_space(space) + end + left, check_budget(config, tuner)
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """Return a configuration that was checked as NNI writes it out: with its space, all paths absolute."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config: dict[str, Any] = ExperimentConfig.load(str(path)).json()
+    return config
 
 
 def _name_as_nni_does(config: Mapping[str, object]) -> dict[str, object]:

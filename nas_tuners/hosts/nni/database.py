@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nas_tuners.hosts.nni.manager import ENDED, Job, read_parameters, to_id
 from nas_tuners.runs.importing import decode_metric, uid_in
@@ -34,6 +35,21 @@ def read_jobs(database: Path) -> list[Job]:
     """
     with closing(sqlite3.connect(database)) as connection:
         return _read_jobs(connection)
+
+
+def read_config(database: Path) -> dict[str, Any]:
+    """Return the configuration of an experiment, as NNI writes it out.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+        ValueError: it holds none.
+    """
+    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        row = connection.execute("select params from ExperimentProfile order by revision desc limit 1").fetchone()
+    config = json.loads(row[0]) if row else None
+    if not isinstance(config, dict) or "trainingService" not in config:
+        raise ValueError(f"{database} holds no configuration of an experiment of NNI 3")
+    return config
 
 
 def mend_jobs(database: Path, pending: Iterable[Mapping[str, object]]) -> int:

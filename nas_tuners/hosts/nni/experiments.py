@@ -12,12 +12,17 @@ from typing import Any
 from nas_tuners.hosts.nni.failures import describe_experiment_failures
 from nas_tuners.hosts.nni.manager import ManagerError
 from nas_tuners.runs.journal import JOURNAL, JournalError
+from nas_tuners.runs.latest import recall
 from search_spaces.checks import is_int, is_number
+
+LATEST = "latest"  # RUN that was started last
 
 
 def journal_of(run: str) -> Path:
     """Return the journal that ``run`` means. Raises JournalError if there is none."""
     path = Path(run)
+    if run == LATEST and not path.exists() and (own := _latest_without_nni()) is not None:
+        path = own
     if path.is_file():
         return path
     candidates = [path / JOURNAL] if path.exists() else []
@@ -32,7 +37,7 @@ def journal_of(run: str) -> Path:
 
 def experiment_of(run: str) -> str:
     """Return the id of the experiment that ``run`` means. Raises JournalError if there is none."""
-    if not Path(run).exists():
+    if not Path(run).exists() and not is_latest_without_nni(run):
         return _folder_of(run).name
     journal = journal_of(run).resolve()
     if journal.parent.name != "checkpoint":
@@ -49,6 +54,24 @@ def describe_failures_beside(journal: Path, known: Sequence[str] = ()) -> list[s
     return describe_experiment_failures(inside.parent, known) if inside.name == "checkpoint" else []
 
 
+def is_latest_without_nni(run: str) -> bool:
+    """Return whether ``run`` is ``latest``, and means a run of ``nas run`` without NNI."""
+    return run == LATEST and not Path(run).exists() and _latest_without_nni() is not None
+
+
+def _latest_without_nni() -> Path | None:
+    """Return the folder of the latest run without NNI, unless an experiment was started after it."""
+    found, known = recall(), list_experiments()
+    if found is None:
+        return None
+    folder, started = found
+    return folder if not known or started * 1000 >= (known[_latest_of(known)].get("startTime") or 0) else None
+
+
+def _latest_of(known: dict[str, dict[str, Any]]) -> str:
+    return max(known, key=lambda name: known[name].get("startTime") or 0)
+
+
 def _folder_of(run: str) -> Path:
     try:
         return folder_of(run)
@@ -59,8 +82,8 @@ def _folder_of(run: str) -> Path:
 def folder_of(experiment: str) -> Path:
     """Return an experiment's folder; ``latest`` was started last. Raises ManagerError if there is none."""
     known = list_experiments()
-    if experiment == "latest" and known:
-        experiment = max(known, key=lambda name: known[name].get("startTime") or 0)
+    if experiment == LATEST and known:
+        experiment = _latest_of(known)
     entry = known.get(experiment)
     if entry is None:
         raise ManagerError(f"there is no experiment {experiment!r}; nnictl experiment list --all names them.")

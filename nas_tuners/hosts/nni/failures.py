@@ -20,7 +20,7 @@ _FOREIGN = re.compile(r"/lib/python3(?!.*/(?:nas_tuners|mutators|search_spaces)/
 _CONNECTION = re.compile(r'^ +File ".+/(?:websockets|nni/runtime/command_channel)/', re.MULTILINE)
 _ENDS = re.compile(r"nni(?!\.runtime\.command_channel)\b")  # the channel tries again what it logs
 _BEGIN = "Traceback (most recent call last)"
-_STARTED = "Dispatcher started"
+STARTED = "Dispatcher started"  # what a tuner's log says once it has connected
 _ID = re.compile(r"\w[\w-]*")  # of a trial: it stands in paths, and in patterns of them
 _TAIL = 2**16  # bytes of a log that are read from its end
 _LONGEST = 400  # characters of an error
@@ -65,7 +65,7 @@ def find_tuner_failure(log: Path) -> Raised | None:
     manager is lost follows from a failure more often than it is one: it is told only where there is nothing else.
     """
     text = _read_tail(log)
-    text = text[text.rfind(_STARTED) + 1 :]
+    text = text[text.rfind(STARTED) + 1 :]
     ends = [*[match.start() for match in _RECORD.finditer(text)][1:], len(text)]
     lost = None
     for match, end in reversed([*zip(_RECORD.finditer(text), ends, strict=False)]):
@@ -118,9 +118,14 @@ def _failed_trials(folder: Path) -> Iterator[tuple[str, str, Path | None]]:
         if log is None:
             yield name, "its stderr is on the machine that ran it", None
             continue
-        text = _read_tail(log)
-        raised, lines = read_exception(text), text.split("\n")
-        yield name, raised.error if raised else _shorten(next(filter(str.strip, reversed(lines)), _SILENT)), log
+        yield name, read_last_words(log) or _SILENT, log
+
+
+def read_last_words(log: Path) -> str:
+    """Return the exception that ended a trial, or else the last line, of what it wrote to stderr; or ``""``."""
+    text = _read_tail(log)
+    raised = read_exception(text)
+    return raised.error if raised else _shorten(next(filter(str.strip, reversed(text.split("\n"))), ""))
 
 
 def _read_failed(database: Path) -> list[tuple[str, str | None]]:

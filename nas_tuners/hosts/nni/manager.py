@@ -12,7 +12,6 @@ from typing import Any
 
 from nas_tuners.runs.importing import decode_metric, uid_in
 
-_TIMEOUT = 10  # seconds
 CANCELED = ("USER_CANCELED", "EARLY_STOPPED")  # NNI shows either for a trial that an assessor has stopped
 ENDED = (*CANCELED, "SUCCEEDED", "FAILED", "SYS_CANCELED")
 
@@ -81,10 +80,13 @@ class Metrics:
 
 
 class Manager:
-    """The REST interface of a running experiment, at a ``url`` such as http://localhost:8080 and its ``urlPrefix``."""
+    """The REST interface of a running experiment, at a ``url`` such as http://localhost:8080 and its ``urlPrefix``.
 
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+    ``timeout``: seconds to wait for an answer.
+    """
+
+    def __init__(self, url: str, timeout: float = 10.0) -> None:
+        self.url, self._timeout = url.rstrip("/"), timeout
 
     @classmethod
     def of_tuner(cls) -> Manager | None:
@@ -120,6 +122,14 @@ class Manager:
         answer = self.get("check-status")
         return str(answer.get("status")), [str(error) for error in answer.get("errors", [])]
 
+    def begin(self, config: object) -> None:
+        """Begin an experiment with a configuration, in a manager that has none yet."""
+        self._call("POST", "experiment", config)
+
+    def stop(self) -> None:
+        """Stop the experiment, and with it the manager."""
+        self._call("DELETE", "experiment")
+
     def end_at(self, trials: int) -> None:
         """Lower the experiment's number of trials, so that it ends."""
         self._call("PUT", "experiment?update_type=MAX_TRIAL_NUM", {"params": {"maxTrialNumber": trials}})
@@ -136,7 +146,7 @@ class Manager:
         # The manager is on this machine: a proxy from the environment would only be in the way.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=_TIMEOUT) as answer:
+            with opener.open(request, timeout=self._timeout) as answer:
                 text = answer.read()
             return json.loads(text) if text else None
         except (OSError, ValueError) as error:  # URLError is an OSError

@@ -28,7 +28,7 @@ class Results:
 
     def __init__(self, run: Run, handouts: Handouts, retries: int, learn_failures: bool) -> None:
         self.run, self.retries = run, retries
-        self._handouts, self._learn_failures = handouts, learn_failures
+        self.handouts, self._learn_failures = handouts, learn_failures
         self._tries: dict[int, int] = {}
         self._uids: dict[str, int | None] = {}  # by job, what it runs, of those that an assessor asked about
         self._settled = {job.id for job in _jobs() if job.status in ENDED}  # those of before this process
@@ -43,22 +43,24 @@ class Results:
         if metrics is None or (metrics.final and metrics.final_value == value):
             self.take(uid, value, job)
         elif not metrics.final:
-            self.take(uid, _stop(value, metrics), job)
+            self.take(uid, stopped_report(value, metrics.intermediates), job)
         else:
             self.note(f"uid {uid} was to be stopped early, but had ended: its own result counts.", job=job)
 
     def assess(self, job: str, history: Sequence[Any]) -> bool:
-        """Take in the intermediate results of a trial, of which the last is new. Returns: whether it should go on."""
+        """Take in the intermediate results of a job, the last of them new. Returns: whether it should go on."""
         metrics = None if job in self._uids else _metrics_of(job)  # only these say what the trial really runs
         if metrics is not None and metrics.parameter_id is not None:
-            self._uids[job] = self._handouts.uid_of(metrics.parameter_id)
-        uid, score_key = self._uids.get(job), self.run.search.score_key
-        if uid is None:
-            return True
-        latest = history[-1]
-        latest = {score_key: latest.get("default"), **latest} if isinstance(latest, Mapping) else latest
+            self._uids[job] = self.handouts.uid_of(metrics.parameter_id)
+        uid = self._uids.get(job)
+        return uid is None or self.hear(uid, history[-1], len(history), job)
+
+    def hear(self, uid: int, value: object, resource: int, job: str | None = None) -> bool:
+        """Take in an intermediate result of a trial. Returns: whether it should go on."""
+        if isinstance(value, Mapping):
+            value = {self.run.search.score_key: value.get("default"), **value}
         try:
-            goes_on = self.run.report(uid, latest, len(history), job)
+            goes_on = self.run.report(uid, value, resource, job)
         except MetricError as error:
             self.note(f"an intermediate result of uid {uid} does not count: {error}", job=job)
             return True
@@ -66,7 +68,7 @@ class Results:
             _log.exception("the search goes on without having learnt from uid %d.", uid)
             goes_on = False
         if not goes_on:
-            self._handouts.take_back(uid)
+            self.handouts.take_back(uid)
         return goes_on
 
     def take(self, uid: int | None, value: object, job: str | None) -> None:
@@ -78,7 +80,7 @@ class Results:
         if reason is not None:
             self.fail(uid, reason)
             return
-        self._handouts.take_back(uid)
+        self.handouts.take_back(uid)
         try:
             stopped = resource is not None and self.run.search.trials[uid].state == "stopped"  # by us, or told twice
             if not stopped and not self.run.tell(uid, metrics, job, resource):
@@ -88,12 +90,12 @@ class Results:
 
     def fail(self, uid: int, reason: str) -> None:
         """Take in a failure: try again, or tell the search."""
-        self._handouts.take_back(uid)
+        self.handouts.take_back(uid)
         if self.run.search.trials[uid].state != "pending":
             self.note(f"uid {uid} has its result already, and now failed: {reason}")
         elif self._tries.get(uid, 0) < self.retries:
             self._tries[uid] = self._tries.get(uid, 0) + 1
-            self._handouts.again.append(uid)
+            self.handouts.again.append(uid)
             self.note(f"uid {uid} failed and is tried again: {reason}")
         else:
             _log.warning("uid %d failed: %s", uid, reason)
@@ -104,7 +106,7 @@ class Results:
 
     def settle_lost(self) -> None:
         """Fail what was given to trials that have all ended without a word."""
-        for uid in self._handouts.drop_lost():
+        for uid in self.handouts.drop_lost():
             self.fail(uid, "its trial ended without a result")
 
     def settle_ended(self) -> None:
@@ -120,11 +122,11 @@ class Results:
     def _settle(self, job: Job, metrics: Metrics | None) -> None:
         if metrics is None or metrics.final or metrics.parameter_id is None:
             return  # its result is on the way, or nobody knows what it ran
-        uid = self._handouts.uid_of(metrics.parameter_id)
+        uid = self.handouts.uid_of(metrics.parameter_id)
         if uid is None or self.run.search.trials[uid].state != "pending":
             return
         if job.status in CANCELED:
-            self.take(uid, _stop(metrics.last, metrics), job.id)
+            self.take(uid, stopped_report(metrics.last, metrics.intermediates), job.id)
         else:
             self.fail(uid, "its trial ended without a result")
 
@@ -199,9 +201,9 @@ def _read_report(value: object, score_key: str) -> tuple[Any, int | None, str | 
     return metrics, result.resource, reason
 
 
-def _stop(value: object, metrics: Metrics) -> dict[str, object]:
-    """Return an early stop as the trial side would report it."""
-    return {**(value if isinstance(value, Mapping) else {"default": value}), "_stopped": metrics.intermediates}
+def stopped_report(value: object, resource: int) -> dict[str, object]:
+    """Return an early stop as the trial side would report it: its last value, and how many there were."""
+    return {**(value if isinstance(value, Mapping) else {"default": value}), "_stopped": resource}
 
 
 def _find_uid(job: str, parameters: object) -> int | None:

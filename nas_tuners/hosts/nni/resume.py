@@ -7,25 +7,22 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from nas_tuners.hosts.nni.database import mend_jobs, read_jobs
+from nas_tuners.hosts.nni.database import mend_jobs, read_config, read_jobs
 from nas_tuners.hosts.nni.experiments import folder_of, list_experiments
-from nas_tuners.hosts.nni.failures import describe_experiment_failures
+from nas_tuners.hosts.nni.launch import Launched, LaunchError
 from nas_tuners.hosts.nni.manager import Manager, ManagerError
 from nas_tuners.hosts.nni.results import settle_kept
 from nas_tuners.runs.journal import JOURNAL
 from nas_tuners.runs.run import Ledger, Run, arguments_in, load
 
-_PATIENCE = 60.0  # seconds until a resumed experiment has to be up
-
 
 def resume_experiment(experiment: str, port: int | None = None) -> int:
-    """Resume an experiment. Returns: its port. Raises ManagerError if it runs already, or nnictl cannot resume it."""
+    """Resume an experiment. Returns: its port. Raises ManagerError if it runs already, or NNI cannot resume it."""
     folder = folder_of(experiment)
     entry = list_experiments()[experiment]
     tuners = _find_tuners(folder)
@@ -40,17 +37,16 @@ def resume_experiment(experiment: str, port: int | None = None) -> int:
     for process in tuners:
         _say(f"ending a tuner process that was left, {process.pid}")
         _end(process)
-    port = port or _find_port(int(entry.get("port") or 0))
-    for attempt in (1, 2):  # nnictl gives up after four seconds if the manager is slow to start
-        _mend(folder)
-        _say(f"resuming on port {port}" + (" once more" if attempt == 2 else ""))
-        done = call_nnictl("resume", experiment, "--port", str(port))
-        if _comes_up(port, experiment):
-            return port
-        if attempt == 1:
-            call_nnictl("stop", experiment)
-    why = describe_experiment_failures(folder) or [f"log: {folder / 'log' / 'dispatcher.log'}"]
-    raise ManagerError("\n".join([f"nnictl cannot resume {experiment}: {' '.join(done.split())[-300:]}", *why]))
+    port = port or find_port(int(entry.get("port") or 0))
+    _mend(folder)
+    _say(f"resuming on port {port}")
+    try:
+        config = read_config(folder / "db" / "nni.sqlite")
+        Launched({**config, "experimentWorkingDirectory": str(folder.parent)}, port, experiment)
+    except (sqlite3.Error, ValueError, LaunchError) as error:
+        why = [] if isinstance(error, LaunchError) else [f"log: {folder / 'log' / 'dispatcher.log'}"]
+        raise ManagerError("\n".join([f"NNI cannot resume {experiment}: {error}", *why])) from None
+    return port
 
 
 def _mend(folder: Path) -> None:
@@ -121,7 +117,7 @@ def _is_manager_alive(entry: dict[str, Any]) -> bool:
     return False
 
 
-def _find_port(wanted: int) -> int:
+def find_port(wanted: int) -> int:
     """Return the wanted port if no process listens there, else any free one."""
     for candidate in (wanted, 0):
         with socket.socket() as probe:
@@ -130,15 +126,3 @@ def _find_port(wanted: int) -> int:
                 probe.bind(("", candidate))
                 return int(probe.getsockname()[1])
     raise ManagerError("there is no free port.")
-
-
-def _comes_up(port: int, experiment: str) -> bool:
-    manager, deadline = Manager(f"http://localhost:{port}"), time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        with contextlib.suppress(ManagerError):
-            if manager.get("experiment").get("id") == experiment and manager.status()[0] != "INITIALIZED":
-                return manager.status()[0] != "ERROR"
-        if list_experiments().get(experiment, {}).get("status") == "STOPPED":
-            return False
-        time.sleep(0.5)
-    return False

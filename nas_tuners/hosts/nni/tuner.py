@@ -76,6 +76,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         self._fixed = fixed or {}
         self._on_failure, self._retries = on_failure, retries if on_failure == "retry" else 0
         self._lock = threading.RLock()
+        self.header: dict[str, Any] = {}  # what a host that is not NNI adds to that of the journal
         self._results: Results | None = None
         self._handouts = Handouts()
         self._no_more = False
@@ -204,7 +205,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         if path is None or not has_begun(path):
             more = {"experiment": path.parent.parent.name if path else None, "tuner": type(self).__name__}
             more |= {"checkpoint": os.path.realpath(path.parent)} if path else {}  # a copy elsewhere is not this run
-            return Run.start(self._search, space, self._optimize_mode, path, **more)
+            return Run.start(self._search, space, self._optimize_mode, path, **{**more, **self.header})
         run = Run.resume(self._search, path)
         if run.optimize_mode != self._optimize_mode:
             run.close()
