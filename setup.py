@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 EXTRAS = {
     "plots": ["matplotlib"],
     "sparse": ["llvmlite>=0.44"],  # compiles the product of sparse weights, without a compiler
+    "slurm": [],  # its own commands are all that nas run --on slurm needs
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
 }
 

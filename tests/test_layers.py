@@ -27,7 +27,8 @@ FLOORS = {
     ),
     4: ("search_spaces/nets/layers", "search_spaces/paddleslim", "search_spaces/nets", "nas_tuners/sanas"),
     5: (
-        *("nas_tuners/show", "nas_tuners/hosts/nni", "nas_tuners/hosts/trials", "nas_tuners/hosts"),
+        *("nas_tuners/show", "nas_tuners/hosts/nni", "nas_tuners/hosts/trials"),
+        *("nas_tuners/hosts/slurm", "nas_tuners/hosts"),
         *("nas_tuners/testing", "nas_tuners"),
     ),
     6: ("nas_tuners/commands/checks", "nas_tuners/commands"),
