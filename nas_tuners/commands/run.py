@@ -9,7 +9,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -30,9 +29,8 @@ from nas_tuners.hosts.nni.launch import Launched
 from nas_tuners.hosts.nni.resume import find_port
 from nas_tuners.hosts.nni.tuner import SearchTuner
 from nas_tuners.hosts.nni.watch import watch_experiment
-from nas_tuners.hosts.slurm.commands import check as check_slurm
-from nas_tuners.hosts.slurm.options import make_words, read_options
-from nas_tuners.hosts.slurm.pool import SlurmPool
+from nas_tuners.hosts.slurm.options import read_options
+from nas_tuners.hosts.slurm.pool import prepare_pool
 from nas_tuners.hosts.trials.assessing import Assessing
 from nas_tuners.hosts.trials.experiment import Experiment
 from nas_tuners.hosts.trials.loop import MakePool, run_trials
@@ -130,13 +128,11 @@ def _keep(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _choose_host(config: Mapping[str, Any]) -> tuple[Experiment, MakePool]:
-    """Return what a configuration says of its trials, and what runs them, of which it is checked that it is there."""
+    """Return what a configuration says of its trials, and what runs them; check that it is there."""
     if config.get(_SLURM) is None:
         return Experiment.of(config), Pool
     experiment = Experiment.of(config, here=False)
-    words = make_words(config[_SLURM], experiment)
-    check_slurm(words)
-    return experiment, partial(SlurmPool, words=words)
+    return experiment, prepare_pool(config[_SLURM], experiment)
 
 
 def _check_command(command: str, folder: str) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ from typing import Any, Self
 from nas_tuners.hosts.slurm import commands
 from nas_tuners.hosts.slurm.commands import QueuedJob, SlurmError
 from nas_tuners.hosts.slurm.job import TrialJob, find_mark
+from nas_tuners.hosts.slurm.options import Options, make_words
 from nas_tuners.hosts.trials.experiment import Experiment
 from nas_tuners.hosts.trials.pool import TRIALS, Event
 from nas_tuners.hosts.trials.process import TrialError
@@ -159,6 +161,16 @@ class SlurmPool:
                 _log.warning("%s", failure)
         if problem := commands.cancel(sorted(ids)):
             _log.warning("jobs may be left, %s: %s", " ".join(map(str, sorted(ids))), problem)
+
+
+def prepare_pool(options: Options, experiment: Experiment) -> Callable[[Experiment, Path, str], SlurmPool]:
+    """Check that Slurm takes the trials of an experiment. Returns: what makes the pool, as ``run_trials`` wants it.
+
+    Raises ExperimentError if an option is none of the user's, SlurmError if there is no Slurm, or it refuses them.
+    """
+    words = make_words(options, experiment)
+    commands.check(words)
+    return partial(SlurmPool, words=words)
 
 
 def _choose_job(mark: int | None, latest: QueuedJob | None) -> int | None:

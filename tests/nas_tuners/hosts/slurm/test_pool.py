@@ -253,5 +253,10 @@ def test_a_run_inside_a_job_passes_nothing_of_it_on(
 ) -> None:
     monkeypatch.setenv("SLURM_MEM_PER_CPU", "1")
     monkeypatch.setenv("SLURM_CONF", "kept")
-    run_jobs(tmp_path, "print(*sorted(name for name in os.environ if name.startswith('SLURM')))\nreport(1)", trials=1)
+    monkeypatch.setenv("SQUEUE_PARTITION", "other")
+    run_jobs(
+        tmp_path,
+        "print(*sorted(name for name in os.environ if name.startswith(('SLURM', 'SQUEUE'))))\nreport(1)",
+        trials=1,
+    )
     assert (tmp_path / "trials/0/trial.stdout").read_text() == "SLURM_CONF SLURM_JOB_ID\n"
