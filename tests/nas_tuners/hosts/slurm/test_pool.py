@@ -163,6 +163,7 @@ def test_what_is_left_of_a_process_that_was_killed(fake_slurm: Path, tmp_path: P
         events = collect(trials)
     finals = {uid: event.value for uid, event in events if isinstance(event, Report) and event.final}
     assert finals == {uid: uid for uid in (0, 1, 2, 3, 5)}
+    assert all((tmp_path / f"trials/{uid}/reports.jsonl").read_text().count("\n") == 2 for uid in (0, 1, 3, 5))
     ends = [event for _, event in events if isinstance(event, Ended)]
     assert [(end.code, end.broken) for end in ends] == [(0, None)] * 5
 
