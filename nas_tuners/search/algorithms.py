@@ -85,7 +85,11 @@ def choose_algorithm(space: Space, trials: int, options: Collection[str] = ()) -
     if options:
         fits = [name for name, algorithm in ALGORITHMS.items() if set(options) <= set(algorithm.own_options)]
         wanted = ", ".join(options)
-        return (fits[0], f"it takes {wanted}") if fits else ("evolution", f"no algorithm takes all of {wanted}")
+        if not fits:
+            return "evolution", f"no algorithm takes all of {wanted}"
+        if trials > _LONG and fits[0] == "bayesian" and len(fits) > 1:
+            return fits[1], f"it takes {wanted}, and a model of the results gains little after {_LONG} of {trials} trials"
+        return fits[0], f"it takes {wanted}"
     if space.size <= trials:
         return "random", f"{trials} trials are enough for all {space.size} architectures"
     if trials > _LONG:
