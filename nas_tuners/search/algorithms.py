@@ -88,7 +88,7 @@ def choose_algorithm(space: Space, trials: int, options: Collection[str] = ()) -
         if not fits:
             return "evolution", f"no algorithm takes all of {wanted}"
         if trials > _LONG and fits[0] == "bayesian" and len(fits) > 1:
-            return fits[1], f"it takes {wanted}, and a model of the results gains little after {_LONG} of {trials} trials"
+            return fits[1], f"it takes {wanted}, and a model gains little after {_LONG} of {trials} trials"
         return fits[0], f"it takes {wanted}"
     if space.size <= trials:
         return "random", f"{trials} trials are enough for all {space.size} architectures"
