@@ -18,7 +18,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 # Folders from the lowest to the highest: a file imports from its own folder and from those before it. By floor.
 FLOORS = {
     1: ("search_spaces", "search_spaces/cost", "search_spaces/phases"),
-    2: ("nas_tuners/search", "nas_tuners/runs"),
+    2: ("nas_tuners/search/feasible", "nas_tuners/search/model", "nas_tuners/search", "nas_tuners/runs"),
     3: (
         *("mutators/choices", "mutators", "mutators/elastic/layers", "mutators/elastic"),
         *("mutators/quantization", "mutators/costs", "mutators/oneshot", "mutators/pruning", "mutators/pruning/sparse"),
