@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.checks import one_of
-
 if TYPE_CHECKING:
     from nas_tuners.search.base import Search
     from search_spaces import Space
@@ -80,6 +78,7 @@ def make_search(given: Search | str, **arguments: Any) -> Search:
         TypeError: it does not take the arguments, or they were given beside a search.
     """
     from nas_tuners.search.arguments import check_search
+    from search_spaces.checks import one_of
 
     if isinstance(given, str):
         if problems := one_of("the algorithm", given, ALGORITHMS):
