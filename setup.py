@@ -11,6 +11,7 @@ EXTRAS = {
     "plots": ["matplotlib"],
     "sparse": ["llvmlite>=0.44"],  # compiles the product of sparse weights, without a compiler
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
+    "optuna": ["optuna>=5"],  # studies that our searches drive
 }
 
 

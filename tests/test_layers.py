@@ -46,6 +46,7 @@ HEAVY = {
     "scipy": (2, 3, 4, 5, 6),
 }
 LAZY = ("matplotlib", "scipy", "sklearn")  # only within functions: slow to import
+ONLY = {"optuna": "nas_tuners/hosts/optuna.py"}  # each host's program in its own file
 NNI_ALLOWED = {
     "mutators/trial.py",
     *(f"nas_tuners/hosts/nni/{name}.py" for name in ("assessor", "guest", "launch", "tuner")),
@@ -133,6 +134,8 @@ def test_imports_point_down_only(path: Path) -> None:
                 assert ORDER.index(folder_of(target)) <= ORDER.index(folder), f"{name} imports {target}, further up"
         elif top == "nni":
             assert name in NNI_ALLOWED or FLOOR_OF[folder] == 6, f"{name} speaks NNI; only {sorted(NNI_ALLOWED)} do"
+        elif top in ONLY:
+            assert name == ONLY[top], f"{name} imports {top}; only {ONLY[top]} does"
         elif top in HEAVY:
             assert FLOOR_OF[folder] in HEAVY[top], f"{name} (floor {FLOOR_OF[folder]}) imports {top}"
             assert later or top not in LAZY, f"{name} imports {top} outside of its functions"
