@@ -23,12 +23,12 @@ try:
 except ImportError:
     raise ImportError('nas_tuners.hosts.optuna needs Optuna: pip install "nas-tuners[optuna]"') from None
 
-from nas_tuners.hosts.options import Options
 from nas_tuners.hosts.rebuilding import Begun, Finished, Given, Rebuilding
 from nas_tuners.search.algorithms import make_search
 from nas_tuners.search.noise import NONE as NO_NOISE
 from search_spaces import Space, Tokens
 from search_spaces.checks import is_number
+from search_spaces.simple import Options
 
 if TYPE_CHECKING:
     from nas_tuners.search.base import Search

@@ -65,7 +65,7 @@ class TrialPlan:
         return made
 
 
-def check_command(command: str, folder: str) -> None:
+def check_command(command: str, folder: str, name: str = "trialCommand") -> None:
     """Check that there is such a command, before anything is begun. Raises ExperimentError if there is none."""
     word = (command.split() or [""])[0]
     if set(word) & set("=(){}[]<>|&;$`'\"\\*?#!~"):  # the shell alone knows what it means
@@ -73,7 +73,7 @@ def check_command(command: str, folder: str) -> None:
     done = subprocess.run(["/bin/bash", "-c", f"type -- {word}"], cwd=folder, capture_output=True, check=False)
     if done.returncode:
         raise ExperimentError(
-            f"trialCommand is {command!r}, but there is no command {word!r}, on the PATH or in "
+            f"{name} is {command!r}, but there is no command {word!r}, on the PATH or in "
             f"{folder}: wanted one such as python3 trial.py"
         )
 
