@@ -33,6 +33,8 @@ from search_spaces.simple import Options
 if TYPE_CHECKING:
     from nas_tuners.search.base import Search
 
+__all__ = ["OptunaSampler", "suggest"]
+
 _MARK = "nas_tuners"  # the system attribute of a trial that says what it was given
 
 
