@@ -43,9 +43,10 @@ HEAVY = {
     "psutil": (5,),
     "sklearn": (3,),
     "matplotlib": (5,),
+    "pandas": (5,),
     "scipy": (2, 3, 4, 5, 6),
 }
-LAZY = ("matplotlib", "scipy", "sklearn")  # only within functions: slow to import
+LAZY = ("matplotlib", "pandas", "scipy", "sklearn")  # only within functions: slow to import
 ONLY = {"optuna": "nas_tuners/hosts/optuna.py"}  # each host's program in its own file
 NNI_ALLOWED = {
     "mutators/trial.py",

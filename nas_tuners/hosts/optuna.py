@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,15 +23,17 @@ try:
 except ImportError:
     raise ImportError('nas_tuners.hosts.optuna needs Optuna: pip install "nas-tuners[optuna]"') from None
 
-from nas_tuners.hosts.options import Options
-from nas_tuners.hosts.rebuilding import Begun, Finished, Given, Rebuilding
+from nas_tuners.hosts.rebuilding import Begun, Finished, Given, Rebuilding, Setting, match_objectives
 from nas_tuners.search.algorithms import make_search
 from nas_tuners.search.noise import NONE as NO_NOISE
 from search_spaces import Space, Tokens
 from search_spaces.checks import is_number
+from search_spaces.simple import Options
 
 if TYPE_CHECKING:
     from nas_tuners.search.base import Search
+
+__all__ = ["OptunaSampler", "suggest"]
 
 _MARK = "nas_tuners"  # the system attribute of a trial that says what it was given
 
@@ -99,7 +101,7 @@ class OptunaSampler(BaseSampler):
         self.space, self._search = space, search
         self._options = {key: Options(key, domain) for key, domain in space.domains.items()}
         self._lock = threading.Lock()
-        self._setting: _Setting | None = None
+        self._setting: Setting | None = None
         self._rebuilding: Rebuilding | None = None
 
     @property
@@ -157,7 +159,7 @@ class OptunaSampler(BaseSampler):
 
     def _catch_up(self, study: Study, trials: Sequence[FrozenTrial], number: int) -> Rebuilding:
         """Let the search know all that happened before a trial was begun, and propose something for it."""
-        setting, happened = _Setting.of(study, self._search, trials), _sort(trials, trials[number])
+        setting, happened = _read_setting(study, self._search, trials), _sort(trials, trials[number])
         read = (self._read_end(trial, setting) if ended else self._read_begin(trial) for trial, ended in happened)
         events = [event for event in read if event is not None]
         if self._setting != setting or self._rebuilding is None or not self._rebuilding.continues(events):
@@ -184,7 +186,9 @@ class OptunaSampler(BaseSampler):
         if not trial.state.is_finished():
             return Begun(trial.number, self._complete(enqueued, trial.number) if enqueued else None)
         given = self._complete(trial.params, trial.number)
-        return None if given is None else Begun(trial.number, given)
+        if given is None or not set(self.space.decode(given.tokens)) <= trial.params.keys():
+            return None
+        return Begun(trial.number, given)
 
     def _complete(self, params: Mapping[str, Any], number: int) -> Given | None:
         """Return the architecture of parameters from elsewhere, what is open drawn; None if it is not in the space."""
@@ -195,7 +199,7 @@ class OptunaSampler(BaseSampler):
             return None
         return Given(self.space.canonical([given.get(key, token) for key, token in drawn]), drawn=False)
 
-    def _read_end(self, trial: FrozenTrial, setting: _Setting) -> Finished:
+    def _read_end(self, trial: FrozenTrial, setting: Setting) -> Finished:
         """Return the result of a trial."""
         if trial.state == TrialState.COMPLETE:
             values = dict(zip(setting.names, trial.values, strict=True))
@@ -212,42 +216,12 @@ class OptunaSampler(BaseSampler):
         return Finished(trial.number, {self._search.score_key: reports[last]}, resource)
 
 
-class _Setting(NamedTuple):
-    """What a search has to know of its study."""
-
-    study: str
-    names: tuple[str, ...]  # of its values
-    mode: str
-    constraints: tuple[str, ...]  # that its trials have
-
-    @classmethod
-    def of(cls, study: Study, search: Search, trials: Sequence[FrozenTrial]) -> _Setting:
-        """Read it from a study. Raises ValueError if the study's directions are not the search's objectives."""
-        modes, key = [direction.name.lower() for direction in study.directions], search.score_key
-        objectives = search.arguments.get("objectives") or {}
-        known = () if search.cost_table is None else search.cost_table.metrics
-        names = tuple(study.metric_names or [name for name in objectives if name not in known])
-        if len(modes) == 1:
-            names = (key,)
-        fits = len(names) == len(modes) and key in names and (len(modes) == 1 or set(names) <= objectives.keys())
-        if not fits or any(objectives.get(name, mode) != mode for name, mode in zip(names, modes, strict=True)):
-            raise ValueError(
-                f"the study has directions {', '.join(modes)} of {', '.join(names) or 'values without names'}, the "
-                f"search has objectives {objectives or 'of which there is one'}, score_key {key!r}: wanted the same, "
-                "such as NSGA2(objectives={'default': 'maximize', 'latency_ms': 'minimize'})."
-            )
-        found = {name for trial in trials if trial.state.is_finished() for name in trial.constraints}
-        return cls(study.study_name, names, modes[names.index(key)], tuple(sorted(found)))
-
-    def set_up(self, search: Search, space: Space) -> Search:
-        """Return the search anew, with the constraints and the direction of the study."""
-        arguments = dict(search.arguments)
-        if self.constraints:
-            limits = {name: [None, 0.0] for name in self.constraints}
-            arguments["outcome_constraints"] = {**(arguments.get("outcome_constraints") or {}), **limits}
-        made = type(search)(**arguments)
-        made.setup(space, self.mode)
-        return made
+def _read_setting(study: Study, search: Search, trials: Sequence[FrozenTrial]) -> Setting:
+    """Return what a search has to know of its study. Raises ValueError if the directions are not its objectives."""
+    modes = [direction.name.lower() for direction in study.directions]
+    names = study.metric_names if len(modes) > 1 else None  # a study of a Hyperband's bracket has none
+    found = {name for trial in trials if trial.state.is_finished() for name in trial.constraints}
+    return Setting(study.study_name, *match_objectives(search, modes, names), tuple(sorted(found)))
 
 
 def _list_trials(study: Study) -> list[FrozenTrial]:

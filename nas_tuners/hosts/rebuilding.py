@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from nas_tuners.search.base import Search
 from nas_tuners.search.records import InPhase, SearchError
-from search_spaces import Tokens
+from search_spaces import Space, Tokens
 from search_spaces.errors import ConstraintError
 
 _log = logging.getLogger("nas_tuners")
@@ -62,6 +62,59 @@ class Finished:
     metrics: Mapping[str, Any] | None = field(default=None, compare=False)
     resource: int | None = field(default=None, compare=False)
     reason: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a search has to know of the study that it serves.
+
+    Args:
+        study: its name.
+        names: of the values of its trials.
+        mode: of the one that counts.
+        constraints: metrics that its trials report, which have to be at most 0.
+    """
+
+    study: str
+    names: tuple[str, ...]
+    mode: str
+    constraints: tuple[str, ...]
+
+    def set_up(self, search: Search, space: Space) -> Search:
+        """Return a search anew, with the constraints and the direction of the study."""
+        arguments = dict(search.arguments)
+        if self.constraints:
+            limits = {name: [None, 0.0] for name in self.constraints}
+            arguments["outcome_constraints"] = {**(arguments.get("outcome_constraints") or {}), **limits}
+        made = type(search)(**arguments)
+        made.setup(space, self.mode)
+        return made
+
+
+def match_objectives(
+    search: Search, modes: Sequence[str], names: Sequence[str] | None = None
+) -> tuple[tuple[str, ...], str]:
+    """Match the values of trials with the objectives of a search. Returns: their names, and the mode of its score.
+
+    Args:
+        search: of one objective or several.
+        modes: ``maximize`` or ``minimize``, by value.
+        names: of the values; None: those of the objectives that the cost table does not have, in their order.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    key, objectives = search.score_key, search.arguments.get("objectives") or {}
+    known = () if search.cost_table is None else search.cost_table.metrics
+    found = tuple(names or [name for name in objectives if name not in known]) if len(modes) > 1 else (key,)
+    fits = len(found) == len(modes) and key in found and (len(modes) == 1 or set(found) <= objectives.keys())
+    if not fits or any(objectives.get(name, mode) != mode for name, mode in zip(found, modes, strict=True)):
+        raise ValueError(
+            f"the study has directions {', '.join(modes)} of {', '.join(found) or 'values without names'}, the search "
+            f"has objectives {objectives or 'of which there is one'} and score_key {key!r}: wanted the same, such as "
+            "NSGA2(objectives={'default': 'maximize', 'latency_ms': 'minimize'})."
+        )
+    return found, modes[found.index(key)]
 
 
 class Rebuilding:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_tuners.hosts.nni.results import Results, stopped_report
-from nas_tuners.hosts.trials.experiment import Experiment
+from nas_tuners.hosts.trials.plan import TrialPlan
 from nas_tuners.hosts.trials.pool import Pool
 from nas_tuners.hosts.trials.process import Ended, TrialError
 from nas_tuners.runs.journal import JournalError
@@ -23,7 +23,7 @@ OnIntermediate = Callable[[int, Any, int], bool]
 
 def run_trials(
     results: Results,
-    experiment: Experiment,
+    plan: TrialPlan,
     folder: Path,
     on_progress: OnProgress | None = None,
     on_intermediate: OnIntermediate | None = None,
@@ -35,7 +35,7 @@ def run_trials(
 
     Args:
         results: of a tuner whose run was started or resumed.
-        experiment: what to run.
+        plan: what to run.
         folder: of the run; each trial gets ``trials/UID`` in it.
         on_progress: called with the run before the first and after every result.
         on_intermediate: called with each result on the way.
@@ -48,8 +48,8 @@ def run_trials(
     """
     report = on_progress or (lambda run: None)
     results.handouts.again.extend(proposal.uid for proposal in results.run.search.pending)
-    with Pool(experiment, folder, results.run.id) as pool:
-        trials = _Trials(results, experiment, pool, on_intermediate or (lambda *_: True))
+    with Pool(plan, folder, results.run.id) as pool:
+        trials = _Trials(results, plan, pool, on_intermediate or (lambda *_: True))
         report(results.run)
         try:
             while trials.fill():
@@ -64,10 +64,10 @@ def run_trials(
 class _Trials:
     """The trials of an experiment: which are under way, and what they have said."""
 
-    def __init__(self, results: Results, experiment: Experiment, pool: Pool, on_intermediate: OnIntermediate) -> None:
+    def __init__(self, results: Results, plan: TrialPlan, pool: Pool, on_intermediate: OnIntermediate) -> None:
         self._results, self._run, self._pool = results, results.run, pool
-        self._limit, self._on_intermediate = experiment.trials, on_intermediate
-        self._end = math.inf if experiment.seconds is None else time.monotonic() + experiment.seconds
+        self._limit, self._on_intermediate = plan.trials, on_intermediate
+        self._end = math.inf if plan.seconds is None else time.monotonic() + plan.seconds
         self._said: dict[int, list[Any]] = {}  # by uid, of those without a result: what came on the way
 
     def fill(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import pickle
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 optuna = pytest.importorskip("optuna", reason='Optuna is missing: pip install "nas-tuners[optuna]"')
 
+from optuna.distributions import distribution_to_json  # noqa: E402
 from optuna.storages import RDBStorage  # noqa: E402
 from optuna.study import Study  # noqa: E402
 from optuna.trial import FixedTrial, TrialState  # noqa: E402
@@ -81,6 +83,22 @@ def test_a_study_proposes_what_the_loop_proposes(name: str, mode: str) -> None:
     assert proposed_by(study, space) == proposed_by_loop(make(seed=1), space, mode)
 
 
+@pytest.mark.parametrize("pruner", [None, optuna.pruners.HyperbandPruner(), optuna.pruners.MedianPruner()])
+def test_what_leads_is_proposed_again(pruner: Any) -> None:
+    """And in a study of brackets a search knows the trials of all of them."""
+    search, space = Evolution(seed=1, candidate_pool_size=4, noise="repeats", repeats=2), FEW
+    study = studied(search, space, pruner=pruner)
+    optimize(study, space)
+    assert proposed_by(study, space) == proposed_by_loop(search.fresh(), space)
+    assert len(set(proposed_by(study, space))) < TRIALS
+
+
+def test_trials_of_a_phase_say_so() -> None:
+    space = Space.from_json(ELASTIC)
+    study = studied("shrinking", space)
+    assert suggest(study.ask(), space)["_phase"]["index"] == 0
+
+
 @pytest.mark.parametrize("name", [name for name in SPACES if name != "one architecture"])
 def test_every_kind_of_space_is_one_of_optuna(name: str) -> None:
     """Once it is exhausted, the study stops."""
@@ -88,8 +106,9 @@ def test_every_kind_of_space_is_one_of_optuna(name: str) -> None:
     study = studied(Annealing(seed=2), space)
     optimize(study, space)
     assert proposed_by(study, space) == proposed_by_loop(Annealing(seed=2), space)
-    values = [value for trial in study.trials for value in trial.params.values()]
-    assert all(value is None or isinstance(value, (str, int, float)) for value in values)
+    written = [json.loads(distribution_to_json(d)) for trial in study.trials for d in trial.distributions.values()]
+    options = [option for entry in written for option in entry["attributes"].get("choices", [])]
+    assert all(option is None or isinstance(option, (str, int, float)) for option in options)
     again = FixedTrial(study.best_params)
     assert score(space.encode(suggest(again, space))) == study.best_value
 
@@ -215,6 +234,10 @@ def test_enqueued_trials_and_those_of_other_samplers_count() -> None:
     assert study.trials[3].params["in"] == "b, c"
     assert set(proposed_by(study, space)) == {tuple(row) for row in space.every().tolist()}
     assert len(study.trials) <= 12 + 3  # Optuna's may have repeated itself; nobody else has
+    before = len(study.trials)
+    optimize(study, space, 9)
+    (pruned,) = study.trials[before:]
+    assert pruned.state == TrialState.PRUNED and not pruned.params
 
 
 def test_a_trial_that_is_tried_again_keeps_its_architecture() -> None:
@@ -308,8 +331,8 @@ def test_processes_share_a_storage(storage: RDBStorage, start: Callable[..., sub
     """None proposes what another has proposed, and whoever comes later knows all that they know."""
     space = FEW
     study = optuna.create_study(study_name="shared", storage=storage, direction="maximize")
-    assert [process.wait() for process in [start(8), start(8)]] == [0, 0]
-    assert len(set(proposed_by(study, space))) == len(study.trials) == 16
+    assert [process.wait() for process in [start(6), start(6)]] == [0, 0]
+    assert len(set(proposed_by(study, space))) == len(study.trials) == 12
     found = []
     for _ in range(2):
         copied = optuna.create_study(direction="maximize", sampler=OptunaSampler(Bayesian(seed=1, initial=4), space))

@@ -72,14 +72,15 @@ def list_options(domain: Domain) -> tuple[Simple, ...]:
     >>> list_options(LayerDomain(("x", "x")))
     ('0: x', '1: x')
     """
-    options = [_simplify(domain, token) for token in range(domain.radix)]
+    options = [simplify(domain, token) for token in range(domain.radix)]
     if _all_differ(options):
         return tuple(options)
     texts = [option if isinstance(option, str) else json.dumps(option) for option in options]
     return tuple(texts if _all_differ(texts) else [f"{number}: {text}" for number, text in enumerate(texts)])
 
 
-def _simplify(domain: Domain, token: int) -> Simple:
+def simplify(domain: Domain, token: int) -> Simple:
+    """Return an option as a simple value, which others may share."""
     if isinstance(domain, LayerDomain):
         return domain.names[token]
     if isinstance(domain, InputDomain):
