@@ -29,7 +29,7 @@ class Experiment:
     Args:
         space: a model with choices, a :class:`~search_spaces.Space`, the content of a space file, or its path.
         trial: a function of choices that returns a metric or a dict of metrics, or its name, ``"module:function"``,
-            which several ``workers`` need where a script or notebook defines it; on the host ``local`` a command, such
+            which several ``workers`` need where a notebook defines it; on the host ``local`` a command, such
             as ``"python3 trial.py"``, that asks for its parameters and reports as under NNI.
         tuner: the name of an algorithm, as of ``nas search --algorithm``, or a search of :mod:`nas_tuners.search`.
         trials: results in total, failures included.
@@ -45,7 +45,7 @@ class Experiment:
         options: of the algorithm, if that is a name: ``seed``, ``constraints``, ``cost_table`` and so on.
 
     Raises:
-        ValueError: an argument is none of these; all problems are named.
+        ValueError: an argument is none of these, or there is no such function or command; all problems are named.
         TypeError: the algorithm does not take the options; or the space is something else.
         SpaceError, ConstraintError, CostError: the space or an option is malformed.
     """
@@ -69,16 +69,17 @@ class Experiment:
         problems = [*whole("trials", trials, 1), *whole("workers", workers, 1), *one_of("host", host, PLACES)]
         problems += one_of("optimize_mode", optimize_mode, ("maximize", "minimize"))
         problems += [] if trial_timeout is None else above("trial_timeout", trial_timeout, 0)
-        problems += PLACES[host].check(trial) if host in PLACES else []
+        work = Work(trial, trials, workers, trial_timeout)
+        problems += [] if problems else PLACES[host].check(work)
         if problems:
-            raise ValueError("; ".join(problems) + ".")
+            raise ValueError("; ".join(problem.removesuffix(".") for problem in problems) + ".")
         self.space = read_space(space).fix(fixed or {})
         self.folder = None if folder is None else Path(folder)
         if tuner == AUTO:
             own = [name for name in options if name not in SHARED]
             tuner = self._begun_with() or choose_algorithm(self.space, trials, own)[0]
         self.search = make_search(tuner, **options)
-        self._work, self._place = Work(trial, trials, workers, trial_timeout), PLACES[host]
+        self._work, self._place = work, PLACES[host]
         self._optimize_mode, self._progress = optimize_mode, progress
         self._run: Run | None = None
 
@@ -90,7 +91,6 @@ class Experiment:
 
         Raises:
             JournalError: the folder's journal is that of another experiment, or cannot be read or written.
-            EvaluateError, ExperimentError: there is no such function, or no such command.
             WorkerError: processes cannot be started. SearchError: the algorithm failed.
             KeyboardInterrupt: was pressed.
         """

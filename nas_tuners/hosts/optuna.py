@@ -141,6 +141,8 @@ class OptunaSampler(BaseSampler):
         what others have written, before it writes what it was given and after that: then the later one gives way.
         """
         trials = _list_trials(study)
+        if self._read_begin(trials[number]) is None:  # enqueued, and none of the search's
+            return Given(self.space.sample(np.random.default_rng(number)), drawn=False)
         rebuilding = self._catch_up(study, trials, number)
         given, taken = rebuilding.given, self._list_taken(trials, number)
         while True:
@@ -168,7 +170,7 @@ class OptunaSampler(BaseSampler):
         return self._rebuilding
 
     def _list_taken(self, trials: Sequence[FrozenTrial], number: int, begun_later: bool = True) -> set[Tokens]:
-        """Return what other trials were given; of those begun later only what they have used, if so said."""
+        """Return what other trials were given. ``begun_later``: also to those later ones that have not used it yet."""
         others = (t for t in trials if t.number < number or (t.number > number and (begun_later or t.params)))
         marks = (self._read_mark(trial) for trial in others)
         return {given.tokens for given in marks if given is not None}
@@ -182,13 +184,15 @@ class OptunaSampler(BaseSampler):
         """Return what a trial was given; None if it does not have what is in the space."""
         if given := self._read_mark(trial):
             return Begun(trial.number, given)
-        enqueued = trial.system_attrs.get("fixed_params")
-        if not trial.state.is_finished():
-            return Begun(trial.number, self._complete(enqueued, trial.number) if enqueued else None)
-        given = self._complete(trial.params, trial.number)
-        if given is None or not set(self.space.decode(given.tokens)) <= trial.params.keys():
-            return None
-        return Begun(trial.number, given)
+        enqueued = trial.system_attrs.get("fixed_params") or {}
+        if not (trial.state.is_finished() or enqueued):
+            return Begun(trial.number)
+        params = trial.params if trial.state.is_finished() else enqueued
+        given = self._complete(params, trial.number)
+        if given is not None and trial.state.is_finished():
+            active = self.space.active_keys(dict(zip(self.space.keys, given.tokens, strict=True)))
+            given = given if set(active) <= params.keys() else None
+        return None if given is None else Begun(trial.number, given)
 
     def _complete(self, params: Mapping[str, Any], number: int) -> Given | None:
         """Return the architecture of parameters from elsewhere, what is open drawn; None if it is not in the space."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +16,7 @@ from nas_tuners.hosts.nni.handouts import Handouts
 from nas_tuners.hosts.nni.results import Results
 from nas_tuners.hosts.trials.loop import run_trials
 from nas_tuners.hosts.trials.plan import TrialPlan, check_command
-from nas_tuners.runs.evaluation import Evaluate
+from nas_tuners.runs.evaluation import Evaluate, NamedFunction
 from nas_tuners.runs.loop import OnProgress, run_search
 from nas_tuners.runs.run import Run
 from nas_tuners.search.algorithms import ALGORITHMS
@@ -38,7 +40,7 @@ class Place(ABC):
     needs_folder: ClassVar[bool] = False
 
     @abstractmethod
-    def check(self, trial: object) -> list[str]:
+    def check(self, work: Work) -> list[str]:
         """Return what is wrong with what a trial is to call or to start."""
 
     @abstractmethod
@@ -56,10 +58,19 @@ class Place(ABC):
 class Loop(Place):
     """Calls of a function in this process, or in processes of several workers."""
 
-    def check(self, trial: object) -> list[str]:
+    def check(self, work: Work) -> list[str]:
+        trial = work.trial
         if isinstance(trial, str) and ":" not in trial:
             return [f"trial is {trial!r}, wanted a function, or module:function; a command is for host='local'"]
-        return [] if isinstance(trial, str) or callable(trial) else [f"trial is {trial!r}, wanted a function"]
+        if isinstance(trial, str):
+            look_in(Path.cwd())
+            return _list_problems(NamedFunction(trial).find)
+        if not callable(trial):
+            return [f"trial is {trial!r}, wanted a function of choices"]
+        if (work.workers > 1 or work.trial_timeout) and not _is_importable(trial):
+            how = "write it into a module and give module:function, or leave out workers and trial_timeout"
+            return [f"trial is {trial!r}, which other processes cannot import: {how}"]
+        return []
 
     def describe(self, work: Work, space: Space, algorithm: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
         if not isinstance(work.trial, str):
@@ -68,8 +79,6 @@ class Loop(Place):
         return asdict(Job("search", functions, algorithm, work.trials, work.workers, os.getcwd(), work.trial_timeout))
 
     def run(self, work: Work, run: Run, folder: Path | None, on_progress: OnProgress) -> None:
-        if isinstance(work.trial, str):
-            look_in(Path.cwd())
         run_search(run, work.trial, work.trials, work.workers, on_progress, work.trial_timeout)
 
 
@@ -78,10 +87,10 @@ class Local(Place):
 
     needs_folder = True
 
-    def check(self, trial: object) -> list[str]:
-        return (
-            [] if isinstance(trial, str) else [f"trial is {trial!r}, wanted a command; a function is for host='loop'"]
-        )
+    def check(self, work: Work) -> list[str]:
+        if not isinstance(work.trial, str):
+            return [f"trial is {work.trial!r}, wanted a command; a function is for host='loop'"]
+        return _list_problems(partial(check_command, work.trial, os.getcwd(), "trial"))
 
     def describe(self, work: Work, space: Space, algorithm: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
         tuner = {"className": f"nas_tuners.{ALGORITHMS[algorithm].tuner}", "codeDirectory": os.getcwd()}
@@ -94,7 +103,6 @@ class Local(Place):
     def run(self, work: Work, run: Run, folder: Path | None, on_progress: OnProgress) -> None:
         assert folder is not None and isinstance(work.trial, str)
         plan = TrialPlan(work.trial, os.getcwd(), work.workers, work.trials, trial_seconds=work.trial_timeout)
-        check_command(plan.command, plan.folder, "trial")
         results = Results(run, Handouts(), retries=0, learn_failures=True)
         run_trials(
             results, plan, folder, on_progress, lambda uid, value, sequence: results.hear(uid, value, sequence + 1)
@@ -103,3 +111,18 @@ class Local(Place):
 
 PLACES: dict[str, Place] = {"loop": Loop(), "local": Local()}
 """By the name for ``Experiment(host=...)``."""
+
+
+def _list_problems(check: Callable[[], object]) -> list[str]:
+    """Return what a check complains of."""
+    try:
+        check()
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
+def _is_importable(function: Callable[..., object]) -> bool:
+    """Return whether a new process finds a function by its name: it stands at the top of a module, or of a script."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    return "<" not in name and (module != "__main__" or hasattr(sys.modules[module], "__file__"))

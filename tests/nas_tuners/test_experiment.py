@@ -14,7 +14,6 @@ from torch import nn
 from mutators import LayerChoice, report_intermediate
 from nas_tuners import Experiment, Run, run_search
 from nas_tuners.experiment import Findings
-from nas_tuners.hosts.trials.plan import ExperimentError
 from nas_tuners.runs.journal import JournalError
 from nas_tuners.runs.run import load
 from nas_tuners.search import Annealing, Evolution, RandomSearch
@@ -128,6 +127,10 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         Experiment(SPACE, "python3 trial.py")
     with pytest.raises(ValueError, match="wanted a command; a function is for host='loop'"):
         Experiment(SPACE, good, host="local")
+    with pytest.raises(ValueError, match="no_such:f cannot be imported"):
+        Experiment(SPACE, "no_such:f")
+    with pytest.raises(ValueError, match=r"<lambda>.*which other processes cannot import: write it into a module"):
+        Experiment(SPACE, lambda choices: 1.0, workers=2)
     with pytest.raises(TypeError, match="unexpected keyword argument 'sed'"):
         Experiment(SPACE, good, "random", sed=1)
 
@@ -172,8 +175,8 @@ def test_commands_are_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     again = Experiment(SPACE, COMMAND, host="local", trials=6, seed=3, folder="runs/1")
     assert proposed(again.run()) == by_loop("evolution", 6, seed=3)
     assert (tmp_path / "runs" / "1" / "trials" / "5" / "trial.stdout").is_file()
-    with pytest.raises(ExperimentError, match="trial is 'pyton', but there is no command 'pyton'"):
-        Experiment(SPACE, "pyton", host="local", folder="new").run()
+    with pytest.raises(ValueError, match="trial is 'pyton', but there is no command 'pyton'"):
+        Experiment(SPACE, "pyton", host="local", folder="new")
 
 
 def test_early_stopping_reaches_commands_and_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,6 +240,22 @@ def test_enqueued_trials_and_those_of_other_samplers_count() -> None:
     assert pruned.state == TrialState.PRUNED and not pruned.params
 
 
+def test_what_does_not_fit_is_none_of_the_search() -> None:
+    """Neither an enqueued option that is fixed to another, nor parameters of which one that matters is missing."""
+    space = named_space("nested as in NNI").fix({"lr": 0.1})
+    study = studied(RandomSearch(seed=1), space)
+    options = {key: OptunaSampler("random", space).distributions[key] for key in ("layer", "lr")}
+    study.add_trial(optuna.create_trial(params={"layer": "conv", "lr": 0.1}, distributions=options, value=99.0))
+    study.enqueue_trial({"layer": "empty", "lr": 0.01})
+    for _ in range(3):
+        trial = study.ask()
+        values = [trial.suggest_categorical(key, options[key].choices) for key in options]  # type: ignore[attr-defined]
+        study.tell(trial, 50.0 if values == ["empty", 0.01] else 1.0)
+    suggest(study.ask(), space)
+    search = study.sampler._rebuilding.search  # type: ignore[attr-defined]
+    assert [trial.score for trial in search.trials.values()][:2] == [1.0, 1.0]
+
+
 def test_a_trial_that_is_tried_again_keeps_its_architecture() -> None:
     """As Optuna's callback for trials of dead processes does, by the parameters."""
     space = named_space()
