@@ -12,6 +12,7 @@ EXTRAS = {
     "sparse": ["llvmlite>=0.44"],  # compiles the product of sparse weights, without a compiler
     "slurm": [],  # its own commands are all that nas run --on slurm needs
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
+    "optuna": ["optuna>=5"],  # studies that our searches drive
 }
 
 

@@ -1,3 +1,4 @@
+from nas_tuners.experiment import Experiment as Experiment
 from nas_tuners.hosts.nni.assessor import SearchAssessor as SearchAssessor
 from nas_tuners.hosts.nni.tuner import SearchTuner as SearchTuner
 from nas_tuners.runs.importing import earlier_results as earlier_results

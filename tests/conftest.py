@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import signal
 import sys
@@ -24,7 +25,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as nohup does
 # Journals are signed with a key of the tests' own, in all processes that they start too.
 _CONFIG = tempfile.TemporaryDirectory(prefix="nas-tests-config-")
 os.environ["XDG_CONFIG_HOME"] = _CONFIG.name
-os.environ["XDG_STATE_HOME"] = os.path.join(_CONFIG.name, "state")  # where the latest run is noted
+
+_TESTS = itertools.count()
 
 # A machine that is busy with other work fails no test: neither a slow example nor slow drawing of examples is an error.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -78,7 +80,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def each_test_is_a_trial_of_its_own() -> Iterator[None]:
-    """A process remembers what it declared, as it is one trial."""
+    """A process remembers what it declared, as it is one trial; a user, which run was the latest."""
+    os.environ["XDG_STATE_HOME"] = os.path.join(_CONFIG.name, f"state-{next(_TESTS)}")
     yield
     if "mutators.declarations" in sys.modules:
         sys.modules["mutators.declarations"].forget()

@@ -18,7 +18,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 # Folders from the lowest to the highest: a file imports from its own folder and from those before it. By floor.
 FLOORS = {
     1: ("search_spaces", "search_spaces/cost", "search_spaces/phases"),
-    2: ("nas_tuners/search", "nas_tuners/runs"),
+    2: ("nas_tuners/search/feasible", "nas_tuners/search/model", "nas_tuners/search", "nas_tuners/runs"),
     3: (
         *("mutators/choices", "mutators", "mutators/elastic/layers", "mutators/elastic"),
         *("mutators/quantization", "mutators/costs", "mutators/oneshot", "mutators/pruning", "mutators/pruning/sparse"),
@@ -44,9 +44,11 @@ HEAVY = {
     "psutil": (5,),
     "sklearn": (3,),
     "matplotlib": (5,),
+    "pandas": (5,),
     "scipy": (2, 3, 4, 5, 6),
 }
-LAZY = ("matplotlib", "scipy", "sklearn")  # only within functions: slow to import
+LAZY = ("matplotlib", "pandas", "scipy", "sklearn")  # only within functions: slow to import
+ONLY = {"optuna": "nas_tuners/hosts/optuna.py"}  # each host's program in its own file
 NNI_ALLOWED = {
     "mutators/trial.py",
     *(f"nas_tuners/hosts/nni/{name}.py" for name in ("assessor", "guest", "launch", "tuner")),
@@ -134,6 +136,8 @@ def test_imports_point_down_only(path: Path) -> None:
                 assert ORDER.index(folder_of(target)) <= ORDER.index(folder), f"{name} imports {target}, further up"
         elif top == "nni":
             assert name in NNI_ALLOWED or FLOOR_OF[folder] == 6, f"{name} speaks NNI; only {sorted(NNI_ALLOWED)} do"
+        elif top in ONLY:
+            assert name == ONLY[top], f"{name} imports {top}; only {ONLY[top]} does"
         elif top in HEAVY:
             assert FLOOR_OF[folder] in HEAVY[top], f"{name} (floor {FLOOR_OF[folder]}) imports {top}"
             assert later or top not in LAZY, f"{name} imports {top} outside of its functions"

@@ -22,7 +22,10 @@ from search_spaces.trust import TrustError, is_signed, require_trust
 
 _RESUMES = {"search": search.resume, "rank": rank.resume}
 _FOREIGN = "and is not as you have begun it on this machine"
-_SCRIPTS = {"OFA.search": "run the script that calls OFA.search again, with it as checkpoint"}
+_SCRIPTS = {
+    "OFA.search": "run the script that calls OFA.search again, with it as checkpoint",
+    "Experiment": "run the script that makes the Experiment again, with the same folder",
+}
 
 
 def execute(options: Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -32,11 +31,11 @@ from nas_tuners.hosts.nni.watch import watch_experiment
 from nas_tuners.hosts.slurm.options import read_options
 from nas_tuners.hosts.slurm.pool import prepare_pool
 from nas_tuners.hosts.trials.assessing import Assessing
-from nas_tuners.hosts.trials.experiment import Experiment
 from nas_tuners.hosts.trials.loop import MakePool, run_trials
+from nas_tuners.hosts.trials.plan import TrialPlan, check_command
 from nas_tuners.hosts.trials.pool import Pool
 from nas_tuners.runs.journal import JOURNAL, Event, JournalError, has_begun
-from nas_tuners.runs.latest import remember
+from nas_tuners.runs.latest import make_folder, remember
 from nas_tuners.runs.run import Run, arguments_in, load
 from search_spaces.trust import is_signed, require_trust
 
@@ -66,14 +65,14 @@ def execute(options: Namespace) -> int:
             raise CommandError("-o is for --on local and slurm: NNI keeps experiments in experimentWorkingDirectory.")
         service = config["trainingService"]  # a list, where there are several
         if isinstance(service, dict) and service["platform"] == "local":
-            _check_command(config["trialCommand"], config["trialCodeDirectory"])
+            check_command(config["trialCommand"], config["trialCodeDirectory"])
         return _run_under_nni(config, options.port)
     if options.port is not None:
         raise CommandError(f"--port is for --on nni: --on {options.on} has none.")
     config = _keep(config) | ({_SLURM: read_options(options.slurm)} if options.on == "slurm" else {})
-    experiment, make_pool = _choose_host(config)
-    _check_command(experiment.command, experiment.folder)
-    return _run_here(config, experiment, make_pool, _make_folder(options.output))
+    plan, make_pool = _choose_host(config)
+    check_command(plan.command, plan.folder)
+    return _run_here(config, plan, make_pool, _make_folder(options.output))
 
 
 def _run_under_nni(config: Mapping[str, Any], port: int | None) -> int:
@@ -114,10 +113,10 @@ def resume(header: Event, path: Path, options: Namespace) -> int:
         if not all(isinstance(config[name], kind) for name, kind in _NEEDED.items()):
             raise TypeError
         news = {name: value for name, value in given.items() if value is not None}
-        experiment, make_pool = _choose_host({**config, **news})
+        plan, make_pool = _choose_host({**config, **news})
     except (KeyError, TypeError, AttributeError):
         raise JournalError(f"{path}, line 1: wanted the header of a run of nas run.") from None
-    return _run_here(config, experiment, make_pool, path.parent)
+    return _run_here(config, plan, make_pool, path.parent)
 
 
 def _keep(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,38 +126,18 @@ def _keep(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"trainingService": {name: service[name] for name in _OF_SERVICE if name in service}}
 
 
-def _choose_host(config: Mapping[str, Any]) -> tuple[Experiment, MakePool]:
+def _choose_host(config: Mapping[str, Any]) -> tuple[TrialPlan, MakePool]:
     """Return what a configuration says of its trials, and what runs them; check that it is there."""
     if config.get(_SLURM) is None:
-        return Experiment.of(config), Pool
-    experiment = Experiment.of(config, here=False)
-    return experiment, prepare_pool(config[_SLURM], experiment)
-
-
-def _check_command(command: str, folder: str) -> None:
-    """Check that there is such a command, before anything is begun."""
-    word = (command.split() or [""])[0]
-    if set(word) & set("=(){}[]<>|&;$`'\"\\*?#!~"):  # the shell alone knows what it means
-        return
-    done = subprocess.run(["/bin/bash", "-c", f"type -- {word}"], cwd=folder, capture_output=True, check=False)
-    if done.returncode:
-        raise CommandError(
-            f"trialCommand is {command!r}, but there is no command {word!r}, on the PATH or in "
-            f"{folder}: wanted one such as python3 trial.py"
-        )
+        return TrialPlan.of(config), Pool
+    plan = TrialPlan.of(config, here=False)
+    return plan, prepare_pool(config[_SLURM], plan)
 
 
 def _make_folder(output: Path | None) -> Path:
     """Return the folder for the run, a new one in ``runs`` if none is given."""
     if output is None:
-        number = 1
-        while True:
-            try:
-                (folder := Path("runs", str(number))).mkdir(parents=True)
-            except FileExistsError:
-                number += 1
-            else:
-                return folder
+        return make_folder()
     if has_begun(output / JOURNAL):
         raise CommandError(
             f"{output} has a run already: go on with it by nas resume {quote(str(output))}, "
@@ -168,7 +147,7 @@ def _make_folder(output: Path | None) -> Path:
     return output
 
 
-def _run_here(config: dict[str, Any], experiment: Experiment, make_pool: MakePool, folder: Path) -> int:
+def _run_here(config: dict[str, Any], plan: TrialPlan, make_pool: MakePool, folder: Path) -> int:
     """Start an experiment in a folder, or go on with the one that is there."""
     with _being_the_tuner(folder):
         tuner, assessor = _make_tuner(config["tuner"]), _make_assessor(config.get("assessor"))
@@ -178,7 +157,7 @@ def _run_here(config: dict[str, Any], experiment: Experiment, make_pool: MakePoo
         run = tuner.run
         ours = assessor is None or isinstance(assessor, SearchAssessor)
         assessing = None if ours else Assessing(assessor, run)
-        with following(run, experiment.trials) as show:
+        with following(run, plan.trials) as show:
 
             def report(run: Run) -> None:
                 show(run)
@@ -188,8 +167,8 @@ def _run_here(config: dict[str, Any], experiment: Experiment, make_pool: MakePoo
             def hear(uid: int, value: Any, sequence: int) -> bool:
                 return tuner.results.hear(uid, value, sequence + 1)
 
-            run_trials(tuner.results, experiment, folder, report, assessing.hear if assessing else hear, make_pool)
-    _say_what_is_left(run, experiment, folder)
+            run_trials(tuner.results, plan, folder, report, assessing.hear if assessing else hear, make_pool)
+    _say_what_is_left(run, plan, folder)
     return conclude(run, run.search.arguments, folder / JOURNAL)
 
 
@@ -238,10 +217,10 @@ def _being_the_tuner(folder: Path) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _say_what_is_left(run: Run, experiment: Experiment, folder: Path) -> None:
+def _say_what_is_left(run: Run, plan: TrialPlan, folder: Path) -> None:
     """Print how many trials the end of the experiment's time has cut short."""
-    if (pending := run.search.counts.pending) and experiment.seconds is not None:
+    if (pending := run.search.counts.pending) and plan.seconds is not None:
         print(
-            f"the experiment's time, {experiment.seconds:g} s, is over; trials without a result: {pending}; "
+            f"the experiment's time, {plan.seconds:g} s, is over; trials without a result: {pending}; "
             f"to run them: nas resume {quote(str(folder))}"
         )

@@ -107,11 +107,7 @@ class Job:
         for role in self.functions:  # a wrong name is an error at once
             self.function(role).find()
         run = Run.start(search, space, optimize_mode, path, command=asdict(self))
-        if search.constraints:
-            about = "" if search.feasible_share_exact else "about "
-            limits, share = ", ".join(map(str, search.constraints)), 100 * search.feasible_share
-            part = f"{about}{share:.4g} %" if share else "less than 1e-298 %"  # of less a float knows nothing
-            sys.stderr.write(f"{limits}: {part} of {rounded(space.size)} architectures\n")
+        say_what_is_feasible(run)
         return run
 
     def resume(self, search: Search, path: Path) -> Run:
@@ -133,29 +129,49 @@ class Job:
             run_search(run, evaluate, self.trials, self.workers, show, self.trial_timeout)
 
 
+def say_what_is_feasible(run: Run) -> None:
+    """Say on stderr which share of the space keeps the constraints of its search, if it has any."""
+    search = run.search
+    if search.constraints:
+        about = "" if search.feasible_share_exact else "about "
+        limits, share = ", ".join(map(str, search.constraints)), 100 * search.feasible_share
+        part = f"{about}{share:.4g} %" if share else "less than 1e-298 %"  # of less a float knows nothing
+        sys.stderr.write(f"{limits}: {part} of {rounded(run.space.size)} architectures\n")
+
+
 @contextmanager
-def following(run: Run, trials: int | None, quiet: float = 5.0) -> Iterator[OnProgress]:
+def following(
+    run: Run, trials: int | None, quiet: float = 5.0, show: bool = True, way: str | None = None
+) -> Iterator[OnProgress]:
     """Show progress on stderr while a run goes on, after ``quiet`` seconds; close the run at the end.
 
     Yields: what is to be called with the run after every result. What ends the run before it has all its results is
     raised again, with how to go on.
+
+    Args:
+        run: started or resumed.
+        trials: results that it will have in total.
+        quiet: seconds before the first line.
+        show: whether to write any.
+        way: how to go on with it; None: ``nas resume`` with its folder.
     """
     total, before = expected_results(run, trials), run.search.counts.ended
     try:
-        with Progress(total, "trials", done=before, quiet=quiet) as progress:
+        with Progress(total, "trials", done=before, show=show, quiet=quiet) as progress:
             progress.note = lambda: describe_best(run)
             yield lambda run: progress.at(run.search.counts.ended)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted {_how_to_go_on(run, trials)}") from None
+        raise KeyboardInterrupt(f"interrupted {_how_to_go_on(run, trials, way)}") from None
     except (WorkerError, JournalError, SearchError) as error:
-        raise type(error)(f"{error}\nended {_how_to_go_on(run, trials)}") from error
+        raise type(error)(f"{error}\nended {_how_to_go_on(run, trials, way)}") from error
     except OSError as error:
-        raise OSError(f"{error}\nended {_how_to_go_on(run, trials)}") from error
+        raise OSError(f"{error}\nended {_how_to_go_on(run, trials, way)}") from error
     finally:
         run.close()
 
 
-def _how_to_go_on(run: Run, trials: int | None) -> str:
-    counts, how = run.search.counts, f"nas resume {quote(str(run.path.parent))}" if run.path else "nas resume"
+def _how_to_go_on(run: Run, trials: int | None, way: str | None) -> str:
+    counts = run.search.counts
+    how = way or (f"nas resume {quote(str(run.path.parent))}" if run.path else "nas resume")
     done = f"{counts.ended}{f' of {trials}' if trials else ''} trials"
     return f"after {done}; nothing is lost. Go on with: {how}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nas_tuners.runs.run import Run
-from nas_tuners.search.hypervolume import hypervolume
+from nas_tuners.search.model.hypervolume import hypervolume
 from nas_tuners.search.objectives import Objectives
 from nas_tuners.search.records import Trial
 from search_spaces.cost.limits import table_of

@@ -1,4 +1,4 @@
-"""Remember which run this user has started last without NNI, so that ``latest`` finds it."""
+"""Make folders for runs, and remember which run this user has started last without NNI, so that ``latest`` finds it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ import os
 from pathlib import Path
 
 from search_spaces.files import write_atomically
+
+
+def make_folder() -> Path:
+    """Make a new folder for a run: ``runs/1``, or the next that is not there."""
+    number = 1
+    while True:
+        try:
+            (folder := Path("runs", str(number))).mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
 
 
 def remember(folder: Path) -> None:

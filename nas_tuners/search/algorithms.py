@@ -69,6 +69,28 @@ ALGORITHMS = {
 }
 """By the name for ``nas search --algorithm``."""
 
+
+def make_search(given: Search | str, **arguments: Any) -> Search:
+    """Return a search: the one that is given, or a new one of the algorithm of that name.
+
+    Raises:
+        ValueError: there is no such algorithm.
+        TypeError: it does not take the arguments, or they were given beside a search.
+    """
+    from nas_tuners.search.arguments import check_made
+    from search_spaces.checks import one_of
+
+    if isinstance(given, str):
+        if problems := one_of("the algorithm", given, ALGORITHMS):
+            raise ValueError(f"{problems[0]}.")
+        return ALGORITHMS[given].search(**arguments)
+    check_made(given)
+    if arguments:
+        name = type(given).__name__
+        raise TypeError(f"{', '.join(arguments)} and a search are given: write {name}({next(iter(arguments))}=...).")
+    return given
+
+
 AUTO = "auto"
 """Stands for the algorithm that :func:`choose_algorithm` chooses."""
 _LONG = 2000  # trials, from where on a model of the best and the latest few hundred gains nothing
@@ -85,7 +107,11 @@ def choose_algorithm(space: Space, trials: int, options: Collection[str] = ()) -
     if options:
         fits = [name for name, algorithm in ALGORITHMS.items() if set(options) <= set(algorithm.own_options)]
         wanted = ", ".join(options)
-        return (fits[0], f"it takes {wanted}") if fits else ("evolution", f"no algorithm takes all of {wanted}")
+        if not fits:
+            return "evolution", f"no algorithm takes all of {wanted}"
+        if trials > _LONG and fits[0] == "bayesian" and len(fits) > 1:
+            return fits[1], f"it takes {wanted}, and a model gains little after {_LONG} of {trials} trials"
+        return fits[0], f"it takes {wanted}"
     if space.size <= trials:
         return "random", f"{trials} trials are enough for all {space.size} architectures"
     if trials > _LONG:

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_tuners.search.bookkeeping import Bookkeeping
-from nas_tuners.search.constraints import Feasible
+from nas_tuners.search.feasible.constraints import Feasible
+from nas_tuners.search.feasible.remaining import OutsideError, Remaining
 from nas_tuners.search.noise import NONE as NO_NOISE
 from nas_tuners.search.records import InPhase, Proposal, SearchError
-from nas_tuners.search.remaining import OutsideError, Remaining
 from search_spaces import Space, Tokens
 from search_spaces.checks import one_of, whole
 from search_spaces.cost.limits import Constraints, Table, limits_of, resolve_limits, table_of

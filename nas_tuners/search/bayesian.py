@@ -16,16 +16,16 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from nas_tuners.search.acquisition import Acquisition, Value, improve_front, improve_score, keep_limits
 from nas_tuners.search.arguments import Shared
-from nas_tuners.search.candidates import Candidates
-from nas_tuners.search.distances import Distances, FloatArray, IntArray
 from nas_tuners.search.earlier import Earlier
-from nas_tuners.search.improvement import normalize
+from nas_tuners.search.model.acquisition import Acquisition, Value, improve_front, improve_score, keep_limits
+from nas_tuners.search.model.candidates import Candidates
+from nas_tuners.search.model.distances import Distances, FloatArray, IntArray
+from nas_tuners.search.model.fronts import crowd, rank_fronts
+from nas_tuners.search.model.improvement import normalize
+from nas_tuners.search.model.surrogate import Data, Known, Prediction, Surrogate
 from nas_tuners.search.multiobjective import MultiObjective
-from nas_tuners.search.objectives import crowd, rank_fronts
 from nas_tuners.search.records import Trial
-from nas_tuners.search.surrogate import Data, Known, Prediction, Surrogate
 from search_spaces import Space, Tokens
 from search_spaces.checks import whole
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_tuners.search.distances import FloatArray, IntArray
+from nas_tuners.search.model.distances import FloatArray, IntArray
 from search_spaces import Space, Tokens
 from search_spaces.checks import is_number, one_of
 from search_spaces.errors import SpaceError

@@ -13,8 +13,8 @@ from typing import Unpack
 import numpy as np
 
 from nas_tuners.search.arguments import Shared
+from nas_tuners.search.model.fronts import crowd, rank_fronts
 from nas_tuners.search.multiobjective import MultiObjective
-from nas_tuners.search.objectives import crowd, rank_fronts
 from nas_tuners.search.records import Trial
 from nas_tuners.search.variation import Rows, Variation
 from search_spaces import Space, Tokens

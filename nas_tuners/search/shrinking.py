@@ -17,7 +17,7 @@ from typing import Any, Self, Unpack
 from nas_tuners.search.algorithms import ALGORITHMS, SHARED
 from nas_tuners.search.arguments import Shared
 from nas_tuners.search.base import Search
-from nas_tuners.search.constraints import Feasible
+from nas_tuners.search.feasible.constraints import Feasible
 from nas_tuners.search.records import InPhase, Trial
 from search_spaces import Space, Tokens
 from search_spaces.checks import one_of, whole

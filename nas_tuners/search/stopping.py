@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nas_tuners.search.objectives import crowd, rank_fronts
+from nas_tuners.search.model.fronts import crowd, rank_fronts
 from search_spaces.checks import one_of, whole
 
 Values = tuple[float, ...]

@@ -71,7 +71,7 @@ def seconds_of_run(folder: Path, command: str, trials: int, at_once: int, *host:
     said = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout
     took = time.perf_counter() - began
     (journal,) = re.findall(r"^journal (.*)$", said, re.MULTILINE)
-    assert load(journal)[0].search.counts.told >= trials
+    assert load(folder / journal)[0].search.counts.told >= trials
     return took
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from nas_tuners.search import NSGA2, Bayesian, RandomSearch, Search
-from nas_tuners.search.hypervolume import hypervolume
-from nas_tuners.search.objectives import find_front
+from nas_tuners.search.model.fronts import find_front
+from nas_tuners.search.model.hypervolume import hypervolume
 from search_spaces import Space, Tokens
 from tests.benchmarks.search_tasks import load_tables
 

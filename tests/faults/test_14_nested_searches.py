@@ -16,9 +16,9 @@ import nas_tuners
 from nas_tuners.runs.run import Run
 from nas_tuners.search import ConstraintError, Search
 from nas_tuners.search.algorithms import ALGORITHMS
-from nas_tuners.search.constraints import Feasible, rules_of
-from nas_tuners.search.splitting import Splitting
-from nas_tuners.search.trellis import Trellis, steps_of
+from nas_tuners.search.feasible.constraints import Feasible, rules_of
+from nas_tuners.search.feasible.splitting import Splitting
+from nas_tuners.search.feasible.trellis import Trellis, steps_of
 from nas_tuners.show.plotdata import count_shares
 from nas_tuners.show.text import describe_choices
 from search_spaces import Space, Tokens

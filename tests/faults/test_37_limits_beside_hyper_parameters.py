@@ -11,7 +11,7 @@ from torch import nn
 from mutators import LayerChoice
 from mutators.costs import measure_cost
 from nas_tuners.search import Annealing, Evolution, RandomSearch, Search
-from nas_tuners.search.constraints import Feasible
+from nas_tuners.search.feasible.constraints import Feasible
 from search_spaces import Space
 from search_spaces.cost import CostError, CostTable
 from search_spaces.cost.limits import Limit

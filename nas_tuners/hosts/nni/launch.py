@@ -25,6 +25,7 @@ from nas_tuners.hosts.nni.failures import STARTED, describe_experiment_failures
 from nas_tuners.hosts.nni.manager import Manager, ManagerError
 from nas_tuners.runs.warden import end_marked
 
+_MARK = "NAS_EXPERIMENT"  # in the environment of all processes of an experiment
 _LOOK = 0.05  # seconds between two looks at what offers no event
 _PATIENCE = 60.0  # seconds for an answer, and for a process that was told to end
 _LOG, _ERRORS = "nnictl_stdout.log", "nnictl_stderr.log"  # of the manager, where nnictl has them
@@ -78,7 +79,7 @@ class Launched:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        end_marked(f"NNI_EXP_ID={self.id}\0")  # trials that the manager has told to end, and not waited for
+        end_marked(f"{_MARK}={self.id}\0")  # trials that the manager has told to end, and what looks for GPUs
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         from nni.tools.nnictl.config_utils import Experiments  # which takes a second or more
@@ -143,7 +144,7 @@ class Launched:
         """Start a process that outlives this one, as nnictl does."""
         log = self.folder / "log"
         with open(log / _LOG, "ab") as out, open(log / _ERRORS, "ab") as errors:
-            environment = {**os.environ, **entries}
+            environment = {**os.environ, _MARK: self.id, **entries}
             return subprocess.Popen(
                 words, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, process_group=0
             )

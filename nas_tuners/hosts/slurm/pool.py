@@ -19,7 +19,7 @@ from nas_tuners.hosts.slurm import commands
 from nas_tuners.hosts.slurm.commands import QueuedJob, SlurmError
 from nas_tuners.hosts.slurm.job import TrialJob, find_mark
 from nas_tuners.hosts.slurm.options import Options, make_words
-from nas_tuners.hosts.trials.experiment import Experiment
+from nas_tuners.hosts.trials.plan import TrialPlan
 from nas_tuners.hosts.trials.pool import TRIALS, Event
 from nas_tuners.hosts.trials.process import TrialError
 
@@ -34,14 +34,14 @@ class SlurmPool:
     If this process is killed, they go on; :meth:`take_over` finds them. A job's name says whose it is.
 
     Args:
-        experiment: what to run.
+        plan: what to run.
         folder: of the run; all machines of the cluster see it by this path.
         run: its id.
         words: options of sbatch.
     """
 
-    def __init__(self, experiment: Experiment, folder: Path, run: str, words: Sequence[str] = ()) -> None:
-        self._experiment, self._folder = experiment, folder.absolute() / TRIALS
+    def __init__(self, plan: TrialPlan, folder: Path, run: str, words: Sequence[str] = ()) -> None:
+        self._plan, self._folder = plan, folder.absolute() / TRIALS
         self._words, self._prefix = words, f"nas-{run}-"
         self._trials: dict[int, TrialJob] = {}
         self._ending: dict[int, int] = {}  # by uid: a job of an earlier process, which is still being cancelled
@@ -55,7 +55,7 @@ class SlurmPool:
     @property
     def has_room(self) -> bool:
         """Return whether one more trial may be submitted now."""
-        return self.running < self._experiment.concurrency
+        return self.running < self._plan.concurrency
 
     def take_over(self, pending: Collection[int]) -> list[int]:
         """Take over what an earlier process of this run has left, and cancel what has its result.
@@ -87,7 +87,7 @@ class SlurmPool:
         former = self._ending.pop(uid, None)
         if former is not None and any(job.id == former and not job.has_ended for job in commands.list_jobs()):
             words.append(f"--dependency=afterany:{former}")  # both write into one folder
-        command, code, folder = self._experiment.command, self._experiment.folder, self._folder / str(uid)
+        command, code, folder = self._plan.command, self._plan.folder, self._folder / str(uid)
         try:
             self._trials[uid] = TrialJob.submit(uid, folder, words, command, code, parameters)
         except OSError as error:
@@ -131,7 +131,7 @@ class SlurmPool:
             job = jobs and jobs.get(trial.id)
             if not job or job.has_ended:
                 events += [(uid, event) for event in trial.read()]
-                events.append((uid, trial.end(job.state if job else None, self._experiment.trial_seconds)))
+                events.append((uid, trial.end(job.state if job else None, self._plan.trial_seconds)))
                 del self._trials[uid]
         return events
 
@@ -163,12 +163,12 @@ class SlurmPool:
             _log.warning("jobs may be left, %s: %s", " ".join(map(str, sorted(ids))), problem)
 
 
-def prepare_pool(options: Options, experiment: Experiment) -> Callable[[Experiment, Path, str], SlurmPool]:
+def prepare_pool(options: Options, plan: TrialPlan) -> Callable[[TrialPlan, Path, str], SlurmPool]:
     """Check that Slurm takes the trials of an experiment. Returns: what makes the pool, as ``run_trials`` wants it.
 
     Raises ExperimentError if an option is none of the user's, SlurmError if there is no Slurm, or it refuses them.
     """
-    words = make_words(options, experiment)
+    words = make_words(options, plan)
     commands.check(words)
     return partial(SlurmPool, words=words)
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from nas_tuners.hosts.nni.results import Results, stopped_report
-from nas_tuners.hosts.trials.experiment import Experiment
+from nas_tuners.hosts.trials.plan import TrialPlan
 from nas_tuners.hosts.trials.pool import Event, Pool
 from nas_tuners.hosts.trials.process import Ended, Restarted, TrialError
 from nas_tuners.runs.journal import JournalError
@@ -41,13 +41,13 @@ class TrialPool(Protocol):
     ) -> None: ...
 
 
-MakePool = Callable[[Experiment, Path, str], TrialPool]
-"""Takes the experiment, the folder of the run, and its id."""
+MakePool = Callable[[TrialPlan, Path, str], TrialPool]
+"""Takes what to run, the folder of the run, and its id."""
 
 
 def run_trials(
     results: Results,
-    experiment: Experiment,
+    plan: TrialPlan,
     folder: Path,
     on_progress: OnProgress | None = None,
     on_intermediate: OnIntermediate | None = None,
@@ -60,7 +60,7 @@ def run_trials(
 
     Args:
         results: of a tuner whose run was started or resumed.
-        experiment: what to run.
+        plan: what to run.
         folder: of the run; each trial gets ``trials/UID`` in it.
         on_progress: called with the run before the first and after every result.
         on_intermediate: called with each result on the way.
@@ -73,8 +73,8 @@ def run_trials(
         KeyboardInterrupt: was pressed; resume the run from its journal.
     """
     report = on_progress or (lambda run: None)
-    with make_pool(experiment, folder, results.run.id) as pool:
-        trials = _Trials(results, experiment, pool, on_intermediate or (lambda *_: True))
+    with make_pool(plan, folder, results.run.id) as pool:
+        trials = _Trials(results, plan, pool, on_intermediate or (lambda *_: True))
         trials.take_over()
         report(results.run)
         try:
@@ -90,12 +90,10 @@ def run_trials(
 class _Trials:
     """The trials of an experiment: which are under way, and what they have said."""
 
-    def __init__(
-        self, results: Results, experiment: Experiment, pool: TrialPool, on_intermediate: OnIntermediate
-    ) -> None:
+    def __init__(self, results: Results, plan: TrialPlan, pool: TrialPool, on_intermediate: OnIntermediate) -> None:
         self._results, self._run, self._pool = results, results.run, pool
-        self._limit, self._on_intermediate = experiment.trials, on_intermediate
-        self._end = math.inf if experiment.seconds is None else time.monotonic() + experiment.seconds
+        self._limit, self._on_intermediate = plan.trials, on_intermediate
+        self._end = math.inf if plan.seconds is None else time.monotonic() + plan.seconds
         self._said: dict[int, list[Any]] = {}  # by uid, of those without a result: what came on the way
         self._known: dict[int, int] = {}  # by uid, of those taken over: how much of that the search has heard
 

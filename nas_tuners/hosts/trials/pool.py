@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from nas_tuners.hosts.trials.experiment import Experiment
 from nas_tuners.hosts.trials.gpus import Gpus
+from nas_tuners.hosts.trials.plan import TrialPlan
 from nas_tuners.hosts.trials.process import Ended, Restarted, TrialProcess
 from nas_tuners.hosts.trials.protocol import Report
 from nas_tuners.runs import warden
@@ -31,20 +31,20 @@ class Pool:
     They end with this process too, however that ends: a second one waits for its end, and sees to it.
 
     Args:
-        experiment: what to run.
+        plan: what to run.
         folder: of the run.
         run: its id. What an earlier process of this run has left is ended first.
     """
 
-    def __init__(self, experiment: Experiment, folder: Path, run: str) -> None:
-        self._experiment, self._folder = experiment, folder.absolute() / TRIALS
+    def __init__(self, plan: TrialPlan, folder: Path, run: str) -> None:
+        self._plan, self._folder = plan, folder.absolute() / TRIALS
         warden.end_marked(f"{_MARK}={run}.")
         self._mark = f"{_MARK}={run}.{secrets.token_hex(4)}."
         self._warden = self._start_warden()
         self._selector = selectors.DefaultSelector()
         self._trials: dict[int, TrialProcess] = {}
-        wanted = experiment.gpus_per_trial or 0
-        self._gpus = Gpus(experiment.gpus, wanted, experiment.trials_per_gpu)
+        wanted = plan.gpus_per_trial or 0
+        self._gpus = Gpus(plan.gpus, wanted, plan.trials_per_gpu)
 
     @property
     def running(self) -> int:
@@ -54,7 +54,7 @@ class Pool:
     @property
     def has_room(self) -> bool:
         """Return whether one more trial may start now."""
-        return self.running < self._experiment.concurrency and self._gpus.has_room
+        return self.running < self._plan.concurrency and self._gpus.has_room
 
     def take_over(self, pending: Collection[int]) -> list[int]:
         """Return the uids of trials that an earlier process has left: none, since they ended with it."""
@@ -65,8 +65,8 @@ class Pool:
         if self._warden.poll() is not None:  # somebody has killed it
             self._dismiss_warden()
             self._warden = self._start_warden()
-        gpus = None if self._experiment.gpus_per_trial is None else self._gpus.take()
-        command, code, folder = self._experiment.command, self._experiment.folder, self._folder / str(uid)
+        gpus = None if self._plan.gpus_per_trial is None else self._gpus.take()
+        command, code, folder = self._plan.command, self._plan.folder, self._folder / str(uid)
         trial = TrialProcess(uid, command, code, folder, parameters, gpus, f"{self._mark}{uid}.")
         self._trials[uid] = trial
         for descriptor in (trial.pipe, trial.sentinel):
@@ -101,7 +101,7 @@ class Pool:
 
     def _due(self, trial: TrialProcess) -> float:
         """Return when something has to be done about a trial."""
-        limit = self._experiment.trial_seconds
+        limit = self._plan.trial_seconds
         return trial.kill_at if trial.stopped is not None or limit is None else trial.started + limit
 
     def _end_late(self) -> None:
@@ -112,7 +112,7 @@ class Pool:
             if trial.stopped is not None:
                 trial.kill()
             else:
-                trial.stop(f"it took longer than maxTrialDuration, {self._experiment.trial_seconds:g} s")
+                trial.stop(f"it took longer than maxTrialDuration, {self._plan.trial_seconds:g} s")
 
     def _take_leave(self, uid: int) -> list[Event]:
         trial = self._trials.pop(uid)

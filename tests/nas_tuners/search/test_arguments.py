@@ -17,7 +17,7 @@ from nas_tuners.search import Evolution, RandomSearch, Search, Shrinking
 from nas_tuners.search.algorithms import ALGORITHMS
 from nas_tuners.testing.driving import pickled
 from search_spaces import Space, Tokens
-from tests.nas_tuners.search.test_constraints import BINARY
+from tests.nas_tuners.search.feasible.test_constraints import BINARY
 from tests.spaces import SPACES
 
 WIDE = Space.from_json(SPACES["20 x 4"])

@@ -147,6 +147,7 @@ def test_what_auto_chooses_it_says_why() -> None:
     assert choose_algorithm(small, 10) == ("random", "10 trials are enough for all 3 architectures")
     assert choose_algorithm(WIDE, 100)[0] == "bayesian"
     assert choose_algorithm(WIDE, 10**5)[0] == "evolution"
+    assert [choose_algorithm(WIDE, trials, ["objectives"])[0] for trials in (100, 10**5)] == ["bayesian", "nsga2"]
     for name, algorithm in ALGORITHMS.items():
         if algorithm.own_options and name != "local":  # which has no option that no other has
             chosen, why = choose_algorithm(WIDE, 100, list(algorithm.own_options))

@@ -16,8 +16,9 @@ from hypothesis.extra.numpy import arrays
 from nas_tuners import NSGA2Tuner, Run, run_search
 from nas_tuners.runs.run import load
 from nas_tuners.search import NSGA2, Bayesian, RandomSearch, Search
-from nas_tuners.search.hypervolume import hypervolume
-from nas_tuners.search.objectives import Objectives, crowd, find_front, rank_fronts
+from nas_tuners.search.model.fronts import crowd, find_front, rank_fronts
+from nas_tuners.search.model.hypervolume import hypervolume
+from nas_tuners.search.objectives import Objectives
 from search_spaces import Space
 from search_spaces.cost import CostTable
 from tests.spaces import SPACES

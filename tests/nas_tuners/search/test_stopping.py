@@ -7,12 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from nas_tuners import Run
+from mutators import report_intermediate
+from nas_tuners import Run, run_search
 from nas_tuners.runs.journal import read
 from nas_tuners.runs.run import load
-from nas_tuners.search import NSGA2, Bayesian, RandomSearch, Search, Shrinking
+from nas_tuners.search import NSGA2, Bayesian, Evolution, RandomSearch, Search, Shrinking
 from nas_tuners.search.algorithms import ALGORITHMS
 from nas_tuners.search.stopping import Asha, Curves, Median, read_rule
 from search_spaces import Space
@@ -200,6 +202,33 @@ def test_every_search_stops_and_goes_on_after_a_kill_as_it_would_have(
                 again.tell(event["uid"], event["metrics"])
         again.close()
         assert part.read_text() == "".join(lines)
+
+
+def reporting(choices: Any) -> float:
+    final = score(WIDE.encode(choices))
+    for epoch in range(1, EPOCHS):
+        report_intermediate(final * epoch / EPOCHS)
+    return final
+
+
+def test_a_run_that_was_killed_between_reports_goes_on_as_the_unbroken_one(tmp_path: Path) -> None:
+    """The trial that was under way runs again, from its first epoch."""
+
+    def make() -> Search:
+        return Evolution(candidate_pool_size=6, candidate_top_k=3, seed=2, early_stopping="asha", noise="auto")
+
+    whole = Run.start(make(), WIDE, path=tmp_path / "journal.jsonl")
+    run_search(whole, reporting, 30)
+    whole.close()
+    lines = (tmp_path / "journal.jsonl").read_text().splitlines(keepends=True)
+    assert whole.search.counts.stopped > 5
+    for cut in np.random.default_rng(0).integers(2, len(lines), size=12).tolist():
+        (part := tmp_path / f"cut.{cut}.jsonl").write_text("".join(lines[:cut]))
+        run = Run.resume(make(), part)
+        run_search(run, reporting, 30)
+        run.close()
+        assert run.search.trials == whole.search.trials and run.search.best == whole.search.best
+        assert run.search.curves == whole.search.curves
 
 
 def test_early_phases_train_and_nothing_of_them_is_stopped() -> None:

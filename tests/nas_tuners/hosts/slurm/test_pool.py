@@ -13,7 +13,7 @@ from nas_tuners.hosts.slurm.commands import SlurmError
 from nas_tuners.hosts.slurm.job import TrialJob
 from nas_tuners.hosts.slurm.options import make_words, read_options
 from nas_tuners.hosts.slurm.pool import SlurmPool
-from nas_tuners.hosts.trials.experiment import Experiment, ExperimentError
+from nas_tuners.hosts.trials.plan import ExperimentError, TrialPlan
 from nas_tuners.hosts.trials.process import Ended, Restarted, TrialError
 from nas_tuners.hosts.trials.protocol import Report
 from nas_tuners.runs.run import Run
@@ -44,7 +44,7 @@ def jobs(slurm: Path) -> dict[str, str]:
 
 def make_pool(folder: Path, body: str, **more: Any) -> SlurmPool:
     experiments.write_trial(folder, body)
-    return SlurmPool(Experiment(experiments.COMMAND, str(folder), 4, **more), folder, "run")
+    return SlurmPool(TrialPlan(experiments.COMMAND, str(folder), 4, **more), folder, "run")
 
 
 def give(uid: int) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def test_what_is_known_of_a_trial_that_is_taken_over_is_heard_once(fake_slurm: P
     tuner, heard = experiments.make_tuner(), list[tuple[int, int]]()
     (proposal,) = tuner.run.ask()
     experiments.write_trial(tmp_path, body := "between(1)\nbetween(2, 1)\nreport(3)")
-    first = SlurmPool(Experiment(experiments.COMMAND, str(tmp_path), 1), tmp_path, tuner.run.id)
+    first = SlurmPool(TrialPlan(experiments.COMMAND, str(tmp_path), 1), tmp_path, tuner.run.id)
     first.start(proposal.uid, {**proposal.parameters, "_uid": proposal.uid, "_run": tuner.run.id})
     tuner.results.hear(proposal.uid, 1, 1)
 
@@ -237,11 +237,11 @@ def test_a_controller_that_is_away_for_a_while(
 
 
 def test_options_of_sbatch(tmp_path: Path) -> None:
-    plain = Experiment("true", str(tmp_path), 1)
+    plain = TrialPlan("true", str(tmp_path), 1)
     given = read_options(["partition=gpu", "mem=8G", "exclusive", "comment=a=b"])
     words = ["--requeue", "--partition=gpu", "--mem=8G", "--exclusive", "--comment=a=b"]
     assert make_words(given, plain) == words
-    more = Experiment("true", str(tmp_path), 1, trial_seconds=90, gpus_per_trial=2)
+    more = TrialPlan("true", str(tmp_path), 1, trial_seconds=90, gpus_per_trial=2)
     assert make_words({}, more) == ["--requeue", "--time=2", "--gres=gpu:2"]
     assert "--gres=gpu:2" not in make_words({"gres": "gpu:a100:1"}, more)
     with pytest.raises(ExperimentError) as caught:

@@ -10,8 +10,8 @@ import yaml
 
 from nas_tuners import EvolutionTuner
 from nas_tuners.hosts.nni.tuner import SearchTuner
-from nas_tuners.hosts.trials.experiment import Experiment
 from nas_tuners.hosts.trials.loop import MakePool, OnIntermediate, run_trials
+from nas_tuners.hosts.trials.plan import TrialPlan
 from nas_tuners.hosts.trials.pool import Pool
 from nas_tuners.runs.run import Run
 from search_spaces import Space
@@ -90,5 +90,5 @@ def run_here(
     write_trial(folder, body)
     tuner = tuner or make_tuner()
     settings = {"command": COMMAND, "folder": str(folder), "concurrency": 1, "trials": 4, **experiment}
-    run_trials(tuner.results, Experiment(**settings), folder, None, on_intermediate, make_pool)
+    run_trials(tuner.results, TrialPlan(**settings), folder, None, on_intermediate, make_pool)
     return tuner.run

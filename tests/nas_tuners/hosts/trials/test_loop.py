@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from nas_tuners.hosts.trials import pool, process
-from nas_tuners.hosts.trials.experiment import Experiment, ExperimentError
+from nas_tuners.hosts.trials.plan import ExperimentError, TrialPlan
 from nas_tuners.hosts.trials.process import TrialError
 from nas_tuners.hosts.trials.protocol import ProtocolError, Reader
 from nas_tuners.runs.loop import run_search
@@ -154,7 +154,7 @@ def test_what_ends_by_itself_is_left_to_itself_and_what_stays_behind_in_its_grou
 
 
 def test_a_warden_that_was_killed_is_replaced(tmp_path: Path) -> None:
-    settings = Experiment("true", str(tmp_path), 1)
+    settings = TrialPlan("true", str(tmp_path), 1)
     with pool.Pool(settings, tmp_path, "run") as trials:
         first = trials._warden
         first.kill()
@@ -169,7 +169,7 @@ def test_what_an_earlier_process_of_a_run_has_left_is_ended_first(tmp_path: Path
     environment = {**os.environ, "NAS_TRIAL_OF": "this.1234.0."}
     left = subprocess.Popen(["sleep", "60"], env=environment)
     other = subprocess.Popen(["sleep", "60"], env={**os.environ, "NAS_TRIAL_OF": "this2.1234.0."})
-    with pool.Pool(Experiment("true", str(tmp_path), 1), tmp_path, "this"):
+    with pool.Pool(TrialPlan("true", str(tmp_path), 1), tmp_path, "this"):
         assert left.wait() == -signal.SIGKILL
         assert other.poll() is None
     assert end_marked("NAS_TRIAL_OF=this2.") == 1
@@ -202,9 +202,9 @@ def test_reports_in_any_pieces() -> None:
 def test_what_an_experiment_cannot_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-12ab")
     config = {"trialCommand": "true", "trialCodeDirectory": str(tmp_path), "trialConcurrency": 2, "trialGpuNumber": 2}
-    assert Experiment.of(config).gpus == ("4", "GPU-12ab")
-    assert Experiment.of({**config, "maxTrialDuration": "2m", "maxExperimentDuration": 90}).trial_seconds == 120
+    assert TrialPlan.of(config).gpus == ("4", "GPU-12ab")
+    assert TrialPlan.of({**config, "maxTrialDuration": "2m", "maxExperimentDuration": 90}).trial_seconds == 120
     with pytest.raises(ExperimentError, match="trialGpuNumber is 3, but the GPUs that trials may use are: 4, GPU-12ab"):
-        Experiment.of({**config, "trialGpuNumber": 3})
+        TrialPlan.of({**config, "trialGpuNumber": 3})
     with pytest.raises(ExperimentError, match="gone is not a folder"):
-        Experiment.of({**config, "trialCodeDirectory": str(tmp_path / "gone")})
+        TrialPlan.of({**config, "trialCodeDirectory": str(tmp_path / "gone")})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nas_tuners.search.constraints import Feasible
+from nas_tuners.search.feasible.constraints import Feasible
 from search_spaces import Space, Tokens
 from search_spaces.checks import is_int
 

@@ -17,7 +17,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from nas_tuners.search.halves import FloatArray, IntArray
+from nas_tuners.search.feasible.halves import FloatArray, IntArray
 from search_spaces.cost.bounds import add_terms, find_meeting_keys
 from search_spaces.cost.limits import Limit
 from search_spaces.cost.sums import Term, spread

@@ -24,9 +24,9 @@ from nas_tuners.search import (
     Search,
     Shrinking,
 )
-from nas_tuners.search.constraints import Caps, Feasible
-from nas_tuners.search.halves import Halves
-from nas_tuners.search.trellis import Trellis, steps_of
+from nas_tuners.search.feasible.constraints import Caps, Feasible
+from nas_tuners.search.feasible.halves import Halves
+from nas_tuners.search.feasible.trellis import Trellis, steps_of
 from search_spaces import Space
 from search_spaces.cost import CostTable
 from search_spaces.cost.limits import Limit, limits_of

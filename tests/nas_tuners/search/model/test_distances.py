@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas_tuners.search.distances import Distances
+from nas_tuners.search.model.distances import Distances
 from search_spaces import Space
 from tests.spaces import SPACES
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nas_tuners.search.halves import MOST_SUMS, FloatArray, Halves, IntArray, Sampler, split_keys
-from nas_tuners.search.splitting import Splitting
-from nas_tuners.search.trellis import MOST_BINS, MOST_MOVES, Rule, Trellis, steps_of
+from nas_tuners.search.feasible.halves import MOST_SUMS, FloatArray, Halves, IntArray, Sampler, split_keys
+from nas_tuners.search.feasible.splitting import Splitting
+from nas_tuners.search.feasible.trellis import MOST_BINS, MOST_MOVES, Rule, Trellis, steps_of
 from search_spaces import Space, Tokens
 from search_spaces.checks import exact_or_rounded
 from search_spaces.cost.limits import Limit
@@ -48,14 +48,13 @@ class Caps:
 class Feasible:
     """The architectures of a space that keep every limit; without limits, all of them.
 
-    With one limit a draw is uniform and direct: :class:`~nas_tuners.search.halves.Halves` for sums over the keys in a
-    space of up to 2^40, else :class:`~nas_tuners.search.trellis.Trellis`, as long as few keys meet in a term. With
-    several limits, a draw is direct on the tightest and by rejection on the others. Where at most 2^18 architectures
-    keep the tightest, those that keep all limits are listed, and drawn from the list.
+    With one limit a draw is uniform and direct: :class:`Halves` for sums over the keys in a space of up to 2^40, else
+    :class:`Trellis`, as long as few keys meet in a term. With several limits, a draw is direct on the tightest and by
+    rejection on the others. Where at most 2^18 architectures keep the tightest, those that keep all limits are listed,
+    and drawn from the list.
 
-    Where many keys meet, draws are by rejection, and below one in a hundred by
-    :class:`~nas_tuners.search.splitting.Splitting`: then they are only nearly uniform, the share is an estimate, and
-    an impossible limit names the nearest cost that was found.
+    Where many keys meet, draws are by rejection, and below one in a hundred by :class:`Splitting`: then they are only
+    nearly uniform, the share is an estimate, and an impossible limit names the nearest cost that was found.
 
     Args:
         space: what can be chosen.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_tuners.search.hypervolume import cut_open_part, hypervolume, log_expected_hypervolume_improvement
+from nas_tuners.search.model.hypervolume import cut_open_part, hypervolume, log_expected_hypervolume_improvement
 
 points = st.integers(2, 4).flatmap(
     lambda m: st.lists(st.tuples(*[st.integers(0, 5)] * m), min_size=1, max_size=7).map(

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_tuners.search.distances import FloatArray, IntArray
-from nas_tuners.search.hypervolume import cut_open_part, log_expected_hypervolume_improvement
-from nas_tuners.search.improvement import log_expected_improvement
-from nas_tuners.search.objectives import crowd, rank_fronts
-from nas_tuners.search.surrogate import Data, Prediction
+from nas_tuners.search.model.distances import FloatArray, IntArray
+from nas_tuners.search.model.fronts import crowd, rank_fronts
+from nas_tuners.search.model.hypervolume import cut_open_part, log_expected_hypervolume_improvement
+from nas_tuners.search.model.improvement import log_expected_improvement
+from nas_tuners.search.model.surrogate import Data, Prediction
 
 _ELITE = 10
 _MOST = 30  # points of a front of three objectives or more: the boxes between them grow with its powers

@@ -22,18 +22,18 @@ from nas_tuners.search import (
     Evolution,
     RandomSearch,
     Search,
-    splitting,
 )
-from nas_tuners.search.constraints import Caps, Feasible
-from nas_tuners.search.halves import Halves
-from nas_tuners.search.splitting import Splitting
-from nas_tuners.search.trellis import Trellis, steps_of
+from nas_tuners.search.feasible import splitting
+from nas_tuners.search.feasible.constraints import Caps, Feasible
+from nas_tuners.search.feasible.halves import Halves
+from nas_tuners.search.feasible.splitting import Splitting
+from nas_tuners.search.feasible.trellis import Trellis, steps_of
 from nas_tuners.testing.driving import history, pickled
 from search_spaces import Space
 from search_spaces.cost import CostTable
 from search_spaces.cost.limits import Limit, limits_of
+from tests.nas_tuners.search.feasible.test_constraints import BINARY, WIDE
 from tests.nas_tuners.search.test_conformance import digest
-from tests.nas_tuners.search.test_constraints import BINARY, WIDE
 
 Terms = list[tuple[tuple[int, ...], np.ndarray[Any, Any]]]
 SEARCHES = [RandomSearch, Annealing, Evolution]

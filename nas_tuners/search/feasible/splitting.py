@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from nas_tuners.search.halves import FloatArray, IntArray
+from nas_tuners.search.feasible.halves import FloatArray, IntArray
 from search_spaces import Space
 
 _POPULATION = 2**12  # or fewer, where each has hundreds of keys

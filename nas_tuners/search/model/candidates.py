@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nas_tuners.search.distances import IntArray
+from nas_tuners.search.model.distances import IntArray
 from search_spaces import Space
 
 _CHILDREN = 100  # of each kind

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,8 @@ class ExperimentError(ValueError):
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """What runs the trials of a search needs beside the search. Times are in seconds."""
+class TrialPlan:
+    """What the trials of a search need beside the search. Times are in seconds."""
 
     command: str  # for a shell
     folder: str  # where it runs
@@ -64,6 +65,19 @@ class Experiment:
         if problems:
             raise ExperimentError("\n".join(problems))
         return made
+
+
+def check_command(command: str, folder: str, name: str = "trialCommand") -> None:
+    """Check that there is such a command, before anything is begun. Raises ExperimentError if there is none."""
+    word = (command.split() or [""])[0]
+    if set(word) & set("=(){}[]<>|&;$`'\"\\*?#!~"):  # the shell alone knows what it means
+        return
+    done = subprocess.run(["/bin/bash", "-c", f"type -- {word}"], cwd=folder, capture_output=True, check=False)
+    if done.returncode:
+        raise ExperimentError(
+            f"{name} is {command!r}, but there is no command {word!r}, on the PATH or in "
+            f"{folder}: wanted one such as python3 trial.py"
+        )
 
 
 def _read_seconds(duration: str | int | None) -> float | None:

@@ -11,9 +11,9 @@ import scipy.integrate
 import scipy.optimize
 import scipy.stats
 
-from nas_tuners.search.distances import Distances
-from nas_tuners.search.gaussian_process import GaussianProcess, Hyperparameters, fit
-from nas_tuners.search.improvement import log_expected_improvement, normalize
+from nas_tuners.search.model.distances import Distances
+from nas_tuners.search.model.gaussian_process import GaussianProcess, Hyperparameters, fit
+from nas_tuners.search.model.improvement import log_expected_improvement, normalize
 from search_spaces import Space
 from tests.spaces import SPACES
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from nas_tuners.search.distances import FloatArray
+from nas_tuners.search.model.distances import FloatArray
 
 _FAR = 3.0  # deviations below the median, from where on scores count alike
 _TO_DEVIATION = 0.6745  # a quartile of the normal distribution

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nas_tuners.search.distances import Distances, FloatArray, IntArray
-from nas_tuners.search.gaussian_process import GaussianProcess, Hyperparameters, fit
+from nas_tuners.search.model.distances import Distances, FloatArray, IntArray
+from nas_tuners.search.model.gaussian_process import GaussianProcess, Hyperparameters, fit
 from search_spaces.cost.table import CostTable
 
 _GROWTH = 1.1  # of the results, after which the hyperparameters are fitted again

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_tuners.search.distances import Distances, FloatArray, IntArray
+from nas_tuners.search.model.distances import Distances, FloatArray, IntArray
 
 _JITTER = 1e-6
 _SPREAD = 1.5  # standard deviation of the priors, of logarithms

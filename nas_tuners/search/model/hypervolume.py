@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from nas_tuners.search.distances import FloatArray
+from nas_tuners.search.model.distances import FloatArray
 
 _LEAST = 1e-300
 
