@@ -11,7 +11,7 @@ from typing import Any
 
 from nas_tuners.runs.journal import Event, Journal, JournalError, read
 from nas_tuners.runs.moving import describe_change, move_search
-from nas_tuners.search.arguments import check_search
+from nas_tuners.search.arguments import check_made
 from nas_tuners.search.base import Search
 from nas_tuners.search.records import InPhase, Proposal, SearchError, as_metrics
 from search_spaces import Space, Tokens
@@ -50,7 +50,7 @@ class Run:
         Raises:
             JournalError: there is a journal already, or some other file, which stays as it is; or it cannot be written.
         """
-        check_search(search)
+        check_made(search)
         search.setup(space, optimize_mode)
         run = Run(search, optimize_mode)
         if path is None:
@@ -65,7 +65,7 @@ class Run:
         Raises:
             JournalError: the journal cannot be read, is held by another process, or does not fit.
         """
-        check_search(search)
+        check_made(search)
         journal = Journal(path)
         try:
             run = replay(search, journal.events, path)

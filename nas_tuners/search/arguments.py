@@ -75,7 +75,7 @@ class Recorded(ABCMeta):
         return made
 
 
-def check_search(search: object) -> None:
+def check_made(search: object) -> None:
     """Check that this is a search, ready to be set up. Raises TypeError if it is a class, or something else."""
     if isinstance(search, Recorded):
         raise TypeError(f"the search is the class {search.__name__}, wanted an object: write {search.__name__}(...).")

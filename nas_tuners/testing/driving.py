@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from nas_tuners.search.arguments import check_search
+from nas_tuners.search.arguments import check_made
 from nas_tuners.search.base import Search
 from nas_tuners.testing.spaces import named_space
 from search_spaces import Space, Tokens
@@ -19,7 +19,7 @@ Make = Callable[[], Search]
 def ready(make: Make, space: Space | None = None, optimize_mode: str = "maximize") -> Search:
     """Make a search and give it a space, by default one that nothing exhausts."""
     search = make()
-    check_search(search)
+    check_made(search)
     search.setup(named_space() if space is None else space, optimize_mode)
     return search
 

@@ -71,6 +71,22 @@ def check_stopped(make: Make) -> None:
 
 
 @reporting
+def check_intermediate(make: Make) -> None:
+    """Never take an intermediate result for the best, and stop for good."""
+    search = ready(make)
+    first, second = _next(search), _next(search)
+    goes_on = search.report(first.uid, as_reported(search, 9.0), 1, stop=False)
+    expect("whether a trial that is not stopped goes on", goes_on, True)
+    expect("best of 9 on the way", search.best, None)
+    expect("whether a stopped trial goes on", search.report(second.uid, as_reported(search, 9.0), 2, stop=True), False)
+    expect("the same at its next result", search.report(second.uid, as_reported(search, 9.0), 3), False)
+    search.tell(first.uid, as_reported(search, 1.0))
+    expect("best of 1, and of 9 on the way", search.best and search.best.score, 1.0)
+    counts = search.counts
+    expect("results, stopped and pending trials", (counts.told, counts.stopped, counts.pending), (1, 1, 0))
+
+
+@reporting
 def check_late_results(make: Make) -> None:
     """Take a result after a failure, and only the first of two results."""
     search = ready(make)

@@ -22,6 +22,7 @@ CHECKS: tuple[Check[Search], ...] = (
     results.check_unusable,
     results.check_failures,
     results.check_stopped,
+    results.check_intermediate,
     results.check_late_results,
     results.check_strangers,
     results.check_metrics,

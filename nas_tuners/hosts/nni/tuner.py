@@ -26,7 +26,7 @@ from nas_tuners.hosts.nni.results import Results
 from nas_tuners.runs.importing import uid_in
 from nas_tuners.runs.journal import JOURNAL, JournalError, has_begun
 from nas_tuners.runs.run import Run
-from nas_tuners.search.arguments import check_search
+from nas_tuners.search.arguments import check_made
 from nas_tuners.search.base import Search
 from nas_tuners.search.records import Proposal
 from search_spaces import Space, SpaceError
@@ -67,7 +67,7 @@ class SearchTuner(Tuner):  # type: ignore[misc]
         fixed: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        check_search(search)
+        check_made(search)
         problems = one_of("optimize_mode", optimize_mode, ("maximize", "minimize"))
         problems += one_of("on_failure", on_failure, ("worst", "retry", "skip")) + whole("retries", retries, 0)
         if problems:

@@ -153,6 +153,13 @@ class CountsAsks(Search):
     def _learn(self, tokens: Tokens, score: float) -> None: ...
 
 
+class Hasty(RandomSearch):
+    """Takes the first intermediate result for the last."""
+
+    def report(self, uid: int, metrics: Any, resource: int, job: str | None = None, stop: bool | None = None) -> bool:
+        return self.tell(uid, metrics, job)
+
+
 SEARCHES: dict[str, tuple[type[Search], ...]] = {
     "proposals": (Repeats, Outside),
     "exhaustion": (GivesUp,),
@@ -163,6 +170,7 @@ SEARCHES: dict[str, tuple[type[Search], ...]] = {
     "unusable": (TakesNaN,),
     "failures": (NeedsBest,),
     "stopped": (TakesStops,),
+    "intermediate": (Hasty,),
     "late_results": (Final,),
     "strangers": (Welcomes,),
     "metrics": (Believes,),
