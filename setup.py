@@ -13,6 +13,7 @@ EXTRAS = {
     "slurm": [],  # its own commands are all that nas run --on slurm needs
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
 }
+HOSTS = {"ray": ["ray[tune]>=2.52"]}  # large: tests that need one are skipped without it
 
 
 class SourceDistribution(sdist):
@@ -55,6 +56,7 @@ setup(
     ],
     extras_require={
         **EXTRAS,
+        **HOSTS,
         "dev": [
             *("ruff", "mypy", "pytest", "pytest-xdist", "hypothesis", "types-PyYAML", "types-psutil"),
             *(package for extra in EXTRAS.values() for package in extra),
