@@ -10,9 +10,11 @@ HERE = Path(__file__).parent
 EXTRAS = {
     "plots": ["matplotlib"],
     "sparse": ["llvmlite>=0.44"],  # compiles the product of sparse weights, without a compiler
+    "slurm": [],  # its own commands are all that nas run --on slurm needs
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
     "optuna": ["optuna>=5"],  # studies that our searches drive
 }
+HOSTS = {"ray": ["ray[tune]>=2.52"]}  # large: tests that need one are skipped without it
 
 
 class SourceDistribution(sdist):
@@ -55,6 +57,7 @@ setup(
     ],
     extras_require={
         **EXTRAS,
+        **HOSTS,
         "dev": [
             *("ruff", "mypy", "pytest", "pytest-xdist", "hypothesis", "types-PyYAML", "types-psutil"),
             *(package for extra in EXTRAS.values() for package in extra),

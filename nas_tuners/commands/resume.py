@@ -40,7 +40,7 @@ def execute(options: Namespace) -> int:
     if options.trials or options.workers or options.trial_timeout or named:
         what = ", ".join(named) or "--trials, --workers and --trial-timeout"
         raise CommandError(
-            f"{what} are for runs of nas search, nas rank and nas run --on local; for NNI's: nnictl update."
+            f"{what} are for runs of nas search, nas rank and nas run without NNI; for NNI's: nnictl update."
         )
     experiment = experiment_of(options.source)
     _check_experiment(experiment, options)

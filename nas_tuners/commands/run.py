@@ -1,4 +1,4 @@
-"""``nas run``: check an experiment's configuration and run it, under NNI or without its manager, to the end."""
+"""``nas run``: check an experiment's configuration and run it to the end: under NNI, without it, or on a cluster."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -28,17 +29,24 @@ from nas_tuners.hosts.nni.launch import Launched
 from nas_tuners.hosts.nni.resume import find_port
 from nas_tuners.hosts.nni.tuner import SearchTuner
 from nas_tuners.hosts.nni.watch import watch_experiment
+from nas_tuners.hosts.ray.cluster import check as check_ray
+from nas_tuners.hosts.ray.pool import RayPool
+from nas_tuners.hosts.slurm.commands import check as check_slurm
+from nas_tuners.hosts.slurm.options import make_words, read_options
+from nas_tuners.hosts.slurm.pool import SlurmPool
 from nas_tuners.hosts.trials.assessing import Assessing
-from nas_tuners.hosts.trials.loop import run_trials
+from nas_tuners.hosts.trials.loop import MakePool, run_trials
 from nas_tuners.hosts.trials.plan import TrialPlan, check_command
+from nas_tuners.hosts.trials.pool import Pool
 from nas_tuners.runs.journal import JOURNAL, Event, JournalError, has_begun
 from nas_tuners.runs.latest import make_folder, remember
 from nas_tuners.runs.run import Run, arguments_in, load
 from search_spaces.trust import is_signed, require_trust
 
+_SLURM, _RAY = "slurm", "ray"  # in the header of a journal, beside them: what --slurm and --cpus gave
 _KEPT = (  # of a configuration, in the header of a journal
     *("searchSpace", "trialCommand", "trialCodeDirectory", "trialConcurrency", "trialGpuNumber", "maxTrialNumber"),
-    *("maxExperimentDuration", "maxTrialDuration", "tuner", "assessor"),
+    *("maxExperimentDuration", "maxTrialDuration", "tuner", "assessor", _SLURM, _RAY),
 )
 _OF_SERVICE = ("platform", "gpuIndices", "maxTrialNumberPerGpu")
 _NEEDED = {"searchSpace": dict, "trialCommand": str, "trialCodeDirectory": str, "tuner": dict}
@@ -54,19 +62,29 @@ def execute(options: Namespace) -> int:
     for doubt in doubts:
         sys.stderr.write(f"nas: warning: {doubt}\n")
     config = load_config(path)
+    if options.slurm and options.on != "slurm":
+        raise CommandError(f"--slurm is for --on slurm, not for --on {options.on}.")
+    if options.cpus is not None and options.on != "ray":
+        raise CommandError(f"--cpus is for --on ray, not for --on {options.on}.")
     if options.on == "nni":
         if options.output is not None:
-            raise CommandError("-o is for --on local: NNI keeps experiments in experimentWorkingDirectory.")
+            raise CommandError(
+                "-o is for --on local, ray and slurm: NNI keeps experiments in experimentWorkingDirectory."
+            )
         service = config["trainingService"]  # a list, where there are several
         if isinstance(service, dict) and service["platform"] == "local":
             check_command(config["trialCommand"], config["trialCodeDirectory"])
         return _run_under_nni(config, options.port)
     if options.port is not None:
-        raise CommandError("--port is for --on nni: --on local has none.")
+        raise CommandError(f"--port is for --on nni: --on {options.on} has none.")
     config = _keep(config)
-    plan = TrialPlan.of(config)
+    if options.on == "slurm":
+        config[_SLURM] = read_options(options.slurm)
+    elif options.on == "ray":
+        config[_RAY] = {"cpus": 1 if options.cpus is None else options.cpus}
+    plan, make_pool = _choose_host(config)
     check_command(plan.command, plan.folder)
-    return _run_here(config, plan, _make_folder(options.output))
+    return _run_here(config, plan, make_pool, _make_folder(options.output))
 
 
 def _run_under_nni(config: Mapping[str, Any], port: int | None) -> int:
@@ -106,10 +124,11 @@ def resume(header: Event, path: Path, options: Namespace) -> int:
         config = _keep(config)
         if not all(isinstance(config[name], kind) for name, kind in _NEEDED.items()):
             raise TypeError
-        plan = TrialPlan.of({**config, **{name: value for name, value in given.items() if value is not None}})
+        news = {name: value for name, value in given.items() if value is not None}
+        plan, make_pool = _choose_host({**config, **news})
     except (KeyError, TypeError, AttributeError):
         raise JournalError(f"{path}, line 1: wanted the header of a run of nas run.") from None
-    return _run_here(config, plan, path.parent)
+    return _run_here(config, plan, make_pool, path.parent)
 
 
 def _keep(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,6 +136,19 @@ def _keep(config: Mapping[str, Any]) -> dict[str, Any]:
     service = config.get("trainingService") or {}
     kept = {name: config[name] for name in _KEPT if config.get(name) is not None}
     return kept | {"trainingService": {name: service[name] for name in _OF_SERVICE if name in service}}
+
+
+def _choose_host(config: Mapping[str, Any]) -> tuple[TrialPlan, MakePool]:
+    """Return what a configuration says of its trials, and what runs them, of which it is checked that it is there."""
+    if config.get(_SLURM) is None and config.get(_RAY) is None:
+        return TrialPlan.of(config), Pool
+    plan = TrialPlan.of(config, here=False)
+    if config.get(_RAY) is not None:
+        check_ray(cpus := config[_RAY]["cpus"])
+        return plan, partial(RayPool, cpus=cpus)
+    words = make_words(config[_SLURM], plan)
+    check_slurm(words)
+    return plan, partial(SlurmPool, words=words)
 
 
 def _make_folder(output: Path | None) -> Path:
@@ -132,7 +164,7 @@ def _make_folder(output: Path | None) -> Path:
     return output
 
 
-def _run_here(config: dict[str, Any], plan: TrialPlan, folder: Path) -> int:
+def _run_here(config: dict[str, Any], plan: TrialPlan, make_pool: MakePool, folder: Path) -> int:
     """Start an experiment in a folder, or go on with the one that is there."""
     with _being_the_tuner(folder):
         tuner, assessor = _make_tuner(config["tuner"]), _make_assessor(config.get("assessor"))
@@ -152,7 +184,7 @@ def _run_here(config: dict[str, Any], plan: TrialPlan, folder: Path) -> int:
             def hear(uid: int, value: Any, sequence: int) -> bool:
                 return tuner.results.hear(uid, value, sequence + 1)
 
-            run_trials(tuner.results, plan, folder, report, assessing.hear if assessing else hear)
+            run_trials(tuner.results, plan, folder, report, assessing.hear if assessing else hear, make_pool)
     _say_what_is_left(run, plan, folder)
     return conclude(run, run.search.arguments, folder / JOURNAL)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from nas_tuners.hosts.nni.results import Results, stopped_report
 from nas_tuners.hosts.trials.plan import TrialPlan
-from nas_tuners.hosts.trials.pool import Pool
-from nas_tuners.hosts.trials.process import Ended, TrialError
+from nas_tuners.hosts.trials.pool import Event, Pool
+from nas_tuners.hosts.trials.process import Ended, Restarted, TrialError
 from nas_tuners.runs.journal import JournalError
 from nas_tuners.runs.loop import OnProgress
 from nas_tuners.search.records import Proposal
@@ -21,12 +22,36 @@ OnIntermediate = Callable[[int, Any, int], bool]
 """Takes uid, value and number of a result on the way; False stops the trial, whose last result is then kept."""
 
 
+class TrialPool(Protocol):
+    """Run trials side by side; as :class:`~nas_tuners.hosts.trials.pool.Pool` describes it. It is a context."""
+
+    @property
+    def running(self) -> int: ...
+    @property
+    def has_room(self) -> bool: ...
+    def take_over(self, pending: Collection[int]) -> Collection[int]: ...
+    def start(self, uid: int, parameters: Mapping[str, Any]) -> None: ...
+    def has(self, uid: int) -> bool: ...
+    def is_stopped(self, uid: int) -> bool: ...
+    def stop(self, uid: int, reason: str) -> None: ...
+    def wait(self, timeout: float = ...) -> list[Event]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+MakePool = Callable[[TrialPlan, Path, str], TrialPool]
+"""Takes the plan, the folder of the run, and its id."""
+
+
 def run_trials(
     results: Results,
     plan: TrialPlan,
     folder: Path,
     on_progress: OnProgress | None = None,
     on_intermediate: OnIntermediate | None = None,
+    make_pool: MakePool = Pool,
 ) -> None:
     """Run trials until there are enough results, the search is finished, or the experiment's time is over.
 
@@ -39,6 +64,7 @@ def run_trials(
         folder: of the run; each trial gets ``trials/UID`` in it.
         on_progress: called with the run before the first and after every result.
         on_intermediate: called with each result on the way.
+        make_pool: what runs the trials; processes of this machine, if nothing else is given.
 
     Raises:
         TrialError: a trial cannot be started, or there is no such command.
@@ -47,9 +73,9 @@ def run_trials(
         KeyboardInterrupt: was pressed; resume the run from its journal.
     """
     report = on_progress or (lambda run: None)
-    results.handouts.again.extend(proposal.uid for proposal in results.run.search.pending)
-    with Pool(plan, folder, results.run.id) as pool:
+    with make_pool(plan, folder, results.run.id) as pool:
         trials = _Trials(results, plan, pool, on_intermediate or (lambda *_: True))
+        trials.take_over()
         report(results.run)
         try:
             while trials.fill():
@@ -64,11 +90,20 @@ def run_trials(
 class _Trials:
     """The trials of an experiment: which are under way, and what they have said."""
 
-    def __init__(self, results: Results, plan: TrialPlan, pool: Pool, on_intermediate: OnIntermediate) -> None:
+    def __init__(self, results: Results, plan: TrialPlan, pool: TrialPool, on_intermediate: OnIntermediate) -> None:
         self._results, self._run, self._pool = results, results.run, pool
         self._limit, self._on_intermediate = plan.trials, on_intermediate
         self._end = math.inf if plan.seconds is None else time.monotonic() + plan.seconds
         self._said: dict[int, list[Any]] = {}  # by uid, of those without a result: what came on the way
+        self._known: dict[int, int] = {}  # by uid, of those taken over: how much of that the search has heard
+
+    def take_over(self) -> None:
+        """Go on with what is pending: with trials that are still under way, and with others later."""
+        pending = [proposal.uid for proposal in self._run.search.pending]
+        taken = self._pool.take_over(pending)
+        self._said.update((uid, []) for uid in taken)
+        self._known.update((uid, len(self._run.search.curves.get(uid, ()))) for uid in taken)
+        self._results.handouts.again.extend(uid for uid in pending if uid not in taken)
 
     def fill(self) -> bool:
         """Start what there is room for. Returns: whether any trial is under way, and there is time left."""
@@ -94,11 +129,16 @@ class _Trials:
         for uid, event in self._pool.wait(min(timeout, self._end - time.monotonic())):
             if isinstance(event, Ended):
                 self._settle(uid, event)
+            elif isinstance(event, Restarted):
+                self._known.pop(uid, None)
+                if uid in self._said:
+                    self._said[uid] = []
             elif event.final:
                 self._finish(uid, event.value)
             elif uid in self._said:
                 self._said[uid].append(event.value)
-                if not self._on_intermediate(uid, event.value, event.sequence):
+                known = event.sequence < self._known.get(uid, 0)
+                if not known and not self._on_intermediate(uid, event.value, event.sequence):
                     self._pool.stop(uid, "stopped early")
 
     def _finish(self, uid: int, value: Any) -> None:

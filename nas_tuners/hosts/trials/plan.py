@@ -34,8 +34,10 @@ class TrialPlan:
     trials_per_gpu: int = 1
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Self:
+    def of(cls, config: Mapping[str, Any], here: bool = True) -> Self:
         """Read a configuration as NNI writes it out: names in camelCase, paths absolute.
+
+        ``here``: whether trials run on this machine; else its GPUs are none of theirs.
 
         Raises ExperimentError if the folder of the trials is gone, or there are fewer GPUs than a trial wants.
         """
@@ -49,7 +51,7 @@ class TrialPlan:
             seconds=_read_seconds(config.get("maxExperimentDuration")),
             trial_seconds=_read_seconds(config.get("maxTrialDuration")),
             gpus_per_trial=wanted,
-            gpus=_read_gpus(service.get("gpuIndices")) if wanted else (),
+            gpus=_read_gpus(service.get("gpuIndices")) if wanted and here else (),
             trials_per_gpu=service.get("maxTrialNumberPerGpu") or 1,
         )
         problems = whole("trialConcurrency", made.concurrency, 1)
@@ -57,7 +59,7 @@ class TrialPlan:
         problems += whole("trialGpuNumber", wanted, 0, optional=True)
         if not Path(made.folder).is_dir():
             problems.append(f"trialCodeDirectory: {made.folder} is not a folder")
-        if not problems and wanted and wanted > len(made.gpus):
+        if not problems and here and wanted and wanted > len(made.gpus):
             there = ", ".join(made.gpus) or "none"
             problems.append(f"trialGpuNumber is {wanted}, but the GPUs that trials may use are: {there}")
         if problems:

@@ -8,20 +8,20 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from nas_tuners.hosts.trials.gpus import Gpus
 from nas_tuners.hosts.trials.plan import TrialPlan
-from nas_tuners.hosts.trials.process import Ended, TrialProcess
+from nas_tuners.hosts.trials.process import Ended, Restarted, TrialProcess
 from nas_tuners.hosts.trials.protocol import Report
 from nas_tuners.runs import warden
 
 TRIALS = "trials"  # in the folder of a run: a folder for each trial, by its uid
 _MARK = "NAS_TRIAL_OF"  # in the environment of a trial and of all that it starts
-Event = tuple[int, Report | Ended]
+Event = tuple[int, Report | Ended | Restarted]
 """What has happened to the trial of a uid."""
 
 
@@ -55,6 +55,10 @@ class Pool:
     def has_room(self) -> bool:
         """Return whether one more trial may start now."""
         return self.running < self._plan.concurrency and self._gpus.has_room
+
+    def take_over(self, pending: Collection[int]) -> list[int]:
+        """Return the uids of trials that an earlier process has left: none, since they ended with it."""
+        return []
 
     def start(self, uid: int, parameters: Mapping[str, Any]) -> None:
         """Start a trial, for which there is room. Raises TrialError if it cannot be started."""

@@ -38,7 +38,7 @@ class Ended:
         code: its exit code, or minus a signal's number.
         log: its stderr.
         stopped: why it was interrupted, if it was.
-        broken: why what it reported cannot be read, if so.
+        broken: why it has failed whatever it said, if so: what it reported cannot be read, or its machine is gone.
     """
 
     code: int
@@ -63,6 +63,11 @@ class Ended:
         if self.code == 0:
             return "its trial ended without a result"
         return words or f"exit code {self.code}, without a word on stderr"
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """A trial has begun anew, and not by this process: what it reported on the way counts no longer."""
 
 
 class TrialProcess:

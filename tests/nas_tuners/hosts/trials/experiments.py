@@ -10,8 +10,9 @@ import yaml
 
 from nas_tuners import EvolutionTuner
 from nas_tuners.hosts.nni.tuner import SearchTuner
-from nas_tuners.hosts.trials.loop import OnIntermediate, run_trials
+from nas_tuners.hosts.trials.loop import MakePool, OnIntermediate, run_trials
 from nas_tuners.hosts.trials.plan import TrialPlan
+from nas_tuners.hosts.trials.pool import Pool
 from nas_tuners.runs.run import Run
 from search_spaces import Space
 
@@ -82,11 +83,12 @@ def run_here(
     body: str = REPORT,
     on_intermediate: OnIntermediate | None = None,
     tuner: SearchTuner | None = None,
+    make_pool: MakePool = Pool,
     **experiment: Any,
 ) -> Run:
     """Run trials of such a body in the process of the test, with a journal in memory. Returns: the run."""
     write_trial(folder, body)
     tuner = tuner or make_tuner()
     settings = {"command": COMMAND, "folder": str(folder), "concurrency": 1, "trials": 4, **experiment}
-    run_trials(tuner.results, TrialPlan(**settings), folder, on_intermediate=on_intermediate)
+    run_trials(tuner.results, TrialPlan(**settings), folder, None, on_intermediate, make_pool)
     return tuner.run
