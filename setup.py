@@ -14,6 +14,7 @@ EXTRAS = {
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
     "optuna": ["optuna>=5"],  # studies that our searches drive
 }
+HOSTS = {"ray": ["ray[tune]>=2.52"]}  # large: tests that need one are skipped without it
 
 
 class SourceDistribution(sdist):
@@ -56,6 +57,7 @@ setup(
     ],
     extras_require={
         **EXTRAS,
+        **HOSTS,
         "dev": [
             *("ruff", "mypy", "pytest", "pytest-xdist", "hypothesis", "types-PyYAML", "types-psutil"),
             *(package for extra in EXTRAS.values() for package in extra),

@@ -184,19 +184,22 @@ def _add_loop(p: ArgumentParser, costs: str = "costs for the constraints") -> No
 def _add_runs(add: _Add) -> None:
     p = add(
         "run",
-        "check an experiment's config.yml and run it to its end: under NNI, without it, or on Slurm",
+        "check an experiment's config.yml and run it to its end: under NNI, without it, on Ray or Slurm",
         "Under NNI it starts however busy the machine is, and is stopped at its end. On local, trials are processes of "
-        "this machine, without manager, port or web page; on slurm, they are jobs of a cluster. If it is stopped or "
-        "killed, nas resume goes on with it.",
+        "this machine, without manager, port or web page; on ray they are tasks, on slurm jobs of a "
+        "cluster. If it is stopped or killed, nas resume goes on with it.",
         epilog="example: nas run config.yml --on local -o run",
     )
     p.add_argument("config", type=Path, metavar="CONFIG", help="an experiment's configuration, as nnictl takes it")
-    hosts = "what runs the trials: nni; local, processes of this machine; or slurm, jobs of a cluster (nni)"
-    p.add_argument("--on", choices=("nni", "local", "slurm"), default="nni", help=hosts)
+    hosts = (
+        "what runs the trials: nni; local, processes of this machine; ray, tasks of a cluster; slurm, jobs of one (nni)"
+    )
+    p.add_argument("--on", choices=("nni", "local", "ray", "slurm"), default="nni", help=hosts)
     asked = "of --on slurm: an option of sbatch for each trial, such as partition=gpu or exclusive; may be repeated"
     p.add_argument("--slurm", action="append", default=[], metavar="KEY=VALUE", help=asked)
+    p.add_argument("--cpus", type=int, help="of --on ray: CPUs of a trial; default: 1")
     p.add_argument("--port", type=int, help="of --on nni: port of NNI's web page; default: 8080, or a free one")
-    folder = "of --on local and slurm: folder for the journal, and the trials' logs; default: a new one in runs"
+    folder = "of --on local, ray and slurm: folder for the journal, and the trials' logs; default: a new one in runs"
     p.add_argument("-o", "--output", type=Path, metavar="DIR", help=folder)
 
     p = add("show", "show the results of a run, or draw them", "Prints counts and the ten best.")

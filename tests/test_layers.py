@@ -28,7 +28,7 @@ FLOORS = {
     4: ("search_spaces/nets/layers", "search_spaces/paddleslim", "search_spaces/nets", "nas_tuners/sanas"),
     5: (
         *("nas_tuners/show", "nas_tuners/hosts/nni", "nas_tuners/hosts/trials"),
-        *("nas_tuners/hosts/slurm", "nas_tuners/hosts"),
+        *("nas_tuners/hosts/ray", "nas_tuners/hosts/slurm", "nas_tuners/hosts"),
         *("nas_tuners/testing", "nas_tuners"),
     ),
     6: ("nas_tuners/commands/checks", "nas_tuners/commands"),
@@ -53,6 +53,7 @@ NNI_ALLOWED = {
     "mutators/trial.py",
     *(f"nas_tuners/hosts/nni/{name}.py" for name in ("assessor", "guest", "launch", "tuner")),
 }
+RAY_ALLOWED = "nas_tuners/hosts/ray"  # within functions; its searcher is loaded lazily
 
 
 class Import(NamedTuple):
@@ -138,6 +139,9 @@ def test_imports_point_down_only(path: Path) -> None:
             assert name in NNI_ALLOWED or FLOOR_OF[folder] == 6, f"{name} speaks NNI; only {sorted(NNI_ALLOWED)} do"
         elif top in ONLY:
             assert name == ONLY[top], f"{name} imports {top}; only {ONLY[top]} does"
+        elif top == "ray":
+            assert folder == RAY_ALLOWED, f"{name} imports ray; only files in {RAY_ALLOWED} do"
+            assert later or name == f"{RAY_ALLOWED}/searcher.py", f"{name} imports ray outside of its functions"
         elif top in HEAVY:
             assert FLOOR_OF[folder] in HEAVY[top], f"{name} (floor {FLOOR_OF[folder]}) imports {top}"
             assert later or top not in LAZY, f"{name} imports {top} outside of its functions"
@@ -189,6 +193,7 @@ def test_no_lazy_name_is_that_of_a_module() -> None:
         ("import nas_tuners; nas_tuners.AnnealingTuner", ("torch", "nni.nas")),
         ("import nas_tuners.testing; nas_tuners.testing.CHECKS", ("torch", "nni", "pandas", "pytest", "hypothesis")),
         ("import mutators", ("torch", "nni")),
+        ("import nas_tuners.hosts.ray, nas_tuners.hosts.ray.pool", ("torch", "ray")),
         ("import nas_tuners.cli", ("torch", "nni", "numpy")),
         ("import nas_tuners.runs.loop, nas_tuners.show.plots", ("torch", "nni", "matplotlib")),
     ],

@@ -63,6 +63,7 @@ MADE = {
     "NAME.py",
     "nas_tuners.ClassTuner",
 }  # NAME: what a contributor adds
+NEEDS = {"nas_tuners.hosts.ray": "ray"}  # what is not installed for the tests
 
 
 # Public modules of hosts whose programs are extras, and the programs.
@@ -258,7 +259,8 @@ def test_the_tables_of_public_names_are_what_the_packages_export() -> None:
             continue
         module = importlib.import_module(name)
         assert sorted(names) == sorted(module.__all__), name
-        assert all(getattr(module, public) is not None for public in names)
+        if name not in NEEDS or find_spec(NEEDS[name]):
+            assert all(getattr(module, public) is not None for public in names)
     exporting = {
         str(path.parent.relative_to(ROOT)).replace("/", ".")
         for package in PACKAGES

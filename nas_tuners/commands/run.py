@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -28,6 +29,8 @@ from nas_tuners.hosts.nni.launch import Launched
 from nas_tuners.hosts.nni.resume import find_port
 from nas_tuners.hosts.nni.tuner import SearchTuner
 from nas_tuners.hosts.nni.watch import watch_experiment
+from nas_tuners.hosts.ray.cluster import check as check_ray
+from nas_tuners.hosts.ray.pool import RayPool
 from nas_tuners.hosts.slurm.options import read_options
 from nas_tuners.hosts.slurm.pool import prepare_pool
 from nas_tuners.hosts.trials.assessing import Assessing
@@ -39,10 +42,10 @@ from nas_tuners.runs.latest import make_folder, remember
 from nas_tuners.runs.run import Run, arguments_in, load
 from search_spaces.trust import is_signed, require_trust
 
-_SLURM = "slurm"  # in the header of a journal, beside them: what --slurm gave
+_SLURM, _RAY = "slurm", "ray"  # in the header of a journal, beside them: what --slurm and --cpus gave
 _KEPT = (  # of a configuration, in the header of a journal
     *("searchSpace", "trialCommand", "trialCodeDirectory", "trialConcurrency", "trialGpuNumber", "maxTrialNumber"),
-    *("maxExperimentDuration", "maxTrialDuration", "tuner", "assessor", _SLURM),
+    *("maxExperimentDuration", "maxTrialDuration", "tuner", "assessor", _SLURM, _RAY),
 )
 _OF_SERVICE = ("platform", "gpuIndices", "maxTrialNumberPerGpu")
 _NEEDED = {"searchSpace": dict, "trialCommand": str, "trialCodeDirectory": str, "tuner": dict}
@@ -60,16 +63,24 @@ def execute(options: Namespace) -> int:
     config = load_config(path)
     if options.slurm and options.on != "slurm":
         raise CommandError(f"--slurm is for --on slurm, not for --on {options.on}.")
+    if options.cpus is not None and options.on != "ray":
+        raise CommandError(f"--cpus is for --on ray, not for --on {options.on}.")
     if options.on == "nni":
         if options.output is not None:
-            raise CommandError("-o is for --on local and slurm: NNI keeps experiments in experimentWorkingDirectory.")
+            raise CommandError(
+                "-o is for --on local, ray and slurm: NNI keeps experiments in experimentWorkingDirectory."
+            )
         service = config["trainingService"]  # a list, where there are several
         if isinstance(service, dict) and service["platform"] == "local":
             check_command(config["trialCommand"], config["trialCodeDirectory"])
         return _run_under_nni(config, options.port)
     if options.port is not None:
         raise CommandError(f"--port is for --on nni: --on {options.on} has none.")
-    config = _keep(config) | ({_SLURM: read_options(options.slurm)} if options.on == "slurm" else {})
+    config = _keep(config)
+    if options.on == "slurm":
+        config[_SLURM] = read_options(options.slurm)
+    elif options.on == "ray":
+        config[_RAY] = {"cpus": 1 if options.cpus is None else options.cpus}
     plan, make_pool = _choose_host(config)
     check_command(plan.command, plan.folder)
     return _run_here(config, plan, make_pool, _make_folder(options.output))
@@ -127,10 +138,13 @@ def _keep(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _choose_host(config: Mapping[str, Any]) -> tuple[TrialPlan, MakePool]:
-    """Return what a configuration says of its trials, and what runs them; check that it is there."""
-    if config.get(_SLURM) is None:
+    """Return what a configuration says of its trials, and what runs them, of which it is checked that it is there."""
+    if config.get(_SLURM) is None and config.get(_RAY) is None:
         return TrialPlan.of(config), Pool
     plan = TrialPlan.of(config, here=False)
+    if config.get(_RAY) is not None:
+        check_ray(cpus := config[_RAY]["cpus"])
+        return plan, partial(RayPool, cpus=cpus)
     return plan, prepare_pool(config[_SLURM], plan)
 
 

@@ -42,7 +42,7 @@ class TrialPool(Protocol):
 
 
 MakePool = Callable[[TrialPlan, Path, str], TrialPool]
-"""Takes what to run, the folder of the run, and its id."""
+"""Takes the plan, the folder of the run, and its id."""
 
 
 def run_trials(

@@ -1,0 +1,1 @@
+from nas_tuners.hosts.ray.searcher import RaySearcher as RaySearcher
