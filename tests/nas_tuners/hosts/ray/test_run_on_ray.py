@@ -111,6 +111,26 @@ def test_a_lost_node_loses_no_architecture(folder: Path, cluster: TwoNodes) -> N
     assert trials_of(folder) == []
 
 
+def test_a_lost_worker_takes_its_trial_with_it_which_is_tried_again(folder: Path) -> None:
+    sleep = "subprocess.Popen(['sleep', '60'], start_new_session=True)\nbetween(0)\n"
+    write_trial(folder, f"{sleep}if not os.path.exists('go'): time.sleep(60)\nreport(good)")
+    retry = {"className": "nas_tuners.EvolutionTuner", "codeDirectory": ".", "classArgs": {"on_failure": "retry"}}
+    write_config(folder, tuner=retry)
+    process = start(folder, *RUN)
+    wait_until(lambda: has_begun(folder, 0))
+    (folder / "go").touch()
+    there = [psutil.Process(pid) for pid in trials_of(folder)]
+    (worker,) = {one.parent() for one in there if "trial.py" in one.cmdline()}
+    assert worker is not None and len(there) == 2
+    worker.kill()
+    wait_until(lambda: not any(one.is_running() for one in there))
+    printed, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, printed
+    notes = [event["text"] for event in read(folder / JOURNAL)[0] if event["event"] == "note"]
+    assert notes == ["uid 0 failed and is tried again: its node or worker was lost: WorkerCrashedError"]
+    check_right(run_in(folder))
+
+
 def test_trials_stop_early_and_by_their_time(folder: Path, cluster: TwoNodes) -> None:
     body = (
         "value = (3, 1, 2, 4, 0, 5)[uid]\nbetween(value)\n"
