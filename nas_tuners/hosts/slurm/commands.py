@@ -20,6 +20,7 @@ _BUSY = ("busy", "not available (down")  # a job would wait for these
 _PAUSES = (1, 4, 15, 60)  # seconds
 _PATIENCE = 120.0  # seconds for a command; their own limits are shorter
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # of what Slurm has told this process, which may be a job itself
+_DEFAULTS = ("SLURM_", "SQUEUE_", "SCANCEL_", "SBATCH_WAIT", "SBATCH_ARRAY")  # would hide jobs, or make others of them
 
 
 class SlurmError(TrialError):
@@ -45,7 +46,7 @@ def check(words: Sequence[str]) -> None:
     if missing := [name for name in _COMMANDS if shutil.which(name) is None]:
         absent = " and no ".join(missing)
         raise SlurmError(f"there is no {absent} on the PATH: --on slurm wants a machine from which jobs are submitted.")
-    done = _call(["sbatch", "--test-only", *words], "#!/bin/bash\n")
+    done = _call(["sbatch", "--test-only", *words], text="#!/bin/bash\n")
     said = _say(done)
     if done.returncode and not any(text in said.lower() for text in _BUSY):
         raise SlurmError(f"Slurm does not take such a job: {said}\nsbatch was given: {' '.join(words) or 'no options'}")
@@ -56,9 +57,8 @@ def submit(words: Sequence[str], environment: Mapping[str, str]) -> int:
 
     Raises SlurmError if it is refused, or the controller is away for longer than a minute.
     """
-    own = {name: value for name, value in environment.items() if not name.startswith("SLURM_") or name in _KEPT}
     for pause in (*_PAUSES, None):
-        done = _call(["sbatch", "--parsable", *words], environment=own)
+        done = _call(["sbatch", "--parsable", *words], environment)
         number = done.stdout.strip().partition(";")[0]
         if done.returncode == 0 and number.isdigit():
             return int(number)
@@ -96,14 +96,15 @@ def cancel(ids: Iterable[int], *words: str) -> str | None:
 
 
 def _call(
-    words: Sequence[str], text: str = "", environment: Mapping[str, str] | None = None
+    words: Sequence[str], environment: Mapping[str, str] = os.environ, text: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Call a command of Slurm's, in a session of its own, so that Ctrl-C does not reach it."""
+    own = {name: value for name, value in environment.items() if name in _KEPT or not name.startswith(_DEFAULTS)}
     try:
         return subprocess.run(
             words,
             input=text,
-            env=environment,
+            env=own,
             capture_output=True,
             text=True,
             errors="replace",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import time
@@ -79,6 +80,7 @@ class TrialJob:
                 head = file.readline(_HEAD)
                 if head.endswith(b"\n") and head != self._head:
                     events += [Restarted()] if self._head else []
+                    (self.folder / REPORTS).unlink(missing_ok=True)
                     self._reader, self._head, self._at = Reader(), head, len(head)
                 if self._head and not self._broken:
                     file.seek(self._at)
@@ -133,7 +135,8 @@ class TrialJob:
 
     def give_up(self) -> None:
         """Leave nothing for a resume to take over."""
-        (self.folder / MARK).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is to be cancelled all the same
+            (self.folder / MARK).unlink(missing_ok=True)
 
 
 def find_mark(folder: Path) -> int | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ from typing import Any, Self
 from nas_tuners.hosts.slurm import commands
 from nas_tuners.hosts.slurm.commands import QueuedJob, SlurmError
 from nas_tuners.hosts.slurm.job import TrialJob, find_mark
+from nas_tuners.hosts.slurm.options import Options, make_words
 from nas_tuners.hosts.trials.experiment import Experiment
 from nas_tuners.hosts.trials.pool import TRIALS, Event
 from nas_tuners.hosts.trials.process import TrialError
@@ -82,8 +84,9 @@ class SlurmPool:
     def start(self, uid: int, parameters: Mapping[str, Any]) -> None:
         """Submit a trial, for which there is room. Raises TrialError if that fails."""
         words = [*self._words, f"--job-name={self._prefix}{uid}"]
-        if uid in self._ending:  # both write into one folder
-            words.append(f"--dependency=afterany:{self._ending.pop(uid)}")
+        former = self._ending.pop(uid, None)
+        if former is not None and any(job.id == former and not job.has_ended for job in commands.list_jobs()):
+            words.append(f"--dependency=afterany:{former}")  # both write into one folder
         command, code, folder = self._experiment.command, self._experiment.folder, self._folder / str(uid)
         try:
             self._trials[uid] = TrialJob.submit(uid, folder, words, command, code, parameters)
@@ -116,18 +119,17 @@ class SlurmPool:
 
     def _take_leave(self) -> list[Event]:
         """Return the last reports and the ends of trials whose jobs have ended, as Slurm says."""
-        now, events = time.monotonic(), list[Event]()
+        now = time.monotonic()
         for trial in self._trials.values():
             if trial.kill_at <= now:
                 trial.kill()
             if trial.has_news():
                 self._pause, self._ask_at = _TICK, now
-        if not self._trials or now < self._ask_at:
-            return events
-        states = self._ask()
-        for uid, trial in [*self._trials.items()] if states is not None else ():
-            job = (states or {}).get(trial.id)
-            if job is None or job.has_ended:
+        jobs = self._ask() if self._trials and now >= self._ask_at else None
+        events: list[Event] = []
+        for uid, trial in [] if jobs is None else [*self._trials.items()]:
+            job = jobs and jobs.get(trial.id)
+            if not job or job.has_ended:
                 events += [(uid, event) for event in trial.read()]
                 events.append((uid, trial.end(job.state if job else None, self._experiment.trial_seconds)))
                 del self._trials[uid]
@@ -159,6 +161,16 @@ class SlurmPool:
                 _log.warning("%s", failure)
         if problem := commands.cancel(sorted(ids)):
             _log.warning("jobs may be left, %s: %s", " ".join(map(str, sorted(ids))), problem)
+
+
+def prepare_pool(options: Options, experiment: Experiment) -> Callable[[Experiment, Path, str], SlurmPool]:
+    """Check that Slurm takes the trials of an experiment. Returns: what makes the pool, as ``run_trials`` wants it.
+
+    Raises ExperimentError if an option is none of the user's, SlurmError if there is no Slurm, or it refuses them.
+    """
+    words = make_words(options, experiment)
+    commands.check(words)
+    return partial(SlurmPool, words=words)
 
 
 def _choose_job(mark: int | None, latest: QueuedJob | None) -> int | None:

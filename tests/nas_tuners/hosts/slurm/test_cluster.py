@@ -16,6 +16,7 @@ from nas_tuners.runs.journal import read
 from nas_tuners.runs.run import Run, load
 from tests.nas_tuners.hosts.slurm import cluster
 from tests.nas_tuners.hosts.trials.experiments import REPORT, good, write_config, write_trial
+from tests.nas_tuners.nas import Nas
 
 WHY_NOT = cluster.missing()
 RUN = ("run", "config.yml", "--on", "slurm", "-o", "out")
@@ -120,36 +121,55 @@ def test_a_run_that_is_killed_leaves_jobs_which_a_resume_takes_over(tmp_path: Pa
 
 def test_ctrl_c_cancels_the_jobs_and_a_resume_runs_them_again(tmp_path: Path) -> None:
     write_trial(tmp_path, f"open('begun', 'a').write('x')\nif not os.path.exists('go'): time.sleep(60)\n{REPORT}")
-    write_config(tmp_path, maxTrialNumber=2)
+    write_config(tmp_path, maxTrialNumber=1)
     process = start(tmp_path, *RUN)
     wait_for((tmp_path / "begun").exists, process)
     process.send_signal(signal.SIGINT)
     printed = finish(process, 128 + signal.SIGINT)
     assert printed.splitlines()[-1].endswith(
-        f"after 0 of 2 trials; nothing is lost. Go on with: nas resume {tmp_path / 'out'}"
+        f"after 0 of 1 trials; nothing is lost. Go on with: nas resume {tmp_path / 'out'}"
     )
     wait_for(lambda: not left())
     (tmp_path / "go").touch()
-    assert "of 2 trials" in finish(start(tmp_path, "resume", "out"))
-    assert check_results(tmp_path, 2).search.counts.told == 2
-    assert (tmp_path / "begun").read_text() == "xxx"
+    assert "of 1 trials" in finish(start(tmp_path, "resume", "out"))
+    assert check_results(tmp_path, 1).search.counts.told == 1
+    assert (tmp_path / "begun").read_text() == "xx"
 
 
-def test_the_tuners_own_rule_stops_jobs(tmp_path: Path) -> None:
+def test_the_tuners_own_rule_stops_jobs(nas: Nas, tmp_path: Path) -> None:
     write_trial(tmp_path, "value = (3, 1)[uid]\nbetween(value)\nif value < 3: time.sleep(60)\nreport(value)")
     tuner = {"className": "nas_tuners.RandomTuner", "codeDirectory": ".", "classArgs": {"early_stopping": "asha"}}
     assessor = {"className": "nas_tuners.SearchAssessor", "codeDirectory": "."}
     write_config(tmp_path, tuner=tuner, assessor=assessor, maxTrialNumber=2)
-    finish(start(tmp_path, *RUN))
+    nas(*RUN, cwd=tmp_path)
     run, _ = load(tmp_path / "out/journal.jsonl")
     assert [trial.state for trial in run.search.trials.values()] == ["told", "stopped"]
     assert "second result" not in (tmp_path / "out/journal.jsonl").read_text()
     assert "KeyboardInterrupt" in (tmp_path / "out/trials/1/trial.stderr").read_text()
 
 
-def test_what_slurm_refuses(tmp_path: Path) -> None:
+PLAIN = """
+import nni
+
+choices = nni.get_next_parameter()
+nni.report_intermediate_result(0.5)
+nni.report_final_result({"default": choices["k0"]["_idx"], "trial": nni.get_trial_id()})
+"""
+
+
+def test_a_plain_trial_of_nni(nas: Nas, tmp_path: Path) -> None:
+    (tmp_path / "trial.py").write_text(PLAIN)
+    write_config(tmp_path, trialCommand=f"{sys.executable} trial.py", maxTrialNumber=2, trialConcurrency=2)
+    nas(*RUN, cwd=tmp_path)
+    run, _ = load(tmp_path / "out/journal.jsonl")
+    for trial in run.search.trials.values():
+        choices, metrics = run.space.decode(trial.tokens), dict(trial.metrics or {})
+        assert metrics == {"default": choices["k0"]["_idx"], "trial": f"{run.id}-{trial.uid}"}
+
+
+def test_what_slurm_refuses(nas: Nas, tmp_path: Path) -> None:
     write_trial(tmp_path, REPORT)
     write_config(tmp_path)
-    printed = finish(start(tmp_path, *RUN, "--slurm", "partition=gone"), 1)
+    printed = nas(*RUN, "--slurm", "partition=gone", cwd=tmp_path, code=1)
     assert len(printed.splitlines()) <= 3 and "invalid partition specified: gone" in printed
     assert not (tmp_path / "out").exists()

@@ -120,20 +120,32 @@ def in_this_environment(environment: dict[str, str], folder: Path, *words: str) 
     run_impatiently(folder, *words)
 
 
+def write_experiment(place: Path, concurrency: int) -> Path:
+    place.mkdir()
+    write_trial(place, f"open(f'begun{{uid}}', 'a').write('x')\n{REPORT}")
+    write_config(place, trialConcurrency=concurrency, maxTrialNumber=TRIALS)
+    return place
+
+
+def finish(place: Path) -> list[bytes]:
+    """Run an experiment or go on with it to its end. Returns: its journal but for the header."""
+    words = ("resume", "out") if lines(place) else RUN
+    code = processes.run(in_this_environment, dict(os.environ), place, *words)
+    assert code == 0, (place / "printed.txt").read_text()
+    return (place / JOURNAL).read_bytes().splitlines()[1:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moments", sweep(MOMENTS, 4))
 def test_a_killed_run_loses_nothing_and_counts_nothing_twice(moments: list[int], folder: Path) -> None:
+    unbroken = finish(write_experiment(folder / "unbroken", 1))
     for moment in moments:
-        rng, place = random.Random(f"killed at moment {moment}"), folder / str(moment)
-        place.mkdir()
-        write_trial(place, f"open(f'begun{{uid}}', 'a').write('x')\n{REPORT}")
-        write_config(place, trialConcurrency=3, maxTrialNumber=TRIALS)
+        rng, concurrency = random.Random(f"killed at moment {moment}"), 1 + 2 * (moment % 2)
+        place = write_experiment(folder / str(moment), concurrency)
         kill_at(place, rng)
         kill_at(place, rng)
-        words = ("resume", "out") if lines(place) else RUN
-        assert processes.run(in_this_environment, dict(os.environ), place, *words) == 0, (
-            place / "printed.txt"
-        ).read_text()
+        journal = finish(place)
+        assert concurrency > 1 or journal == unbroken
         run, _ = load(place / JOURNAL)
         told = [event["uid"] for event in read(place / JOURNAL)[0] if event["event"] == "tell"]
         assert len(told) == len(set(told)) == run.search.counts.told == run.search.counts.asked == TRIALS

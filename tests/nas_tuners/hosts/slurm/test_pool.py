@@ -163,6 +163,7 @@ def test_what_is_left_of_a_process_that_was_killed(fake_slurm: Path, tmp_path: P
         events = collect(trials)
     finals = {uid: event.value for uid, event in events if isinstance(event, Report) and event.final}
     assert finals == {uid: uid for uid in (0, 1, 2, 3, 5)}
+    assert all((tmp_path / f"trials/{uid}/reports.jsonl").read_text().count("\n") == 2 for uid in (0, 1, 3, 5))
     ends = [event for _, event in events if isinstance(event, Ended)]
     assert [(end.code, end.broken) for end in ends] == [(0, None)] * 5
 
@@ -253,5 +254,10 @@ def test_a_run_inside_a_job_passes_nothing_of_it_on(
 ) -> None:
     monkeypatch.setenv("SLURM_MEM_PER_CPU", "1")
     monkeypatch.setenv("SLURM_CONF", "kept")
-    run_jobs(tmp_path, "print(*sorted(name for name in os.environ if name.startswith('SLURM')))\nreport(1)", trials=1)
+    monkeypatch.setenv("SQUEUE_PARTITION", "other")
+    run_jobs(
+        tmp_path,
+        "print(*sorted(name for name in os.environ if name.startswith(('SLURM', 'SQUEUE'))))\nreport(1)",
+        trials=1,
+    )
     assert (tmp_path / "trials/0/trial.stdout").read_text() == "SLURM_CONF SLURM_JOB_ID\n"
