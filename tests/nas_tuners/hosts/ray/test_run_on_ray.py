@@ -24,10 +24,12 @@ from tests.nas_tuners.hosts.trials.experiments import REPORT, good, write_config
 RUN = ("run", "config.yml", "--on", "ray", "-o", "out")
 JOURNAL = "out/journal.jsonl"
 PATIENCE = 120.0  # seconds
+STARTED: list[subprocess.Popen[str]] = []
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='Ray is missing: pip install "nas-tuners[ray]"'),
+    pytest.mark.filterwarnings("ignore:.*cut short"),  # of a journal that is being written
 ]
 
 
@@ -49,7 +51,17 @@ def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str
     others = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     command = [sys.executable, "-m", "nas_tuners.cli", *words]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=others | environment, **pipes)
+    STARTED.append(subprocess.Popen(command, cwd=folder, env=others | environment, **pipes))
+    return STARTED[-1]
+
+
+@pytest.fixture(autouse=True)
+def _end_what_was_started() -> Iterator[None]:
+    """End what a test that failed has left."""
+    yield
+    while STARTED:
+        with STARTED.pop() as process:
+            process.kill()
 
 
 def run_to_end(folder: Path, *words: str, code: int = 0, **environment: str) -> str:
