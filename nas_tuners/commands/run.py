@@ -8,7 +8,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -29,10 +28,9 @@ from nas_tuners.hosts.nni.launch import Launched
 from nas_tuners.hosts.nni.resume import find_port
 from nas_tuners.hosts.nni.tuner import SearchTuner
 from nas_tuners.hosts.nni.watch import watch_experiment
-from nas_tuners.hosts.ray.cluster import check as check_ray
-from nas_tuners.hosts.ray.pool import RayPool
+from nas_tuners.hosts.ray.pool import prepare_pool as on_ray
 from nas_tuners.hosts.slurm.options import read_options
-from nas_tuners.hosts.slurm.pool import prepare_pool
+from nas_tuners.hosts.slurm.pool import prepare_pool as on_slurm
 from nas_tuners.hosts.trials.assessing import Assessing
 from nas_tuners.hosts.trials.loop import MakePool, run_trials
 from nas_tuners.hosts.trials.plan import TrialPlan, check_command
@@ -138,14 +136,12 @@ def _keep(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _choose_host(config: Mapping[str, Any]) -> tuple[TrialPlan, MakePool]:
-    """Return what a configuration says of its trials, and what runs them, of which it is checked that it is there."""
-    if config.get(_SLURM) is None and config.get(_RAY) is None:
-        return TrialPlan.of(config), Pool
-    plan = TrialPlan.of(config, here=False)
-    if config.get(_RAY) is not None:
-        check_ray(cpus := config[_RAY]["cpus"])
-        return plan, partial(RayPool, cpus=cpus)
-    return plan, prepare_pool(config[_SLURM], plan)
+    """Return what a configuration says of its trials, and what runs them; check that it is there."""
+    for host, prepare_pool in ((_RAY, on_ray), (_SLURM, on_slurm)):
+        if config.get(host) is not None:
+            plan = TrialPlan.of(config, here=False)
+            return plan, prepare_pool(config[host], plan)
+    return TrialPlan.of(config), Pool
 
 
 def _make_folder(output: Path | None) -> Path:

@@ -40,14 +40,15 @@ def run_trial(
     here = replace(plan, concurrency=1, gpus_per_trial=None)  # Ray has chosen the GPUs
     with NodePool(here, folder, f"{run}.{uid}") as pool:
         pool.start(uid, parameters)
-        while pool.running:
-            try:
-                events = [_complete(event) for event in pool.wait(_LOOK)]
-            except KeyboardInterrupt:
-                pool.stop(uid, "cancelled")
-            else:
-                if events:
+        try:
+            while pool.running:
+                if events := [_complete(event) for event in pool.wait(_LOOK)]:
                     yield events
+        except (KeyboardInterrupt, GeneratorExit):  # cancelled, here or while Ray was sending what was yielded
+            pool.stop(uid, "cancelled")
+            while pool.running:
+                pool.wait(_LOOK)
+            raise
 
 
 def _complete(event: Event) -> Event:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from nas_tuners.hosts.ray.cluster import connect
+from nas_tuners.hosts.ray.cluster import check, connect
 from nas_tuners.hosts.ray.node import run_trial
 from nas_tuners.hosts.trials.plan import TrialPlan
 from nas_tuners.hosts.trials.pool import TRIALS, Event
@@ -121,6 +122,15 @@ class RayPool:
                 self._ray.cancel(task, force=True)
             if ends := [task.completed() for task in self._tasks.values()]:
                 self._ray.wait(ends, num_returns=len(ends), timeout=_PATIENCE)
+
+
+def prepare_pool(options: Mapping[str, int], plan: TrialPlan) -> Callable[[TrialPlan, Path, str], RayPool]:
+    """Check that Ray takes the trials of an experiment. Returns: what makes the pool, as ``run_trials`` wants it.
+
+    Raises ClusterError if there is no Ray, or no such cluster, or ``cpus`` of the options is no number of CPUs.
+    """
+    check(options["cpus"])
+    return partial(RayPool, cpus=options["cpus"])
 
 
 def _count_gpus(plan: TrialPlan) -> float:

@@ -24,10 +24,12 @@ from tests.nas_tuners.hosts.trials.experiments import REPORT, good, write_config
 RUN = ("run", "config.yml", "--on", "ray", "-o", "out")
 JOURNAL = "out/journal.jsonl"
 PATIENCE = 120.0  # seconds
+STARTED: list[subprocess.Popen[str]] = []
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='Ray is missing: pip install "nas-tuners[ray]"'),
+    pytest.mark.filterwarnings("ignore:.*cut short"),  # of a journal that is being written
 ]
 
 
@@ -49,7 +51,17 @@ def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str
     others = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     command = [sys.executable, "-m", "nas_tuners.cli", *words]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=others | environment, **pipes)
+    STARTED.append(subprocess.Popen(command, cwd=folder, env=others | environment, **pipes))
+    return STARTED[-1]
+
+
+@pytest.fixture(autouse=True)
+def _end_what_was_started() -> Iterator[None]:
+    """End what a test that failed has left."""
+    yield
+    while STARTED:
+        with STARTED.pop() as process:
+            process.kill()
 
 
 def run_to_end(folder: Path, *words: str, code: int = 0, **environment: str) -> str:
@@ -109,6 +121,26 @@ def test_a_lost_node_loses_no_architecture(folder: Path, cluster: TwoNodes) -> N
     assert run.search.counts.told == run.search.counts.asked == 8
     check_right(run)
     assert trials_of(folder) == []
+
+
+def test_a_lost_worker_takes_its_trial_with_it_which_is_tried_again(folder: Path) -> None:
+    sleep = "subprocess.Popen(['sleep', '60'], start_new_session=True)\nbetween(0)\n"
+    write_trial(folder, f"{sleep}if not os.path.exists('go'): time.sleep(60)\nreport(good)")
+    retry = {"className": "nas_tuners.EvolutionTuner", "codeDirectory": ".", "classArgs": {"on_failure": "retry"}}
+    write_config(folder, tuner=retry)
+    process = start(folder, *RUN)
+    wait_until(lambda: has_begun(folder, 0))
+    (folder / "go").touch()
+    there = [psutil.Process(pid) for pid in trials_of(folder)]
+    (worker,) = {one.parent() for one in there if "trial.py" in one.cmdline()}
+    assert worker is not None and len(there) == 2
+    worker.kill()
+    wait_until(lambda: not any(one.is_running() for one in there))
+    printed, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, printed
+    notes = [event["text"] for event in read(folder / JOURNAL)[0] if event["event"] == "note"]
+    assert notes == ["uid 0 failed and is tried again: its node or worker was lost: WorkerCrashedError"]
+    check_right(run_in(folder))
 
 
 def test_trials_stop_early_and_by_their_time(folder: Path, cluster: TwoNodes) -> None:
