@@ -17,6 +17,7 @@ from nas_tuners.runs.importing import earlier_results
 from nas_tuners.runs.journal import Event, JournalError
 from nas_tuners.runs.run import Run
 from nas_tuners.search.algorithms import ALGORITHMS, AUTO, Algorithm, choose_algorithm
+from nas_tuners.search.arguments import signature_of
 from nas_tuners.search.base import Search
 from nas_tuners.show.text import (
     describe_best_costs,
@@ -63,21 +64,33 @@ def execute(options: Namespace) -> int:
     earlier = [earlier_results(journal_of(run), options.score_key) for run in options.earlier or []]
     own = read_settings(name, algorithm.own_options, options.numbers or [], _ELSEWHERE)
     own |= ({"warm_start": earlier} if earlier else {}) | ({"objectives": objectives} if objectives else {})
-    search = algorithm.search(
-        seed=options.seed,
-        constraints=constraints_of(options.constraint or []),
-        cost_table=options.cost_table,
-        score_key=options.score_key,
-        early_stopping=read_value(options.early_stopping),
-        outcome_constraints=constraints_of(options.outcome_constraint or []),
-        noise=options.noise,
-        repeats=options.repeats,
-        **own,
-    )
+    shared: dict[str, Any] = {
+        "seed": options.seed,
+        "constraints": constraints_of(options.constraint or []),
+        "cost_table": options.cost_table,
+        "score_key": options.score_key,
+        "early_stopping": read_value(options.early_stopping),
+        "outcome_constraints": constraints_of(options.outcome_constraint or []),
+        "noise": options.noise,
+        "repeats": options.repeats,
+    }
+    search = algorithm.search(**_keep_taken(name, algorithm, shared), **own)
     functions = {"evaluate": options.evaluate}
     job = Job("search", functions, name, options.trials, options.workers, str(Path.cwd()), options.trial_timeout)
     run = job.start(search, space, options.output, mode)
     return _finish(job, run)
+
+
+def _keep_taken(name: str, algorithm: Algorithm, shared: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of every search that an algorithm takes: one may be from before there were so many.
+
+    Raises CommandError if one is given that it does not take.
+    """
+    base = signature_of(Search).parameters
+    missing = [given for given in shared if given not in algorithm.options]
+    if wanted := [given for given in missing if (shared[given] or None) != (base[given].default or None)]:
+        raise CommandError(f"{name} takes no {' and no '.join(wanted)}: leave it out, or use another --algorithm.")
+    return {given: value for given, value in shared.items() if given not in missing}
 
 
 def _find_algorithm(name: str) -> Algorithm:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nni.experiment.config import ExperimentConfig
-from nni.experiment.config.utils import camel_case, case_insensitive
+from nni.experiment.config.utils import camel_case, case_insensitive, unset_base_path
 
 from nas_tuners.commands.checks.algorithms import check_assessor, check_tuner
 from nas_tuners.commands.checks.numbers import check_budget, check_numbers
@@ -76,8 +76,16 @@ def load_config(path: Path) -> dict[str, Any]:
     """Return a configuration that was checked as NNI writes it out: with its space, all paths absolute."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        config: dict[str, Any] = ExperimentConfig.load(str(path)).json()
+        config: dict[str, Any] = _load(path).json()
     return config
+
+
+def _load(path: Path) -> ExperimentConfig:
+    """Load a configuration by NNI, which refuses all others in this process once it has refused one."""
+    try:
+        return ExperimentConfig.load(str(path))
+    finally:
+        unset_base_path()
 
 
 def _name_as_nni_does(config: Mapping[str, object]) -> dict[str, object]:
@@ -91,7 +99,7 @@ def _check_with_nni(path: Path) -> list[str]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "SSH password")  # nas check warns of it itself
-            ExperimentConfig.load(str(path)).validate()
+            _load(path).validate()
     except Exception as error:
         said = " ".join(str(error).split())
         if not said and isinstance(error, AssertionError):  # the only thing that tells what was asserted

@@ -224,6 +224,16 @@ def test_what_cannot_be_run(changes: dict[str, Any], wanted: str, nas: Nas, fold
     assert not (folder / "out/journal.jsonl").exists()
 
 
+def test_one_that_nni_refuses_spoils_no_other(nas: Nas, folder: Path) -> None:
+    """NNI keeps the folder of a file that it could not read, and then refuses all others in the same process."""
+    write_config(folder, maxTrialDuration="soon")
+    nas("check", "config.yml", cwd=folder, code=1)
+    write_config(folder, trainingService={"platform": "nowhere"})
+    nas("check", "config.yml", cwd=folder, code=1)
+    write_config(folder)
+    nas("check", "config.yml", cwd=folder)
+
+
 def test_under_nni_it_checks_as_well(nas: Nas, folder: Path) -> None:
     check_failed(nas("run", "config.yml", "-o", "out", cwd=folder, code=1), "-o is for --on local")
     check_failed(nas(*RUN, "--port", "8080", cwd=folder, code=1), "--port is for --on nni")
