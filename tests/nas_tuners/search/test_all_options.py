@@ -72,9 +72,8 @@ def check(search: Search) -> None:
             first.setdefault(trial.tokens, trial.uid)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n == "bayesian" else ()) for n in ALGORITHMS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALGORITHMS)
 @pytest.mark.parametrize("space", ["20 x 4", "nested twice, and in two places"])
 def test_any_order_of_events_and_a_kill_after_any(name: str, space: str, tmp_path: Path) -> None:
     def make() -> Search:

@@ -77,7 +77,9 @@ def test_without_repeats_nothing_is_known_of_the_noise() -> None:
 
 
 @pytest.mark.parametrize("mode", ["maximize", "minimize"])
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "bayesian" else ()) for name in ALGORITHMS]
+)
 def test_every_search_measures_its_leader_again_and_goes_on_after_a_kill(name: str, mode: str, tmp_path: Path) -> None:
     def make() -> Search:
         first = {"bayesian": {"initial": 6}, "nsga2": {"population_size": 6}, "local": {"initial": 4}}
@@ -127,6 +129,7 @@ def test_the_luckiest_result_is_not_the_best() -> None:
     assert search.best.score < 0.55
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["auto", "repeats"])
 def test_where_a_search_has_converged_they_find_the_better_ones(noise: str) -> None:
     """Of 256 architectures, by 150 noisy results."""

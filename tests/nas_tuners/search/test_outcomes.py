@@ -48,7 +48,9 @@ def test_violations_are_parts_of_the_limits() -> None:
     assert Outcomes({"loss": [0, None]}).measure_violation({"loss": -0.5}) == 0.5
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "bayesian" else ()) for name in ALGORITHMS]
+)
 def test_the_best_keeps_them_whatever_the_search(name: str, tmp_path: Path) -> None:
     more = {"phase_budgets": 2} if name == "shrinking" else {}
     run = Run.start(

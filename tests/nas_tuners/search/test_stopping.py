@@ -167,7 +167,9 @@ def test_a_stopped_trial_is_expected_to_gain_what_others_gained() -> None:
 @pytest.mark.parametrize(
     ("rule", "mode"), [("asha", "maximize"), ({"rule": "median", "startup": 2}, "minimize")], ids=["asha", "median"]
 )
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "evolution" else pytest.mark.slow) for name in ALGORITHMS]
+)
 def test_every_search_stops_and_goes_on_after_a_kill_as_it_would_have(
     name: str, mode: str, rule: Any, tmp_path: Path
 ) -> None:
@@ -211,6 +213,7 @@ def reporting(choices: Any) -> float:
     return final
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_between_reports_goes_on_as_the_unbroken_one(tmp_path: Path) -> None:
     """The trial that was under way runs again, from its first epoch."""
 

@@ -20,6 +20,8 @@ from tests.nas_tuners.hosts.trials.experiments import REPORT, good, write_config
 from tests.nas_tuners.nas import Nas
 from tests.sampling import sweep
 
+pytestmark = pytest.mark.slow  # processes that run beside others take half a second each
+
 RUN = ("run", "config.yml", "--on", "slurm", "-o", "out")
 JOURNAL = "out/journal.jsonl"
 TRIALS = 8

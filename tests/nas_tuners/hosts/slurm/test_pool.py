@@ -20,6 +20,8 @@ from nas_tuners.runs.run import Run
 from tests.nas_tuners.hosts.trials import experiments
 from tests.nas_tuners.hosts.trials.experiments import run_here
 
+pytestmark = pytest.mark.slow  # processes that run beside others take half a second each
+
 BY_ITSELF = """
 def say(state):
     with open(os.path.join(os.environ["FAKE_SLURM"], "jobs", os.environ["SLURM_JOB_ID"], "state"), "w") as file:
