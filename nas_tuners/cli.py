@@ -67,6 +67,7 @@ def _make_parser() -> ArgumentParser:
     _add_spaces(add)
     _add_searches(add)
     _add_runs(add)
+    _add_continuations(add)
     _add_prune(add)
     _add_costs(add)
     known = "In this Python environment config.yml may then say `tuner: {name: NasEvolution}`."
@@ -103,30 +104,7 @@ def _add_searches(add: _Add) -> None:
         "If the search is killed, nas resume goes on with it.",
         epilog="example: nas search search_space.json --evaluate my_module:evaluate --trials 500 -o run",
     )
-    p.add_argument("--evaluate", required=True, metavar="MODULE:FUNCTION", help="takes choices, returns a metric")
-    p.add_argument("--algorithm", default=AUTO, metavar="NAME", help=f"{', '.join(ALGORITHMS)}, or what suits (auto)")
-    p.add_argument("--trials", type=int, default=100, metavar="N", help="results in total, failures included (100)")
-    p.add_argument("--minimize", action="store_true", help="the lowest metric is the best; default: the highest")
-    p.add_argument("--score-key", default="default", metavar="NAME", help="metric to optimize, of several (default)")
-    p.add_argument(
-        "--early-stopping",
-        default="none",
-        metavar="RULE",
-        help="stop trials by what they report on the way: asha, median, or JSON with its numbers (none)",
-    )
-    outcome = 'a limit on a metric that trials report, such as "latency_ms<=20"; may be repeated'
-    p.add_argument("--outcome-constraint", action="append", metavar="LIMIT", help=outcome)
-    again = "evaluate what leads again: repeats, auto: unless its lead is clear, or none (none)"
-    p.add_argument("--noise", default="none", metavar="MODE", help=again)
-    p.add_argument("--repeats", type=int, default=3, metavar="K", help="results that an architecture then needs (3)")
-    earlier = "begin from the results of this run, also of a space that has changed; may be repeated"
-    p.add_argument("--from", dest="earlier", action="append", metavar="RUN", help=earlier)
-    objective = "one of several objectives, such as default=maximize, latency_ms=minimize; may be repeated"
-    p.add_argument("--objective", action="append", metavar="METRIC=MODE", help=objective)
-    argument = "an argument of the algorithm, such as mutate_prob=0.2; may be repeated"
-    p.add_argument("--set", action="append", metavar="NAME=VALUE", dest="numbers", help=argument)
-    option = "search the other keys only: conv=5x5, skip=a,b for several inputs; may be repeated"
-    p.add_argument("--fix", action="append", metavar="KEY=VALUE", help=option)
+    _add_search_options(p)
     _add_loop(p)
 
     p = add(
@@ -167,6 +145,33 @@ def _add_searches(add: _Add) -> None:
     p.add_argument("--trials", type=int, default=200, metavar="N", help="trials of each run (200)")
     p.add_argument("--seeds", type=int, default=5, metavar="N", help="runs on each landscape (5)")
     p.add_argument("-o", "--output", type=Path, metavar="FILE", help="draw the curves: .png, .svg or .pdf")
+
+
+def _add_search_options(p: ArgumentParser) -> None:
+    p.add_argument("--evaluate", required=True, metavar="MODULE:FUNCTION", help="takes choices, returns a metric")
+    p.add_argument("--algorithm", default=AUTO, metavar="NAME", help=f"{', '.join(ALGORITHMS)}, or what suits (auto)")
+    p.add_argument("--trials", type=int, default=100, metavar="N", help="results in total, failures included (100)")
+    p.add_argument("--minimize", action="store_true", help="the lowest metric is the best; default: the highest")
+    p.add_argument("--score-key", default="default", metavar="NAME", help="metric to optimize, of several (default)")
+    p.add_argument(
+        "--early-stopping",
+        default="none",
+        metavar="RULE",
+        help="stop trials by what they report on the way: asha, median, or JSON with its numbers (none)",
+    )
+    outcome = 'a limit on a metric that trials report, such as "latency_ms<=20"; may be repeated'
+    p.add_argument("--outcome-constraint", action="append", metavar="LIMIT", help=outcome)
+    again = "evaluate what leads again: repeats, auto: unless its lead is clear, or none (none)"
+    p.add_argument("--noise", default="none", metavar="MODE", help=again)
+    p.add_argument("--repeats", type=int, default=3, metavar="K", help="results that an architecture then needs (3)")
+    earlier = "begin from the results of this run, also of a space that has changed; may be repeated"
+    p.add_argument("--from", dest="earlier", action="append", metavar="RUN", help=earlier)
+    objective = "one of several objectives, such as default=maximize, latency_ms=minimize; may be repeated"
+    p.add_argument("--objective", action="append", metavar="METRIC=MODE", help=objective)
+    argument = "an argument of the algorithm, such as mutate_prob=0.2; may be repeated"
+    p.add_argument("--set", action="append", metavar="NAME=VALUE", dest="numbers", help=argument)
+    option = "search the other keys only: conv=5x5, skip=a,b for several inputs; may be repeated"
+    p.add_argument("--fix", action="append", metavar="KEY=VALUE", help=option)
 
 
 def _add_loop(p: ArgumentParser, costs: str = "costs for the constraints") -> None:
@@ -229,6 +234,8 @@ def _add_runs(add: _Add) -> None:
     shape = "shape of one input for --pt2 and --onnx, such as 3,224,224; default: guessed from the first layer"
     p.add_argument("--input", metavar="C,H,W", help=shape)
 
+
+def _add_continuations(add: _Add) -> None:
     p = add(
         "import",
         "take the results of another run, or of an NNI export, into a run",

@@ -9,12 +9,14 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.faults.manager import FakeManager, fake_manager
 from tests.mutators import trials
 from tests.sampling import SEED, sampled
 
@@ -101,3 +103,19 @@ def server() -> Iterator[Popen[str]]:
     process.stdin.close()
     process.wait()
     process.stdout.close()
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as under NNI: a tuner keeps its journal there."""
+    folder = tmp_path / "abc123" / "checkpoint"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("NNI_CHECKPOINT_DIRECTORY", str(folder))
+    return folder
+
+
+@pytest.fixture
+def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManager]:
+    """What stands for NNI's manager."""
+    with fake_manager(monkeypatch) as fake:
+        yield fake

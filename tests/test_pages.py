@@ -166,7 +166,7 @@ def test_a_python_block_is_a_complete_script(block: Block, clone: Path, monkeypa
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(10)  # they take half of the time of all tests
+@pytest.mark.sampled(14)  # they take half of the time of all tests
 @pytest.mark.parametrize("block", blocks("bash"))
 def test_a_bash_block_runs_in_a_clone(block: Block, tmp_path: Path) -> None:
     """With the waiting shortened. What ``make`` would do is only printed: this test is a part of it."""

@@ -37,7 +37,7 @@ class Contender:
         return self.cls(**self.settings)
 
     def make_search(self) -> Search:
-        """Make the search, of a tuner that of it."""
+        """Make the search, or the tuner, and return its search."""
         return self._search_in(self.make())
 
     def make_seeded(self, seed: int) -> Search:

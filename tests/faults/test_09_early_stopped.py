@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +18,12 @@ from nas_tuners.search import Annealing, Evolution, RandomSearch, Search, Shrink
 from nas_tuners.show.plots import _title
 from nas_tuners.show.text import summarize
 from search_spaces import Space
-from tests.faults.manager import FakeManager, fake_manager
+from tests.faults.manager import FakeManager
 from tests.mutators import trials as trial_scripts
 from tests.spaces import layer
 
 SPACE = {f"k{i}": layer("a", "b", "c") for i in range(4)}
 SEARCHES = [Annealing, Evolution, RandomSearch, Shrinking]
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "abc123" / "checkpoint"
-    folder.mkdir(parents=True)
-    monkeypatch.setenv("NNI_CHECKPOINT_DIRECTORY", str(folder))
-    return folder
-
-
-@pytest.fixture
-def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManager]:
-    with fake_manager(monkeypatch) as fake:
-        yield fake
 
 
 def shown(checkpoint: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from nas_tuners.hosts.slurm.commands import QueuedJob, SlurmError
 from nas_tuners.hosts.slurm.job import TrialJob, find_mark
 from nas_tuners.hosts.slurm.options import Options, make_words
 from nas_tuners.hosts.trials.plan import TrialPlan
-from nas_tuners.hosts.trials.pool import TRIALS, Event
+from nas_tuners.hosts.trials.pool import TRIALS, Event, HoldsTrials
 from nas_tuners.hosts.trials.process import TrialError
 
 _log = logging.getLogger("nas_tuners")
@@ -28,7 +28,7 @@ _TICK = 1.0  # seconds between two looks into the folders
 _RARELY = 30.0  # seconds between two calls of squeue, while nothing happens
 
 
-class SlurmPool:
+class SlurmPool(HoldsTrials[TrialJob]):
     """The trials of a run that are queued or running. Use it as a context: whatever is left of them is cancelled.
 
     If this process is killed, they go on; :meth:`take_over` finds them. A job's name says whose it is.
@@ -41,16 +41,11 @@ class SlurmPool:
     """
 
     def __init__(self, plan: TrialPlan, folder: Path, run: str, words: Sequence[str] = ()) -> None:
+        super().__init__()
         self._plan, self._folder = plan, folder.absolute() / TRIALS
         self._words, self._prefix = words, f"nas-{run}-"
-        self._trials: dict[int, TrialJob] = {}
         self._ending: dict[int, int] = {}  # by uid: a job of an earlier process, which is still being cancelled
         self._pause, self._ask_at = _TICK, 0.0
-
-    @property
-    def running(self) -> int:
-        """Return how many trials are queued or running."""
-        return len(self._trials)
 
     @property
     def has_room(self) -> bool:
@@ -92,19 +87,6 @@ class SlurmPool:
             self._trials[uid] = TrialJob.submit(uid, folder, words, command, code, parameters)
         except OSError as error:
             raise TrialError(f"trial {uid} cannot be started: {error}.") from None
-
-    def has(self, uid: int) -> bool:
-        """Return whether a trial is still there, with or without a result."""
-        return uid in self._trials
-
-    def is_stopped(self, uid: int) -> bool:
-        """Return whether a trial is there and was interrupted."""
-        return self.has(uid) and self._trials[uid].stopped is not None
-
-    def stop(self, uid: int, reason: str) -> None:
-        """Interrupt a trial, if it is still there; ``reason`` is why, should it have no result."""
-        if self.has(uid):
-            self._trials[uid].stop(reason)
 
     def wait(self, timeout: float = math.inf) -> list[Event]:
         """Return what happens next, a trial's reports before its end; nothing after ``timeout`` seconds."""

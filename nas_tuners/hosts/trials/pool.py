@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from nas_tuners.hosts.trials.gpus import Gpus
 from nas_tuners.hosts.trials.plan import TrialPlan
@@ -25,7 +25,44 @@ Event = tuple[int, Report | Ended | Restarted]
 """What has happened to the trial of a uid."""
 
 
-class Pool:
+class Stoppable(Protocol):
+    """A trial that runs somewhere. ``stopped``: why it was interrupted, None if it was not."""
+
+    stopped: str | None
+
+    def stop(self, reason: str) -> None:
+        """Interrupt it."""
+
+
+_Trial = TypeVar("_Trial", bound=Stoppable)
+
+
+class HoldsTrials(Generic[_Trial]):
+    """Know the trials that are under way by their uids, and interrupt them: what pools have in common."""
+
+    def __init__(self) -> None:
+        self._trials: dict[int, _Trial] = {}
+
+    @property
+    def running(self) -> int:
+        """Return how many trials are under way."""
+        return len(self._trials)
+
+    def has(self, uid: int) -> bool:
+        """Return whether a trial is still there, with or without a result."""
+        return uid in self._trials
+
+    def is_stopped(self, uid: int) -> bool:
+        """Return whether a trial is there and was interrupted."""
+        return self.has(uid) and self._trials[uid].stopped is not None
+
+    def stop(self, uid: int, reason: str) -> None:
+        """Interrupt a trial, if it is still there; ``reason`` is why, should it have no result."""
+        if self.has(uid):
+            self._trials[uid].stop(reason)
+
+
+class Pool(HoldsTrials[TrialProcess]):
     """The trials of a run that are under way. Use it as a context: whatever is left of them ends with it.
 
     They end with this process too, however that ends: a second one waits for its end, and sees to it.
@@ -37,19 +74,14 @@ class Pool:
     """
 
     def __init__(self, plan: TrialPlan, folder: Path, run: str) -> None:
+        super().__init__()
         self._plan, self._folder = plan, folder.absolute() / TRIALS
         warden.end_marked(f"{_MARK}={run}.")
         self._mark = f"{_MARK}={run}.{secrets.token_hex(4)}."
         self._warden = self._start_warden()
         self._selector = selectors.DefaultSelector()
-        self._trials: dict[int, TrialProcess] = {}
         wanted = plan.gpus_per_trial or 0
         self._gpus = Gpus(plan.gpus, wanted, plan.trials_per_gpu)
-
-    @property
-    def running(self) -> int:
-        """Return how many trials are under way."""
-        return len(self._trials)
 
     @property
     def has_room(self) -> bool:
@@ -71,19 +103,6 @@ class Pool:
         self._trials[uid] = trial
         for descriptor in (trial.pipe, trial.sentinel):
             self._selector.register(descriptor, selectors.EVENT_READ, trial)
-
-    def has(self, uid: int) -> bool:
-        """Return whether a trial is still there, with or without a result."""
-        return uid in self._trials
-
-    def is_stopped(self, uid: int) -> bool:
-        """Return whether a trial is there and was interrupted."""
-        return self.has(uid) and self._trials[uid].stopped is not None
-
-    def stop(self, uid: int, reason: str) -> None:
-        """Interrupt a trial, if it is still there; ``reason`` is why, should it have no result."""
-        if self.has(uid):
-            self._trials[uid].stop(reason)
 
     def wait(self, timeout: float = math.inf) -> list[Event]:
         """Return what happens next, a trial's reports before its end; nothing after ``timeout`` seconds."""

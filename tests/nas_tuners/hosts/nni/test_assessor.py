@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,12 @@ from nni.tuner import Tuner
 
 from nas_tuners import RandomTuner, SearchAssessor, SearchTuner
 from nas_tuners.runs.run import load
-from tests.faults.manager import FakeManager, fake_manager
+from tests.faults.manager import FakeManager
 from tests.nas_tuners.nas import Nas
 from tests.spaces import layer
 
 SPACE = {f"k{i}": layer("a", "b", "c") for i in range(4)}
 GOOD, BAD = AssessResult.Good, AssessResult.Bad
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "abc123" / "checkpoint"
-    folder.mkdir(parents=True)
-    monkeypatch.setenv("NNI_CHECKPOINT_DIRECTORY", str(folder))
-    return folder
-
-
-@pytest.fixture
-def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManager]:
-    with fake_manager(monkeypatch) as fake:
-        yield fake
 
 
 def started(**arguments: Any) -> SearchTuner:

@@ -39,15 +39,6 @@ def make(request: pytest.FixtureRequest) -> Callable[..., SearchTuner]:
     return TUNERS[request.param]
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """As under NNI: the tuner keeps its journal there."""
-    folder = tmp_path / "abc123" / "checkpoint"
-    folder.mkdir(parents=True)
-    monkeypatch.setenv("NNI_CHECKPOINT_DIRECTORY", str(folder))
-    return folder
-
-
 def started(tuner: SearchTuner, space: Any = None) -> SearchTuner:
     tuner.update_search_space(space or WIDE)
     return tuner
